@@ -1,0 +1,46 @@
+# One static library per room of src/, and one test program per room of tests/.
+
+# flexgen_room(NAME SOURCES a.cpp ... [USES room ...] [LINKS target ...])
+#   USES   rooms whose headers this one may include (the arrows of src/README.md)
+#   LINKS  third-party targets, private to the room unless its headers show them
+function(flexgen_room name)
+  cmake_parse_arguments(ROOM "" "" "SOURCES;USES;LINKS;PUBLIC_LINKS" ${ARGN})
+  add_library(flexgen_${name} STATIC ${ROOM_SOURCES})
+  target_include_directories(flexgen_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  foreach(used IN LISTS ROOM_USES)
+    target_link_libraries(flexgen_${name} PUBLIC flexgen_${used})
+  endforeach()
+  target_link_libraries(flexgen_${name} PUBLIC flexgen_options ${ROOM_PUBLIC_LINKS} PRIVATE ${ROOM_LINKS})
+endfunction()
+
+# flexgen_test(NAME SOURCES a.cpp ... USES room ... [LABEL unit|parity|mpi|fault|gpu] [TIMEOUT s] [RANKS 1 2 4])
+#   A GoogleTest program, one CTest entry per program (and per rank count where RANKS is given).
+function(flexgen_test name)
+  cmake_parse_arguments(TEST "" "LABEL;TIMEOUT" "SOURCES;USES;LINKS;RANKS" ${ARGN})
+  if(NOT TEST_LABEL)
+    set(TEST_LABEL unit)
+  endif()
+  if(NOT TEST_TIMEOUT)
+    set(TEST_TIMEOUT 120)
+  endif()
+  add_executable(test_${name} ${TEST_SOURCES})
+  foreach(used IN LISTS TEST_USES)
+    target_link_libraries(test_${name} PRIVATE flexgen_${used})
+  endforeach()
+  target_link_libraries(test_${name} PRIVATE flexgen_options GTest::gtest ${TEST_LINKS})
+  target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(test_${name} PRIVATE FLEXGEN_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                                  FLEXGEN_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  if(NOT TEST_RANKS)
+    target_link_libraries(test_${name} PRIVATE GTest::gtest_main)
+    add_test(NAME ${name} COMMAND test_${name})
+    set_tests_properties(${name} PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT})
+  else()
+    foreach(ranks IN LISTS TEST_RANKS)
+      add_test(NAME ${name}.np${ranks}
+               COMMAND ${PROJECT_SOURCE_DIR}/launch/mpirun.sh -n ${ranks} $<TARGET_FILE:test_${name}>)
+      set_tests_properties(${name}.np${ranks} PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT}
+                                                         PROCESSORS ${ranks})
+    endforeach()
+  endif()
+endfunction()
