@@ -30,13 +30,18 @@ if(NOT LibTorch_DIRECTORY)
   set(LibTorch_DIRECTORY "${LibTorch_DIRECTORY}" CACHE PATH "LibTorch: the folder that holds include/ and lib/")
 endif()
 
-if(LibTorch_DIRECTORY AND EXISTS "${LibTorch_DIRECTORY}/include/torch/version.h")
-  file(STRINGS "${LibTorch_DIRECTORY}/include/torch/version.h" version_line REGEX "define TORCH_VERSION \"")
-  string(REGEX REPLACE ".*\"([0-9.]+).*" "\\1" LibTorch_VERSION "${version_line}")
-elseif(LibTorch_DIRECTORY AND EXISTS "${LibTorch_DIRECTORY}/include/torch/csrc/api/include/torch/version.h")
-  file(STRINGS "${LibTorch_DIRECTORY}/include/torch/csrc/api/include/torch/version.h" version_line REGEX "define TORCH_VERSION \"")
-  string(REGEX REPLACE ".*\"([0-9.]+).*" "\\1" LibTorch_VERSION "${version_line}")
-endif()
+# The version macros moved between headers over the releases.
+foreach(header include/torch/headeronly/version.h include/torch/csrc/api/include/torch/version.h)
+  if(LibTorch_DIRECTORY AND EXISTS "${LibTorch_DIRECTORY}/${header}" AND NOT LibTorch_VERSION)
+    foreach(part MAJOR MINOR PATCH)
+      file(STRINGS "${LibTorch_DIRECTORY}/${header}" line REGEX "define TORCH_VERSION_${part} [0-9]+")
+      string(REGEX MATCH "[0-9]+$" LibTorch_VERSION_${part} "${line}")
+    endforeach()
+    if(NOT LibTorch_VERSION_MAJOR STREQUAL "")
+      set(LibTorch_VERSION ${LibTorch_VERSION_MAJOR}.${LibTorch_VERSION_MINOR}.${LibTorch_VERSION_PATCH})
+    endif()
+  endif()
+endforeach()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch REQUIRED_VARS LibTorch_DIRECTORY VERSION_VAR LibTorch_VERSION)
@@ -45,10 +50,15 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   foreach(library c10 torch_cpu)
     add_library(LibTorch::${library} SHARED IMPORTED)
     set_target_properties(LibTorch::${library} PROPERTIES
-      IMPORTED_LOCATION ${LibTorch_DIRECTORY}/lib/lib${library}.so
-      INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${LibTorch_DIRECTORY}/include;${LibTorch_DIRECTORY}/include/torch/csrc/api/include")
+      IMPORTED_LOCATION ${LibTorch_DIRECTORY}/lib/lib${library}.so)
   endforeach()
   add_library(LibTorch::cpu INTERFACE IMPORTED)
+  # After the system's folders: LibTorch ships its own fmt headers, which must not stand in for those of the libfmt
+  # that we link.
+  foreach(folder include include/torch/csrc/api/include)
+    target_compile_options(LibTorch::cpu INTERFACE
+      "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${LibTorch_DIRECTORY}/${folder}>")
+  endforeach()
   target_link_libraries(LibTorch::cpu INTERFACE LibTorch::torch_cpu LibTorch::c10)
   # The wheel's libraries name their own neighbours by relative run path; the linker need not chase them.
   target_link_options(LibTorch::cpu INTERFACE -Wl,--unresolved-symbols=ignore-in-shared-libs)

@@ -32,9 +32,11 @@ if(FLEXGEN_CUDA)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 75 80 86 89 90)
   endif()
+  # The shared run-time is the one that LibTorch loads: one copy per process.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   enable_language(CUDA)
-  set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  # As a plain flag: CMake 3.22 to 3.25 do not know that nvcc speaks C++20.
+  string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")
   find_package(CUDAToolkit REQUIRED)
   if(FLEXGEN_NCCL)
     find_path(NCCL_INCLUDE nccl.h HINTS ${LibTorch_DIRECTORY}/../nvidia/nccl/include REQUIRED)
@@ -49,4 +51,18 @@ endif()
 
 if(BUILD_TESTING)
   find_package(GTest REQUIRED)
+endif()
+
+# An installed program finds LibTorch, CUDA and NCCL where they were found now. CMake's own rule for this leaves out
+# folders inside the project, such as .venv, so name them.
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+if(FLEXGEN_TORCH)
+  list(APPEND CMAKE_INSTALL_RPATH ${LibTorch_DIRECTORY}/lib)
+endif()
+if(FLEXGEN_CUDA)
+  list(APPEND CMAKE_INSTALL_RPATH ${CUDAToolkit_LIBRARY_DIR})
+endif()
+if(FLEXGEN_NCCL)
+  get_filename_component(nccl_directory ${NCCL_LIBRARY} DIRECTORY)
+  list(APPEND CMAKE_INSTALL_RPATH ${nccl_directory})
 endif()

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# mpirun with what small machines and containers need. Takes mpirun's own arguments:
+#
+#     launch/mpirun.sh -n 4 build/flexgen-dist generate ...
+#
+# Only defaults are set, through the environment, so that any option on the command line or variable set before
+# still wins. MPIRUN names another launcher than the first mpirun of PATH.
+set -euo pipefail
+
+launcher=${MPIRUN:-mpirun}
+if ! command -v "$launcher" >/dev/null; then
+  echo "error: '$launcher' was not found: Open MPI is not installed or not in PATH. Install it (Debian: openmpi-bin) or set MPIRUN" >&2
+  exit 2
+fi
+
+default() { [[ -n ${!1+set} ]] || export "$1=$2"; }  # a variable that is set already is left alone
+
+# Open MPI refuses root; in a container root is the usual user.
+if [[ $(id -u) -eq 0 ]]; then
+  default OMPI_ALLOW_RUN_AS_ROOT 1
+  default OMPI_ALLOW_RUN_AS_ROOT_CONFIRM 1
+  default PRTE_ALLOW_RUN_AS_ROOT 1
+  default PRTE_ALLOW_RUN_AS_ROOT_CONFIRM 1
+fi
+
+# More ranks than cores are allowed, and a rank's threads may use every core. Each pair: Open MPI 4, then 5.
+default OMPI_MCA_rmaps_base_oversubscribe 1
+default PRTE_MCA_rmaps_default_mapping_policy :oversubscribe
+default OMPI_MCA_hwloc_base_binding_policy none
+default PRTE_MCA_hwloc_default_binding_policy none
+
+# Containers often refuse process_vm_readv between processes, which Open MPI 4 takes for granted.
+if [[ -e /.dockerenv || -e /run/.containerenv || -n ${container:-} ]] ||
+   grep -qE 'docker|containerd|kubepods|libpod|lxc' /proc/1/cgroup 2>/dev/null; then
+  default OMPI_MCA_btl_vader_single_copy_mechanism none
+fi
+
+# One copy of each of Open MPI's own help texts, not one per rank.
+default OMPI_MCA_orte_base_help_aggregate 1
+
+exec "$launcher" "$@"

@@ -1,0 +1,160 @@
+#include "comm/mpi_progress.hpp"
+
+#include <mpi.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "base/trace.hpp"
+
+namespace flexgen {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t spin_ns = 50'000;
+constexpr auto first_sleep = 20us;
+constexpr auto longest_sleep = 100us;
+// An idle rank still lets MPI work now and then: a buffered send may not have left the process yet.
+constexpr auto idle_period = 2ms;
+constexpr auto drain_limit = 5s;
+
+}  // namespace
+
+bool ProgressTask::done() const {
+  const int state = state_.load(std::memory_order_acquire);
+  if (state == failed) std::rethrow_exception(error_);
+  return state == succeeded;
+}
+
+void ProgressTask::wait() const {
+  state_.wait(pending, std::memory_order_acquire);
+  done();
+}
+
+bool ProgressTask::finished_within(std::chrono::milliseconds limit) const {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (state_.load(std::memory_order_acquire) == pending) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(longest_sleep);
+  }
+  return true;
+}
+
+MpiProgress::MpiProgress(std::string who) : who_(std::move(who)), thread_([this] { run(); }) {}
+
+MpiProgress::~MpiProgress() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  submitted_.notify_all();
+  thread_.join();
+}
+
+void MpiProgress::submit(const std::shared_ptr<ProgressTask>& task) { start(task, false); }
+
+void MpiProgress::submit_detached(const std::shared_ptr<ProgressTask>& task) { start(task, true); }
+
+void MpiProgress::start(const std::shared_ptr<ProgressTask>& task, bool detached) {
+  ++num_waiting_;
+  std::unique_lock lock(mutex_);
+  --num_waiting_;
+  if (detached_failure_) std::rethrow_exception(detached_failure_);
+  last_activity_ns_ = now_ns();
+  const Entry entry{task, detached};
+  if (step(entry)) return;
+  tasks_.push_back(entry);
+  lock.unlock();
+  submitted_.notify_one();
+}
+
+void MpiProgress::cancel(ProgressTask& task) {
+  ++num_waiting_;
+  std::lock_guard lock(mutex_);
+  --num_waiting_;
+  if (task.state_ == ProgressTask::pending) task.cancel();
+}
+
+void MpiProgress::call(const std::function<void()>& mpi_calls) {
+  ++num_waiting_;
+  std::lock_guard lock(mutex_);
+  --num_waiting_;
+  mpi_calls();
+}
+
+void MpiProgress::silence() {
+  ++num_waiting_;  // for good
+  if (!mutex_.try_lock_for(1s)) log::warn("an MPI call of " + who_ + " hangs");
+}
+
+bool MpiProgress::step(const Entry& entry) {
+  ProgressTask& task = *entry.task;
+  try {
+    if (!task.step()) return false;
+    task.state_.store(ProgressTask::succeeded, std::memory_order_release);
+  } catch (...) {
+    task.error_ = std::current_exception();
+    if (entry.detached && !detached_failure_) detached_failure_ = task.error_;
+    task.state_.store(ProgressTask::failed, std::memory_order_release);
+  }
+  task.state_.notify_all();
+  return true;
+}
+
+bool MpiProgress::step_all() {
+  const auto removed = std::erase_if(tasks_, [this](const Entry& entry) { return step(entry); });
+  return removed > 0;
+}
+
+void MpiProgress::run() {
+  pthread_setname_np(pthread_self(), "flexgen-mpi");
+  prctl(PR_SET_TIMERSLACK, 1000UL);  // ns: the default of 50 us would treble the short sleeps
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    submitted_.wait_for(lock, idle_period, [this] { return stopping_ || !tasks_.empty(); });
+    if (!tasks_.empty()) {
+      poll_until_idle(lock);
+    } else if (!stopping_) {
+      int found = 0;
+      MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_SELF, &found, MPI_STATUS_IGNORE);
+    }
+  }
+}
+
+void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
+  auto sleep = first_sleep;
+  std::chrono::steady_clock::time_point deadline = {};  // set once stopping
+  bool cancelled = false;
+  while (!tasks_.empty()) {
+    if (step_all()) last_activity_ns_ = now_ns();
+    if (tasks_.empty()) return;
+    if (stopping_) {
+      const auto now = std::chrono::steady_clock::now();
+      if (deadline == std::chrono::steady_clock::time_point{}) deadline = now + drain_limit;
+      if (now > deadline && cancelled) {
+        log::warn(std::to_string(tasks_.size()) + " transfers of " + who_ + " were left unfinished");
+        tasks_.clear();
+        return;
+      }
+      if (now > deadline) {
+        for (const Entry& entry : tasks_) entry.task->cancel();
+        cancelled = true;
+        deadline = now + 1s;
+      }
+    }
+    lock.unlock();
+    if (now_ns() - last_activity_ns_ < spin_ns || num_waiting_ > 0) {
+      sleep = first_sleep;
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(sleep);
+      sleep = std::min(2 * sleep, longest_sleep);
+    }
+    lock.lock();
+  }
+}
+
+}  // namespace flexgen

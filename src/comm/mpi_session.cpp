@@ -1,0 +1,125 @@
+#include "comm/mpi_session.hpp"
+
+#include <mpi.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <optional>
+#include <thread>
+
+#include "base/log.hpp"
+#include "comm/in_process.hpp"
+#include "comm/launch_environment.hpp"
+#include "comm/mpi_communicator.hpp"
+#include "comm/mpi_error.hpp"
+#include "comm/mpi_progress.hpp"
+#include "comm/mpi_transport.hpp"
+
+namespace flexgen {
+namespace {
+
+/// MPI_Init_thread and MPI_Finalize. Finalises unless told not to.
+class MpiLibrary {
+ public:
+  MpiLibrary(int& argc, char**& argv, const LaunchEnvironment& launch) {
+    int provided = MPI_THREAD_SINGLE;
+    check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread", host_name());
+    try {
+      MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);  // inherited by duplicates
+      MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+      int rank = 0, size = 1;
+      check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank", host_name());
+      check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size", host_name());
+      check_world_size(launch, size);
+      if (provided < MPI_THREAD_SERIALIZED)
+        throw UserError(ExitCode::communication, "this MPI cannot be called from several threads",
+                        "MPI_Init_thread gives less than MPI_THREAD_SERIALIZED", "Use an MPI built with thread support");
+      who_ = "rank " + std::to_string(rank) + " on " + host_name();
+    } catch (...) {
+      MPI_Finalize();
+      throw;
+    }
+  }
+  ~MpiLibrary() { MPI_Finalize(); }
+  MpiLibrary(const MpiLibrary&) = delete;
+  MpiLibrary& operator=(const MpiLibrary&) = delete;
+
+  const std::string& who() const { return who_; }
+
+ private:
+  std::string who_;
+};
+
+}  // namespace
+
+class MpiSession::Impl {
+ public:
+  Impl(int& argc, char**& argv) {
+    const LaunchEnvironment launch = read_launch_environment();
+    if (!launch.by_mpi_launcher) {
+      check_world_size(launch, 1);
+      communicator_ = std::make_unique<NullCommunicator>();
+      return;
+    }
+    end_with_launcher();
+    library_.emplace(argc, argv, launch);
+    progress_.emplace(library_->who());
+    communicator_ = make_mpi_communicator(*progress_);
+  }
+
+  bool launched() const { return library_.has_value(); }
+  Communicator& communicator() { return *communicator_; }
+
+  std::unique_ptr<Transport> make_transport() {
+    if (!launched()) return InProcessWorld(1).transport(0);
+    return make_mpi_transport(*progress_);
+  }
+
+  [[noreturn]] void abort(ExitCode code) {
+    if (aborting_.exchange(true))  // another thread of this rank is at it
+      for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));
+    progress_->silence();
+    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+    std::_Exit(static_cast<int>(code));  // in case MPI_Abort ever returns
+  }
+
+ private:
+  // Destroyed from the last to the first: communicator, progress thread, MPI.
+  std::optional<MpiLibrary> library_;
+  std::optional<MpiProgress> progress_;
+  std::unique_ptr<Communicator> communicator_;
+  std::atomic<bool> aborting_{false};
+};
+
+MpiSession::MpiSession(int& argc, char**& argv) : impl_(std::make_unique<Impl>(argc, argv)) {}
+
+MpiSession::~MpiSession() {
+  if (impl_->launched() && std::uncaught_exceptions() > 0)
+    abort_job("ended by an exception that was not handled", ExitCode::internal);
+}
+
+bool MpiSession::launched() const { return impl_->launched(); }
+
+Communicator& MpiSession::communicator() { return impl_->communicator(); }
+
+std::unique_ptr<Transport> MpiSession::make_transport() { return impl_->make_transport(); }
+
+int MpiSession::abort_job(const std::string& message, ExitCode code) {
+  if (!launched()) {
+    log::error(message);
+    return static_cast<int>(code);
+  }
+  Communicator& ranks = communicator();
+  log::error(ranks.describe(ranks.rank()) + " ends the job of " + std::to_string(ranks.size()) + ": " + message);
+  impl_->abort(code);
+}
+
+int MpiSession::end_after(const Error& error) {
+  if (!dynamic_cast<const AgreedError*>(&error)) return abort_job(error.what(), error.code());
+  if (communicator().rank() == 0) log::error(error.what());
+  communicator().barrier();  // a launcher ends the others when the first rank exits: let rank 0 speak before
+  return static_cast<int>(error.code());
+}
+
+}  // namespace flexgen

@@ -1,0 +1,135 @@
+#include "device/buffer.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "device/call_counts.hpp"
+#ifdef FLEXGEN_HAS_CUDA
+#include "device/cuda_check.hpp"
+#endif
+
+namespace flexgen {
+namespace {
+
+constexpr std::uint64_t page_bytes = 4096;
+
+std::byte* map_host_memory(std::uint64_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    throw UserError(ExitCode::does_not_fit, fmt::format("cannot take {} of host memory", format_bytes(bytes)),
+                    errno_text(errno), "Lower --cpu-mem or the dram percentages of --percent");
+  madvise(memory, bytes, MADV_HUGEPAGE);  // advice only: plain pages do as well
+  return static_cast<std::byte*>(memory);
+}
+
+#ifdef FLEXGEN_HAS_CUDA
+
+// Faulting pages in is most of what pinning costs, and it parallelises: each thread touches its own range.
+void fault_in(std::byte* data, std::uint64_t bytes) {
+  constexpr std::uint64_t range_bytes = 64 * MiB;
+  const auto num_threads = static_cast<unsigned>(std::clamp<std::uint64_t>(bytes / range_bytes, 1, 8));
+  std::vector<std::jthread> threads;
+  for (unsigned t = 0; t < num_threads; ++t)
+    threads.emplace_back([=] {
+      const std::uint64_t share = align_up(bytes / num_threads + 1, 2 * MiB);
+      const std::uint64_t begin = std::min(bytes, share * t);
+      const std::uint64_t end = std::min(bytes, begin + share);
+      for (std::uint64_t at = begin; at < end; at += page_bytes) *reinterpret_cast<volatile std::byte*>(data + at) = std::byte{0};
+    });
+}
+
+bool pin(std::byte* data, std::uint64_t bytes) {
+  fault_in(data, bytes);
+  ++call_counts().allocations;
+  const cudaError_t status = cudaHostRegister(data, bytes, cudaHostRegisterPortable);
+  if (status == cudaSuccess) return true;
+  cudaGetLastError();
+  static std::atomic_flag warned;
+  if (!warned.test_and_set())
+    log::warn(fmt::format("host memory stays pageable, copies to the GPU will be slower: cudaHostRegister of {} said {}. "
+                          "Raise `ulimit -l` or lower --cpu-mem",
+                          format_bytes(bytes), cudaGetErrorName(status)));
+  return false;
+}
+
+std::byte* allocate_on_gpu(std::uint64_t bytes, const Device& device) {
+  use_device(device);
+  ++call_counts().allocations;
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    const DeviceMemory now = device_memory(device);
+    throw UserError(ExitCode::does_not_fit, fmt::format("cannot take {} of GPU memory", format_bytes(bytes)),
+                    fmt::format("{} of {} are free", format_bytes(now.free_bytes), format_bytes(now.total_bytes)),
+                    "Lower --gpu-mem or free the GPU");
+  }
+  check_cuda(status, "cudaMalloc");
+  return static_cast<std::byte*>(memory);
+}
+
+#endif
+
+}  // namespace
+
+Buffer::Buffer(MemoryKind kind, std::uint64_t size_bytes, const Device& device)
+    : size_bytes_(size_bytes), kind_(kind), device_(device) {
+  if (size_bytes == 0) return;
+#ifdef FLEXGEN_HAS_CUDA
+  if (device.is_cuda() && kind == MemoryKind::device) {
+    data_ = allocate_on_gpu(size_bytes, device);
+    on_gpu_ = true;
+    return;
+  }
+#endif
+  data_ = map_host_memory(align_up(size_bytes, page_bytes));
+#ifdef FLEXGEN_HAS_CUDA
+  if (device.is_cuda() && kind == MemoryKind::pinned) {
+    use_device(device);
+    registered_ = pin(data_, align_up(size_bytes, page_bytes));
+  }
+#endif
+}
+
+Buffer::~Buffer() { release(); }
+
+Buffer::Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this != &other) {
+    release();
+    data_ = std::exchange(other.data_, nullptr);
+    size_bytes_ = std::exchange(other.size_bytes_, 0);
+    kind_ = other.kind_;
+    device_ = other.device_;
+    on_gpu_ = std::exchange(other.on_gpu_, false);
+    registered_ = std::exchange(other.registered_, false);
+  }
+  return *this;
+}
+
+void Buffer::release() noexcept {
+  if (!data_) return;
+#ifdef FLEXGEN_HAS_CUDA
+  if (on_gpu_) {
+    cudaFree(data_);
+    data_ = nullptr;
+    return;
+  }
+  if (registered_) cudaHostUnregister(data_);
+#endif
+  munmap(data_, align_up(size_bytes_, page_bytes));
+  data_ = nullptr;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,46 @@
+// Owning memory of the three kinds the engine uses. Move-only; freed on destruction; exact sizes, nothing cached.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "device/device.hpp"
+
+namespace flexgen {
+
+enum class MemoryKind : std::uint8_t {
+  pageable,  // host, page-aligned, huge pages advised
+  pinned,    // host, registered with CUDA so that copies are asynchronous and fast; pageable in a host-only run
+  device,    // GPU memory
+};
+
+class Buffer {
+ public:
+  Buffer() = default;
+  /// Allocates `size_bytes` (0 gives an empty buffer). Host memory is 4096-byte aligned and not touched.
+  /// `device` is the GPU that owns or will read the memory; with a host device `pinned` and `device` memory are
+  /// plain host memory. When pinning is refused (memlock limit, driver) the buffer stays pageable and one warning is
+  /// logged. Throws UserError (does_not_fit) when memory runs out.
+  Buffer(MemoryKind kind, std::uint64_t size_bytes, const Device& device);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::uint64_t size_bytes() const { return size_bytes_; }
+  MemoryKind kind() const { return kind_; }
+
+ private:
+  void release() noexcept;
+
+  std::byte* data_ = nullptr;
+  std::uint64_t size_bytes_ = 0;
+  MemoryKind kind_ = MemoryKind::pageable;
+  Device device_;
+  bool on_gpu_ = false;
+  bool registered_ = false;
+};
+
+}  // namespace flexgen

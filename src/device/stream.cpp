@@ -1,0 +1,282 @@
+#include "device/stream.hpp"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "base/error.hpp"
+#include "device/call_counts.hpp"
+#ifdef FLEXGEN_HAS_CUDA
+#include "device/cuda_check.hpp"
+#include "device/cuda_spans.hpp"
+#endif
+
+namespace flexgen {
+
+AtomicCallCounts& call_counts() {
+  static AtomicCallCounts counts;
+  return counts;
+}
+
+DeviceCallCounts device_call_counts() { return {call_counts().host_waits.load(), call_counts().allocations.load()}; }
+
+struct Event::State {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool recorded = false;
+  std::exception_ptr error;
+#ifdef FLEXGEN_HAS_CUDA
+  cudaEvent_t cuda = nullptr;  // null: complete as soon as recorded
+#endif
+};
+
+Event::Event() : state_(std::make_unique<State>()) {}
+
+Event::~Event() {
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda) cudaEventDestroy(state_->cuda);
+#endif
+}
+
+void Event::mark_recorded(std::exception_ptr error) {
+  const std::lock_guard lock(state_->mutex);
+  state_->recorded = true;
+  state_->error = std::move(error);
+  state_->changed.notify_all();
+}
+
+void Event::wait_until_recorded() {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->recorded; });
+  if (state_->error) std::rethrow_exception(state_->error);
+}
+
+void Event::synchronize() {
+  wait_until_recorded();
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda && cudaEventQuery(state_->cuda) != cudaSuccess) {
+    ++call_counts().host_waits;
+    FLEXGEN_CUDA_CALL(cudaEventSynchronize(state_->cuda));
+  }
+#endif
+}
+
+bool Event::complete() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (!state_->recorded) return false;
+    if (state_->error) return true;
+  }
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda) {
+    const cudaError_t status = cudaEventQuery(state_->cuda);
+    if (status == cudaErrorNotReady) return false;
+    check_cuda(status, "cudaEventQuery");
+  }
+#endif
+  return true;
+}
+
+struct Stream::State {
+  std::string name;
+  Mode mode = Mode::inline_tasks;
+  Device device;
+  Tracer* tracer = nullptr;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void()>> tasks;
+  bool stopping = false;
+  std::exception_ptr error;  // of the first task that threw; later tasks are skipped
+  std::thread worker;
+#ifdef FLEXGEN_HAS_CUDA
+  cudaStream_t cuda = nullptr;
+  std::unique_ptr<CudaSpans> spans;
+#endif
+
+  void run_task(const std::function<void()>& task) {
+    {
+      const std::lock_guard lock(mutex);
+      if (error) return;
+    }
+    try {
+      task();
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+  }
+
+  std::exception_ptr current_error() {
+    const std::lock_guard lock(mutex);
+    return error;
+  }
+
+  void serve() {
+    pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+    try {
+      use_device(device);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      error = std::current_exception();
+    }
+    while (true) {
+      std::function<void()> task;
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return stopping || !tasks.empty(); });
+        if (tasks.empty()) return;
+        task = std::move(tasks.front());
+        tasks.pop_front();
+      }
+      task();
+    }
+  }
+
+  // Tasks that must run even on a poisoned stream (marking events) are appended raw.
+  void append(std::function<void()> raw_task) {
+    if (mode == Mode::inline_tasks) {
+      raw_task();
+      return;
+    }
+    const std::lock_guard lock(mutex);
+    tasks.push_back(std::move(raw_task));
+    changed.notify_one();
+  }
+};
+
+Stream::Stream(std::string name, Mode mode, const Device& device, Tracer* tracer) : state_(std::make_unique<State>()) {
+  state_->name = std::move(name);
+  state_->mode = mode;
+  state_->device = device;
+  state_->tracer = tracer;
+#ifdef FLEXGEN_HAS_CUDA
+  if (device.is_cuda()) {
+    use_device(device);
+    FLEXGEN_CUDA_CALL(cudaStreamCreateWithFlags(&state_->cuda, cudaStreamNonBlocking));
+    if (tracer) state_->spans = std::make_unique<CudaSpans>(state_->cuda, tracer);
+  }
+#endif
+  if (mode == Mode::threaded) state_->worker = std::thread([state = state_.get()] { state->serve(); });
+}
+
+Stream::~Stream() {
+  if (state_->worker.joinable()) {
+    {
+      const std::lock_guard lock(state_->mutex);
+      state_->stopping = true;
+      state_->changed.notify_one();
+    }
+    state_->worker.join();
+  }
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda) {
+    cudaStreamSynchronize(state_->cuda);
+    state_->spans.reset();
+    cudaStreamDestroy(state_->cuda);
+  }
+#endif
+}
+
+void Stream::post(std::function<void()> task) {
+  if (state_->mode == Mode::inline_tasks) {
+    task();  // the caller sees the error at once
+    return;
+  }
+  state_->append([state = state_.get(), task = std::move(task)] { state->run_task(task); });
+}
+
+EventPtr Stream::record() {
+  auto event = std::make_shared<Event>();
+  State* state = state_.get();
+  state_->append([state, event] {
+    std::exception_ptr error = state->current_error();
+#ifdef FLEXGEN_HAS_CUDA
+    if (state->cuda && !error) {
+      try {
+        FLEXGEN_CUDA_CALL(cudaEventCreateWithFlags(&event->state_->cuda, cudaEventDisableTiming));
+        FLEXGEN_CUDA_CALL(cudaEventRecord(event->state_->cuda, state->cuda));
+      } catch (...) {
+        error = std::current_exception();
+      }
+    }
+#endif
+    event->mark_recorded(error);
+  });
+  return event;
+}
+
+void Stream::wait(const EventPtr& event) {
+  if (!event) return;
+  State* state = state_.get();
+  post([state, event] {
+    event->wait_until_recorded();
+#ifdef FLEXGEN_HAS_CUDA
+    if (event->state_->cuda) {
+      if (state->cuda)
+        FLEXGEN_CUDA_CALL(cudaStreamWaitEvent(state->cuda, event->state_->cuda, 0));
+      else
+        event->synchronize();
+    }
+#else
+    (void)state;
+#endif
+  });
+}
+
+void Stream::synchronize() {
+  record()->synchronize();
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->spans && state_->mode == Mode::inline_tasks) state_->spans->drain(true);
+#endif
+}
+
+void Stream::copy(std::byte* to, const std::byte* from, std::uint64_t bytes, Resource resource, const char* what) {
+  if (bytes == 0) return;
+  const StreamSpan span(*this, resource, what, bytes);
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda) {
+    FLEXGEN_CUDA_CALL(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, state_->cuda));
+    return;
+  }
+#endif
+  std::memcpy(to, from, bytes);
+}
+
+std::uint64_t Stream::open_span() {
+  if (!state_->tracer) return 0;
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->spans) return state_->spans->open();
+#endif
+  return now_ns();
+}
+
+void Stream::close_span(std::uint64_t span, Resource resource, std::string_view name, std::uint64_t bytes) {
+  if (!state_->tracer) return;
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->spans) {
+    state_->spans->close(span, resource, name, bytes);
+    return;
+  }
+#endif
+  state_->tracer->record(resource, name, span, now_ns(), bytes);
+}
+
+const Device& Stream::device() const { return state_->device; }
+Stream::Mode Stream::mode() const { return state_->mode; }
+Tracer* Stream::tracer() const { return state_->tracer; }
+
+void* Stream::native() const {
+#ifdef FLEXGEN_HAS_CUDA
+  return state_->cuda;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace flexgen

@@ -1,0 +1,191 @@
+#include "job/report.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.hpp"
+#include "fmt/format.h"
+#include "job/file_descriptor.hpp"
+
+namespace flexgen {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json class_json(const ClassBytes& bytes) {
+  return {{"weights", bytes.weights}, {"cache", bytes.cache}, {"hidden", bytes.hidden}};
+}
+
+Json tier_json(const TierReport& tier) {
+  return {{"capacity_bytes", tier.capacity_bytes},
+          {"requested_bytes", tier.requested.total()},
+          {"achieved_bytes", tier.achieved.total()},
+          {"peak_bytes", tier.peak_bytes},
+          {"requested_bytes_by_class", class_json(tier.requested)},
+          {"achieved_bytes_by_class", class_json(tier.achieved)}};
+}
+
+Json tiers_json(const TierReports& tiers) {
+  return {{"gpu", tier_json(tiers.gpu)}, {"dram", tier_json(tiers.dram)}, {"ssd", tier_json(tiers.ssd)}};
+}
+
+Json rank_json(const RankReport& rank) {
+  Json resources = Json::object();
+  for (const auto& [name, resource] : rank.resources)
+    resources[name] = {
+        {"busy_seconds", resource.busy_seconds}, {"bytes", resource.bytes}, {"count", resource.count}};
+  return {{"rank", rank.rank},
+          {"host", rank.host},
+          {"device", rank.device},
+          {"first_layer", rank.first_layer},
+          {"num_layers", rank.num_layers},
+          {"tiers", tiers_json(rank.tiers)},
+          {"resources", std::move(resources)},
+          {"load_seconds", rank.load_seconds},
+          {"sweep_seconds", rank.sweep_seconds},
+          {"busy_fraction", rank.busy_fraction},
+          {"peak_host_bytes", rank.peak_host_bytes}};
+}
+
+Json model_json(const ModelReport& model) {
+  return {{"name", model.name},
+          {"family", model.family},
+          {"layers", model.layers},
+          {"hidden", model.hidden},
+          {"parameters", model.parameters}};
+}
+
+Json policy_json(const PolicyReport& policy) {
+  return {{"flags", policy.flags},
+          {"dtype", policy.dtype},
+          {"gpu_batch_size", policy.gpu_batch_size},
+          {"num_gpu_batches", policy.num_gpu_batches},
+          {"percent", policy.percent},
+          {"overlap", policy.overlap},
+          {"sep_layer", policy.sep_layer},
+          {"pin_weight", policy.pin_weight},
+          {"compress_weight", policy.compress_weight},
+          {"compress_cache", policy.compress_cache},
+          {"cpu_cache_compute", policy.cpu_cache_compute}};
+}
+
+Json job_json(const JobReport& job) {
+  return {{"rows", job.rows},
+          {"failed_rows", job.failed_rows},
+          {"sequences", job.sequences},
+          {"prompt_tokens", job.prompt_tokens},
+          {"generated_tokens", job.generated_tokens}};
+}
+
+double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0.0; }
+
+[[noreturn]] void fail_write(const std::string& path, int error_number) {
+  throw UserError(ExitCode::file, fmt::format("cannot write the report '{}'", path), errno_text(error_number),
+                  "The results are not touched by this; choose another path or free some space");
+}
+
+/// Returns 0 or an errno value.
+int write_file(const std::string& path, std::string_view text, int flags) {
+  auto file = FileDescriptor::owned(::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666));
+  if (!file.is_open()) return errno;
+  if (const auto outcome = write_fully(file.get(), text); outcome.error_number != 0) return outcome.error_number;
+  if (::fsync(file.get()) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) return errno;
+  return file.close();
+}
+
+}  // namespace
+
+ClassBytes& ClassBytes::operator+=(const ClassBytes& other) {
+  weights += other.weights;
+  cache += other.cache;
+  hidden += other.hidden;
+  return *this;
+}
+
+TierReport& TierReport::operator+=(const TierReport& other) {
+  capacity_bytes += other.capacity_bytes;
+  requested += other.requested;
+  achieved += other.achieved;
+  peak_bytes += other.peak_bytes;
+  return *this;
+}
+
+std::map<std::string, ResourceReport> resource_reports(const TotalsByResource& totals) {
+  std::map<std::string, ResourceReport> reports;
+  for (std::size_t i = 0; i < totals.size(); ++i)
+    reports[std::string(resource_name(static_cast<Resource>(i)))] = {static_cast<double>(totals[i].busy_ns) * 1e-9,
+                                                                     totals[i].bytes, totals[i].count};
+  return reports;
+}
+
+ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing) {
+  const auto generated = static_cast<double>(job.generated_tokens);
+  const double decoded = job.generated_tokens > job.sequences ? generated - static_cast<double>(job.sequences) : 0.0;
+  return {per_second(generated, timing.prefill_seconds + timing.decode_seconds),
+          per_second(static_cast<double>(job.prompt_tokens), timing.prefill_seconds),
+          per_second(decoded, timing.decode_seconds)};
+}
+
+TierReports sum_tiers(const std::vector<RankReport>& ranks) {
+  TierReports sum;
+  for (const RankReport& rank : ranks) {
+    sum.gpu += rank.tiers.gpu;
+    sum.dram += rank.tiers.dram;
+    sum.ssd += rank.tiers.ssd;
+  }
+  return sum;
+}
+
+std::string to_json(const Report& report) {
+  Json ranks = Json::array();
+  for (const RankReport& rank : report.ranks) ranks.push_back(rank_json(rank));
+  const Json json = {{"schema_version", report.schema_version},
+                     {"program", report.program},
+                     {"version", report.version},
+                     {"command", report.command},
+                     {"model", model_json(report.model)},
+                     {"policy", policy_json(report.policy)},
+                     {"job", job_json(report.job)},
+                     {"timing",
+                      {{"load_seconds", report.timing.load_seconds},
+                       {"prefill_seconds", report.timing.prefill_seconds},
+                       {"decode_seconds", report.timing.decode_seconds},
+                       {"total_seconds", report.timing.total_seconds}}},
+                     {"throughput",
+                      {{"tokens_per_second", report.throughput.tokens_per_second},
+                       {"prefill_tokens_per_second", report.throughput.prefill_tokens_per_second},
+                       {"decode_tokens_per_second", report.throughput.decode_tokens_per_second}}},
+                     {"tiers", tiers_json(sum_tiers(report.ranks))},
+                     {"ranks", std::move(ranks)}};
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void write_report(const Report& report, const std::string& path) {
+  namespace fs = std::filesystem;
+  const std::string text = to_json(report);
+  create_parent_directories(path);
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  // A device or pipe must be written to: renaming a file over it would replace it.
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    if (const int error_number = write_file(path, text, 0); error_number != 0) fail_write(path, error_number);
+    return;
+  }
+  // Through a link, so that the link stays.
+  const fs::path target = fs::exists(status) ? fs::canonical(path, error) : fs::path(path);
+  const std::string temporary = fmt::format("{}.{}.partial", (error ? fs::path(path) : target).string(), ::getpid());
+  int error_number = write_file(temporary, text, O_CREAT | O_TRUNC);
+  if (error_number == 0 && std::rename(temporary.c_str(), (error ? fs::path(path) : target).c_str()) != 0)
+    error_number = errno;
+  if (error_number != 0) {
+    ::unlink(temporary.c_str());
+    fail_write(path, error_number);
+  }
+}
+
+}  // namespace flexgen

@@ -1,0 +1,126 @@
+// The schema of `--report FILE.json`: what a job did, how fast, and where its bytes lay. Documented in REPORT.md.
+//
+// Plain values, filled by the commands, gathered on rank 0. Stable: within one schema_version fields are only added.
+// Thread-safety: values; free functions are pure, write_report touches only its file.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/trace.hpp"
+
+namespace flexgen {
+
+/// Bytes per tensor class.
+struct ClassBytes {
+  std::uint64_t weights = 0;
+  std::uint64_t cache = 0;   // KV cache
+  std::uint64_t hidden = 0;  // hidden states between layers
+
+  std::uint64_t total() const { return weights + cache + hidden; }
+  ClassBytes& operator+=(const ClassBytes& other);
+};
+
+struct TierReport {
+  std::uint64_t capacity_bytes = 0;  // the budget
+  ClassBytes requested;              // what the placement asked for
+  ClassBytes achieved;               // what was placed
+  std::uint64_t peak_bytes = 0;      // most ever in use, staging buffers included
+
+  TierReport& operator+=(const TierReport& other);  // peaks add up: ranks have memory of their own
+};
+
+struct TierReports {
+  TierReport gpu, dram, ssd;
+};
+
+struct ResourceReport {
+  double busy_seconds = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t count = 0;
+};
+
+struct RankReport {
+  int rank = 0;
+  std::string host;
+  std::string device;  // "NVIDIA H100 80GB HBM3", "cpu"
+  int first_layer = 0;
+  int num_layers = 0;
+  TierReports tiers;
+  std::map<std::string, ResourceReport> resources;  // by resource_name(): "compute", "host_to_gpu", ...
+  double load_seconds = 0;                          // reading the checkpoint
+  double sweep_seconds = 0;                         // inside sweeps
+  double busy_fraction = 0;                         // of sweep_seconds in which compute was busy, 0 .. 1
+  std::uint64_t peak_host_bytes = 0;                // peak resident size of the process
+};
+
+struct ModelReport {
+  std::string name, family;
+  int layers = 0;
+  int hidden = 0;
+  std::uint64_t parameters = 0;
+};
+
+struct PolicyReport {
+  std::string flags;  // the policy as it would stand on a command line
+  std::string dtype;
+  int gpu_batch_size = 0;   // B
+  int num_gpu_batches = 0;  // K
+  std::array<double, 6> percent{};  // weights gpu, cpu; cache gpu, cpu; hidden gpu, cpu; the rest lies on ssd
+  bool overlap = false;
+  bool sep_layer = false;
+  bool pin_weight = false;
+  bool compress_weight = false;
+  bool compress_cache = false;
+  bool cpu_cache_compute = false;
+};
+
+struct JobReport {
+  std::uint64_t rows = 0;         // of the input, failed ones included
+  std::uint64_t failed_rows = 0;
+  std::uint64_t sequences = 0;    // prompts that ran; a row may hold several
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t generated_tokens = 0;
+};
+
+struct TimingReport {
+  double load_seconds = 0, prefill_seconds = 0, decode_seconds = 0, total_seconds = 0;
+};
+
+struct ThroughputReport {
+  double tokens_per_second = 0;  // FlexGen's measure: generated / (prefill + decode)
+  double prefill_tokens_per_second = 0;  // prompt tokens / prefill
+  double decode_tokens_per_second = 0;   // (generated - sequences) / decode: the first token comes out of prefill
+};
+
+struct Report {
+  int schema_version = 1;
+  std::string program = "flexgen-dist";
+  std::string version;
+  std::string command;  // "generate", "bench", ...
+  ModelReport model;
+  PolicyReport policy;
+  JobReport job;
+  std::vector<RankReport> ranks;
+  TimingReport timing;
+  ThroughputReport throughput;
+};
+
+/// The tracer's totals under their names.
+std::map<std::string, ResourceReport> resource_reports(const TotalsByResource& totals);
+/// Zero where the time is zero.
+ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing);
+/// Tiers summed over the ranks.
+TierReports sum_tiers(const std::vector<RankReport>& ranks);
+
+/// Indented JSON text with a newline at the end. A value that is not finite comes out as null.
+std::string to_json(const Report& report);
+/// Replaces `path` as a whole: a reader sees the old file or the new one. Throws UserError (file).
+void write_report(const Report& report, const std::string& path);
+/// A few aligned lines for people, each with its newline.
+std::string summary(const Report& report);
+
+}  // namespace flexgen

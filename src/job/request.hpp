@@ -1,0 +1,100 @@
+// Rows of an input file, and the reader that streams them.
+//
+// Two row forms stand side by side in one JSONL file: the OpenAI Batch row {"custom_id","method","url","body"} and
+// the plain row {"custom_id"?,"prompt",...}, whose fields are those of a batch row's body. A bad row becomes a
+// RowError and costs that row alone.
+//
+// Tokens are chosen greedily. `temperature` absent therefore means 0 (OpenAI's own default is 1), and a field that
+// asks for anything but plain greedy generation is an error of the row, never ignored.
+//
+// Ownership: everything is a value; the reader owns its file. Thread-safety: a reader belongs to one thread.
+// Source: OpenAI Batch API input format, /v1/completions request body.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "job/file_descriptor.hpp"
+
+namespace flexgen {
+
+/// What a row leaves open.
+struct RequestDefaults {
+  int max_tokens = 32;
+};
+
+/// Which row a request, an error or a result belongs to.
+struct RowIdentity {
+  std::size_t line_number = 0;  // 1-based line of the input file; blank lines count
+  std::string custom_id;        // "line-17" when the row names none
+  bool batch_format = false;    // an OpenAI Batch row; otherwise a plain row. The result has the same form
+  bool names_itself = false;    // custom_id stands in the row; otherwise it was made up
+};
+
+/// Text (UTF-8, may hold NUL) that the tokenizer encodes, or token ids that are used as they are (never empty, none
+/// negative; the vocabulary is not known here).
+using Prompt = std::variant<std::string, std::vector<std::int32_t>>;
+
+/// One row that can run. Each prompt is a sequence of its own and becomes the choice of the same index.
+struct Request : RowIdentity {
+  std::vector<Prompt> prompts;    // >= 1
+  bool prompt_is_list = false;    // the row gave a list of prompts, possibly of one
+  int max_tokens = 0;             // >= 1
+  std::vector<std::string> stop;  // <= 16, none empty
+  std::string model;              // as the row names it; empty when it does not
+};
+
+/// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,
+/// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id.
+struct RowError : RowIdentity {
+  std::string code;
+  std::string message;  // what, why, what to do
+};
+
+using ParsedRow = std::variant<Request, RowError>;
+
+/// Parses one line (without its newline). Never throws for what stands in the line.
+ParsedRow parse_request(std::string_view line, std::size_t line_number, const RequestDefaults& defaults);
+
+/// Streams the rows of a JSONL file. Blank lines are skipped; CRLF, a UTF-8 byte-order mark and a last line without
+/// newline are fine. A custom_id that was already used makes the later row an error whose own id is "line-17", so
+/// that it cannot be taken for the result of the first.
+class RequestReader {
+ public:
+  static constexpr std::size_t default_max_line_bytes = 64 * MiB;
+
+  /// @param path  a file, or "-" for standard input. Throws UserError (file) when it cannot be opened.
+  RequestReader(std::string path, RequestDefaults defaults, std::size_t max_line_bytes = default_max_line_bytes);
+
+  /// The next row; nothing at the end of the file. Throws UserError (file) when reading fails.
+  std::optional<ParsedRow> next();
+
+ private:
+  enum class LineStatus { line, too_long, end };
+
+  LineStatus read_line();
+  bool refill();
+  void settle_custom_id(ParsedRow& row);
+  std::string unused_line_id(std::size_t line_number) const;
+
+  std::string path_;
+  std::string display_name_;  // quoted path or "standard input"
+  RequestDefaults defaults_;
+  std::size_t max_line_bytes_;
+  FileDescriptor file_;
+  std::vector<char> buffer_;
+  std::size_t buffer_begin_ = 0;  // [begin, end) of buffer_ is unread
+  std::size_t buffer_end_ = 0;
+  std::string line_;
+  std::size_t line_number_ = 0;
+  std::unordered_map<std::string, std::size_t> first_line_of_id_;
+};
+
+}  // namespace flexgen

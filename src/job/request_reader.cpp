@@ -1,0 +1,129 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.hpp"
+#include "fmt/format.h"
+#include "job/request.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::size_t read_bytes = 256 * KiB;
+constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == line.npos; }
+
+FileDescriptor open_input(const std::string& path, const std::string& display_name) {
+  if (path == "-") return FileDescriptor::borrowed(STDIN_FILENO);
+  auto file = FileDescriptor::owned(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open())
+    throw UserError(ExitCode::file, fmt::format("cannot open the input {}", display_name), errno_text(errno),
+                    "Check the path and its permissions, or give \"-\" to read from standard input");
+  struct stat status {};
+  if (::fstat(file.get(), &status) == 0 && S_ISDIR(status.st_mode))
+    throw UserError(ExitCode::file, fmt::format("cannot read the input {}", display_name), "it is a folder",
+                    "Give a file with one JSON object per line");
+  return file;
+}
+
+}  // namespace
+
+RequestReader::RequestReader(std::string path, RequestDefaults defaults, std::size_t max_line_bytes)
+    : path_(std::move(path)),
+      display_name_(path_ == "-" ? "standard input" : fmt::format("'{}'", path_)),
+      defaults_(defaults),
+      max_line_bytes_(max_line_bytes),
+      file_(open_input(path_, display_name_)),
+      buffer_(read_bytes) {}
+
+std::optional<ParsedRow> RequestReader::next() {
+  for (;;) {
+    const LineStatus status = read_line();
+    if (status == LineStatus::end) return std::nullopt;
+    ++line_number_;
+    std::optional<ParsedRow> row;
+    if (status == LineStatus::too_long) {
+      row = RowError{{line_number_, unused_line_id(line_number_), false, false},
+                     "line_too_long",
+                     fmt::format("line {} is too long: it has more than {}. Split the row", line_number_,
+                                 format_bytes(max_line_bytes_))};
+    } else {
+      std::string_view line = line_;
+      if (line_number_ == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      if (is_blank(line)) continue;
+      row = parse_request(line, line_number_, defaults_);
+    }
+    settle_custom_id(*row);
+    return row;
+  }
+}
+
+/// Puts the next line, without its newline, into line_. What passes the limit is read and dropped.
+RequestReader::LineStatus RequestReader::read_line() {
+  line_.clear();
+  bool is_too_long = false;
+  bool has_bytes = false;
+  for (;;) {
+    if (buffer_begin_ == buffer_end_ && !refill()) {
+      if (!has_bytes) return LineStatus::end;
+      return is_too_long ? LineStatus::too_long : LineStatus::line;
+    }
+    has_bytes = true;
+    const char* begin = buffer_.data() + buffer_begin_;
+    const std::size_t available = buffer_end_ - buffer_begin_;
+    const auto* newline = static_cast<const char*>(std::memchr(begin, '\n', available));
+    const std::size_t count = newline ? static_cast<std::size_t>(newline - begin) : available;
+    if (line_.size() + count > max_line_bytes_) is_too_long = true;
+    if (!is_too_long) line_.append(begin, count);
+    buffer_begin_ += count + (newline ? 1 : 0);
+    if (newline) return is_too_long ? LineStatus::too_long : LineStatus::line;
+  }
+}
+
+/// False at the end of the file.
+bool RequestReader::refill() {
+  ssize_t count = 0;
+  do {
+    count = ::read(file_.get(), buffer_.data(), buffer_.size());
+  } while (count < 0 && errno == EINTR);
+  if (count < 0)
+    throw UserError(ExitCode::file, fmt::format("cannot read the input {} behind line {}", display_name_, line_number_),
+                    errno_text(errno), "Check the file and the disk or pipe that it comes from");
+  buffer_begin_ = 0;
+  buffer_end_ = static_cast<std::size_t>(count);
+  return count > 0;
+}
+
+/// Records the row's id; a second use of one turns the row into an error under an id of its own.
+void RequestReader::settle_custom_id(ParsedRow& row) {
+  RowIdentity& identity = std::visit([](auto& one) -> RowIdentity& { return one; }, row);
+  if (const auto [first, is_new] = first_line_of_id_.emplace(identity.custom_id, line_number_); !is_new) {
+    std::string own_id = unused_line_id(line_number_);
+    // A made-up id that the user happens to use is replaced by another; a user's own id that comes twice is wrong.
+    if (!identity.names_itself) {
+      identity.custom_id = own_id;
+    } else {
+      row = RowError{{line_number_, own_id, identity.batch_format, false},
+                     "duplicate_custom_id",
+                     fmt::format("custom_id '{}' of line {} was already used on line {}: two results could not be told "
+                                 "apart. Give every row its own id",
+                                 identity.custom_id, line_number_, first->second)};
+    }
+    first_line_of_id_.emplace(std::move(own_id), line_number_);
+  }
+}
+
+/// "line-17", or "line-17-2", ... where rows above already use that.
+std::string RequestReader::unused_line_id(std::size_t line_number) const {
+  std::string id = fmt::format("line-{}", line_number);
+  for (int attempt = 2; first_line_of_id_.contains(id); ++attempt) id = fmt::format("line-{}-{}", line_number, attempt);
+  return id;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,127 @@
+#include "job/result.hpp"
+
+#include <array>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.hpp"
+#include "fmt/format.h"
+
+namespace flexgen {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// FNV-1a, 64 bits: the same id on every machine and run.
+std::string id_suffix(std::string_view custom_id) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const unsigned char byte : custom_id) hash = (hash ^ byte) * 0x100000001b3u;
+  return fmt::format("{:016x}", hash);
+}
+
+/// JSON lets these characters stand in a string as they are, but readers that split a file with Python's
+/// str.splitlines take them for ends of line.
+void escape_line_separators(std::string& json) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 3> separators{
+      {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}}};
+  for (const auto& [raw, escaped] : separators)
+    for (auto at = json.find(raw); at != json.npos; at = json.find(raw, at + escaped.size()))
+      json.replace(at, raw.size(), escaped);
+}
+
+std::string to_line(const Json& json) {
+  std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  escape_line_separators(line);
+  return line;
+}
+
+Json usage_json(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.total_tokens()}};
+}
+
+void add_token_ids(Json& json, const Choice& choice, const ResultFormat& format) {
+  if (!format.return_token_ids) return;
+  json["token_ids"] = choice.token_ids;
+  json["prompt_token_ids"] = choice.prompt_token_ids;
+}
+
+Json choices_json(const Result& result, const ResultFormat& format) {
+  Json choices = Json::array();
+  for (const Choice& choice : result.choices) {
+    Json one;
+    one["index"] = choice.index;
+    one["text"] = choice.text;
+    one["finish_reason"] = choice.finish_reason;
+    if (result.batch_format) one["logprobs"] = nullptr;
+    add_token_ids(one, choice, format);
+    choices.push_back(std::move(one));
+  }
+  return choices;
+}
+
+Json batch_result(const Result& result, const ResultFormat& format) {
+  const std::string suffix = id_suffix(result.custom_id);
+  Json body;
+  body["id"] = "cmpl-" + suffix;
+  body["object"] = "text_completion";
+  body["created"] = format.created;
+  body["model"] = format.model_name;
+  body["choices"] = choices_json(result, format);
+  body["usage"] = usage_json(result.usage);
+
+  Json json;
+  json["id"] = "batch_req_" + suffix;
+  json["custom_id"] = result.custom_id;
+  json["response"] = {{"status_code", 200}, {"request_id", "req_" + suffix}, {"body", std::move(body)}};
+  json["error"] = nullptr;
+  return json;
+}
+
+Json plain_result(const Result& result, const ResultFormat& format) {
+  Json json;
+  json["custom_id"] = result.custom_id;
+  if (result.prompt_is_list) {
+    json["choices"] = choices_json(result, format);
+  } else {
+    const Choice& choice = result.choices.front();
+    json["text"] = choice.text;
+    json["finish_reason"] = choice.finish_reason;
+    add_token_ids(json, choice, format);
+  }
+  json["usage"] = usage_json(result.usage);
+  return json;
+}
+
+}  // namespace
+
+Usage count_usage(const std::vector<Choice>& choices) {
+  Usage usage;
+  for (const Choice& choice : choices) {
+    usage.prompt_tokens += choice.prompt_token_ids.size();
+    usage.completion_tokens += choice.token_ids.size();
+  }
+  return usage;
+}
+
+Result result_for(const Request& request) {
+  return Result{static_cast<const RowIdentity&>(request), request.prompt_is_list, {}, {}};
+}
+
+std::string format_result(const Result& result, const ResultFormat& format) {
+  FLEXGEN_CHECK(!result.choices.empty(), "a result without choices");
+  FLEXGEN_CHECK(result.prompt_is_list || result.choices.size() == 1, "several choices for a single prompt");
+  return to_line(result.batch_format ? batch_result(result, format) : plain_result(result, format));
+}
+
+std::string format_error(const RowError& error) {
+  Json json;
+  if (error.batch_format) json["id"] = "batch_req_" + id_suffix(error.custom_id);
+  json["custom_id"] = error.custom_id;
+  if (error.batch_format) json["response"] = nullptr;
+  json["error"] = {{"code", error.code}, {"message", error.message}};
+  return to_line(json);
+}
+
+}  // namespace flexgen

@@ -1,0 +1,100 @@
+// Results of rows, their text form, and the file that they go to.
+//
+// One input row gives one output line, in the form of its input: an OpenAI Batch output row for a batch row, a flat
+// object for a plain row. Lines depend on the row and its tokens alone (ids are derived from custom_id, the time is
+// passed in), so that a job done twice gives the same file.
+//
+// Ownership: results are values; the writer owns its file. Thread-safety: formatting is pure, ResultWriter locks.
+// Source: OpenAI Batch API output format and /v1/completions response; token_ids and prompt_token_ids as vLLM names
+// them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "job/file_descriptor.hpp"
+#include "job/request.hpp"
+
+namespace flexgen {
+
+/// What one prompt of a row became.
+struct Choice {
+  int index = 0;                               // position of the prompt in its row
+  std::string text;                            // generated text alone, without stop string and special tokens
+  std::string finish_reason;                   // "stop" (end-of-sequence or stop string) | "length"
+  std::vector<std::int32_t> token_ids;         // every generated id, the end-of-sequence id included
+  std::vector<std::int32_t> prompt_token_ids;  // as fed to the model
+};
+
+struct Usage {
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t completion_tokens = 0;
+
+  std::uint64_t total_tokens() const { return prompt_tokens + completion_tokens; }
+};
+
+/// Sums over the choices' ids.
+Usage count_usage(const std::vector<Choice>& choices);
+
+struct Result : RowIdentity {
+  bool prompt_is_list = false;  // a plain row then has "choices", otherwise its fields are flat
+  std::vector<Choice> choices;  // >= 1; one if !prompt_is_list
+  Usage usage;
+};
+
+/// An empty result that belongs to `request`.
+Result result_for(const Request& request);
+
+struct ResultFormat {
+  bool return_token_ids = false;  // add token_ids and prompt_token_ids to each choice
+  std::string model_name;         // batch rows' body.model
+  std::int64_t created = 0;       // batch rows' body.created, seconds since 1970
+};
+
+/// One JSON line without its newline. Batch row:
+///   {"id","custom_id","response":{"status_code":200,"request_id","body":{"id","object":"text_completion","created",
+///   "model","choices":[{"index","text","finish_reason","logprobs":null}],"usage"}},"error":null}
+/// Plain row: {"custom_id","text","finish_reason","usage"}, or {"custom_id","choices":[...],"usage"} for a list of
+/// prompts. Ill-formed UTF-8 in a text comes out as U+FFFD.
+std::string format_result(const Result& result, const ResultFormat& format);
+
+/// Batch row: {"id","custom_id","response":null,"error":{"code","message"}}; plain row: {"custom_id","error":{...}}.
+std::string format_error(const RowError& error);
+
+enum class ExistingFile { refuse, overwrite };
+
+/// Appends rows to the output file, each with one write(2) as soon as it is finished, so that a crash loses no
+/// finished row and a file never ends in half a row.
+class ResultWriter {
+ public:
+  /// @param path  a file, whose folders are made, or "-" for standard output. A file that already holds something is
+  /// refused unless `existing` says overwrite, and so is one that another process writes to. Throws UserError (file).
+  explicit ResultWriter(std::string path, ExistingFile existing = ExistingFile::refuse);
+
+  /// Writes one line (no newline in it). Throws UserError (file) when the disk is full or the reader of a pipe has
+  /// gone; it says how many rows are safe, a half-written row is taken back, and later calls fail at once.
+  void write(std::string_view json_line);
+
+  /// Rows that are in the file.
+  std::size_t num_rows() const;
+
+  /// Brings everything to the disk and closes the file. Throws UserError (file). Calling it again does nothing.
+  void finish();
+
+ private:
+  void take_back(std::size_t num_bytes);
+  [[noreturn]] void fail(std::string_view what, int error_number) const;
+
+  std::string display_name_;  // quoted path or "standard output"
+  mutable std::mutex mutex_;
+  FileDescriptor file_;
+  std::string line_;  // json_line and its newline
+  std::size_t num_rows_ = 0;
+  int failed_with_ = 0;  // errno of the first failed write
+};
+
+}  // namespace flexgen

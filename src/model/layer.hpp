@@ -1,0 +1,68 @@
+// A layer of the sweep: what it holds and how it computes. Stateless: weights, cache and hidden states are handed in.
+//
+// Hidden states are packed [tokens, hidden] (batch_view.hpp). A layer computes in place: `hidden` is input and output.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ops/batch_view.hpp"
+#include "ops/context.hpp"
+#include "ops/matrix_view.hpp"
+#include "spec/layer_description.hpp"
+#include "spec/model_spec.hpp"
+
+namespace flexgen {
+
+/// One call: a layer on a micro-batch. All memory is of the computing device.
+struct LayerCall {
+  std::span<const MatrixView> weights;  // in the order of the description
+  BatchView batch;
+  MatrixView hidden;                    // [tokens, hidden], in and out
+  const std::int32_t* token_ids = nullptr;     // [tokens]; embedding
+  const std::int32_t* positions = nullptr;     // [tokens], 0-based; embedding
+  KvView cache;                                // attention
+  const std::int32_t* output_rows = nullptr;   // [num_outputs] packed rows whose logits are wanted; head
+  std::int32_t num_outputs = 0;
+  std::int32_t* next_tokens = nullptr;         // [num_outputs], greedy choice; head
+  MatrixView logits;                           // [num_outputs, vocab] float32, optional (data null: not wanted); head
+};
+
+class Layer {
+ public:
+  explicit Layer(LayerDescription description) : description_(std::move(description)) {}
+  virtual ~Layer() = default;
+
+  const LayerDescription& description() const { return description_; }
+
+  /// Takes its scratch from the context's workspace: at most workspace_bytes for such a micro-batch.
+  virtual void forward(const OpContext& context, const LayerCall& call) const = 0;
+  virtual std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
+                                        std::int64_t num_tokens) const = 0;
+
+ private:
+  LayerDescription description_;
+};
+
+using Layers = std::vector<std::unique_ptr<Layer>>;
+
+/// The contiguous part of a model that one rank owns.
+struct SliceBounds {
+  std::int32_t first_decoder_layer = 0;
+  std::int32_t num_decoder_layers = 0;
+  bool has_embedding = true;
+  bool has_head = true;
+};
+
+/// The layers of a slice, in order. `separate_layers`: attention and mlp are two layers, else one block.
+Layers make_layers(const ModelSpec& spec, const SliceBounds& bounds, bool separate_layers);
+
+std::vector<LayerDescription> describe(const Layers& layers);
+
+/// Cuts the decoder layers into `num_stages` contiguous slices that balance bytes, embedding and head included.
+/// Every stage gets at least one decoder layer; throws UserError (usage) with more stages than decoder layers.
+std::vector<SliceBounds> balanced_slices(const ModelSpec& spec, std::int32_t num_stages);
+
+}  // namespace flexgen

@@ -1,0 +1,272 @@
+#include "model/opt.hpp"
+
+#include <cmath>
+#include <optional>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "model/opt_weights.hpp"
+#include "ops/attention.hpp"
+#include "ops/elementwise.hpp"
+#include "ops/embedding.hpp"
+#include "ops/layer_norm.hpp"
+#include "ops/linear.hpp"
+#include "ops/sampling.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::int64_t position_offset = 2;  // OPT's position table starts two rows in
+
+// Hands out a call's weights in the order in which the description names them.
+class WeightReader {
+ public:
+  explicit WeightReader(std::span<const MatrixView> weights) : weights_(weights) {}
+
+  const MatrixView& matrix() {
+    FLEXGEN_CHECK(next_ < weights_.size(), "layer was given too few weights");
+    return weights_[next_++];
+  }
+  std::optional<MatrixView> optional(bool present) { return present ? std::optional(matrix()) : std::nullopt; }
+
+ private:
+  std::span<const MatrixView> weights_;
+  std::size_t next_ = 0;
+};
+
+struct Linear {
+  MatrixView weight;
+  std::optional<MatrixView> bias;
+};
+struct Norm {
+  std::optional<MatrixView> gamma;
+  std::optional<MatrixView> beta;
+};
+
+Linear read_linear(WeightReader& reader, const ModelSpec& spec) {
+  Linear part;
+  part.weight = reader.matrix();
+  part.bias = reader.optional(spec.bias);
+  return part;
+}
+Norm read_norm(WeightReader& reader, const ModelSpec& spec) {
+  Norm part;
+  part.gamma = reader.optional(spec.norm_affine);
+  part.beta = reader.optional(spec.norm_affine);
+  return part;
+}
+
+MatrixView scratch(const OpContext& context, std::int64_t rows, std::int64_t cols, DType dtype, const char* purpose) {
+  const std::uint64_t bytes = static_cast<std::uint64_t>(rows * cols) * element_bytes(dtype);
+  return contiguous_view(context.workspace->take(bytes, purpose), rows, cols, dtype);
+}
+
+std::uint64_t scratch_bytes(std::int64_t rows, std::int64_t cols, DType dtype) {
+  return align_up(static_cast<std::uint64_t>(rows * cols) * element_bytes(dtype), 256);
+}
+
+void apply_norm(const OpContext& context, const Norm& norm, const MatrixView& x, const MatrixView& out) {
+  layer_norm(context, {x, norm.gamma, norm.beta, 1e-5F, out});
+}
+
+// hidden += attention(norm(hidden)); post-norm: hidden = norm(hidden + attention(hidden))
+void attention_sublayer(const OpContext& context, const ModelSpec& spec, WeightReader& weights, const LayerCall& call) {
+  const Linear qkv = read_linear(weights, spec);
+  const Linear out = read_linear(weights, spec);
+  const Norm norm = read_norm(weights, spec);
+  const MatrixView& hidden = call.hidden;  // [tokens, hidden]
+  const std::int64_t h = spec.hidden;
+  const Workspace::Scope scope(*context.workspace);
+
+  const MatrixView mixed = scratch(context, hidden.rows, h, hidden.dtype, "attention output");
+  if (spec.pre_norm) apply_norm(context, norm, hidden, mixed);
+  const MatrixView projected = scratch(context, hidden.rows, 3 * h, hidden.dtype, "qkv");  // [tokens, 3 * hidden]
+  linear(context, {spec.pre_norm ? mixed : hidden, qkv.weight, qkv.bias, Activation::none, std::nullopt, projected});
+  append_kv(context, call.batch, projected.col_range(h, h), projected.col_range(2 * h, h), call.cache);
+
+  AttentionArgs args;
+  args.batch = call.batch;
+  args.q = projected.col_range(0, h);
+  args.cache = call.cache;
+  args.scale = 1.0F / std::sqrt(static_cast<float>(spec.head_dim()));
+  args.out = mixed;
+  attention(context, args);
+
+  linear(context, {mixed, out.weight, out.bias, Activation::none, hidden, hidden});
+  if (!spec.pre_norm) apply_norm(context, norm, hidden, hidden);
+}
+
+// hidden += fc2(act(fc1(norm(hidden)))); post-norm: hidden = norm(hidden + fc2(act(fc1(hidden))))
+void mlp_sublayer(const OpContext& context, const ModelSpec& spec, WeightReader& weights, const LayerCall& call) {
+  const Linear fc1 = read_linear(weights, spec);
+  const Linear fc2 = read_linear(weights, spec);
+  const Norm norm = read_norm(weights, spec);
+  const MatrixView& hidden = call.hidden;  // [tokens, hidden]
+  const Workspace::Scope scope(*context.workspace);
+
+  MatrixView input = hidden;
+  if (spec.pre_norm) {
+    input = scratch(context, hidden.rows, spec.hidden, hidden.dtype, "mlp input");
+    apply_norm(context, norm, hidden, input);
+  }
+  const MatrixView inner = scratch(context, hidden.rows, spec.ffn, hidden.dtype, "mlp inner");  // [tokens, ffn]
+  const Activation activation = spec.activation == ActivationKind::gelu ? Activation::gelu : Activation::relu;
+  linear(context, {input, fc1.weight, fc1.bias, activation, std::nullopt, inner});
+  linear(context, {inner, fc2.weight, fc2.bias, Activation::none, hidden, hidden});
+  if (!spec.pre_norm) apply_norm(context, norm, hidden, hidden);
+}
+
+std::uint64_t attention_scratch(const ModelSpec& spec, const Device& device, DType dtype, std::int64_t rows,
+                                std::int64_t tokens) {
+  return scratch_bytes(tokens, spec.hidden, dtype) + scratch_bytes(tokens, 3LL * spec.hidden, dtype) +
+         align_up(attention_workspace_bytes(device, tokens, rows, spec.num_heads, spec.head_dim(), dtype), 256);
+}
+
+std::uint64_t mlp_scratch(const ModelSpec& spec, DType dtype, std::int64_t tokens) {
+  return scratch_bytes(tokens, spec.hidden, dtype) + scratch_bytes(tokens, spec.ffn, dtype);
+}
+
+class OptEmbedding final : public Layer {
+ public:
+  explicit OptEmbedding(const ModelSpec& spec)
+      : Layer({LayerKind::embedding, -1, "embedding", opt_embedding_weights(spec)}), spec_(spec) {}
+
+  void forward(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    const MatrixView tokens = weights.matrix();
+    const MatrixView all_positions = weights.matrix();
+    const MatrixView positions = all_positions.row_range(position_offset, spec_.max_positions);
+    if (spec_.has_projections()) {
+      const Workspace::Scope scope(*context.workspace);
+      const MatrixView narrow = scratch(context, call.hidden.rows, spec_.embedding_dim, call.hidden.dtype, "embedding");
+      gather_rows(context, tokens, call.token_ids, narrow);
+      linear(context, {narrow, weights.matrix(), std::nullopt, Activation::none, std::nullopt, call.hidden});
+    } else {
+      gather_rows(context, tokens, call.token_ids, call.hidden);
+    }
+    add_gathered_rows(context, positions, call.positions, call.hidden);
+  }
+
+  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t, std::int64_t num_tokens) const override {
+    return spec_.has_projections() ? scratch_bytes(num_tokens, spec_.embedding_dim, dtype) : 0;
+  }
+
+ private:
+  ModelSpec spec_;
+};
+
+class OptAttention final : public Layer {
+ public:
+  OptAttention(const ModelSpec& spec, std::int32_t index)
+      : Layer({LayerKind::attention, index, "attention " + std::to_string(index), opt_attention_weights(spec, index)}),
+        spec_(spec) {}
+
+  void forward(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    attention_sublayer(context, spec_, weights, call);
+  }
+  std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
+                                std::int64_t num_tokens) const override {
+    return attention_scratch(spec_, device, dtype, num_rows, num_tokens);
+  }
+
+ private:
+  ModelSpec spec_;
+};
+
+class OptMlp final : public Layer {
+ public:
+  OptMlp(const ModelSpec& spec, std::int32_t index)
+      : Layer({LayerKind::mlp, index, "mlp " + std::to_string(index), opt_mlp_weights(spec, index)}), spec_(spec) {}
+
+  void forward(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    mlp_sublayer(context, spec_, weights, call);
+  }
+  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t, std::int64_t num_tokens) const override {
+    return mlp_scratch(spec_, dtype, num_tokens);
+  }
+
+ private:
+  ModelSpec spec_;
+};
+
+std::vector<WeightSpec> block_weights(const ModelSpec& spec, std::int32_t index) {
+  std::vector<WeightSpec> weights = opt_attention_weights(spec, index);
+  for (WeightSpec& weight : opt_mlp_weights(spec, index)) weights.push_back(std::move(weight));
+  return weights;
+}
+
+class OptBlock final : public Layer {
+ public:
+  OptBlock(const ModelSpec& spec, std::int32_t index)
+      : Layer({LayerKind::block, index, "block " + std::to_string(index), block_weights(spec, index)}), spec_(spec) {}
+
+  void forward(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    attention_sublayer(context, spec_, weights, call);
+    mlp_sublayer(context, spec_, weights, call);
+  }
+  std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
+                                std::int64_t num_tokens) const override {
+    return std::max(attention_scratch(spec_, device, dtype, num_rows, num_tokens), mlp_scratch(spec_, dtype, num_tokens));
+  }
+
+ private:
+  ModelSpec spec_;
+};
+
+class OptHead final : public Layer {
+ public:
+  explicit OptHead(const ModelSpec& spec) : Layer({LayerKind::head, -1, "head", opt_head_weights(spec)}), spec_(spec) {}
+
+  void forward(const OpContext& context, const LayerCall& call) const override {
+    if (call.num_outputs == 0) return;
+    WeightReader weights(call.weights);
+    const Norm norm = spec_.final_norm ? read_norm(weights, spec_) : Norm{};
+    const Workspace::Scope scope(*context.workspace);
+
+    // Only the positions whose logits are wanted go on: [outputs, hidden].
+    MatrixView last = scratch(context, call.num_outputs, spec_.hidden, call.hidden.dtype, "head input");
+    gather_rows(context, call.hidden, call.output_rows, last);
+    if (spec_.final_norm) apply_norm(context, norm, last, last);
+    if (spec_.has_projections()) {
+      const MatrixView narrow = scratch(context, call.num_outputs, spec_.embedding_dim, call.hidden.dtype, "head narrow");
+      linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, narrow});
+      last = narrow;
+    }
+    const MatrixView logits = call.logits.data
+                                  ? call.logits
+                                  : scratch(context, call.num_outputs, spec_.vocab, DType::float32, "logits");
+    linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, logits});
+    argmax_rows(context, logits, call.next_tokens);
+  }
+
+  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t num_rows, std::int64_t) const override {
+    return scratch_bytes(num_rows, spec_.hidden, dtype) + scratch_bytes(num_rows, spec_.embedding_dim, dtype) +
+           scratch_bytes(num_rows, spec_.vocab, DType::float32);
+  }
+
+ private:
+  ModelSpec spec_;
+};
+
+}  // namespace
+
+Layers make_opt_layers(const ModelSpec& spec, const SliceBounds& bounds, bool separate_layers) {
+  Layers layers;
+  if (bounds.has_embedding) layers.push_back(std::make_unique<OptEmbedding>(spec));
+  for (std::int32_t i = 0; i < bounds.num_decoder_layers; ++i) {
+    const std::int32_t index = bounds.first_decoder_layer + i;
+    if (separate_layers) {
+      layers.push_back(std::make_unique<OptAttention>(spec, index));
+      layers.push_back(std::make_unique<OptMlp>(spec, index));
+    } else {
+      layers.push_back(std::make_unique<OptBlock>(spec, index));
+    }
+  }
+  if (bounds.has_head) layers.push_back(std::make_unique<OptHead>(spec));
+  return layers;
+}
+
+}  // namespace flexgen

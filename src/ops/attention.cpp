@@ -1,0 +1,70 @@
+#include "ops/attention.hpp"
+
+#include "ops/dispatch.hpp"
+#include "ops/host_ops.hpp"
+#ifdef FLEXGEN_HAS_CUDA
+#include "ops/cuda_kernels.hpp"
+#endif
+
+namespace flexgen {
+namespace {
+
+void check(const BatchView& batch, const KvView& cache) {
+  FLEXGEN_CHECK(cache.num_heads > 0 && cache.head_dim > 0, "attention: the cache has no heads");
+  FLEXGEN_CHECK(batch.num_rows == 0 || (cache.heads != nullptr && cache.host_heads != nullptr),
+                "attention: the cache has no table of heads");
+  FLEXGEN_CHECK(batch.num_rows == 0 || (batch.host_token_offset != nullptr && batch.host_start != nullptr &&
+                                        batch.token_offset != nullptr && batch.start != nullptr),
+                "attention: the batch has no offsets");
+}
+
+}  // namespace
+
+void append_kv(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
+               const KvView& cache) {
+  check(batch, cache);
+  const std::int64_t width = static_cast<std::int64_t>(cache.num_heads) * cache.head_dim;
+  check_view(k, batch.num_tokens, width, k.dtype, "append_kv: k");
+  check_view(v, batch.num_tokens, width, k.dtype, "append_kv: v");
+  if (batch.num_tokens == 0) return;
+  switch (choose_implementation(context, "append_kv")) {
+    case Implementation::reference: append_kv_reference(batch, k, v, cache); return;
+    case Implementation::host: append_kv_host(batch, k, v, cache); return;
+    case Implementation::cuda:
+#ifdef FLEXGEN_HAS_CUDA
+      append_kv_cuda(context, batch, k, v, cache);
+#endif
+      return;
+  }
+}
+
+void attention(const OpContext& context, const AttentionArgs& args) {
+  check(args.batch, args.cache);
+  const std::int64_t width = static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim;
+  check_view(args.q, args.batch.num_tokens, width, args.q.dtype, "attention: q");
+  check_view(args.out, args.batch.num_tokens, width, args.q.dtype, "attention: out");
+  if (args.batch.num_tokens == 0) return;
+  switch (choose_implementation(context, "attention")) {
+    case Implementation::reference: attention_reference(args); return;
+    case Implementation::host: attention_host(args); return;
+    case Implementation::cuda:
+#ifdef FLEXGEN_HAS_CUDA
+      attention_cuda(context, args);
+#endif
+      return;
+  }
+}
+
+std::uint64_t attention_workspace_bytes(const Device& device, std::int64_t num_tokens, std::int64_t num_rows,
+                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype) {
+  if (!device.is_cuda()) return 0;
+#ifdef FLEXGEN_HAS_CUDA
+  return attention_workspace_bytes_cuda(device, num_tokens, num_rows, num_heads, head_dim, dtype);
+#else
+  static_cast<void>(num_tokens), static_cast<void>(num_rows), static_cast<void>(num_heads);
+  static_cast<void>(head_dim), static_cast<void>(dtype);
+  fail_without_cuda("attention");
+#endif
+}
+
+}  // namespace flexgen

@@ -1,0 +1,50 @@
+// The GPU implementations behind the ops' dispatch. Plain C++: callers need neither nvcc nor CUDA headers.
+//
+// Every function only enqueues kernels on context.stream: it allocates nothing, waits for nothing, and throws
+// SystemError when a launch is refused. Views point into memory of context.device, which must be current for the
+// calling thread. Shapes, dtypes and aliasing rules are those of the op's public header; a view of the wrong dtype or
+// size throws InternalError.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/attention.hpp"
+#include "ops/batch_view.hpp"
+#include "ops/context.hpp"
+#include "ops/elementwise.hpp"
+#include "ops/embedding.hpp"
+#include "ops/layer_norm.hpp"
+#include "ops/matrix_view.hpp"
+#include "ops/sampling.hpp"
+
+namespace flexgen {
+
+/// Any hidden size; gamma and beta have x's dtype.
+void layer_norm_cuda(const OpContext& context, const LayerNormArgs& args);
+
+void gather_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+                      const MatrixView& out);
+void add_gathered_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+                            const MatrixView& out);
+void add_cuda(const OpContext& context, const MatrixView& x, const MatrixView& y, const MatrixView& out);
+void argmax_rows_cuda(const OpContext& context, const MatrixView& logits, std::int32_t* token);
+void append_kv_cuda(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
+                    const KvView& cache);
+
+/// Picks a kernel for each row by the row's own count and length alone, so that a row's result does not depend on
+/// the rows beside it:
+///   count == 1                         decode kernel, long rows split over the key axis
+///   count > 1, fp16 or bf16 (sm_80+)   tensor-core kernel, head_dim a multiple of 8 up to 128
+///   count > 1, anything else           decode kernel, one block per (token, head)
+/// A head_dim that 16-byte loads cannot cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the
+/// whole call to the plain kernel (head_dim up to 2048).
+void attention_cuda(const OpContext& context, const AttentionArgs& args);
+
+/// Exact upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths.
+std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim);
+
+/// For tests and benchmarks: the decode kernel for all tokens and the plain kernel, past the choice above.
+enum class AttentionKernel : std::uint8_t { automatic, per_token, plain };
+void attention_cuda_with(const OpContext& context, const AttentionArgs& args, AttentionKernel kernel);
+
+}  // namespace flexgen

@@ -1,0 +1,50 @@
+// What every launcher of this room needs: the stream, the check after a launch, and one dtype dispatch.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "base/error.hpp"
+#include "device/cuda_check.hpp"
+#include "ops/context.hpp"
+#include "ops/matrix_view.hpp"
+
+namespace flexgen {
+
+inline cudaStream_t stream_of(const OpContext& context) { return static_cast<cudaStream_t>(context.stream); }
+
+/// Throws SystemError when the launch just made was refused.
+inline void check_launch(const char* kernel) { check_cuda(cudaGetLastError(), kernel); }
+
+/// A grid's x extent from a 64-bit count of blocks.
+inline unsigned grid_extent(std::int64_t num_blocks) {
+  FLEXGEN_CHECK(num_blocks > 0 && num_blocks <= 0x7fffffff, "a kernel's grid is out of range");
+  return static_cast<unsigned>(num_blocks);
+}
+
+inline bool aligned_to(const void* pointer, std::uint64_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+}
+
+/// True when every row of the matrix starts and ends on a 16-byte boundary.
+inline bool rows_aligned(const MatrixView& matrix) {
+  const std::uint64_t size = element_bytes(matrix.dtype);
+  return aligned_to(matrix.data, 16) && matrix.cols * size % 16 == 0 &&
+         (matrix.rows <= 1 || matrix.row_stride * size % 16 == 0);
+}
+
+/// Calls f with a null pointer of the element type that stands for `dtype` on the GPU.
+template <typename F>
+void with_element_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::float32: f(static_cast<float*>(nullptr)); return;
+    case DType::float16: f(static_cast<__half*>(nullptr)); return;
+    case DType::bfloat16: f(static_cast<__nv_bfloat16*>(nullptr)); return;
+  }
+  FLEXGEN_CHECK(false, "unknown dtype");
+}
+
+}  // namespace flexgen

@@ -1,0 +1,28 @@
+#include <cstring>
+
+#include "ops/add_elements.hpp"
+#include "ops/host_ops.hpp"
+#include "ops/parallel_for.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::int64_t kElementsPerTask = 65536;
+
+}  // namespace
+
+void gather_rows_host(const MatrixView& table, const std::int32_t* index, const MatrixView& out) {
+  const std::size_t row_bytes = static_cast<std::size_t>(out.cols) * element_bytes(out.dtype);
+  parallel_ranges(out.rows, 1 + kElementsPerTask / out.cols, [&](std::int64_t first, std::int64_t count) {
+    for (std::int64_t i = first; i < first + count; ++i) std::memcpy(out.row(i), table.row(index[i]), row_bytes);
+  });
+}
+
+void add_gathered_rows_host(const MatrixView& table, const std::int32_t* index, const MatrixView& out) {
+  parallel_ranges(out.rows, 1 + kElementsPerTask / out.cols, [&](std::int64_t first, std::int64_t count) {
+    for (std::int64_t i = first; i < first + count; ++i)
+      add_elements(out.row(i), table.row(index[i]), out.row(i), out.dtype, out.cols);
+  });
+}
+
+}  // namespace flexgen

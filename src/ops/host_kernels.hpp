@@ -1,0 +1,80 @@
+// The inner loops of the host's ops, once per instruction set (baseline, AVX2, AVX-512), chosen at run time.
+//
+// Stateless functions on memory of the caller; any thread. No pointer needs alignment beyond its element's.
+// What an output element is depends on its own inputs alone, never on how many others are computed with it: sums
+// run in one order, whatever the tile.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "spec/dtype.hpp"
+
+namespace flexgen {
+
+struct DotsArgs {
+  const float* a = nullptr;  // [m, k]
+  std::int64_t a_stride = 0;
+  const std::byte* b = nullptr;  // [n, k] of b_dtype
+  std::int64_t b_stride = 0;     // elements
+  DType b_dtype = DType::float32;
+  std::int64_t m = 0, n = 0, k = 0;
+  float* c = nullptr;  // [m, n]
+  std::int64_t c_stride = 0;
+  bool accumulate = false;  // c += instead of c =
+};
+
+struct WeightedSumArgs {
+  const float* weight = nullptr;  // [m, k]
+  std::int64_t weight_stride = 0;
+  const float* rescale = nullptr;  // [m]
+  const std::byte* v = nullptr;    // [k, n] of v_dtype
+  std::int64_t v_stride = 0;       // elements
+  DType v_dtype = DType::float32;
+  std::int64_t m = 0, n = 0, k = 0;
+  float* out = nullptr;  // [m, n]
+  std::int64_t out_stride = 0;
+};
+
+/// State of a streaming softmax of one query.
+struct SoftmaxState {
+  float maximum = 0.0F;
+  float sum = 0.0F;
+};
+
+struct HostKernels {
+  const char* name;
+  std::int64_t panel_rows;  // rows of b that `dots` handles at a time
+
+  void (*to_float)(const std::byte* from, DType dtype, float* to, std::int64_t count);
+  void (*from_float)(const float* from, std::byte* to, DType dtype, std::int64_t count);
+  /// c[i, j] (+)= sum over k of a[i, k] * b[j, k]
+  void (*dots)(const DotsArgs& args);
+  /// out[i, :] = out[i, :] * rescale[i] + sum over k of weight[i, k] * v[k, :]
+  void (*weighted_sum)(const WeightedSumArgs& args);
+  /// Takes `count` more scores into the softmax: score[j] becomes exp(scale * score[j] - new maximum).
+  /// Returns the factor by which sums made so far shrink. `score` has room up to a multiple of 16.
+  float (*softmax_step)(float* score, std::int64_t count, float scale, SoftmaxState* state);
+  /// out = (x - mean) / sqrt(variance + epsilon) [* gamma] [+ beta]; out may be x.
+  void (*normalize)(const float* x, std::int64_t count, const float* gamma, const float* beta, float epsilon,
+                    float* out);
+  /// out = x + y; out may be either.
+  void (*add)(const float* x, const float* y, float* out, std::int64_t count);
+  /// Index of the first largest element; -1 when there is a NaN.
+  std::int64_t (*argmax)(const float* x, std::int64_t count);
+  /// Elements first_index .. of the random stream `seed`, uniform in +-scale.
+  void (*random)(float* to, std::int64_t count, float scale, std::uint64_t seed, std::uint64_t first_index);
+};
+
+extern const HostKernels baseline_kernels;
+#if defined(__x86_64__)
+extern const HostKernels avx2_kernels;
+extern const HostKernels avx512_kernels;
+#endif
+
+/// The fastest set that this processor runs.
+const HostKernels& host_kernels();
+/// All sets that this processor runs, the baseline first; ends with a null pointer.
+const HostKernels* const* supported_host_kernels();
+
+}  // namespace flexgen

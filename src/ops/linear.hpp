@@ -1,0 +1,28 @@
+// out = activation(x * weight^T + bias) [+ residual]: the one matrix product of the engine.
+#pragma once
+
+#include <optional>
+
+#include "ops/context.hpp"
+#include "ops/matrix_view.hpp"
+
+namespace flexgen {
+
+enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (erf) form
+
+struct LinearArgs {
+  MatrixView x;                        // [tokens, in]
+  MatrixView weight;                   // [out, in], as Hugging Face stores it
+  std::optional<MatrixView> bias;      // [1, out]
+  Activation activation = Activation::none;
+  std::optional<MatrixView> residual;  // [tokens, out], added after the activation; may be `out` itself
+  MatrixView out;                      // [tokens, out]; x's dtype, or float32 for logits; not overlapping x
+};
+
+/// Accumulates in float32 whatever the dtype (float64 in the reference). All of one dtype, except a float32 `out`.
+void linear(const OpContext& context, const LinearArgs& args);
+
+/// The oracle: three loops on host memory.
+void linear_reference(const LinearArgs& args);
+
+}  // namespace flexgen

@@ -1,0 +1,16 @@
+// From logits to tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/context.hpp"
+#include "ops/matrix_view.hpp"
+
+namespace flexgen {
+
+/// token[r] = index of the largest logit of row r, the lowest index among equals. logits: [rows, vocab] float32;
+/// token: [rows], computing device's memory. Rows that hold a NaN give -1.
+void argmax_rows(const OpContext& context, const MatrixView& logits, std::int32_t* token);
+void argmax_rows_reference(const MatrixView& logits, std::int32_t* token);
+
+}  // namespace flexgen

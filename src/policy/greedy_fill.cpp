@@ -1,0 +1,86 @@
+#include "policy/greedy_fill.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+double percent_of(std::uint64_t part, std::uint64_t whole) {
+  if (whole == 0 || part >= whole) return 100;
+  return std::floor(1000.0 * static_cast<double>(part) / static_cast<double>(whole)) / 10;  // one decimal, never too much
+}
+
+// Fills one class into what the two upper tiers have left, given a plan in which the class lies on ssd.
+Share fill(std::uint64_t class_bytes, std::uint64_t gpu_left, std::uint64_t dram_left) {
+  Share share;
+  share.gpu_percent = percent_of(gpu_left, class_bytes);
+  const auto rest = static_cast<std::uint64_t>(static_cast<double>(class_bytes) * (100 - share.gpu_percent) / 100);
+  share.dram_percent = rest == 0 ? 0 : std::min(100 - share.gpu_percent, percent_of(dram_left, rest) * (100 - share.gpu_percent) / 100);
+  share.dram_percent = std::floor(share.dram_percent * 10) / 10;
+  if (dram_left >= rest) share.dram_percent = 100 - share.gpu_percent;
+  return share;
+}
+
+std::uint64_t left(std::uint64_t budget, std::uint64_t used) { return budget > used ? budget - used : 0; }
+
+// Places the classes in the order hidden, weights, cache for given B and K. False when it does not fit.
+bool place(PlanInput& in, const Budgets& budgets, bool weights_first) {
+  Placement& at = in.policy.placement;
+  at = make_placement({0, 0, 0, 0, 0, 0});
+  const auto fill_class = [&](Share& share, TensorClass tensor_class) {
+    const MemoryPlan plan = plan_memory(in);
+    const auto c = static_cast<std::size_t>(tensor_class);
+    const std::uint64_t bytes = plan.gpu.home[c] + plan.dram.home[c] + plan.ssd.home[c];
+    // What frees no staging until it is whole is tried whole first.
+    share = {100, 0};
+    if (plan_memory(in).gpu.total() <= budgets.gpu_bytes) return;
+    share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total()), left(budgets.dram_bytes, plan.dram.total()));
+  };
+  fill_class(at.hidden, TensorClass::hidden);
+  if (weights_first) fill_class(at.weights, TensorClass::weights);
+  fill_class(at.cache, TensorClass::cache);
+  if (!weights_first) fill_class(at.weights, TensorClass::weights);
+  return explain_misfit(plan_memory(in), budgets).empty();
+}
+
+}  // namespace
+
+Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
+  constexpr std::array<std::int32_t, 7> sizes{64, 32, 16, 8, 4, 2, 1};
+  const std::int64_t rows_per_group = std::max<std::int64_t>(1, (input.job.num_rows + input.num_groups - 1) / input.num_groups);
+  PlanInput trial = input;
+
+  // Everything on the gpu: nothing streams, so one micro-batch as large as fits.
+  trial.policy.num_micro_batches = 1;
+  for (const std::int32_t size : sizes) {
+    trial.policy.micro_batch_size = static_cast<std::int32_t>(std::min<std::int64_t>(size, rows_per_group));
+    trial.policy.placement = make_placement({100, 0, 100, 0, 100, 0});
+    if (explain_misfit(plan_memory(trial), budgets).empty()) return trial.policy;
+    if (size <= 4) break;  // a smaller block would waste the weights' bandwidth: stream instead
+  }
+
+  // Weights stream: the larger the block, the cheaper. K grows while cache and hidden states stay off the ssd.
+  for (const std::int32_t size : sizes) {
+    trial.policy.micro_batch_size = static_cast<std::int32_t>(std::min<std::int64_t>(size, rows_per_group));
+    Policy best;
+    bool found = false;
+    for (std::int32_t k = 1; k <= 16; k *= 2) {
+      if (k > 1 && static_cast<std::int64_t>(k) * trial.policy.micro_batch_size > rows_per_group) break;
+      trial.policy.num_micro_batches = k;
+      if (!place(trial, budgets, true)) break;
+      const bool worse = found && trial.policy.placement.weights.ssd() > best.placement.weights.ssd() + 0.01;
+      if (found && (worse || trial.policy.placement.cache.ssd() > 1e-9)) break;
+      best = trial.policy;
+      found = true;
+    }
+    if (found) return best;
+  }
+  trial.policy.micro_batch_size = trial.policy.num_micro_batches = 1;
+  return nearest_fit(trial, budgets);
+}
+
+}  // namespace flexgen

@@ -1,0 +1,13 @@
+// The policy of a job that names none: weights to gpu, then dram, then ssd within the budgets; B and K from what is
+// left. A simple rule that always gives something that runs; the optimiser is another matter.
+#pragma once
+
+#include "policy/memory_plan.hpp"
+
+namespace flexgen {
+
+/// @param input  its policy gives dtype and switches; B, K and placement are chosen here
+/// Throws UserError (does_not_fit) when nothing fits.
+Policy greedy_fill(const PlanInput& input, const Budgets& budgets);
+
+}  // namespace flexgen

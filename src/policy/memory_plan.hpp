@@ -1,0 +1,70 @@
+// What a policy needs of every tier on one rank, before anything is allocated or read. The engine allocates from the
+// same plan, so what fits here fits there. Pure arithmetic: no Torch, CUDA or MPI.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "policy/cache_layout.hpp"
+#include "policy/weight_layout.hpp"
+#include "spec/layer_description.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+/// Buffers in flight: while one slot is computed with, the next is loaded (and a third is being stored).
+inline constexpr std::int32_t num_weight_slots = 2;
+inline constexpr std::int32_t num_cache_slots = 2;
+inline constexpr std::int32_t num_hidden_slots = 3;
+/// Host staging between disk and GPU, per direction and stream: two halves that alternate.
+inline constexpr std::uint64_t staging_half_bytes = 32ULL << 20;
+
+struct PlanInput {
+  ModelSpec model;
+  std::vector<LayerDescription> layers;  // of the rank's slice
+  Policy policy;
+  JobShape job;
+  std::int32_t num_groups = 1;           // blocks in flight: at least the number of stages
+  bool on_gpu = false;                   // the gpu tier is real
+  /// Scratch of the ops for one call of `rows` rows and `tokens` tokens.
+  std::function<std::uint64_t(std::int64_t rows, std::int64_t tokens)> workspace_bytes;
+};
+
+/// Bytes of one tier, by what they are for.
+struct TierDemand {
+  std::array<std::uint64_t, num_tensor_classes> home{};       // achieved, by TensorClass
+  std::array<std::uint64_t, num_tensor_classes> requested{};  // exact share of the class's total
+  std::uint64_t staging = 0;    // slots and buffers in transit
+  std::uint64_t workspace = 0;  // scratch of the ops
+  std::uint64_t total() const { return home[0] + home[1] + home[2] + staging + workspace; }
+};
+
+struct MemoryPlan {
+  WeightLayout weights;
+  CacheLayout cache;
+  std::int64_t max_tokens = 0;        // of one micro-batch
+  std::uint64_t hidden_bytes = 0;     // of one micro-batch at max_tokens
+  std::uint64_t workspace_bytes = 0;
+  std::uint64_t host_staging_bytes = 0;
+  TierDemand gpu;
+  TierDemand dram;
+  TierDemand ssd;
+};
+
+MemoryPlan plan_memory(const PlanInput& input);
+
+/// Empty when the plan fits; otherwise one line per tier that overflows, with the numbers.
+std::string explain_misfit(const MemoryPlan& plan, const Budgets& budgets);
+
+/// The nearest policy that fits: keeps B and K and moves weights, cache and hidden states down the tiers; when that is
+/// not enough, halves K, then B. Throws UserError (does_not_fit) when not even one row from ssd fits.
+Policy nearest_fit(const PlanInput& input, const Budgets& budgets);
+
+/// Throws UserError (does_not_fit) with the numbers and the nearest policy that fits, as flags.
+void require_fit(const PlanInput& input, const Budgets& budgets);
+
+}  // namespace flexgen

@@ -1,0 +1,97 @@
+#include "policy/weight_layout.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "base/bytes.hpp"
+#include "policy/spread.hpp"
+
+namespace flexgen {
+namespace {
+
+struct Owner {
+  std::int32_t pack = 0;
+  std::uint64_t offset = 0;
+};
+
+// Gives every weight a pack and an offset; a shared weight lives in the pack of the first layer that names it.
+void lay_out_packs(std::span<const LayerDescription> layers, DType dtype, WeightLayout& layout) {
+  std::map<std::string, Owner> shared;
+  for (std::size_t j = 0; j < layers.size(); ++j) {
+    WeightPack pack;
+    LayerWeights weights;
+    for (const WeightSpec& spec : layers[j].weights) {
+      WeightPlace place;
+      place.bytes = static_cast<std::uint64_t>(spec.num_elements()) * element_bytes(dtype);
+      const auto known = spec.shared_as.empty() ? shared.end() : shared.find(spec.shared_as);
+      if (known != shared.end()) {
+        place.pack = known->second.pack;
+        place.offset = known->second.offset;
+      } else {
+        place.pack = static_cast<std::int32_t>(j);
+        place.offset = align_up(pack.bytes, weight_alignment);
+        pack.bytes = place.offset + place.bytes;
+        if (!spec.shared_as.empty()) shared[spec.shared_as] = {place.pack, place.offset};
+      }
+      weights.places.push_back(place);
+    }
+    layout.packs.push_back(pack);
+    layout.layers.push_back(std::move(weights));
+  }
+}
+
+void split_packs(const Share& share, WeightLayout& layout) {
+  Spread gpu(share.gpu());
+  Spread dram(share.dram());
+  for (WeightPack& pack : layout.packs) {
+    // A pack of a tiny model is split at a finer grain: the share counts more than direct I/O there.
+    const std::uint64_t grain = pack.bytes >= 256 * split_alignment ? split_alignment : weight_alignment;
+    pack.gpu_bytes = gpu.take(pack.bytes, grain, pack.bytes);
+    pack.dram_bytes = dram.take(pack.bytes, grain, pack.bytes - pack.gpu_bytes);
+    if (share.ssd() < 1e-9) pack.dram_bytes = share.dram() < 1e-9 ? 0 : pack.bytes - pack.gpu_bytes;
+    if (share.ssd() < 1e-9 && share.dram() < 1e-9) pack.gpu_bytes = pack.bytes;
+    layout.gpu_bytes += pack.gpu_bytes;
+    layout.dram_bytes += pack.dram_bytes;
+    layout.ssd_bytes += pack.ssd_bytes();
+  }
+}
+
+// A layer loads, from each pack it uses, the image from its first weight that is not resident to its last.
+void plan_loads(WeightLayout& layout) {
+  for (LayerWeights& layer : layout.layers) {
+    std::map<std::int32_t, PackRange> images;
+    for (WeightPlace& place : layer.places) {
+      const WeightPack& pack = layout.packs[static_cast<std::size_t>(place.pack)];
+      place.resident = place.offset + place.bytes <= pack.gpu_bytes;
+      if (place.resident) continue;
+      const auto [at, fresh] = images.try_emplace(place.pack, PackRange{place.pack, place.offset, place.offset, 0});
+      at->second.begin = std::min(at->second.begin, align_down(place.offset, split_alignment));
+      at->second.end = std::max(at->second.end, place.offset + place.bytes);
+    }
+    for (auto& [pack, image] : images) {
+      image.slot_offset = layer.slot_bytes;
+      layer.slot_bytes = align_up(layer.slot_bytes + image.end - image.begin, split_alignment);
+      layer.loads.push_back(image);
+    }
+    for (WeightPlace& place : layer.places)
+      if (!place.resident) {
+        const PackRange& image = images.at(place.pack);
+        place.slot_offset = image.slot_offset + place.offset - image.begin;
+      }
+    layout.slot_bytes = std::max(layout.slot_bytes, layer.slot_bytes);
+  }
+}
+
+}  // namespace
+
+WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share) {
+  WeightLayout layout;
+  lay_out_packs(layers, dtype, layout);
+  split_packs(share, layout);
+  plan_loads(layout);
+  return layout;
+}
+
+}  // namespace flexgen

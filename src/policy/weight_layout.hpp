@@ -1,0 +1,65 @@
+// Where the weights of a slice lie: packs, their split over the tiers, and what a load has to bring.
+//
+// A pack is one layer's own weights, contiguous and aligned. Its bytes are split [0, gpu) [gpu, gpu + dram) [.., end),
+// so that the achieved share is exact to the alignment and equal in every layer. Weights that lie wholly in the gpu
+// part are used in place; the rest of a pack is an image that a load brings into a slot. Pure arithmetic.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "spec/dtype.hpp"
+#include "spec/layer_description.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+inline constexpr std::uint64_t weight_alignment = 256;   // of each weight in its pack: vector loads, cuBLAS
+inline constexpr std::uint64_t split_alignment = 4096;   // of the tier boundaries: direct file I/O
+
+/// One layer's own weights.
+struct WeightPack {
+  std::uint64_t bytes = 0;
+  std::uint64_t gpu_bytes = 0;
+  std::uint64_t dram_bytes = 0;
+  std::uint64_t ssd_bytes() const { return bytes - gpu_bytes - dram_bytes; }
+};
+
+/// Where a layer finds one of its weights.
+struct WeightPlace {
+  std::int32_t pack = 0;       // another layer's when shared
+  std::uint64_t offset = 0;    // in that pack
+  std::uint64_t bytes = 0;
+  bool resident = false;       // used in place in the gpu part
+  std::uint64_t slot_offset = 0;  // in the layer's slot otherwise
+};
+
+/// A range of a pack that a layer's load copies to its slot.
+struct PackRange {
+  std::int32_t pack = 0;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  std::uint64_t slot_offset = 0;
+};
+
+struct LayerWeights {
+  std::vector<WeightPlace> places;  // one per WeightSpec
+  std::vector<PackRange> loads;     // empty: everything is resident
+  std::uint64_t slot_bytes = 0;
+};
+
+struct WeightLayout {
+  std::vector<WeightPack> packs;     // one per layer
+  std::vector<LayerWeights> layers;  // one per layer
+  std::uint64_t gpu_bytes = 0;       // achieved, sums over the packs
+  std::uint64_t dram_bytes = 0;
+  std::uint64_t ssd_bytes = 0;
+  std::uint64_t slot_bytes = 0;      // of the largest load; 0 when all is resident
+
+  std::uint64_t total_bytes() const { return gpu_bytes + dram_bytes + ssd_bytes; }
+};
+
+WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share);
+
+}  // namespace flexgen

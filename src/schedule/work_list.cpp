@@ -1,0 +1,104 @@
+#include "schedule/work_list.hpp"
+
+#include <cstring>
+#include <limits>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+class Writer {
+ public:
+  void put(std::int64_t value) {
+    std::byte raw[sizeof value];
+    std::memcpy(raw, &value, sizeof value);
+    bytes.insert(bytes.end(), raw, raw + sizeof value);
+  }
+  void put_tokens(const std::vector<std::int32_t>& tokens) {
+    put(static_cast<std::int64_t>(tokens.size()));
+    const auto* raw = reinterpret_cast<const std::byte*>(tokens.data());
+    bytes.insert(bytes.end(), raw, raw + tokens.size() * sizeof(std::int32_t));
+  }
+  std::vector<std::byte> bytes;
+};
+
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
+
+  std::int64_t get() {
+    std::int64_t value = 0;
+    take(&value, sizeof value);
+    return value;
+  }
+  std::int32_t get_int() { return static_cast<std::int32_t>(get()); }
+  // A count of things that need at least `least_bytes` each: a corrupt message must not make us allocate wildly.
+  std::size_t get_count(std::size_t least_bytes) {
+    const std::int64_t count = get();
+    FLEXGEN_CHECK(count >= 0 && static_cast<std::uint64_t>(count) <= rest_.size() / least_bytes, "work list is malformed");
+    return static_cast<std::size_t>(count);
+  }
+  std::vector<std::int32_t> get_tokens() {
+    std::vector<std::int32_t> tokens(get_count(sizeof(std::int32_t)));
+    take(tokens.data(), tokens.size() * sizeof(std::int32_t));
+    return tokens;
+  }
+  bool at_end() const { return rest_.empty(); }
+
+ private:
+  void take(void* to, std::size_t size) {
+    FLEXGEN_CHECK(size <= rest_.size(), "work list is cut short");
+    if (size != 0) std::memcpy(to, rest_.data(), size);
+    rest_ = rest_.subspan(size);
+  }
+  std::span<const std::byte> rest_;
+};
+
+}  // namespace
+
+std::vector<std::byte> encode_work(const SweepWork& work) {
+  Writer out;
+  out.put(work.number);
+  out.put(work.group.value);
+  out.put(work.more_follow);
+  out.put(work.is_prefill);
+  out.put(static_cast<std::int64_t>(work.micro_batches.size()));
+  for (const MicroBatchWork& batch : work.micro_batches) {
+    out.put(batch.slot);
+    out.put(static_cast<std::int64_t>(batch.rows.size()));
+    for (const RowWork& row : batch.rows) {
+      out.put(row.row.value);
+      out.put(row.cache_row);
+      out.put(row.start);
+      out.put(row.wants_token);
+      out.put_tokens(row.tokens);
+    }
+  }
+  return std::move(out.bytes);
+}
+
+SweepWork decode_work(std::span<const std::byte> message) {
+  Reader in(message);
+  SweepWork work;
+  work.number = in.get();
+  work.group = GroupId(in.get_int());
+  work.more_follow = in.get() != 0;
+  work.is_prefill = in.get() != 0;
+  work.micro_batches.resize(in.get_count(2 * sizeof(std::int64_t)));
+  for (MicroBatchWork& batch : work.micro_batches) {
+    batch.slot = in.get_int();
+    batch.rows.resize(in.get_count(5 * sizeof(std::int64_t)));
+    for (RowWork& row : batch.rows) {
+      row.row = RowId(in.get());
+      row.cache_row = in.get_int();
+      row.start = in.get_int();
+      row.wants_token = in.get() != 0;
+      row.tokens = in.get_tokens();
+    }
+  }
+  FLEXGEN_CHECK(in.at_end(), "work list has trailing bytes");
+  return work;
+}
+
+}  // namespace flexgen

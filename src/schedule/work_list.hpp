@@ -1,0 +1,54 @@
+// The work of one sweep: any set of micro-batches, each of rows with their own lengths and positions.
+//
+// FlexGen's lock-step block is the special case in which all rows are at the same step. A row may bring its whole
+// prompt, a chunk of it, or one token. Plain data; rank 0 makes it, every stage receives the same list.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/ids.hpp"
+
+namespace flexgen {
+
+struct RowWork {
+  RowId row;
+  std::int32_t cache_row = 0;  // the row's place in its micro-batch's cache, 0 .. B-1, fixed for its life
+  std::int32_t start = 0;      // position of the first new token
+  bool wants_token = true;     // false: a chunk of a prompt that is not its last
+  std::vector<std::int32_t> tokens;  // new tokens, at least one
+
+  std::int32_t count() const { return static_cast<std::int32_t>(tokens.size()); }
+  std::int32_t length() const { return start + count(); }
+  bool operator==(const RowWork&) const = default;
+};
+
+struct MicroBatchWork {
+  std::int32_t slot = 0;  // which cache slot of the engine the rows live in: group * K + k
+  std::vector<RowWork> rows;
+
+  std::int32_t num_tokens() const {
+    std::int32_t total = 0;
+    for (const RowWork& row : rows) total += row.count();
+    return total;
+  }
+  bool operator==(const MicroBatchWork&) const = default;
+};
+
+struct SweepWork {
+  std::int64_t number = 0;  // counts the sweeps of a job
+  GroupId group;
+  bool more_follow = true;  // another sweep comes: its first weights may be loaded early
+  bool is_prefill = false;  // for the metrics: at least one row reads its prompt
+  std::vector<MicroBatchWork> micro_batches;
+
+  bool operator==(const SweepWork&) const = default;
+};
+
+/// Compact binary form for the control channel, and back. `decode_work` throws InternalError on malformed input.
+std::vector<std::byte> encode_work(const SweepWork& work);
+SweepWork decode_work(std::span<const std::byte> message);
+
+}  // namespace flexgen

@@ -1,0 +1,147 @@
+#include "spec/model_spec.hpp"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+using nlohmann::json;
+
+// Typed access to one config with errors that name file, field and what was found.
+class Config {
+ public:
+  Config(json object, std::string where) : object_(std::move(object)), where_(std::move(where)) {}
+
+  [[noreturn]] void refuse(const std::string& reason, const std::string& suggestion) const {
+    throw UserError(ExitCode::model, "cannot run the model of " + where_, reason, suggestion);
+  }
+
+  std::int32_t count(const char* key, std::int32_t lowest = 1) const {
+    if (!present(key)) refuse(fmt::format("'{}' is missing", key), "The file must be a Hugging Face config.json");
+    return count_or(key, 0, lowest);
+  }
+
+  std::int32_t count_or(const char* key, std::int32_t fallback, std::int32_t lowest = 0) const {
+    if (!present(key)) return fallback;
+    const json& value = object_.at(key);
+    if (!value.is_number_integer() || value.get<double>() < lowest || value.get<double>() > 1e9)
+      refuse(fmt::format("'{}' is {}, expected a whole number of at least {}", key, value.dump(), lowest), "");
+    return value.get<std::int32_t>();
+  }
+
+  bool flag_or(const char* key, bool fallback) const {
+    if (!present(key)) return fallback;
+    const json& value = object_.at(key);
+    if (!value.is_boolean()) refuse(fmt::format("'{}' is {}, expected true or false", key, value.dump()), "");
+    return value.get<bool>();
+  }
+
+  std::string text_or(const char* key, const std::string& fallback) const {
+    if (!present(key)) return fallback;
+    const json& value = object_.at(key);
+    if (!value.is_string()) refuse(fmt::format("'{}' is {}, expected a string", key, value.dump()), "");
+    return value.get<std::string>();
+  }
+
+  bool present(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
+
+ private:
+  json object_;
+  std::string where_;
+};
+
+constexpr const char* what_we_run = "This program runs OPT (model_type 'opt', which includes OPT-IML and Galactica)";
+
+}  // namespace
+
+ModelSpec parse_model_spec(std::string_view config_json, const std::string& where) {
+  json object = json::parse(config_json, nullptr, false);
+  if (!object.is_object())
+    throw UserError(ExitCode::model, "cannot read " + where, "it is not a JSON object",
+                    "Give a Hugging Face model directory");
+  const Config config(std::move(object), where);
+
+  const std::string type = config.text_or("model_type", "(none)");
+  if (type != "opt") config.refuse("its architecture is '" + type + "'", what_we_run);
+
+  ModelSpec spec;
+  spec.family = type;
+  spec.name = std::filesystem::path(where).parent_path().filename().string();
+  spec.num_layers = config.count("num_hidden_layers");
+  spec.num_heads = config.count("num_attention_heads");
+  spec.hidden = config.count("hidden_size");
+  spec.ffn = config.count("ffn_dim");
+  spec.vocab = config.count("vocab_size");
+  spec.max_positions = config.count("max_position_embeddings");
+  spec.embedding_dim = config.count_or("word_embed_proj_dim", spec.hidden, 1);
+  spec.pre_norm = config.flag_or("do_layer_norm_before", true);
+  spec.final_norm = spec.pre_norm && !config.flag_or("_remove_final_layer_norm", false);
+  spec.bias = config.flag_or("enable_bias", true);
+  spec.norm_affine = config.flag_or("layer_norm_elementwise_affine", true);
+  spec.tied_head = config.flag_or("tie_word_embeddings", true);
+  spec.bos_token = config.count_or("bos_token_id", 2);
+  spec.eos_token = config.count_or("eos_token_id", 2);
+  spec.pad_token = config.count_or("pad_token_id", 1);
+
+  const std::string activation = config.text_or("activation_function", "relu");
+  if (activation == "relu")
+    spec.activation = ActivationKind::relu;
+  else if (activation == "gelu")
+    spec.activation = ActivationKind::gelu;
+  else
+    config.refuse("its activation_function is '" + activation + "'", "OPT runs with relu or gelu");
+
+  const std::string dtype = config.text_or("dtype", config.text_or("torch_dtype", "float16"));
+  try {
+    spec.stored_dtype = parse_dtype(dtype);
+  } catch (const UserError&) {
+    config.refuse("its data type is '" + dtype + "'", "We run float32, float16 and bfloat16");
+  }
+  if (spec.hidden % spec.num_heads != 0)
+    config.refuse(fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", spec.hidden, spec.num_heads), "");
+  return spec;
+}
+
+ModelSpec read_model_spec(const std::string& model_dir) {
+  const std::filesystem::path path = std::filesystem::path(model_dir) / "config.json";
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    throw UserError(ExitCode::model, "cannot open '" + path.string() + "'", errno_text(errno),
+                    "--model takes a Hugging Face model directory (config.json, weights, vocab.json, merges.txt)");
+  std::ostringstream text;
+  text << file.rdbuf();
+  ModelSpec spec = parse_model_spec(text.str(), path.string());
+  const std::filesystem::path directory = std::filesystem::absolute(path).lexically_normal().parent_path();
+  spec.name = directory.filename().string();
+  return spec;
+}
+
+std::uint64_t num_parameters(const ModelSpec& spec) {
+  const auto h = static_cast<std::uint64_t>(spec.hidden);
+  const auto f = static_cast<std::uint64_t>(spec.ffn);
+  const auto e = static_cast<std::uint64_t>(spec.embedding_dim);
+  const auto v = static_cast<std::uint64_t>(spec.vocab);
+  const std::uint64_t norm = spec.norm_affine ? 2 * h : 0;
+  const std::uint64_t biases = spec.bias ? 4 * h + f + h : 0;
+  std::uint64_t total = static_cast<std::uint64_t>(spec.num_layers) * (4 * h * h + 2 * h * f + biases + 2 * norm);
+  total += v * e + (static_cast<std::uint64_t>(spec.max_positions) + 2) * h;
+  if (spec.has_projections()) total += 2 * e * h;
+  if (spec.final_norm) total += norm;
+  if (!spec.tied_head) total += v * e;
+  return total;
+}
+
+std::string fingerprint(const ModelSpec& s) {
+  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}", s.family, s.num_layers, s.num_heads, s.hidden, s.ffn,
+                     s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation), s.pre_norm, s.final_norm,
+                     s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token, s.pad_token);
+}
+
+}  // namespace flexgen

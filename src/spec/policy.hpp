@@ -1,0 +1,73 @@
+// How a job is run: sizes, placement, precision. Never the order of work: that is the schedule.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "spec/dtype.hpp"
+
+namespace flexgen {
+
+/// The three classes of tensors that a placement distributes over tiers.
+enum class TensorClass : std::uint8_t { weights, cache, hidden };
+inline constexpr std::size_t num_tensor_classes = 3;
+std::string_view tensor_class_name(TensorClass tensor_class);
+
+/// Percent of one tensor class on gpu and on dram; the rest lies on ssd.
+struct Share {
+  double gpu_percent = 100;
+  double dram_percent = 0;
+
+  double gpu() const { return gpu_percent / 100; }
+  double dram() const { return dram_percent / 100; }
+  double ssd() const { return 1 - gpu() - dram(); }
+  bool operator==(const Share&) const = default;
+};
+
+/// `--percent wg wc cg cc hg hc`.
+struct Placement {
+  Share weights;
+  Share cache;
+  Share hidden;
+
+  const Share& of(TensorClass tensor_class) const;
+  bool operator==(const Placement&) const = default;
+};
+
+/// Checks 0 <= each, gpu + dram <= 100 per class; throws UserError (usage).
+Placement make_placement(const std::array<double, 6>& percent);
+
+struct Policy {
+  std::int32_t micro_batch_size = 1;   // B: rows computed in one call
+  std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
+  Placement placement;
+  DType dtype = DType::float32;        // of weights, cache and activations
+  bool overlap = true;                 // loads and stores behind the computation
+  bool separate_layers = true;         // attention and mlp are two layers of the sweep
+  bool pin_weights = true;             // host memory that the GPU reads is pinned
+
+  std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
+  bool operator==(const Policy&) const = default;
+};
+
+/// The policy as command-line flags that give it again when pasted.
+std::string to_flags(const Policy& policy);
+
+/// Bytes that each tier may hold; the ranks of one host share a machine, so these are per rank.
+struct Budgets {
+  std::uint64_t gpu_bytes = 0;
+  std::uint64_t dram_bytes = 0;
+  std::uint64_t ssd_bytes = 0;
+};
+
+/// The sizes of a job that decide its memory.
+struct JobShape {
+  std::int32_t max_prompt_tokens = 0;
+  std::int32_t max_new_tokens = 0;   // per row
+  std::int32_t max_row_tokens = 0;   // longest prompt + new tokens of any single row
+  std::int64_t num_rows = 0;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,55 @@
+// Reads any byte extents of files, whatever their alignment, at the speed of direct I/O.
+//
+// Rules of direct I/O (O_DIRECT): file offset, length and memory address are multiples of 4096. An extent that does
+// not comply is over-read: the aligned blocks around it go to a bounce slot and the wanted bytes are copied out,
+// while further reads are in flight. Where an extent of at least 64 KiB lies so that
+//     address of its first byte  ==  file offset of its first byte   (modulo 4096)
+// its aligned middle goes straight to the destination and only the two edges (< 4096 bytes each) bounce. Whoever
+// lays out the destination gains by keeping that congruence. Buffered files are always read straight.
+//
+// Ownership: files and destinations are borrowed. Thread-safety: as the IoQueue, one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "storage/file_handle.hpp"
+#include "storage/io_queue.hpp"
+
+namespace flexgen {
+
+struct FileExtent {
+  const FileHandle* file = nullptr;
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t size_bytes = 0;
+};
+
+/// One extent and where it goes.
+struct ExtentRead {
+  FileExtent extent;
+  std::byte* destination = nullptr;
+};
+
+/// Reads all extents with one deep queue, using the queue's bounce area.
+/// Throws UserError (file) when an extent reaches past the end of its file or a read fails.
+void read_extents(IoQueue& queue, std::span<const ExtentRead> reads);
+
+/// A queue and the reads that go through it.
+class ExtentReader {
+ public:
+  explicit ExtentReader(std::unique_ptr<IoQueue> queue = IoQueue::make());
+
+  /// Reads the extents one after another into `destination` (concatenated; the sum of their sizes). Neighbours in
+  /// a file are joined. Errors as read_extents.
+  void read(std::span<const FileExtent> extents, std::byte* destination);
+  void read(const FileExtent& extent, std::byte* destination) { read({&extent, 1}, destination); }
+
+  IoQueue& queue() { return *queue_; }
+
+ private:
+  std::unique_ptr<IoQueue> queue_;
+};
+
+}  // namespace flexgen

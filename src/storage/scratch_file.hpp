@@ -1,0 +1,56 @@
+// Nameless files of fixed size in --offload-dir: the home of what the ssd tier holds and the checkpoint does not.
+//
+// Nothing is left behind after an error, a signal or SIGKILL: the file never has a name (O_TMPFILE), or where the
+// file system lacks that, it loses its name, and its private directory goes, as soon as it is open.
+// Ownership: move-only; the space is freed when the last descriptor closes. Thread-safety: as FileHandle.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "storage/file_handle.hpp"
+
+namespace flexgen {
+
+/// A directory `PARENT/flexgen-<pid>-<random>` that only this user may enter; removed, when empty, at the end.
+class ScratchDirectory {
+ public:
+  ScratchDirectory() = default;
+  /// Makes `parent` (and its parents) when missing. Throws UserError (file) when that fails.
+  explicit ScratchDirectory(const std::filesystem::path& parent);
+  ~ScratchDirectory();
+  ScratchDirectory(ScratchDirectory&& other) noexcept;
+  ScratchDirectory& operator=(ScratchDirectory&& other) noexcept;
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  /// Removes the directory if it is empty; true when it is gone.
+  bool remove() noexcept;
+
+ private:
+  std::filesystem::path path_;  // empty: there is none
+};
+
+struct ScratchOptions {
+  bool nameless = true;  // O_TMPFILE where it is to be had; false: always create and unlink
+  bool direct = true;    // direct I/O where it is to be had
+};
+
+class ScratchFile {
+ public:
+  ScratchFile() = default;
+  /// Takes `size_bytes` (rounded up to whole blocks) of disk in `offload_dir`, which is made when missing.
+  /// Throws UserError: does_not_fit with the numbers when the disk or the file size limit is too small; file when
+  /// the directory cannot be made or written.
+  ScratchFile(const std::filesystem::path& offload_dir, std::uint64_t size_bytes, ScratchOptions options = {});
+
+  const FileHandle& handle() const { return handle_; }
+  std::uint64_t size_bytes() const { return handle_.size_bytes(); }
+
+ private:
+  ScratchDirectory directory_;  // outlives the descriptor: NFS keeps a hidden name until the file is closed
+  FileHandle handle_;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,71 @@
+#include "text/tokenizer.hpp"
+
+#include <fmt/format.h>
+
+#include "base/error.hpp"
+#include "text/byte_alphabet.hpp"
+
+namespace flexgen {
+
+Tokenizer Tokenizer::from_directory(const std::filesystem::path& model_dir) {
+  return Tokenizer(read_tokenizer_files(model_dir));
+}
+
+Tokenizer::Tokenizer(TokenizerFiles files)
+    : special_(files.tokens.size(), false),
+      bpe_(files.byte_ids, files.merges),
+      splitter_(files.added),
+      bos_id_(files.bos_id),
+      eos_id_(files.eos_id),
+      pad_id_(files.pad_id),
+      add_bos_(files.add_bos),
+      add_eos_(files.add_eos),
+      add_prefix_space_(files.add_prefix_space) {
+  token_bytes_.reserve(files.tokens.size());
+  for (const std::string& token : files.tokens) {
+    // A token with characters from outside the byte alphabet (an added one) stands for itself.
+    token_bytes_.push_back(bytes_of_symbols(token).value_or(token));
+  }
+  for (const AddedToken& token : files.added) {
+    if (token.special) special_.at(token.id) = true;
+  }
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, bool add_special) const {
+  if (const auto invalid = first_invalid_utf8(utf8)) {
+    throw UserError(ExitCode::rows_failed, "cannot tokenize a text",
+                    fmt::format("byte {} (0x{:02X}) is not part of valid UTF-8", *invalid,
+                                static_cast<unsigned char>(utf8[*invalid])),
+                    "convert the text to UTF-8");
+  }
+  std::vector<std::int32_t> ids;
+  if (add_special && add_bos_) ids.push_back(bos_id_);
+  const auto encode_word = [&](std::string_view word) { bpe_.encode_word(word, ids); };
+  for (const AddedTokenSplitter::Piece& piece : splitter_.split(utf8)) {
+    if (piece.id >= 0) {
+      ids.push_back(piece.id);
+    } else if (add_prefix_space_ && !piece.text.starts_with(' ')) {
+      pre_tokenizer_.for_each_word(' ' + std::string(piece.text), encode_word);
+    } else {
+      pre_tokenizer_.for_each_word(piece.text, encode_word);
+    }
+  }
+  if (add_special && add_eos_) ids.push_back(eos_id_);
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  StreamingDecoder decoder(*this, skip_special);
+  std::string text;
+  for (std::int32_t id : ids) text += decoder.push(id);
+  text += decoder.finish();
+  return text;
+}
+
+std::string_view Tokenizer::bytes_of(std::int32_t id) const {
+  return id < 0 || id >= vocab_size() ? std::string_view() : std::string_view(token_bytes_[id]);
+}
+
+bool Tokenizer::is_special(std::int32_t id) const { return id >= 0 && id < vocab_size() && special_[id]; }
+
+}  // namespace flexgen
