@@ -6,18 +6,15 @@
 #
 # Results lie in results/. A second run skips what is done and starts the job at once.
 set -euo pipefail
+# shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-
-build_program() {
-  build_targets flexgen-dist
-}
 
 prepare_job() {
   mkdir -p "$PROJECT_DIR/results" "$PROJECT_DIR/.cache/offload"
   # A finished job would be taken up again, with nothing left to do: start it anew.
   rm -rf "$PROJECT_DIR"/results/demo*
   if nvidia-smi -L >/dev/null 2>&1 && [ "$ENABLE_CUDA" != OFF ]; then
-    DEVICE_NOTE="on $(nvidia-smi -L | head -n 1 | cut -d'(' -f1)"
+    DEVICE_NOTE="on $(nvidia-smi -L | awk -F ' \\(' 'NR == 1 {print $1}')"
   else
     DEVICE_NOTE='on the CPU (no usable GPU here)'
   fi
@@ -37,11 +34,7 @@ run_demo() {
 }
 
 NUM_STEPS=6
-step 'system packages' system_packages
-step 'LibTorch' torch_library
-step 'CUDA compiler' cuda_compiler
-step 'configure' configure
-step 'build' build_program
+set_up_and_build flexgen-dist
 prepare_job
 job_started=$SECONDS
 run_demo

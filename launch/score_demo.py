@@ -55,6 +55,7 @@ def main():
     print("accuracy")
     for task, (right, rows) in sorted(tasks.items()):
         print(f"  {task:<12} {right:4d} of {rows:4d}  {100 * right / rows:6.1f} %")
+    print(f"devices        {', '.join(sorted({rank['device'] for rank in report['ranks']}))}")
     print(f"throughput     {report['throughput']['tokens_per_second']:.1f} generated tokens/s")
     print(f"bytes per tier {'requested':>13} {'achieved':>13}")
     for tier in ("gpu", "dram", "ssd"):

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared set-up: finds or installs what the build needs, then configures and builds. Source it; do not run it.
 #
 # Every step asks the machine what is there rather than a diary of earlier runs, so a second run costs under a second.
@@ -103,7 +104,7 @@ PROBE
 
 system_packages() {
   local missing prefix=()
-  missing=$(missing_tools | tr '\n' ' ')
+  missing=$(missing_tools | xargs)
   if [ -z "$missing" ]; then
     STEP_NOTE='all present'
     return
@@ -113,19 +114,19 @@ system_packages() {
   fi
   if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2>/dev/null; then
-      printf '\nfailed: missing: %s, and installing needs root. Run this one command, then run this script again:\n' "$missing" >&2
-      printf '\n  sudo apt-get update && sudo apt-get install -y --no-install-recommends %s\n\n' "${SYSTEM_PACKAGES[*]}" >&2
-      exit 1
+      fail "missing: $missing. Installing needs root. Run this one command, then this script again:
+
+  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${SYSTEM_PACKAGES[*]}"
     fi
     prefix=(sudo -n)
   fi
-  printf 'installing (missing: %s) ... ' "${missing% }"
+  printf 'installing (missing: %s) ... ' "$missing"
   logged 'apt-get update' ${prefix[@]+"${prefix[@]}"} apt-get update
   logged 'apt-get install of the system packages' ${prefix[@]+"${prefix[@]}"} \
     env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${SYSTEM_PACKAGES[@]}"
   hash -r
-  missing=$(missing_tools | tr '\n' ' ')
-  [ -z "$missing" ] || fail "still missing after apt-get install: $missing (this release of the distribution may be too old)"
+  missing=$(missing_tools | xargs)
+  [ -z "$missing" ] || fail "still missing after apt-get install: $missing (an old release?)"
 }
 
 # --- 2. LibTorch -----------------------------------------------------------------------------------------------------
@@ -164,15 +165,17 @@ make_venv() {
   fi
 }
 
-pip_install() {  # an unfinished install leaves a mark, so that the next run finishes it
+pip_install() {  # pip_install NAME PACKAGE...: an unfinished install leaves a mark, so that the next run finishes it
+  local mark=$VENV_DIR/.unfinished-$1
+  shift
   make_venv
-  : >"$VENV_DIR/.unfinished"
+  : >"$mark"
   logged "pip install $*" "$VENV_DIR/bin/python" -m pip install --disable-pip-version-check --no-input "$@"
-  rm -f "$VENV_DIR/.unfinished"
+  rm -f "$mark"
 }
 
 find_libtorch() {
-  local candidate folders
+  local candidate folders cuda
   if [ "${FLEXGEN_LIBTORCH:-}" != venv ]; then
     IFS=':;' read -ra folders <<<"${CMAKE_PREFIX_PATH:-}"
     for candidate in ${folders[@]+"${folders[@]}"}; do
@@ -182,18 +185,22 @@ find_libtorch() {
       fi
     done
   fi
-  if [ ! -e "$VENV_DIR/.unfinished" ]; then
+  if [ ! -e "$VENV_DIR/.unfinished-torch" ]; then
     LIBTORCH=$(libtorch_at "$(venv_site_packages)/torch")
     if libtorch_usable "$LIBTORCH"; then
       return 0
     fi
   fi
   if [ "${FLEXGEN_LIBTORCH:-}" != venv ]; then
-    candidate=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null) || candidate=''
+    candidate=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' \
+      2>/dev/null) || candidate=''
     LIBTORCH=${candidate:+$(libtorch_at "$candidate")}
-    # A CUDA build without a CUDA compiler of its own major version would leave the CUDA engine out: prefer our own.
-    if libtorch_usable "$LIBTORCH" && { [ -z "$(libtorch_cuda "$LIBTORCH")" ] || [ -n "$(machine_nvcc "$(libtorch_cuda "$LIBTORCH")")" ]; }; then
-      return 0
+    if libtorch_usable "$LIBTORCH"; then
+      # A CUDA build without a CUDA compiler of its own major version would lose the CUDA engine: prefer our own then.
+      cuda=$(libtorch_cuda "$LIBTORCH")
+      if [ -z "$cuda" ] || [ -n "$(machine_nvcc "$cuda")" ]; then
+        return 0
+      fi
     fi
   fi
   LIBTORCH=''
@@ -203,7 +210,7 @@ find_libtorch() {
 torch_library() {
   if ! find_libtorch; then
     printf 'installing torch %s into .venv (a 2 GB download) ... ' "$TORCH_VERSION"
-    pip_install "torch==$TORCH_VERSION"
+    pip_install torch "torch==$TORCH_VERSION"
     LIBTORCH=$(libtorch_at "$(venv_site_packages)/torch")
     [ -n "$LIBTORCH" ] || fail "no LibTorch in $VENV_DIR after pip install torch==$TORCH_VERSION"
   fi
@@ -214,11 +221,16 @@ torch_library() {
 # --- 3. CUDA compiler ------------------------------------------------------------------------------------------------
 # Sets NVCC and CUDA_ROOT, or ENABLE_CUDA=OFF. No GPU or driver is needed to compile.
 
-machine_nvcc() {  # machine_nvcc VERSION: prints an nvcc of the machine with VERSION's major number
-  local nvcc major=${1%%.*}
+machine_nvcc() {  # machine_nvcc VERSION: prints an nvcc of VERSION's major number that has beside it what we link
+  local nvcc root major=${1%%.*}
   for nvcc in "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc /usr/local/cuda-"$1"/bin/nvcc; do
-    if [ -x "$nvcc" ] && "$nvcc" --version 2>/dev/null | grep -q "release $major\."; then
-      readlink -f "$nvcc"
+    [ -x "$nvcc" ] || continue
+    nvcc=$(readlink -f "$nvcc")
+    root=$(dirname "$(dirname "$nvcc")")
+    if "$nvcc" --version 2>/dev/null | grep -q "release $major\." &&
+      [ -e "$root/include/cuda_runtime.h" ] &&
+      [ -e "$root/include/cublasLt.h" ] && [ -e "$root/lib64/libcublasLt.so" ]; then
+      echo "$nvcc"
       return
     fi
   done
@@ -249,13 +261,15 @@ cuda_compiler() {
   if [ -z "$NVCC" ]; then
     local root
     root=$(venv_site_packages)/nvidia/cu13
-    [ "${TORCH_CUDA%%.*}" = 13 ] || fail "LibTorch in $LIBTORCH is built for CUDA $TORCH_CUDA, but no nvcc of that major version is on this machine. Install that CUDA toolkit, or set FLEXGEN_LIBTORCH=venv to use a LibTorch of the project's own."
-    if [ ! -x "$root/bin/nvcc" ] || [ -e "$VENV_DIR/.unfinished" ]; then
-      printf 'installing nvcc 13.0 into .venv ... '
-      pip_install "${CUDA_PACKAGES[@]}"
+    # The wheels of torch bring the toolkit's headers and libraries, those of nvcc the compiler. A LibTorch from
+    # elsewhere comes with its own toolkit, or not at all.
+    if [ "$LIBTORCH" != "$(venv_site_packages)/torch" ] || [ "${TORCH_CUDA%%.*}" != 13 ]; then
+      fail "LibTorch in $LIBTORCH is built for CUDA $TORCH_CUDA, but this machine has no whole CUDA toolkit
+of that major version (nvcc, cuda_runtime.h, cublasLt). Install it, or set FLEXGEN_LIBTORCH=venv to use the project's own."
     fi
-    if [ ! -e "$root/include/cuda_runtime.h" ]; then  # LibTorch came from elsewhere: its wheels' headers are not here
-      pip_install nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3 nvidia-cusparse==12.6.3.3 nvidia-cusolver==12.0.4.66
+    if [ ! -x "$root/bin/nvcc" ] || [ -e "$VENV_DIR/.unfinished-nvcc" ]; then
+      printf 'installing nvcc 13.0 into .venv ... '
+      pip_install nvcc "${CUDA_PACKAGES[@]}"
     fi
     link_wheel_toolkit "$root"
     NVCC=$root/bin/nvcc
@@ -264,7 +278,7 @@ cuda_compiler() {
   STEP_NOTE="${NVCC#"$PROJECT_DIR"/}"
 }
 
-# --- 4. configure, 5. build --------------------------------------------------------------------------------------------
+# --- 4. configure, 5. build ------------------------------------------------------------------------------------------
 
 configure() {
   local preset=cpu arguments stamp
@@ -294,12 +308,12 @@ compile_jobs() {  # a source file that includes LibTorch takes about 2 GB to com
   echo $((jobs > 0 ? jobs : 1))
 }
 
-build_targets() {  # build_targets [TARGET...]: all of them by default
-  local jobs
+build_targets() {
+  local jobs targets=("${BUILD_TARGETS[@]}")
   jobs=${FLEXGEN_JOBS:-$(compile_jobs)}
-  printf '$ ninja -C %s -j %s %s\n' "$BUILD_DIR" "$jobs" "$*" >>"$STEP_LOG"
+  printf '$ ninja -C %s -j %s %s\n' "$BUILD_DIR" "$jobs" "${targets[*]}" >>"$STEP_LOG"
   # A line now and then, so that a long first build is seen to move.
-  if ! ninja -C "$BUILD_DIR" -j "$jobs" "$@" 2>&1 | tee -a "$STEP_LOG" |
+  if ! ninja -C "$BUILD_DIR" -j "$jobs" "${targets[@]}" 2>&1 | tee -a "$STEP_LOG" |
     awk -v started="$(date +%s)" '
       match($0, /^\[[0-9]+\/[0-9]+\]/) {
         "date +%s" | getline now; close("date +%s")
@@ -307,4 +321,13 @@ build_targets() {  # build_targets [TARGET...]: all of them by default
       }'; then
     fail 'the build' "$STEP_LOG"
   fi
+}
+
+set_up_and_build() {  # set_up_and_build TARGET...: the five steps that all scripts share; they set NUM_STEPS
+  BUILD_TARGETS=("$@")
+  step 'system packages' system_packages
+  step 'LibTorch' torch_library
+  step 'CUDA compiler' cuda_compiler
+  step 'configure' configure
+  step 'build' build_targets
 }

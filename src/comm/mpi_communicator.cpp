@@ -24,14 +24,14 @@ class CollectiveTask : public ProgressTask {
   MPI_Comm comm_;
 
  private:
-  bool step() override {
+  Step step() override {
     for (;;) {
       if (request_ != MPI_REQUEST_NULL) {
         int completed = 0;
         check(MPI_Test(&request_, &completed, MPI_STATUS_IGNORE), "MPI_Test of a collective");
-        if (!completed) return false;
+        if (!completed) return Step::waiting;
       }
-      if (!start_phase(&request_)) return true;
+      if (!start_phase(&request_)) return Step::finished;
     }
   }
 

@@ -14,7 +14,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t spin_ns = 50'000;
+constexpr std::uint64_t spin_ns = 200'000;         // after a task starts or finishes
+constexpr std::uint64_t flow_spin_ns = 1'000'000;  // after part of a message has moved: more will
 constexpr auto first_sleep = 20us;
 constexpr auto longest_sleep = 100us;
 // An idle rank still lets MPI work now and then: a buffered send may not have left the process yet.
@@ -63,7 +64,7 @@ void MpiProgress::start(const std::shared_ptr<ProgressTask>& task, bool detached
   std::unique_lock lock(mutex_);
   --num_waiting_;
   if (detached_failure_) std::rethrow_exception(detached_failure_);
-  last_activity_ns_ = now_ns();
+  spin_until_ns_ = std::max(spin_until_ns_, now_ns() + spin_ns);
   const Entry entry{task, detached};
   if (step(entry)) return;
   tasks_.push_back(entry);
@@ -93,20 +94,18 @@ void MpiProgress::silence() {
 bool MpiProgress::step(const Entry& entry) {
   ProgressTask& task = *entry.task;
   try {
-    if (!task.step()) return false;
+    const ProgressTask::Step result = task.step();
+    if (result == ProgressTask::Step::moved) spin_until_ns_ = now_ns() + flow_spin_ns;
+    if (result != ProgressTask::Step::finished) return false;
     task.state_.store(ProgressTask::succeeded, std::memory_order_release);
   } catch (...) {
     task.error_ = std::current_exception();
     if (entry.detached && !detached_failure_) detached_failure_ = task.error_;
     task.state_.store(ProgressTask::failed, std::memory_order_release);
   }
+  spin_until_ns_ = now_ns() + spin_ns;
   task.state_.notify_all();
   return true;
-}
-
-bool MpiProgress::step_all() {
-  const auto removed = std::erase_if(tasks_, [this](const Entry& entry) { return step(entry); });
-  return removed > 0;
 }
 
 void MpiProgress::run() {
@@ -129,7 +128,7 @@ void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
   std::chrono::steady_clock::time_point deadline = {};  // set once stopping
   bool cancelled = false;
   while (!tasks_.empty()) {
-    if (step_all()) last_activity_ns_ = now_ns();
+    std::erase_if(tasks_, [this](const Entry& entry) { return step(entry); });
     if (tasks_.empty()) return;
     if (stopping_) {
       const auto now = std::chrono::steady_clock::now();
@@ -145,8 +144,9 @@ void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
         deadline = now + 1s;
       }
     }
+    const bool spin = now_ns() < spin_until_ns_;
     lock.unlock();
-    if (now_ns() - last_activity_ns_ < spin_ns || num_waiting_ > 0) {
+    if (spin || num_waiting_ > 0) {
       sleep = first_sleep;
       std::this_thread::yield();
     } else {

@@ -1,8 +1,8 @@
 // One place through which all MPI calls of a rank go after start-up.
 //
 // MPI calls are made under one mutex, either by the thread that submits a task or by the progress thread, so
-// MPI_THREAD_SERIALIZED is enough. The progress thread polls unfinished tasks: it spins briefly after the last sign
-// of life, then sleeps 20 to 100 us between polls, so that a waiting rank leaves its core to the computing ones.
+// MPI_THREAD_SERIALIZED is enough. The progress thread polls unfinished tasks: it spins while data flow and briefly
+// after, then sleeps 20 to 100 us between polls, so that a waiting rank leaves its core to the computing ones.
 // Ownership: a task is shared by its submitter and, until finished, by MpiProgress. Thread-safe.
 #pragma once
 
@@ -36,8 +36,9 @@ class ProgressTask {
 
  protected:
   friend class MpiProgress;
-  /// Called under the MPI mutex until it returns true (finished) or throws (failed). The first call starts the task.
-  virtual bool step() = 0;
+  enum class Step { waiting, moved, finished };  // moved: data flow, look again soon
+  /// Called under the MPI mutex until it returns `finished` or throws (failed). The first call starts the task.
+  virtual Step step() = 0;
   /// Called under the MPI mutex, after the first step. Asks the task to finish early if it can.
   virtual void cancel() {}
 
@@ -77,10 +78,8 @@ class MpiProgress {
   };
 
   void start(const std::shared_ptr<ProgressTask>& task, bool detached);
-  /// Steps one task; true if it finished.
+  /// Steps one task; true if it finished, well or badly. Mutex held.
   bool step(const Entry& entry);
-  /// Steps all tasks; true if any finished. Mutex held.
-  bool step_all();
   void run();
   void poll_until_idle(std::unique_lock<std::timed_mutex>& lock);
 
@@ -91,7 +90,7 @@ class MpiProgress {
   std::exception_ptr detached_failure_;
   bool stopping_ = false;
   std::atomic<int> num_waiting_{0};      // threads that want the mutex: polling steps aside for them
-  std::atomic<std::uint64_t> last_activity_ns_{0};
+  std::uint64_t spin_until_ns_ = 0;      // now_ns() scale
   std::thread thread_;
 };
 

@@ -71,9 +71,9 @@ class MpiSession::Impl {
   bool launched() const { return library_.has_value(); }
   Communicator& communicator() { return *communicator_; }
 
-  std::unique_ptr<Transport> make_transport() {
+  std::unique_ptr<Transport> make_transport(std::size_t part_bytes) {
     if (!launched()) return InProcessWorld(1).transport(0);
-    return make_mpi_transport(*progress_);
+    return make_mpi_transport(*progress_, part_bytes);
   }
 
   [[noreturn]] void abort(ExitCode code) {
@@ -103,7 +103,9 @@ bool MpiSession::launched() const { return impl_->launched(); }
 
 Communicator& MpiSession::communicator() { return impl_->communicator(); }
 
-std::unique_ptr<Transport> MpiSession::make_transport() { return impl_->make_transport(); }
+std::unique_ptr<Transport> MpiSession::make_transport(std::size_t part_bytes) {
+  return impl_->make_transport(part_bytes);
+}
 
 int MpiSession::abort_job(const std::string& message, ExitCode code) {
   if (!launched()) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "comm/communicator.hpp"
 #include "comm/transport.hpp"
@@ -34,7 +35,8 @@ class MpiSession {
   Communicator& communicator();
 
   /// Collective. Host memory between the ranks: "mpi", or "in-process" when started alone. Destroy before the session.
-  std::unique_ptr<Transport> make_transport();
+  /// @param part_bytes messages travel in parts of this size, alike on all ranks
+  std::unique_ptr<Transport> make_transport(std::size_t part_bytes = 256 * KiB);
 
   /// One rank has failed while the others go on: prints one message naming rank and host, and ends the job
   /// everywhere with `code`. Returns (the exit status for main) only when started alone.

@@ -16,191 +16,194 @@
 namespace flexgen {
 namespace {
 
-/// What the tasks of one transport share. Guarded by the MPI mutex.
-struct Wire {
-  MPI_Comm comm = MPI_COMM_NULL;
-  std::size_t part_bytes = 0;
-  std::string who;
-  // recv_message calls wait in line per (peer, tag), so that the parts of two messages do not mix.
-  std::map<std::pair<int, int>, std::deque<const ProgressTask*>> probing;
-};
-
 /// The peer and channel of a task, for messages and for MPI.
 struct Line {
   int peer;
   Channel channel;
+  auto operator<=>(const Line&) const = default;
   int tag() const { return static_cast<int>(channel); }
   std::string text(std::string_view call) const {
     return std::string(call) + " with rank " + std::to_string(peer) + ", channel " + std::string(channel_name(channel));
   }
 };
 
-std::size_t num_parts(std::size_t size, std::size_t part_bytes) { return size / part_bytes + 1; }
-
-class SendTask final : public ProgressTask {
+/// Messages of one line go one after the other, all parts of each: tasks queue here. Guarded by the MPI mutex.
+class Queues {
  public:
-  SendTask(std::shared_ptr<Wire> wire, Line line, std::span<const std::byte> data)
-      : wire_(std::move(wire)), line_(line), data_(data) {}
-  /// Keeps the bytes itself.
-  SendTask(std::shared_ptr<Wire> wire, Line line, std::vector<std::byte> owned)
-      : wire_(std::move(wire)), line_(line), owned_(std::move(owned)), data_(owned_) {}
+  void join(const Line& line, const ProgressTask* task) { queues_[line].push_back(task); }
+  bool is_first(const Line& line, const ProgressTask* task) const { return queues_.at(line).front() == task; }
+  void leave(const Line& line, const ProgressTask* task) { std::erase(queues_.at(line), task); }
 
  private:
-  bool step() override {
-    if (!started_) start();
-    for (; num_completed_ < requests_.size(); ++num_completed_) {
-      int completed = 0;
-      check_mpi(MPI_Test(&requests_[num_completed_], &completed, MPI_STATUS_IGNORE), line_.text("MPI_Isend"), wire_->who);
-      if (!completed) return false;
+  std::map<Line, std::deque<const ProgressTask*>> queues_;
+};
+
+/// What the tasks of one transport share.
+struct Wire {
+  MPI_Comm comm = MPI_COMM_NULL;
+  std::size_t part_bytes = 0;
+  std::string who;
+  Queues sending, receiving;
+};
+
+/// Parts of a message that MPI works on at once.
+constexpr std::size_t send_window = 16;
+constexpr std::size_t receive_window = 8;
+
+/// One message: posts its parts when its turn has come, and keeps a window of them in flight.
+class MessageTask : public ProgressTask {
+ public:
+  MessageTask(std::shared_ptr<Wire> wire, Queues& queues, Line line)
+      : wire_(std::move(wire)), queues_(queues), line_(line) {}
+
+ protected:
+  /// Posts a part if MPI and the window allow it; sets all_posted_ with the last one. False: not now.
+  virtual bool post_part() = 0;
+  /// All parts are through.
+  virtual void finish() {}
+  void cancel() override { withdrawn_ = true; }
+
+  void check(int code, std::string_view call) const { check_mpi(code, line_.text(call), wire_->who); }
+  std::size_t num_in_flight() const { return in_flight_.size(); }
+  MPI_Request* new_request() { return &in_flight_.emplace_back(MPI_REQUEST_NULL); }
+  bool started() const { return all_posted_ || !in_flight_.empty() || num_completed_ > 0; }
+
+  const std::shared_ptr<Wire> wire_;
+  bool all_posted_ = false;
+
+ private:
+  Step step() override {
+    if (place_ == Place::outside) {
+      queues_.join(line_, this);
+      place_ = Place::in_queue;
     }
+    try {
+      return advance();
+    } catch (...) {
+      leave_queue();
+      throw;
+    }
+  }
+
+  Step advance() {
+    if (withdrawn_ && !started()) {
+      leave_queue();
+      return Step::finished;
+    }
+    const std::size_t num_completed_before = num_completed_;
+    for (bool moving = true; moving;) {
+      moving = false;
+      while (!all_posted_ && queues_.is_first(line_, this) && post_part()) moving = true;
+      if (all_posted_) leave_queue();
+      while (!in_flight_.empty() && front_completed()) moving = true;
+    }
+    if (all_posted_ && in_flight_.empty()) {
+      finish();
+      return Step::finished;
+    }
+    return num_completed_ > num_completed_before ? Step::moved : Step::waiting;
+  }
+
+  bool front_completed() {
+    int completed = 0;
+    check(MPI_Test(&in_flight_.front(), &completed, MPI_STATUS_IGNORE), "MPI_Test");
+    if (!completed) return false;
+    in_flight_.pop_front();
+    ++num_completed_;
     return true;
   }
 
-  void start() {
-    started_ = true;
-    requests_.assign(num_parts(data_.size(), wire_->part_bytes), MPI_REQUEST_NULL);
-    for (std::size_t i = 0; i < requests_.size(); ++i) {
-      const auto part = data_.subspan(i * wire_->part_bytes).first(
-          std::min(wire_->part_bytes, data_.size() - i * wire_->part_bytes));
-      check_mpi(MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, line_.peer, line_.tag(), wire_->comm,
-                          &requests_[i]),
-                line_.text("MPI_Isend"), wire_->who);
-    }
+  void leave_queue() {
+    if (place_ == Place::in_queue) queues_.leave(line_, this);
+    place_ = Place::past_queue;
   }
 
-  std::shared_ptr<Wire> wire_;
-  Line line_;
+  enum class Place { outside, in_queue, past_queue };
+
+  Queues& queues_;
+
+ protected:
+  const Line line_;
+
+ private:
+  std::deque<MPI_Request> in_flight_;  // oldest part first
+  std::size_t num_completed_ = 0;      // parts
+  Place place_ = Place::outside;
+  bool withdrawn_ = false;
+};
+
+class SendTask final : public MessageTask {
+ public:
+  SendTask(const std::shared_ptr<Wire>& wire, Line line, std::span<const std::byte> data)
+      : MessageTask(wire, wire->sending, line), data_(data) {}
+  /// Keeps the bytes itself.
+  SendTask(const std::shared_ptr<Wire>& wire, Line line, std::vector<std::byte> owned)
+      : MessageTask(wire, wire->sending, line), owned_(std::move(owned)), data_(owned_) {}
+
+ private:
+  bool post_part() override {
+    if (num_in_flight() == send_window) return false;
+    const auto part = data_.subspan(num_posted_, std::min(wire_->part_bytes, data_.size() - num_posted_));
+    check(MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, line_.peer, line_.tag(), wire_->comm,
+                    new_request()),
+          "MPI_Isend");
+    num_posted_ += part.size();
+    all_posted_ = part.size() < wire_->part_bytes;
+    return true;
+  }
+
   std::vector<std::byte> owned_;
   std::span<const std::byte> data_;
-  std::vector<MPI_Request> requests_;  // [parts]
-  std::size_t num_completed_ = 0;
-  bool started_ = false;
+  std::size_t num_posted_ = 0;  // bytes
 };
 
-class RecvTask final : public ProgressTask {
+/// Receives into a buffer of the expected size or, without one, into a vector of its own. It asks for the size of
+/// each part before taking it: Open MPI 4.1 crashes or hangs when a posted receive is too small for a large
+/// message, and a posted receive cannot be withdrawn in a portable way.
+class ReceiveTask final : public MessageTask {
  public:
-  RecvTask(std::shared_ptr<Wire> wire, Line line, std::span<std::byte> data)
-      : wire_(std::move(wire)), line_(line), data_(data) {}
-
- private:
-  bool step() override {
-    if (!started_) start();
-    for (; num_completed_ < requests_.size(); ++num_completed_) {
-      int completed = 0;
-      MPI_Status status;
-      const int code = MPI_Test(&requests_[num_completed_], &completed, &status);
-      if (code == MPI_SUCCESS && !completed) return false;
-      if (!failure_ && !cancelled_) judge(code, status);
-      if (failure_) cancel();  // the buffer stays in use until the other parts are back
-    }
-    if (failure_) throw *failure_;
-    return true;
-  }
-
-  void cancel() override {
-    if (cancelled_) return;
-    cancelled_ = true;
-    for (MPI_Request& request : requests_)
-      if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
-  }
-
-  std::span<std::byte> part(std::size_t i) const {
-    return data_.subspan(i * wire_->part_bytes)
-        .first(std::min(wire_->part_bytes, data_.size() - i * wire_->part_bytes));
-  }
-
-  void start() {
-    started_ = true;
-    requests_.assign(num_parts(data_.size(), wire_->part_bytes), MPI_REQUEST_NULL);
-    for (std::size_t i = 0; i < requests_.size(); ++i)
-      check_mpi(MPI_Irecv(part(i).data(), static_cast<int>(part(i).size()), MPI_BYTE, line_.peer, line_.tag(),
-                          wire_->comm, &requests_[i]),
-                line_.text("MPI_Irecv"), wire_->who);
-  }
-
-  /// Looks at a part that has completed and notes what is wrong with it.
-  void judge(int code, const MPI_Status& status) {
-    int error_class = MPI_SUCCESS, received_bytes = 0;
-    if (code != MPI_SUCCESS)
-      MPI_Error_class(code, &error_class);
-    else
-      MPI_Get_count(&status, MPI_BYTE, &received_bytes);
-    std::string reason;
-    if (error_class == MPI_ERR_TRUNCATE ||
-        (code == MPI_SUCCESS && static_cast<std::size_t>(received_bytes) != part(num_completed_).size()))
-      reason = "a message of another size came where " + std::to_string(data_.size()) + " bytes were expected";
-    else if (code != MPI_SUCCESS)
-      reason = mpi_error_text(code);
-    else
-      return;
-    requests_[num_completed_] = MPI_REQUEST_NULL;
-    failure_.emplace(ExitCode::communication, line_.text("MPI_Irecv") + " by " + wire_->who, reason);
-  }
-
-  std::shared_ptr<Wire> wire_;
-  Line line_;
-  std::span<std::byte> data_;
-  std::vector<MPI_Request> requests_;  // [parts]
-  std::size_t num_completed_ = 0;
-  std::optional<SystemError> failure_;
-  bool started_ = false;
-  bool cancelled_ = false;
-};
-
-class MessageTask final : public ProgressTask {
- public:
-  MessageTask(std::shared_ptr<Wire> wire, Line line) : wire_(std::move(wire)), line_(line) {}
+  ReceiveTask(const std::shared_ptr<Wire>& wire, Line line) : MessageTask(wire, wire->receiving, line) {}
+  ReceiveTask(const std::shared_ptr<Wire>& wire, Line line, std::span<std::byte> target)
+      : MessageTask(wire, wire->receiving, line), target_(target) {}
 
   std::vector<std::byte> take() { return std::move(bytes_); }
 
  private:
-  bool step() override {
-    auto& queue = wire_->probing[{line_.peer, line_.tag()}];
-    if (!queued_) queue.push_back(this);
-    queued_ = true;
-    if (queue.front() != this) return false;
-    try {
-      if (!receive()) return false;
-    } catch (...) {
-      queue.pop_front();
-      throw;
-    }
-    queue.pop_front();
-    return true;
-  }
-
-  /// Goes as far as it can without waiting; true when the last part is in.
-  bool receive() {
-    for (;;) {
-      if (request_ == MPI_REQUEST_NULL && !start_part()) return false;
-      int completed = 0;
-      check(MPI_Test(&request_, &completed, MPI_STATUS_IGNORE), "MPI_Imrecv");
-      if (!completed) return false;
-      if (static_cast<std::size_t>(part_count_) < wire_->part_bytes) return true;
-    }
-  }
-
-  bool start_part() {
-    int found = 0;
+  bool post_part() override {
+    // The vector may move when it grows: then one part at a time.
+    const bool into_target = target_ && num_posted_ < target_->size();
+    if (num_in_flight() == (into_target ? receive_window : 1)) return false;
+    int found = 0, count = 0;
     MPI_Message message = MPI_MESSAGE_NULL;
     MPI_Status status;
     check(MPI_Improbe(line_.peer, line_.tag(), wire_->comm, &found, &message, &status), "MPI_Improbe");
     if (!found) return false;
-    check(MPI_Get_count(&status, MPI_BYTE, &part_count_), "MPI_Get_count");
-    const std::size_t offset = bytes_.size();
-    bytes_.resize(offset + static_cast<std::size_t>(part_count_));
-    check(MPI_Imrecv(bytes_.data() + offset, part_count_, MPI_BYTE, &message, &request_), "MPI_Imrecv");
+    check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
+    const auto size = static_cast<std::size_t>(count);
+    check(MPI_Imrecv(room_for(size), count, MPI_BYTE, &message, new_request()), "MPI_Imrecv");
+    num_posted_ += size;
+    all_posted_ = size < wire_->part_bytes;
     return true;
   }
 
-  void check(int code, std::string_view call) const { check_mpi(code, line_.text(call), wire_->who); }
+  /// Where the next part goes. What is too much for the target is received aside and dropped: finish() reports it.
+  std::byte* room_for(std::size_t part_size) {
+    if (target_ && num_posted_ + part_size <= target_->size()) return target_->data() + num_posted_;
+    const std::size_t offset = target_ ? 0 : num_posted_;
+    bytes_.resize(std::max(bytes_.size(), offset + part_size));
+    return bytes_.data() + offset;
+  }
 
-  std::shared_ptr<Wire> wire_;
-  Line line_;
-  std::vector<std::byte> bytes_;
-  MPI_Request request_ = MPI_REQUEST_NULL;
-  int part_count_ = 0;  // bytes of the part under way
-  bool queued_ = false;
+  void finish() override {
+    if (target_ && num_posted_ != target_->size())
+      throw SystemError(ExitCode::communication, line_.text("receive") + " by " + wire_->who,
+                        "a message of " + std::to_string(num_posted_) + " bytes came where " +
+                            std::to_string(target_->size()) + " were expected");
+  }
+
+  std::optional<std::span<std::byte>> target_;  // absent: any size
+  std::vector<std::byte> bytes_;                // the message, or what did not fit the target
+  std::size_t num_posted_ = 0;                  // bytes
 };
 
 class MpiOp final : public PendingOp {
@@ -224,10 +227,10 @@ class MpiOp final : public PendingOp {
 
 class MpiTransport final : public Transport {
  public:
-  MpiTransport(MpiProgress& progress, const MpiTransportOptions& options)
+  MpiTransport(MpiProgress& progress, std::size_t part_bytes)
       : progress_(progress), wire_(std::make_shared<Wire>()) {
-    FLEXGEN_CHECK(options.part_bytes > 0 && options.part_bytes <= INT_MAX, "part size out of range");
-    wire_->part_bytes = options.part_bytes;
+    FLEXGEN_CHECK(part_bytes > 0 && part_bytes <= INT_MAX, "part size out of range");
+    wire_->part_bytes = part_bytes;
     wire_->who = progress.who();
     progress_.call([this] {
       check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &wire_->comm), "MPI_Comm_dup", wire_->who);
@@ -252,7 +255,7 @@ class MpiTransport final : public Transport {
 
   std::unique_ptr<PendingOp> recv(std::span<std::byte> data, int from, Channel channel) override {
     check_peer(from);
-    return start(std::make_shared<RecvTask>(wire_, Line{from, channel}, data));
+    return start(std::make_shared<ReceiveTask>(wire_, Line{from, channel}, data));
   }
 
   void send_message(std::span<const std::byte> data, int to, Channel channel) override {
@@ -263,7 +266,7 @@ class MpiTransport final : public Transport {
 
   std::vector<std::byte> recv_message(int from, Channel channel) override {
     check_peer(from);
-    const auto task = std::make_shared<MessageTask>(wire_, Line{from, channel});
+    const auto task = std::make_shared<ReceiveTask>(wire_, Line{from, channel});
     progress_.submit(task);
     task->wait();
     return task->take();
@@ -283,8 +286,8 @@ class MpiTransport final : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> make_mpi_transport(MpiProgress& progress, const MpiTransportOptions& options) {
-  return std::make_unique<MpiTransport>(progress, options);
+std::unique_ptr<Transport> make_mpi_transport(MpiProgress& progress, std::size_t part_bytes) {
+  return std::make_unique<MpiTransport>(progress, part_bytes);
 }
 
 }  // namespace flexgen

@@ -54,15 +54,15 @@ class Transport {
   /// Starts sending; done means that the buffer is free, not that the peer has it. A send may stay pending until
   /// the peer posts its receive: never wait for one before posting a receive that the peer's progress needs.
   virtual std::unique_ptr<PendingOp> send(std::span<const std::byte> data, int to, Channel channel) = 0;
-  /// Starts receiving exactly data.size() bytes; a message of another size fails the operation (NCCL's device
-  /// memory excepted: there both sides must know the size).
+  /// Starts receiving exactly data.size() bytes; a message of another size fails the operation and
+  /// is dropped (NCCL's device memory excepted: there both sides must know the size).
   virtual std::unique_ptr<PendingOp> recv(std::span<std::byte> data, int from, Channel channel) = 0;
 
   /// Sends bytes whose number the receiver does not know. Buffered: returns at once, and never waits for the peer.
   /// Matches either kind of receive. Host memory on every channel.
   virtual void send_message(std::span<const std::byte> data, int to, Channel channel) = 0;
-  /// Blocks for the next message of the channel, whatever its size. Not while a recv() of the same
-  /// channel and peer is started by another thread.
+  /// Blocks for the next message of the channel, whatever its size. Receives of both kinds take the messages of a
+  /// channel in the order in which they were started.
   virtual std::vector<std::byte> recv_message(int from, Channel channel) = 0;
 
   /// True: buffers of send/recv on Channel::hidden are device memory, and the two calls below work.

@@ -93,6 +93,7 @@ struct Stream::State {
   std::deque<std::function<void()>> tasks;
   bool stopping = false;
   std::exception_ptr error;  // of the first task that threw; later tasks are skipped
+  std::function<void(std::exception_ptr)> error_handler;
   std::thread worker;
 #ifdef FLEXGEN_HAS_CUDA
   cudaStream_t cuda = nullptr;
@@ -107,8 +108,11 @@ struct Stream::State {
     try {
       task();
     } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
+      {
+        const std::lock_guard lock(mutex);
+        error = std::current_exception();
+      }
+      if (error_handler) error_handler(error);
     }
   }
 
@@ -165,15 +169,21 @@ Stream::Stream(std::string name, Mode mode, const Device& device, Tracer* tracer
   if (mode == Mode::threaded) state_->worker = std::thread([state = state_.get()] { state->serve(); });
 }
 
-Stream::~Stream() {
-  if (state_->worker.joinable()) {
-    {
-      const std::lock_guard lock(state_->mutex);
-      state_->stopping = true;
-      state_->changed.notify_one();
-    }
-    state_->worker.join();
+void Stream::stop() noexcept {
+  if (!state_->worker.joinable()) return;
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+    state_->changed.notify_one();
   }
+  state_->worker.join();
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda) cudaStreamSynchronize(state_->cuda);
+#endif
+}
+
+Stream::~Stream() {
+  stop();
 #ifdef FLEXGEN_HAS_CUDA
   if (state_->cuda) {
     cudaStreamSynchronize(state_->cuda);
@@ -191,24 +201,35 @@ void Stream::post(std::function<void()> task) {
   state_->append([state = state_.get(), task = std::move(task)] { state->run_task(task); });
 }
 
+void Stream::record_now(Event& event) {
+  std::exception_ptr error = state_->current_error();
+#ifdef FLEXGEN_HAS_CUDA
+  if (state_->cuda && !error) {
+    try {
+      FLEXGEN_CUDA_CALL(cudaEventCreateWithFlags(&event.state_->cuda, cudaEventDisableTiming));
+      FLEXGEN_CUDA_CALL(cudaEventRecord(event.state_->cuda, state_->cuda));
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }
+#endif
+  event.mark_recorded(std::move(error));
+}
+
 EventPtr Stream::record() {
   auto event = std::make_shared<Event>();
-  State* state = state_.get();
-  state_->append([state, event] {
-    std::exception_ptr error = state->current_error();
-#ifdef FLEXGEN_HAS_CUDA
-    if (state->cuda && !error) {
-      try {
-        FLEXGEN_CUDA_CALL(cudaEventCreateWithFlags(&event->state_->cuda, cudaEventDisableTiming));
-        FLEXGEN_CUDA_CALL(cudaEventRecord(event->state_->cuda, state->cuda));
-      } catch (...) {
-        error = std::current_exception();
-      }
-    }
-#endif
-    event->mark_recorded(error);
-  });
+  state_->append([this, event] { record_now(*event); });
   return event;
+}
+
+EventPtr Stream::record_in_task() {
+  auto event = std::make_shared<Event>();
+  record_now(*event);
+  return event;
+}
+
+void Stream::set_error_handler(std::function<void(std::exception_ptr)> handler) {
+  state_->error_handler = std::move(handler);
 }
 
 void Stream::wait(const EventPtr& event) {

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -41,8 +42,18 @@ class Stream {
   /// Makes all that is posted later wait for `event` (null: nothing to wait for). In a CUDA stream the device waits,
   /// the host only until the event is recorded.
   void wait(const EventPtr& event);
+  /// Runs what was posted and ends the worker; nothing may be posted afterwards. For owners whose tasks use members
+  /// that die before the stream does. Idempotent.
+  void stop() noexcept;
   /// Blocks the caller until everything posted so far is complete; rethrows the stream's first error.
   void synchronize();
+
+  /// Called once, from the worker, with the first error of a threaded stream: whoever waits for other things than this
+  /// stream's events would not hear of it. Set before the first task.
+  void set_error_handler(std::function<void(std::exception_ptr)> handler);
+
+  /// As record, but at once, from within a task of this stream: orders what the task has enqueued so far.
+  EventPtr record_in_task();
 
   /// Copies within a task or inline: memcpy on the host, cudaMemcpyAsync on this stream otherwise. Call it from this
   /// stream's tasks (or from the caller's thread when inline). `resource` says whose time and bytes it counts as.
@@ -59,6 +70,8 @@ class Stream {
   void* native() const;
 
  private:
+  void record_now(Event& event);
+
   struct State;
   std::unique_ptr<State> state_;
 };

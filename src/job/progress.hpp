@@ -15,15 +15,15 @@
 namespace flexgen {
 
 struct ProgressOptions {
-  std::optional<std::size_t> total_rows;     // unknown while the input is still being read
-  std::optional<std::uint64_t> total_tokens; // most that can be generated; refines the eta between finished rows
+  std::optional<std::size_t> total_rows;      // unknown while the input is still being read
+  std::optional<std::uint64_t> total_tokens;  // most that can be generated; refines the eta between finished rows
   bool is_terminal = false;
 };
 
 class Progress {
  public:
-  using Clock = std::function<double()>;                // seconds, monotonic
-  using Sink = std::function<void(std::string_view)>;   // takes text as it is, newlines and carriage returns included
+  using Clock = std::function<double()>;               // seconds, monotonic
+  using Sink = std::function<void(std::string_view)>;  // takes text as it is, newlines and carriage returns included
 
   /// The job's clock starts here.
   Progress(ProgressOptions options, Clock clock, Sink sink);

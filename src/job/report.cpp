@@ -37,8 +37,7 @@ Json tiers_json(const TierReports& tiers) {
 Json rank_json(const RankReport& rank) {
   Json resources = Json::object();
   for (const auto& [name, resource] : rank.resources)
-    resources[name] = {
-        {"busy_seconds", resource.busy_seconds}, {"bytes", resource.bytes}, {"count", resource.count}};
+    resources[name] = {{"busy_seconds", resource.busy_seconds}, {"bytes", resource.bytes}, {"count", resource.count}};
   return {{"rank", rank.rank},
           {"host", rank.host},
           {"device", rank.device},
@@ -172,16 +171,17 @@ void write_report(const Report& report, const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   // A device or pipe must be written to: renaming a file over it would replace it.
+  error.clear();  // set where the file does not exist yet
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     if (const int error_number = write_file(path, text, 0); error_number != 0) fail_write(path, error_number);
     return;
   }
   // Through a link, so that the link stays.
-  const fs::path target = fs::exists(status) ? fs::canonical(path, error) : fs::path(path);
-  const std::string temporary = fmt::format("{}.{}.partial", (error ? fs::path(path) : target).string(), ::getpid());
+  const std::string target = fs::exists(status) ? fs::canonical(path, error).string() : path;
+  if (error) fail_write(path, error.value());
+  const std::string temporary = fmt::format("{}.{}.partial", target, ::getpid());
   int error_number = write_file(temporary, text, O_CREAT | O_TRUNC);
-  if (error_number == 0 && std::rename(temporary.c_str(), (error ? fs::path(path) : target).c_str()) != 0)
-    error_number = errno;
+  if (error_number == 0 && std::rename(temporary.c_str(), target.c_str()) != 0) error_number = errno;
   if (error_number != 0) {
     ::unlink(temporary.c_str());
     fail_write(path, error_number);

@@ -67,8 +67,8 @@ struct ModelReport {
 struct PolicyReport {
   std::string flags;  // the policy as it would stand on a command line
   std::string dtype;
-  int gpu_batch_size = 0;   // B
-  int num_gpu_batches = 0;  // K
+  int gpu_batch_size = 0;           // B
+  int num_gpu_batches = 0;          // K
   std::array<double, 6> percent{};  // weights gpu, cpu; cache gpu, cpu; hidden gpu, cpu; the rest lies on ssd
   bool overlap = false;
   bool sep_layer = false;
@@ -79,9 +79,9 @@ struct PolicyReport {
 };
 
 struct JobReport {
-  std::uint64_t rows = 0;         // of the input, failed ones included
+  std::uint64_t rows = 0;  // of the input, failed ones included
   std::uint64_t failed_rows = 0;
-  std::uint64_t sequences = 0;    // prompts that ran; a row may hold several
+  std::uint64_t sequences = 0;  // prompts that ran; a row may hold several
   std::uint64_t prompt_tokens = 0;
   std::uint64_t generated_tokens = 0;
 };
@@ -91,7 +91,7 @@ struct TimingReport {
 };
 
 struct ThroughputReport {
-  double tokens_per_second = 0;  // FlexGen's measure: generated / (prefill + decode)
+  double tokens_per_second = 0;          // FlexGen's measure: generated / (prefill + decode)
   double prefill_tokens_per_second = 0;  // prompt tokens / prefill
   double decode_tokens_per_second = 0;   // (generated - sequences) / decode: the first token comes out of prefill
 };

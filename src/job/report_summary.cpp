@@ -42,22 +42,20 @@ std::string rank_line(const RankReport& rank) {
 }  // namespace
 
 std::string summary(const Report& report) {
-  const auto& [name, family, layers, hidden, parameters] = report.model;
-  std::string text =
-      line("model", fmt::format("{}, {} layers, hidden {}, {} parameters, {}", name, layers, hidden,
-                                count_text(parameters), report.policy.dtype));
+  const ModelReport& model = report.model;
+  std::string text = line("model", fmt::format("{}, {} layers, hidden {}, {} parameters, {}", model.name, model.layers,
+                                               model.hidden, count_text(model.parameters), report.policy.dtype));
   text += line("policy", report.policy.flags);
-  text += line("rows", report.job.failed_rows > 0
-                           ? fmt::format("{} ({} failed)", report.job.rows, report.job.failed_rows)
-                           : fmt::format("{}", report.job.rows));
+  text +=
+      line("rows", report.job.failed_rows > 0 ? fmt::format("{} ({} failed)", report.job.rows, report.job.failed_rows)
+                                              : fmt::format("{}", report.job.rows));
   text += line("tokens", fmt::format("{} prompt, {} generated", report.job.prompt_tokens, report.job.generated_tokens));
   text += line("time", fmt::format("load {:.2f} s, prefill {:.2f} s, decode {:.2f} s, total {:.2f} s",
                                    report.timing.load_seconds, report.timing.prefill_seconds,
                                    report.timing.decode_seconds, report.timing.total_seconds));
-  text += line("throughput", fmt::format("{:.2f} tokens/s (prefill {:.2f}, decode {:.2f})",
-                                         report.throughput.tokens_per_second,
-                                         report.throughput.prefill_tokens_per_second,
-                                         report.throughput.decode_tokens_per_second));
+  text += line("throughput",
+               fmt::format("{:.2f} tokens/s (prefill {:.2f}, decode {:.2f})", report.throughput.tokens_per_second,
+                           report.throughput.prefill_tokens_per_second, report.throughput.decode_tokens_per_second));
   const TierReports tiers = sum_tiers(report.ranks);
   if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
   if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);

@@ -27,14 +27,17 @@ class ParseGuard {
         keys_.emplace_back();
         break;
       case Json::parse_event_t::object_end:
-      case Json::parse_event_t::array_end: keys_.pop_back(); break;
+      case Json::parse_event_t::array_end:
+        keys_.pop_back();
+        break;
       case Json::parse_event_t::key:
         if (!keys_.back().insert(parsed.get<std::string>()).second)
           throw RowProblem("invalid_json", fmt::format("the row is not usable JSON: the key {} stands twice in one "
                                                        "object. Remove one",
                                                        describe(parsed)));
         break;
-      case Json::parse_event_t::value: break;
+      case Json::parse_event_t::value:
+        break;
     }
     return true;
   }
@@ -59,9 +62,8 @@ Json parse_document(std::string_view line) {
   Json document;
   try {
     ParseGuard guard;
-    document = Json::parse(line, [&guard](int depth, Json::parse_event_t event, Json& parsed) {
-      return guard(depth, event, parsed);
-    });
+    document = Json::parse(
+        line, [&guard](int depth, Json::parse_event_t event, Json& parsed) { return guard(depth, event, parsed); });
   } catch (const Json::exception& error) {
     throw RowProblem("invalid_json",
                      fmt::format("the row is not valid JSON: {}. Correct the row", parser_reason(error.what())));
@@ -105,8 +107,8 @@ void identify(const Json& document, RowIdentity& row) {
 const std::string& required_string(const Json& document, const char* name, std::string_view example) {
   const auto found = document.find(name);
   if (found == document.end() || found->is_null())
-    throw RowProblem("missing_field", fmt::format("field '{}' of a batch row is missing. Add \"{}\": \"{}\"", name, name,
-                                                  example));
+    throw RowProblem("missing_field",
+                     fmt::format("field '{}' of a batch row is missing. Add \"{}\": \"{}\"", name, name, example));
   if (!found->is_string())
     throw RowProblem("invalid_field", fmt::format("field '{}' has the wrong type: expected a string, got {}. Correct "
                                                   "the row",
@@ -121,9 +123,10 @@ void check_endpoint(const Json& document) {
                      "url '/v1/chat/completions' is not supported yet: chat needs the model's chat template, and chat "
                      "comes later. Send the finished text as 'prompt' to /v1/completions");
   if (url != "/v1/completions")
-    throw RowProblem("unsupported_url", fmt::format("url '{}' is not supported: batch rows run on /v1/completions only. "
-                                                    "Correct the row",
-                                                    shorten(url, 80)));
+    throw RowProblem("unsupported_url",
+                     fmt::format("url '{}' is not supported: batch rows run on /v1/completions only. "
+                                 "Correct the row",
+                                 shorten(url, 80)));
   const std::string& method = required_string(document, "method", "POST");
   if (method != "POST")
     throw RowProblem("unsupported_value", fmt::format("method '{}' is not supported: a completion is a POST. Correct "
@@ -137,9 +140,10 @@ const Json& batch_body(const Json& document) {
   if (body == document.end() || body->is_null())
     throw RowProblem("missing_field", "field 'body' of a batch row is missing: it holds the request. Add it");
   if (!body->is_object())
-    throw RowProblem("invalid_field", fmt::format("field 'body' has the wrong type: expected an object, got {}. Correct "
-                                                  "the row",
-                                                  describe(*body)));
+    throw RowProblem("invalid_field",
+                     fmt::format("field 'body' has the wrong type: expected an object, got {}. Correct "
+                                 "the row",
+                                 describe(*body)));
   for (const auto& [name, value] : document.items())
     if (!value.is_null() && is_request_field(name))
       throw RowProblem("invalid_field", fmt::format("field '{}' stands beside 'body': there it has no effect. Move it "

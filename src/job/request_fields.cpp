@@ -25,7 +25,9 @@ bool any(const Json&) { return true; }
 bool is_zero(const Json& value) { return value.get<double>() == 0.0; }
 bool is_one(const Json& value) { return value.get<double>() == 1.0; }
 bool is_false(const Json& value) { return value.is_boolean() && !value.get<bool>(); }
-bool is_empty(const Json& value) { return value.is_string() ? value.get_ref<const std::string&>().empty() : value.empty(); }
+bool is_empty(const Json& value) {
+  return value.is_string() ? value.get_ref<const std::string&>().empty() : value.empty();
+}
 
 /// A field that changes nothing as long as it asks for plain greedy generation. null always means absent.
 struct CheckedField {
@@ -62,10 +64,11 @@ constexpr std::array<std::string_view, 6> read_names{"prompt", "max_tokens", "st
 
 /// Known to OpenAI or vLLM and not to us: an error even in a plain row, where other foreign fields are the user's own.
 constexpr std::array<std::string_view, 21> refused_names{
-    "messages",          "max_completion_tokens", "max_new_tokens",      "response_format", "tools",
-    "tool_choice",       "functions",             "function_call",       "top_logprobs",    "parallel_tool_calls",
-    "prompt_logprobs",   "stop_token_ids",        "length_penalty",      "stream_options",  "reasoning_effort",
-    "modalities",        "prediction",            "guided_json",         "guided_regex",    "guided_choice",
+    "messages",       "max_completion_tokens", "max_new_tokens",   "response_format",
+    "tools",          "tool_choice",           "functions",        "function_call",
+    "top_logprobs",   "parallel_tool_calls",   "prompt_logprobs",  "stop_token_ids",
+    "length_penalty", "stream_options",        "reasoning_effort", "modalities",
+    "prediction",     "guided_json",           "guided_regex",     "guided_choice",
     "guided_grammar"};
 
 const CheckedField* find_checked(std::string_view name) {
@@ -110,8 +113,9 @@ std::int32_t read_token_id(const Json& value, const std::string& where) {
 
 std::vector<std::int32_t> read_token_ids(const Json& list, const std::string& where) {
   if (list.empty())
-    throw RowProblem("invalid_field",
-                     fmt::format("'{}' is an empty list: there is no token to start from. Give at least one id", where));
+    throw RowProblem(
+        "invalid_field",
+        fmt::format("'{}' is an empty list: there is no token to start from. Give at least one id", where));
   std::vector<std::int32_t> ids;
   ids.reserve(list.size());
   for (const Json& value : list) {
@@ -204,13 +208,18 @@ std::string describe(const Json& value) {
   constexpr std::size_t max_shown_bytes = 60;
   const auto shown = [&] { return value.dump(-1, ' ', false, Json::error_handler_t::replace); };
   switch (value.type()) {
-    case Json::value_t::null: return "null";
-    case Json::value_t::boolean: return shown();
-    case Json::value_t::object: return value.empty() ? "an empty object" : "an object";
-    case Json::value_t::array: return value.empty() ? "an empty list" : "a list";
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::boolean:
+      return shown();
+    case Json::value_t::object:
+      return value.empty() ? "an empty object" : "an object";
+    case Json::value_t::array:
+      return value.empty() ? "an empty list" : "a list";
     case Json::value_t::string:  // a long one is cut before it is escaped: it may be the size of the row
       return "the string " + shorten(Json(shorten(value.get<std::string>(), max_shown_bytes)).dump(), max_shown_bytes);
-    default: return "the number " + shown();
+    default:
+      return "the number " + shown();
   }
 }
 

@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "fmt/format.h"
 #include "job/request.hpp"
+#include "job/request_fields.hpp"
 
 namespace flexgen {
 namespace {
@@ -17,6 +18,16 @@ constexpr std::size_t read_bytes = 256 * KiB;
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == line.npos; }
+
+RowError row_error(std::size_t line_number, std::string id, bool batch_format, std::string code, std::string message) {
+  RowError error;
+  error.line_number = line_number;
+  error.custom_id = std::move(id);
+  error.batch_format = batch_format;
+  error.code = std::move(code);
+  error.message = std::move(message);
+  return error;
+}
 
 FileDescriptor open_input(const std::string& path, const std::string& display_name) {
   if (path == "-") return FileDescriptor::borrowed(STDIN_FILENO);
@@ -48,10 +59,9 @@ std::optional<ParsedRow> RequestReader::next() {
     ++line_number_;
     std::optional<ParsedRow> row;
     if (status == LineStatus::too_long) {
-      row = RowError{{line_number_, unused_line_id(line_number_), false, false},
-                     "line_too_long",
-                     fmt::format("line {} is too long: it has more than {}. Split the row", line_number_,
-                                 format_bytes(max_line_bytes_))};
+      row = row_error(line_number_, unused_line_id(line_number_), false, "line_too_long",
+                      fmt::format("line {} is too long: it has more than {}. Split the row", line_number_,
+                                  format_bytes(max_line_bytes_)));
     } else {
       std::string_view line = line_;
       if (line_number_ == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
@@ -109,11 +119,10 @@ void RequestReader::settle_custom_id(ParsedRow& row) {
     if (!identity.names_itself) {
       identity.custom_id = own_id;
     } else {
-      row = RowError{{line_number_, own_id, identity.batch_format, false},
-                     "duplicate_custom_id",
-                     fmt::format("custom_id '{}' of line {} was already used on line {}: two results could not be told "
-                                 "apart. Give every row its own id",
-                                 identity.custom_id, line_number_, first->second)};
+      row = row_error(line_number_, own_id, identity.batch_format, "duplicate_custom_id",
+                      fmt::format("custom_id '{}' of line {} was already used on line {}: two results could not be "
+                                  "told apart. Give every row its own id",
+                                  shorten(identity.custom_id, 200), line_number_, first->second));
     }
     first_line_of_id_.emplace(std::move(own_id), line_number_);
   }

@@ -67,8 +67,8 @@ std::string format_error(const RowError& error);
 
 enum class ExistingFile { refuse, overwrite };
 
-/// Appends rows to the output file, each with one write(2) as soon as it is finished, so that a crash loses no
-/// finished row and a file never ends in half a row.
+/// Appends rows to the output file, each with one write(2) as soon as it is finished: a crash loses no finished row,
+/// and a failed write leaves no half row in a file (what went into a pipe cannot be taken back).
 class ResultWriter {
  public:
   /// @param path  a file, whose folders are made, or "-" for standard output. A file that already holds something is

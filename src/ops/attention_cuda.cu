@@ -34,18 +34,6 @@ BatchKinds kinds_of(const BatchView& batch) {
   return kinds;
 }
 
-/// Every key and value starts on a 16-byte boundary.
-bool cache_aligned(const KvView& cache, std::int32_t num_rows, std::uint64_t size) {
-  std::uintptr_t addresses = 0;
-  std::uint64_t offsets = 0;
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(num_rows) * cache.num_heads; ++i) {
-    const KvHead& head = cache.host_heads[i];
-    addresses |= reinterpret_cast<std::uintptr_t>(head.base);
-    offsets |= static_cast<std::uint64_t>(head.position_stride | head.v_offset);
-  }
-  return addresses % 16 == 0 && offsets * size % 16 == 0;
-}
-
 /// Lanes that share one position in the decode kernel; 0 when 16-byte loads do not fit.
 int lanes_per_position(const AttentionArgs& args) {
   const std::uint64_t size = element_bytes(args.q.dtype);

@@ -173,7 +173,7 @@ struct PrefillSoftmax {
 };
 
 template <typename T, int kSteps>
-__global__ void __launch_bounds__(kPrefillThreads, 3) prefill_kernel(const PrefillParams p) {
+__global__ void __launch_bounds__(kPrefillThreads, 2) prefill_kernel(const PrefillParams p) {
   using Block = PrefillBlock<T, kSteps>;
   __shared__ __align__(16) uint4 key_tile[kKeyTile * Block::kChunks];
   __shared__ __align__(16) uint4 value_tile[kKeyTile * Block::kChunks];

@@ -1,4 +1,4 @@
-// What every launcher of this room needs: the stream, the check after a launch, and one dtype dispatch.
+// What the launchers of this room share: the stream, the check after a launch, alignment, one dtype dispatch.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "device/cuda_check.hpp"
+#include "ops/batch_view.hpp"
 #include "ops/context.hpp"
 #include "ops/matrix_view.hpp"
 
@@ -34,6 +35,18 @@ inline bool rows_aligned(const MatrixView& matrix) {
   const std::uint64_t size = element_bytes(matrix.dtype);
   return aligned_to(matrix.data, 16) && matrix.cols * size % 16 == 0 &&
          (matrix.rows <= 1 || matrix.row_stride * size % 16 == 0);
+}
+
+/// True when every key and value of the cache starts on a 16-byte boundary.
+inline bool cache_aligned(const KvView& cache, std::int32_t num_rows, std::uint64_t element_size) {
+  std::uintptr_t addresses = 0;
+  std::uint64_t offsets = 0;
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(num_rows) * cache.num_heads; ++i) {
+    const KvHead& head = cache.host_heads[i];
+    addresses |= reinterpret_cast<std::uintptr_t>(head.base);
+    offsets |= static_cast<std::uint64_t>(head.position_stride | head.v_offset);
+  }
+  return addresses % 16 == 0 && offsets * element_size % 16 == 0;
 }
 
 /// Calls f with a null pointer of the element type that stands for `dtype` on the GPU.

@@ -43,4 +43,13 @@ void linear(const OpContext& context, const LinearArgs& args) {
   }
 }
 
+std::uint64_t linear_workspace_bytes(const Device& device) {
+  if (!device.is_cuda()) return 0;
+#ifdef FLEXGEN_HAS_CUDA
+  return linear_workspace_bytes_cublas();
+#else
+  fail_without_cuda("linear");
+#endif
+}
+
 }  // namespace flexgen

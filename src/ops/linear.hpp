@@ -22,6 +22,10 @@ struct LinearArgs {
 /// Accumulates in float32 whatever the dtype (float64 in the reference). All of one dtype, except a float32 `out`.
 void linear(const OpContext& context, const LinearArgs& args);
 
+/// Scratch that `linear` makes use of on this device, taken from what is free of the context's workspace. It works
+/// with less, or none (but see LinearArgs::residual), at some cost in speed.
+std::uint64_t linear_workspace_bytes(const Device& device);
+
 /// The oracle: three loops on host memory.
 void linear_reference(const LinearArgs& args);
 

@@ -17,6 +17,7 @@ namespace {
 constexpr std::int64_t kDepth = 1024;       // inputs per block: a panel of weight rows stays in the L1 cache
 constexpr std::int64_t kBlockTokens = 96;   // x block: 384 KiB of L2
 constexpr std::int64_t kStreamTokens = 8;   // up to here the weights' bandwidth binds
+constexpr std::int64_t kWidenTokens = 24;   // from here on widening a panel of weights once pays
 
 thread_local Scratch thread_scratch;
 
@@ -80,11 +81,11 @@ void stream_tile(const LinearArgs& args, const Tile& tile) {
   finish(args, tile, sums);
 }
 
-/// Many tokens: a block of x stays in the L2 cache while panels of weights pass over it, each widened once.
+/// Many tokens: a block of x stays in the L2 cache while panels of weights pass over it.
 void block_tile(const LinearArgs& args, const Tile& tile) {
   const HostKernels& kernels = host_kernels();
   const std::int64_t in = args.x.cols;
-  const bool widen_panels = args.weight.dtype != DType::float32;
+  const bool widen_panels = args.weight.dtype != DType::float32 && tile.num_tokens >= kWidenTokens;
   const std::uint64_t bytes = element_bytes(args.x.dtype);
   float* sums = thread_scratch.floats(tile.num_tokens * (tile.num_outputs + kDepth) + kernels.panel_rows * kDepth);
   float* block = sums + tile.num_tokens * tile.num_outputs;
@@ -105,12 +106,14 @@ void block_tile(const LinearArgs& args, const Tile& tile) {
       dots.c = sums + j;
       dots.b = args.weight.row(tile.first_output + j) + k * bytes;
       dots.b_stride = args.weight.row_stride;
+      dots.b_dtype = args.weight.dtype;
       if (widen_panels) {
         for (std::int64_t p = 0; p < dots.n; ++p)
           kernels.to_float(args.weight.row(tile.first_output + j + p) + k * bytes, args.weight.dtype,
                            panel + p * depth, depth);
         dots.b = reinterpret_cast<const std::byte*>(panel);
         dots.b_stride = depth;
+        dots.b_dtype = DType::float32;
       }
       kernels.dots(dots);
     }

@@ -27,6 +27,17 @@ CacheShape cache_shape(const PlanInput& in) {
           std::max(1, in.job.max_row_tokens), in.policy.dtype};
 }
 
+// Index arrays, cache tables, sampled tokens, and what aligning every piece of the tier costs.
+std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers, std::int64_t max_tokens) {
+  const auto k = static_cast<std::uint64_t>(in.policy.num_micro_batches);
+  const auto rows = static_cast<std::uint64_t>(in.policy.micro_batch_size);
+  const std::uint64_t index_arrays = 2 * (k * (4 * rows + 2 * static_cast<std::uint64_t>(max_tokens)) * 4 + 4096);
+  const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k * rows *
+                               static_cast<std::uint64_t>(in.model.num_heads) * cache_table_entry_bytes;
+  const std::uint64_t pieces = in.layers.size() + k + 32;
+  return index_arrays + tables + k * rows * 4 + pieces * 4096;
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(const PlanInput& in) {
@@ -57,11 +68,23 @@ MemoryPlan plan_memory(const PlanInput& in) {
   plan.workspace_bytes = in.workspace_bytes ? in.workspace_bytes(in.policy.micro_batch_size, plan.max_tokens) : 0;
   plan.gpu.workspace = plan.workspace_bytes;
   plan.gpu.staging = num_weight_slots * plan.weights.slot_bytes + num_cache_slots * plan.cache.staged_bytes();
+  plan.gpu.staging += bookkeeping_bytes(in, cached, plan.max_tokens);
   if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
 
   // Through the host pass: what lies on ssd on its way to the GPU, and the edges of direct I/O.
-  const bool any_ssd = plan.ssd.home[0] + plan.ssd.home[1] + plan.ssd.home[2] > 0;
-  if (any_ssd) plan.host_staging_bytes = (in.on_gpu ? 8 : 4) * staging_half_bytes;
+  const std::uint64_t segment_bytes = static_cast<std::uint64_t>(plan.cache.shape.heads) * plan.cache.shape.unit_bytes();
+  plan.cache_staging_half_bytes = std::max(staging_half_bytes, segment_bytes);
+  const auto add_streams = [&](TensorClass tensor_class, std::uint64_t num_streams, std::uint64_t half_bytes) {
+    if (plan.ssd.home[static_cast<std::size_t>(tensor_class)] == 0) return;
+    plan.host_staging_bytes += num_streams * (io_bounce_bytes + (in.on_gpu ? 2 * half_bytes : 0));
+  };
+  add_streams(TensorClass::weights, 1, staging_half_bytes);
+  add_streams(TensorClass::cache, 2, plan.cache_staging_half_bytes);
+  add_streams(TensorClass::hidden, 2, staging_half_bytes);
+  // Each row's last incomplete block on ssd stays in memory.
+  if (plan.cache.ssd_units > 0)
+    plan.host_staging_bytes += 4096ULL * static_cast<std::uint64_t>(cached) * static_cast<std::uint64_t>(num_slots) *
+                               static_cast<std::uint64_t>(in.policy.micro_batch_size);
   plan.dram.staging = plan.host_staging_bytes;
   return plan;
 }

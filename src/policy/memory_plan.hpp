@@ -22,6 +22,10 @@ inline constexpr std::int32_t num_cache_slots = 2;
 inline constexpr std::int32_t num_hidden_slots = 3;
 /// Host staging between disk and GPU, per direction and stream: two halves that alternate.
 inline constexpr std::uint64_t staging_half_bytes = 32ULL << 20;
+/// Aligned memory through which each stream's disk transfers pass that are not aligned themselves.
+inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
+/// One entry of the table that tells the attention op where a (row, head) lies.
+inline constexpr std::uint64_t cache_table_entry_bytes = 16;
 
 struct PlanInput {
   ModelSpec model;
@@ -49,6 +53,7 @@ struct MemoryPlan {
   std::int64_t max_tokens = 0;        // of one micro-batch
   std::uint64_t hidden_bytes = 0;     // of one micro-batch at max_tokens
   std::uint64_t workspace_bytes = 0;
+  std::uint64_t cache_staging_half_bytes = 0;  // holds the longest row on ssd
   std::uint64_t host_staging_bytes = 0;
   TierDemand gpu;
   TierDemand dram;

@@ -9,7 +9,7 @@
 namespace flexgen {
 
 /// One tensor of a checkpoint: the first of `keys` that exists is taken.
-struct WeightSource {
+struct CheckpointKeys {
   std::vector<std::string> keys;
   std::int64_t num_elements = 0;
 };
@@ -20,7 +20,7 @@ struct WeightSpec {
   std::string name;      // "qkv.weight"
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  std::vector<WeightSource> sources;
+  std::vector<CheckpointKeys> sources;
   std::string shared_as;  // not empty: layers of a slice that name the same share one copy (tied head)
   float random_center = 0;  // of made-up weights (bench --dummy): LayerNorm weights lie about 1
   float random_scale = 0;

@@ -82,7 +82,7 @@ std::uint64_t room_of_control_groups(const std::filesystem::path& root) {
     const auto first = line.find(':');
     const auto second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
     const std::string path = line.substr(second + 1);
     if (controllers.find(",memory,") != std::string::npos) {
       room = std::min(room, room_of_groups(mounts / "memory", path, version_1));

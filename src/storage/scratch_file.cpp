@@ -89,18 +89,16 @@ void preallocate(int fd, const std::filesystem::path& directory, std::uint64_t s
   if (size_bytes == 0) return;
   check_file_size_limit(directory, size_bytes);
   const std::uint64_t free_bytes = free_disk_bytes(directory);
-  int result;
-  do result = ::fallocate(fd, 0, 0, static_cast<off_t>(size_bytes));
-  while (result != 0 && errno == EINTR);
-  int error_number = result == 0 ? 0 : errno;
+  int error_number = size_bytes > free_bytes ? ENOSPC : 0;  // else the kernel fills the disk before it says so
+  if (error_number == 0) {
+    int result;
+    do result = ::fallocate(fd, 0, 0, static_cast<off_t>(size_bytes));
+    while (result != 0 && errno == EINTR);
+    if (result != 0) error_number = errno;
+  }
   if (error_number == EOPNOTSUPP || error_number == ENOSYS) {
-    // No reservation to be had: check the room once, then let the file grow as it is written.
-    error_number = 0;
-    if (size_bytes > free_bytes) {
-      error_number = ENOSPC;
-    } else if (::ftruncate(fd, static_cast<off_t>(size_bytes)) != 0) {
-      error_number = errno;
-    }
+    // No reservation to be had: the file grows as it is written.
+    error_number = ::ftruncate(fd, static_cast<off_t>(size_bytes)) == 0 ? 0 : errno;
   }
   if (error_number == 0) return;
   throw UserError(ExitCode::does_not_fit,

@@ -65,7 +65,8 @@ void AddedTokenSplitter::split_pass(const Pass& pass, std::string_view text, std
     std::size_t begin = at;
     std::size_t end = at + token->content.size();
     at = end;  // the search goes on here even when white space after it is swallowed, as in the reference
-    if (token->lstrip) begin -= std::min(trailing_whitespace_bytes(text.substr(0, begin)), begin - std::min(done, begin));
+    if (token->lstrip)
+      begin -= std::min(trailing_whitespace_bytes(text.substr(0, begin)), begin - std::min(done, begin));
     if (token->rstrip) end += leading_whitespace_bytes(text.substr(end));
     if (done < begin) pieces.push_back({text.substr(done, begin - done), -1});
     pieces.push_back({text.substr(begin, end - begin), token->id});

@@ -178,6 +178,7 @@ class AddedTokenReader {
       read_added_file();
     }
     for (const char* name : token_names) read_named(name);
+    if (named_.empty()) name_standard_tokens();
     for (const char* name : {"additional_special_tokens", "extra_special_tokens"}) read_list(name);
 
     files.bos_id = id_of_name("bos_token");
@@ -195,7 +196,8 @@ class AddedTokenReader {
     const auto kind = config_.find("tokenizer_class");
     if (kind == config_.end() || kind->is_null()) return;
     if (!kind->is_string() || !kind->get<std::string>().starts_with("GPT2Tokenizer")) {
-      refuse(config_file_, fmt::format("tokenizer_class is {}, only GPT2Tokenizer (byte-level BPE) is known", kind->dump()),
+      refuse(config_file_,
+             fmt::format("tokenizer_class is {}, only GPT2Tokenizer (byte-level BPE) is known", kind->dump()),
              "use an OPT model, or one with the tokenizer of GPT-2");
     }
   }
@@ -203,8 +205,11 @@ class AddedTokenReader {
   void add(const fs::path& file, AddedToken token) {
     if (token.id < 0) token.id = vocabulary_.find_or_add(file, token.content);
     const auto same = std::ranges::find(added_, token.content, &AddedToken::content);
-    if (same == added_.end()) added_.push_back(std::move(token));
-    else if (token.special) same->special = true;
+    if (same == added_.end()) {
+      added_.push_back(std::move(token));
+    } else {
+      same->special = same->special || token.special;  // whoever comes first decides about the rest
+    }
   }
 
   // "added_tokens_decoder": {"50265": {"content": ...}}; a token of the vocabulary keeps the vocabulary's id.
@@ -227,13 +232,17 @@ class AddedTokenReader {
     const json entries = read_optional_object(added_file_);
     std::vector<std::pair<std::int64_t, std::string>> by_id;
     for (const auto& [content, id] : entries.items()) {
-      if (!id.is_number_integer()) refuse(added_file_, fmt::format("the id of token \"{}\" is not an integer", content));
+      if (!id.is_number_integer())
+        refuse(added_file_, fmt::format("the id of token \"{}\" is not an integer", content));
       by_id.emplace_back(id.get<std::int64_t>(), content);
     }
     std::ranges::sort(by_id);
     for (const auto& [id, content] : by_id) {
       if (!vocabulary_.find(content)) vocabulary_.set(added_file_, content, id);
-      late_.push_back({.content = content, .normalized = true});
+      AddedToken token;
+      token.content = content;
+      token.normalized = true;
+      late_.push_back(std::move(token));
     }
   }
 
@@ -246,19 +255,23 @@ class AddedTokenReader {
 
   void read_named(const std::string& name) {
     const auto [value, file] = value_of(name.c_str());
-    if (value != nullptr) {
-      if (value->is_null()) return;
-      AddedToken token = parse_token(*file, name, *value, true);
-      named_[name] = token.content;
-      add(*file, std::move(token));
-      return;
-    }
-    if (name != "bos_token" && name != "eos_token" && name != "unk_token" && name != "pad_token") return;
+    if (value == nullptr || value->is_null()) return;
+    AddedToken token = parse_token(*file, name, *value, true);
+    named_[name] = token.content;
+    add(*file, std::move(token));
+  }
+
+  void name_standard_tokens() {
     const bool is_opt = vocabulary_.find("</s>").has_value();
-    const std::string standard = !is_opt ? "<|endoftext|>" : name == "pad_token" ? "<pad>" : "</s>";
-    if ((name == "pad_token" && !is_opt) || !vocabulary_.find(standard)) return;
-    named_[name] = standard;
-    add(config_file_, {.content = standard, .special = true});
+    for (const char* name : {"bos_token", "eos_token", "unk_token", "pad_token"}) {
+      const bool is_pad = std::string_view(name) == "pad_token";
+      AddedToken token;
+      token.content = !is_opt ? "<|endoftext|>" : is_pad ? "<pad>" : "</s>";
+      token.special = true;
+      if ((is_pad && !is_opt) || !vocabulary_.find(token.content)) continue;
+      named_[name] = token.content;
+      add(config_file_, std::move(token));
+    }
   }
 
   void read_list(const char* name) {
@@ -315,7 +328,8 @@ TokenizerFiles read_tokenizer_files(const fs::path& model_dir) {
     const std::string symbol(byte_symbol(static_cast<std::uint8_t>(byte)));
     const auto id = vocabulary.find(symbol);
     if (!id) {
-      refuse(vocab_file, fmt::format("there is no token \"{}\" for byte 0x{:02X}: not a byte-level vocabulary", symbol, byte),
+      refuse(vocab_file,
+             fmt::format("there is no token \"{}\" for byte 0x{:02X}: not a byte-level vocabulary", symbol, byte),
              "use an OPT model, or one with the tokenizer of GPT-2");
     }
     files.byte_ids[byte] = *id;

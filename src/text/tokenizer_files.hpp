@@ -5,7 +5,8 @@
 //   - a name (bos_token, ...) in special_tokens_map.json wins over tokenizer_config.json, unless the latter has an
 //     `added_tokens_decoder`: then special_tokens_map.json and added_tokens.json are not read;
 //   - tokens without an id get the ids after the last.
-// Where neither file names a token, OPT's names are taken ("</s>", "<pad>") if the vocabulary has them, else GPT-2's.
+// Two defaults serve OPT: where no file names a token, "</s>" and "<pad>" are taken if the vocabulary has them (else
+// GPT-2's "<|endoftext|>"); where add_bos_token is not given, it is true if the begin token is "</s>".
 #pragma once
 
 #include <array>

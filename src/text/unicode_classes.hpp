@@ -14,8 +14,8 @@ struct CodePointRange {
   char32_t last;  // inclusive
 };
 
-std::span<const CodePointRange> letter_ranges();       // \p{L}
-std::span<const CodePointRange> number_ranges();       // \p{N}
-std::span<const CodePointRange> whitespace_ranges();   // \s
+std::span<const CodePointRange> letter_ranges();      // \p{L}
+std::span<const CodePointRange> number_ranges();      // \p{N}
+std::span<const CodePointRange> whitespace_ranges();  // \s
 
 }  // namespace flexgen

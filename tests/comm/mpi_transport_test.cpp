@@ -1,8 +1,5 @@
 // The contracts, between processes. Started by mpirun on 1, 2 and 4 ranks.
-#include "comm/mpi_transport.hpp"
-
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <ctime>
 #include <thread>
@@ -30,9 +27,7 @@ TEST_P(MpiContract, Holds) {
 
 TEST_P(MpiContract, HoldsInSmallParts) {
   // Parts of 4096 bytes stand in for those of 1 GiB: messages of several parts, of exact multiples, and empty tails.
-  MpiProgress progress(ranks().describe(ranks().rank()));
-  ranks().barrier();  // MPI is called by the other progress thread, too: keep the session's quiet
-  const auto transport = make_mpi_transport(progress, {.part_bytes = 4096});
+  const auto transport = mpi_session().make_transport(4096);
   GetParam().run(*transport, ranks());
 }
 

@@ -74,7 +74,8 @@ TEST(StopMatcher, RandomPiecesAgreeWithSearch) {
   std::mt19937 generator(3);
   auto random_text = [&](int max_length) {
     std::string text;
-    for (int i = static_cast<int>(generator() % max_length) + 1; i > 0; --i) text += static_cast<char>('a' + generator() % 2);
+    for (int i = static_cast<int>(generator() % max_length) + 1; i > 0; --i)
+      text += static_cast<char>('a' + generator() % 2);
     return text;
   };
   for (int round = 0; round < 3000; ++round) {

@@ -13,7 +13,8 @@ using Ids = std::vector<std::int32_t>;
 // A vocabulary of the 256 bytes (ids 4..259) behind OPT's four special tokens, and "ab" (260).
 nlohmann::json small_vocabulary() {
   nlohmann::json vocabulary = {{"<s>", 0}, {"<pad>", 1}, {"</s>", 2}, {"<unk>", 3}};
-  for (int byte = 0; byte < 256; ++byte) vocabulary[std::string(byte_symbol(static_cast<std::uint8_t>(byte)))] = 4 + byte;
+  for (int byte = 0; byte < 256; ++byte)
+    vocabulary[std::string(byte_symbol(static_cast<std::uint8_t>(byte)))] = 4 + byte;
   vocabulary["ab"] = 260;
   return vocabulary;
 }
@@ -65,6 +66,12 @@ TEST_F(TokenizerFilesTest, ConfigurationDecidesAboutAddedTokens) {
   EXPECT_EQ(load().encode("ab<s>"), (Ids{260, 0, 2}));
   EXPECT_EQ(load().bos_id(), 0);
   EXPECT_EQ(load().encode("ab<s>", false), (Ids{260, 0}));
+}
+
+TEST_F(TokenizerFilesTest, UnnamedTokenIsPlainText) {
+  scratch_.write("tokenizer_config.json", R"({"bos_token": "</s>", "eos_token": "</s>"})");
+  EXPECT_EQ(load().pad_id(), -1);
+  EXPECT_EQ(load().encode("<pad></s>"), (Ids{2, id_of('<'), id_of('p'), id_of('a'), id_of('d'), id_of('>'), 2}));
 }
 
 TEST_F(TokenizerFilesTest, SpecialTokensMapWinsOverConfiguration) {

@@ -80,8 +80,8 @@ TEST_P(TokenizerReference, StreamedTextEqualsWhole) {
 }
 
 TEST_P(TokenizerReference, ThreadsGetTheSameIds) {
-  const Tokenizer fresh = Tokenizer::from_directory(std::string_view(GetParam()) == "opt"
-                                                        ? data_dir / "opt" : source_dir / "configs/demo-model");
+  const Tokenizer fresh = Tokenizer::from_directory(
+      std::string_view(GetParam()) == "opt" ? data_dir / "opt" : source_dir / "configs/demo-model");
   std::atomic<int> num_wrong = 0;
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -118,7 +118,8 @@ TEST(Tokenizer, UnknownIdsGiveNothing) {
 }
 
 TEST(Tokenizer, InvalidUtf8IsAnErrorOfTheRow) {
-  for (const std::string text : {"ab\xFFz", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE2\x82", "\x80"}) {
+  for (const std::string text :
+       {"ab\xFFz", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE2\x82", "\x80"}) {
     try {
       tokenizer("opt").encode(text);
       ADD_FAILURE() << "accepted: " << testing::PrintToString(text);
@@ -130,15 +131,20 @@ TEST(Tokenizer, InvalidUtf8IsAnErrorOfTheRow) {
 }
 
 TEST(Tokenizer, LongWordsAreFast) {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  constexpr double max_seconds = 20;  // instrumented code is slow
+#else
+  constexpr double max_seconds = 1;
+#endif
   constexpr std::size_t num_bytes = 100'000;
   std::string varied;
   for (std::size_t i = 0; varied.size() < num_bytes; ++i) varied += static_cast<char>('a' + i * i % 23);
-  for (const std::string& text : {std::string(num_bytes, 'a'), std::string(num_bytes, ' '), std::string(num_bytes, '\n') + "x",
-                                  varied, std::string(num_bytes, '=')}) {
+  for (const std::string& text : {std::string(num_bytes, 'a'), std::string(num_bytes, ' '),
+                                  std::string(num_bytes, '\n') + "x", varied, std::string(num_bytes, '=')}) {
     const auto begin = std::chrono::steady_clock::now();
     const Ids ids = tokenizer("opt").encode(text, false);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    EXPECT_LT(seconds.count(), 1.0) << text.substr(0, 10);
+    EXPECT_LT(seconds.count(), max_seconds) << text.substr(0, 10);
     EXPECT_EQ(tokenizer("opt").decode(ids), text);
   }
 }

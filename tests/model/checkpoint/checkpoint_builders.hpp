@@ -1,6 +1,8 @@
 // Small checkpoint files made in memory, field by field, so that a test can break any of them.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -9,8 +11,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <unistd.h>
 
 #include "model/checkpoint/byte_source.hpp"
 #include "model/checkpoint/tensor_table.hpp"
@@ -38,8 +38,8 @@ struct TestRecord {
 };
 
 struct ZipOptions {
-  bool zip64 = false;             // sizes, offsets and the end in their 64-bit form
-  std::size_t extra_bytes = 0;    // extra field of the local headers only, as PyTorch pads
+  bool zip64 = false;           // sizes, offsets and the end in their 64-bit form
+  std::size_t extra_bytes = 0;  // extra field of the local headers only, as PyTorch pads
   std::string comment{};
 };
 
@@ -82,7 +82,9 @@ inline std::string zip_file(const std::vector<TestRecord>& records, const ZipOpt
 }
 
 // Pieces of protocol-2 pickles.
-inline std::string pickle_text(std::string_view text) { return "X" + little_endian(text.size(), 4) + std::string(text); }
+inline std::string pickle_text(std::string_view text) {
+  return "X" + little_endian(text.size(), 4) + std::string(text);
+}
 inline std::string pickle_int(std::int64_t value) {
   return "\x8a\x08" + little_endian(static_cast<std::uint64_t>(value), 8);
 }
@@ -105,7 +107,8 @@ inline std::string pickle_tensor(const TestTensor& tensor) {
   return "ctorch._utils\n_rebuild_tensor_v2\n((" + pickle_text("storage") + "ctorch\n" + tensor.storage_type + "\n" +
          pickle_text(tensor.storage_key) + pickle_text("cpu") + pickle_int(tensor.storage_elements) + "tQ" +
          pickle_int(tensor.first_element) + pickle_tuple(tensor.shape) + pickle_tuple(tensor.strides) +
-         "\x89" "ccollections\nOrderedDict\n)RtR";
+         "\x89"
+         "ccollections\nOrderedDict\n)RtR";
 }
 
 /// {"weight": tensor}

@@ -39,7 +39,8 @@ TEST(Safetensors, GivesOffsetsFromTheStartOfTheFile) {
 
 TEST(Safetensors, KeepsOtherElementTypesOut) {
   const FileTable table = parse(safetensors_file(
-      R"({"i":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"f":{"dtype":"F4","shape":[3],"data_offsets":[8,10]}})", 10));
+      R"({"i":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"f":{"dtype":"F4","shape":[3],"data_offsets":[8,10]}})",
+      10));
   EXPECT_TRUE(table.tensors.empty());
   ASSERT_EQ(table.unsupported.size(), 2u);
   EXPECT_EQ(table.unsupported[0].key, "i");
@@ -48,11 +49,14 @@ TEST(Safetensors, KeepsOtherElementTypesOut) {
 }
 
 TEST(Safetensors, TakesEmptyTensorsAndRefusesOverflowAroundThem) {
-  EXPECT_EQ(parse(safetensors_file(R"({"e":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]}})", 0)).tensors.size(), 1u);
+  EXPECT_EQ(parse(safetensors_file(R"({"e":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]}})", 0)).tensors.size(),
+            1u);
   // 2^32 * 2^32 wraps to 0.
-  expect_header_refused(R"({"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, {"'w'", "shape"});
+  expect_header_refused(R"({"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
+                        {"'w'", "shape"});
   // 2^62 * 4 bytes wraps to 0.
-  expect_header_refused(R"({"w":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0, {"'w'", "shape"});
+  expect_header_refused(R"({"w":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0,
+                        {"'w'", "shape"});
 }
 
 TEST(Safetensors, RefusesTruncation) {
@@ -91,34 +95,46 @@ TEST(Safetensors, RefusesBadLayouts) {
 }
 
 TEST(Safetensors, RefusesBadHeaders) {
-  expect_header_refused(R"({"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"a":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}})",
-                        4, {"'a'", "twice"});
-  expect_header_refused(R"({"a":{"dtype":"F16","dtype":"F16","shape":[1],"data_offsets":[0,2]}})", 2, {"'a'", "repeated"});
-  for (const char* entry :
-       {R"("F16")", "1", "null", "[]", "{}", R"({"dtype":"F16","shape":[1]})", R"({"dtype":"F16","data_offsets":[0,2]})",
-        R"({"shape":[1],"data_offsets":[0,2]})", R"({"dtype":1,"shape":[1],"data_offsets":[0,2]})",
-        R"({"dtype":"F16","shape":[1.0],"data_offsets":[0,2]})", R"({"dtype":"F16","shape":[-1],"data_offsets":[0,2]})",
-        R"({"dtype":"F16","shape":[[1]],"data_offsets":[0,2]})", R"({"dtype":"F16","shape":1,"data_offsets":[0,2]})",
-        R"({"dtype":"F16","shape":{"n":1},"data_offsets":[0,2]})", R"({"dtype":"F16","shape":[1],"data_offsets":[0]})",
-        R"({"dtype":"F16","shape":[1],"data_offsets":[0,1,2]})", R"({"dtype":"F16","shape":["1"],"data_offsets":[0,2]})",
-        R"({"dtype":"F16","shape":[1],"data_offsets":[],"data_offsets":[0,2]})",
-        R"({"dtype":"F16","shape":[9223372036854775808],"data_offsets":[0,2]})",
-        R"({"dtype":"F16","shape":[1e999],"data_offsets":[0,2]})"}) {
+  expect_header_refused(
+      R"({"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"a":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}})",
+      4, {"'a'", "twice"});
+  expect_header_refused(R"({"a":{"dtype":"F16","dtype":"F16","shape":[1],"data_offsets":[0,2]}})", 2,
+                        {"'a'", "repeated"});
+  for (const char* entry : {R"("F16")",
+                            "1",
+                            "null",
+                            "[]",
+                            "{}",
+                            R"({"dtype":"F16","shape":[1]})",
+                            R"({"dtype":"F16","data_offsets":[0,2]})",
+                            R"({"shape":[1],"data_offsets":[0,2]})",
+                            R"({"dtype":1,"shape":[1],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[1.0],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[-1],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[[1]],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":1,"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":{"n":1},"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[1],"data_offsets":[0]})",
+                            R"({"dtype":"F16","shape":[1],"data_offsets":[0,1,2]})",
+                            R"({"dtype":"F16","shape":["1"],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[1],"data_offsets":[],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[9223372036854775808],"data_offsets":[0,2]})",
+                            R"({"dtype":"F16","shape":[1e999],"data_offsets":[0,2]})"}) {
     expect_header_refused(std::string(R"({"a":)") + entry + "}", 2, {"tiny.safetensors"});
   }
-  for (const char* header : {"", "[]", "null", "{", "{}}", R"({"a")", R"({"a":{"dtype":"F16)", R"({"__metadata__":"x"})"}) {
+  for (const char* header :
+       {"", "[]", "null", "{", "{}}", R"({"a")", R"({"a":{"dtype":"F16)", R"({"__metadata__":"x"})"}) {
     expect_header_refused(header, 0, {"tiny.safetensors"});
   }
   expect_header_refused(std::string("{}\0{}", 5), 0, {"NUL"});
-  expect_header_refused(R"({"a":{"dtype":"F16","shape":[)" + std::string(129, '1').replace(1, 128, [] {
-    std::string ones;
-    for (int i = 0; i < 64; ++i) ones += ",1";
-    return ones;
-  }()) + R"(],"data_offsets":[0,2]}})", 2, {"'a'", "64 axes"});
+  std::string many_axes = "1";
+  for (int i = 0; i < 64; ++i) many_axes += ",1";
+  expect_header_refused(R"({"a":{"dtype":"F16","shape":[)" + many_axes + R"(],"data_offsets":[0,2]}})", 2,
+                        {"'a'", "64 axes"});
 }
 
 TEST(Safetensors, SurvivesDepthAndLongNames) {
-  expect_header_refused(std::string(R"({"__metadata__":)") + std::string(1'000'000, '[') , 0, {"JSON"});
+  expect_header_refused(std::string(R"({"__metadata__":)") + std::string(1'000'000, '['), 0, {"JSON"});
   expect_header_refused("{\"" + std::string(100'000, 'k') + "\":1}", 0, {"kkk..."});
 }
 

@@ -9,7 +9,8 @@ namespace {
 
 TEST(WeightMap, GroupsKeysByShard) {
   const WeightMap map = parse_weight_map(
-      R"({"metadata":{"total_size":1,"x":[{"weight_map":2}]},"weight_map":{"b":"2.bin","a":"1.bin","c":"1.bin"},"z":null})", "i");
+      R"({"metadata":{"total_size":1,"x":[{"weight_map":2}]},"weight_map":{"b":"2.bin","a":"1.bin","c":"1.bin"},"z":null})",
+      "i");
   const WeightMap expected = {{"1.bin", {"a", "c"}}, {"2.bin", {"b"}}};
   EXPECT_EQ(map, expected);
 }
@@ -24,10 +25,11 @@ TEST(WeightMap, RefusesNamesThatLeaveTheFolder) {
 }
 
 TEST(WeightMap, RefusesMalformedMaps) {
-  for (const char* text : {"", "{}", "[]", R"({"weight_map":{}})", R"({"weight_map":[]})", R"({"weight_map":"x"})",
-                           R"({"weight_map":{"a":1}})", R"({"weight_map":{"a":{"b":"c"}}})", R"({"weight_map":{"a":["x"]}})",
-                           R"({"weight_map":{"a":null}})", R"({"weight_map":{"a":"x"})", R"({"weight_map":{"a":"x","a":"y"}})",
-                           R"({"weight_map":{"a":"x"},"weight_map":{"b":"y"}})"}) {
+  for (const char* text :
+       {"", "{}", "[]", R"({"weight_map":{}})", R"({"weight_map":[]})", R"({"weight_map":"x"})",
+        R"({"weight_map":{"a":1}})", R"({"weight_map":{"a":{"b":"c"}}})", R"({"weight_map":{"a":["x"]}})",
+        R"({"weight_map":{"a":null}})", R"({"weight_map":{"a":"x"})", R"({"weight_map":{"a":"x","a":"y"}})",
+        R"({"weight_map":{"a":"x"},"weight_map":{"b":"y"}})"}) {
     SCOPED_TRACE(text);
     expect_refused([&] { parse_weight_map(text, "i.json"); }, {"i.json"});
   }

@@ -1,0 +1,116 @@
+#include "engine/generator.hpp"
+
+#include <algorithm>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+
+Generator::Generator(Stage& stage, std::int32_t num_groups, std::int32_t eos_token)
+    : stage_(stage), eos_token_(eos_token), groups_(static_cast<std::size_t>(num_groups)) {}
+
+// Gives an idle group its next block. False when no rows wait.
+bool Generator::fill(Group& group) {
+  const Policy& policy = stage_.plan().input.policy;
+  group.micro_batches.clear();
+  for (std::int32_t k = 0; k < policy.num_micro_batches && !waiting_.empty(); ++k) {
+    std::vector<ActiveRow>& rows = group.micro_batches.emplace_back();
+    for (std::int32_t b = 0; b < policy.micro_batch_size && !waiting_.empty(); ++b) {
+      ActiveRow row;
+      row.request = std::move(waiting_.front());
+      waiting_.pop_front();
+      row.cache_row = b;
+      row.next = row.request.prompt;
+      rows.push_back(std::move(row));
+    }
+  }
+  return !group.micro_batches.empty();
+}
+
+// Another sweep certainly or probably follows the one being made: its first weights may be loaded early.
+bool Generator::anything_follows(const Group& group) const {
+  if (!waiting_.empty()) return true;
+  for (const Group& other : groups_)
+    if (&other != &group && other.in_flight) return true;
+  for (const auto& rows : group.micro_batches)
+    for (const ActiveRow& row : rows)
+      if (!row.done && row.num_generated + 1 < row.request.max_new_tokens) return true;
+  return false;
+}
+
+// Builds the group's next sweep from its unfinished rows. False when all are finished.
+bool Generator::make_work(Group& group, GroupId id) {
+  const std::int32_t slots = stage_.plan().input.policy.num_micro_batches;
+  group.work = {};
+  group.work.group = id;
+  for (std::size_t k = 0; k < group.micro_batches.size(); ++k) {
+    MicroBatchWork batch;
+    batch.slot = id.value * slots + static_cast<std::int32_t>(k);
+    for (ActiveRow& row : group.micro_batches[k]) {
+      if (row.done) continue;
+      if (row.length == 0) group.work.is_prefill = true;
+      batch.rows.push_back({row.request.id, row.cache_row, row.length, true, row.next});
+      row.length += static_cast<std::int32_t>(row.next.size());
+    }
+    if (!batch.rows.empty()) group.work.micro_batches.push_back(std::move(batch));
+  }
+  if (group.work.micro_batches.empty()) return false;
+  group.work.number = num_sweeps_++;
+  group.work.more_follow = anything_follows(group);
+  return true;
+}
+
+void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks) {
+  if (token < 0)
+    throw UserError(ExitCode::model, "the model gave a logit that is not a number",
+                    "weights or activations overflow in this data type", "Try --dtype float32 or bfloat16");
+  ++row.num_generated;
+  row.next.assign(1, token);
+  const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && token == eos_token_);
+  if (!stopped && row.num_generated < row.request.max_new_tokens) return;
+  row.done = true;
+  callbacks.on_finished(row.request.id, stopped ? FinishReason::stop : FinishReason::length);
+}
+
+void Generator::collect(Group& group, const GenerateCallbacks& callbacks) {
+  const std::vector<SampledTokens> sampled = stage_.collect(group.work.micro_batches.size());
+  for (std::size_t k = 0; k < sampled.size(); ++k) {
+    const MicroBatchWork& batch = group.work.micro_batches[k];
+    FLEXGEN_CHECK(sampled[k].sweep == group.work.number && sampled[k].micro_batch == static_cast<std::int32_t>(k) &&
+                      sampled[k].tokens.size() == batch.rows.size(),
+                  "tokens do not belong to the sweep that was awaited");
+    const std::int32_t slots = stage_.plan().input.policy.num_micro_batches;
+    std::vector<ActiveRow>& rows = group.micro_batches[static_cast<std::size_t>(batch.slot % slots)];
+    for (std::size_t r = 0; r < batch.rows.size(); ++r)
+      take_token(rows[static_cast<std::size_t>(batch.rows[r].cache_row)], sampled[k].tokens[r], callbacks);
+  }
+  group.in_flight = false;
+
+  const std::uint64_t now = now_ns();
+  const double seconds = static_cast<double>(now - last_ns_) / 1e9;
+  last_ns_ = now;
+  (group.work.is_prefill ? times_.prefill_seconds : times_.decode_seconds) += seconds;
+  ++(group.work.is_prefill ? times_.num_prefill_sweeps : times_.num_decode_sweeps);
+}
+
+void Generator::run(std::deque<GenerateRow> rows, const GenerateCallbacks& callbacks) {
+  waiting_ = std::move(rows);
+  last_ns_ = now_ns();
+  bool any = true;
+  while (any) {
+    any = false;
+    // In turn: collect a group's tokens, then send it on its way again, while the other groups are on theirs.
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      Group& group = groups_[g];
+      if (group.in_flight) collect(group, callbacks);
+      const GroupId id(static_cast<std::int32_t>(g));
+      if (!make_work(group, id) && !(fill(group) && make_work(group, id))) continue;
+      stage_.run_sweep(group.work);
+      group.in_flight = true;
+      any = true;
+    }
+  }
+  stage_.finish();
+}
+
+}  // namespace flexgen

@@ -1,0 +1,78 @@
+// The KV cache of a slice in its homes, and its way to and from the staging memory of the computing device.
+//
+// Layout and placement: policy/cache_layout.hpp. Units on the gpu tier are read and appended in place; the others are
+// loaded to a staging image of the same layout before a computation, and only the new positions are stored after it.
+// load is called from one stream's tasks and store from another's; for one (layer, slot) the executor orders them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "device/buffer.hpp"
+#include "engine/arena.hpp"
+#include "engine/transfer.hpp"
+#include "ops/batch_view.hpp"
+#include "policy/cache_layout.hpp"
+#include "storage/scratch_store.hpp"
+#include "storage/tier_budget.hpp"
+
+namespace flexgen {
+
+/// An active row of a micro-batch, as far as the cache is concerned.
+struct CacheRow {
+  std::int32_t cache_row = 0;  // place in the slot
+  std::int32_t start = 0;      // positions that exist
+  std::int32_t count = 0;      // positions that are being added
+};
+
+class KvCache {
+ public:
+  KvCache(CacheLayout layout, const Device& device, const std::filesystem::path& offload_dir, Arena& arena);
+
+  const CacheLayout& layout() const { return layout_; }
+  bool uses_disk() const { return layout_.ssd_units > 0; }
+  std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
+  /// Anything of this (layer, slot) outside the gpu tier?
+  bool is_staged(std::int32_t layer, std::int32_t slot) const;
+
+  /// Fills the table of the computing op: heads[i * num_heads + h] for the i-th active row.
+  void fill_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
+                  std::span<KvHead> heads) const;
+
+  /// Brings positions [0, start) of the rows' staged units to `stage`.
+  void load(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage, Transfer& transfer);
+  /// Takes positions [start, start + count) of the rows' staged units home.
+  void store(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, const std::byte* stage,
+             Transfer& transfer);
+
+  /// Largest staged segment of one row that lies on ssd: staging halves must hold it.
+  static std::uint64_t largest_ssd_segment_bytes(const CacheLayout& layout);
+
+ private:
+  // A run of heads of one row on one tier.
+  struct Segment {
+    TierKind tier = TierKind::gpu;
+    std::int32_t first_head = 0;
+    std::int32_t num_heads = 0;
+    std::uint64_t home_offset = 0;   // in the (layer, slot)'s part of the tier
+    std::uint64_t stage_offset = 0;  // in the staging image; meaningless on gpu
+  };
+  struct Home {  // of one (layer, slot)
+    std::byte* gpu = nullptr;
+    std::byte* dram = nullptr;
+    std::vector<AppendRegion> ssd;  // by row; rows without ssd units have an empty region
+  };
+  std::vector<Segment> segments(const CacheSplit& split, std::int32_t cache_row) const;
+  std::size_t index(std::int32_t layer, std::int32_t slot) const;
+  std::uint64_t position_bytes(const Segment& segment) const;
+
+  CacheLayout layout_;
+  Buffer dram_;
+  std::unique_ptr<ScratchStore> scratch_;  // before homes_: regions go back to it
+  std::vector<Home> homes_;
+};
+
+}  // namespace flexgen

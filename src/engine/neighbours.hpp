@@ -1,0 +1,51 @@
+// A stage's links to the rest of the pipeline: hidden states in and out, sampled tokens back to rank 0.
+//
+// Called from the tasks of the hidden streams. Where the transport moves host memory and layers compute on a GPU, hidden
+// states pass through pinned staging; where it moves device memory they go from GPU to GPU in stream order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "comm/transport.hpp"
+#include "device/buffer.hpp"
+#include "engine/transfer.hpp"
+
+namespace flexgen {
+
+/// Tokens of one micro-batch, in the order of its outputs.
+struct SampledTokens {
+  std::int64_t sweep = 0;
+  std::int32_t micro_batch = 0;
+  std::vector<std::int32_t> tokens;
+};
+
+class Neighbours {
+ public:
+  /// @param transport      null: a single stage
+  /// @param staging_bytes  of the largest hidden state, for host transports on a GPU
+  Neighbours(Transport* transport, const Device& device, std::uint64_t staging_bytes);
+
+  bool has_upstream() const { return transport_ && transport_->rank() > 0; }
+  bool has_downstream() const { return transport_ && transport_->rank() + 1 < transport_->world_size(); }
+
+  /// The next micro-batch's hidden states from the stage before, to the device.
+  void receive_hidden(std::byte* to, std::uint64_t bytes, Transfer& transfer);
+  /// Sends; returns when the device memory may be reused after what the stream holds.
+  void send_hidden(const std::byte* from, std::uint64_t bytes, Transfer& transfer);
+
+  /// Last stage: gives the tokens to rank 0.
+  void send_tokens(const SampledTokens& tokens);
+  /// Rank 0 of several: waits for the next micro-batch's tokens.
+  SampledTokens receive_tokens();
+
+ private:
+  Transport* transport_;
+  bool through_host_;
+  Buffer receive_staging_;
+  Buffer send_staging_;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,266 @@
+#include "engine/slice_executor.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+Stream::Mode side_mode(const Policy& policy) {
+  return policy.overlap ? Stream::Mode::threaded : Stream::Mode::inline_tasks;
+}
+
+template <class Slots>
+auto& next_slot(Slots& slots, std::size_t& turn) {
+  auto& slot = slots[turn];
+  turn = (turn + 1) % slots.size();
+  return slot;
+}
+
+}  // namespace
+
+SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageMemory& memory, Neighbours& neighbours,
+                             const Device& device, Backend backend, Tracer& tracer, TokenSink token_sink,
+                             std::function<void(std::exception_ptr)> on_stream_error)
+    : plan_(plan),
+      layers_(layers),
+      memory_(memory),
+      neighbours_(neighbours),
+      token_sink_(std::move(token_sink)),
+      compute_("compute", Stream::Mode::inline_tasks, device, &tracer),
+      weight_loads_("weight loads", side_mode(plan.input.policy), device, &tracer),
+      cache_loads_("cache loads", side_mode(plan.input.policy), device, &tracer),
+      cache_stores_("cache stores", side_mode(plan.input.policy), device, &tracer),
+      hidden_loads_("hidden loads", side_mode(plan.input.policy), device, &tracer),
+      hidden_stores_("hidden stores", side_mode(plan.input.policy), device, &tracer),
+      weight_transfer_(weight_loads_, memory.weights.uses_disk(), staging_half_bytes),
+      cache_load_transfer_(cache_loads_, memory.cache.uses_disk(), plan.memory.cache_staging_half_bytes),
+      cache_store_transfer_(cache_stores_, memory.cache.uses_disk(), plan.memory.cache_staging_half_bytes),
+      hidden_load_transfer_(hidden_loads_, memory.hidden.uses_disk(), staging_half_bytes),
+      hidden_store_transfer_(hidden_stores_, memory.hidden.uses_disk(), staging_half_bytes),
+      layer_slot_(layers.size(), nullptr),
+      cache_stored_(plan.memory.cache.splits.size()),
+      hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
+      host_tokens_(MemoryKind::pinned, static_cast<std::uint64_t>(plan.input.policy.block_rows()) * sizeof(std::int32_t), device) {
+  context_ = {device, compute_.native(), &memory.workspace, backend};
+  for (std::byte* data : memory.weight_slots) weight_slots_.push_back({data, nullptr, nullptr});
+  for (std::byte* data : memory.cache_slots) cache_slots_.push_back({data, nullptr, nullptr});
+  for (std::byte* data : memory.hidden_slots) hidden_slots_.push_back({data, nullptr, nullptr});
+  std::int32_t cached = 0;
+  for (const auto& layer : layers) cache_index_.push_back(layer->description().has_cache() ? cached++ : -1);
+  cache_tables_.resize(static_cast<std::size_t>(cached * plan.input.policy.num_micro_batches));
+  const std::size_t table_entries =
+      static_cast<std::size_t>(plan.input.policy.micro_batch_size) * static_cast<std::size_t>(plan.input.model.num_heads);
+  for (std::size_t i = 0; i < cache_tables_.size(); ++i)
+    cache_tables_[i].device = reinterpret_cast<KvHead*>(memory.cache_tables) + i * table_entries;
+  for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
+    stream->set_error_handler(on_stream_error);
+}
+
+// The streams' tasks use the transfers, which die first.
+SliceExecutor::~SliceExecutor() {
+  for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_}) stream->stop();
+}
+
+void SliceExecutor::fill_weights() {
+  weight_loads_.post([this] { memory_.weights.fill(weight_transfer_); });
+  weight_loads_.synchronize();
+}
+
+void SliceExecutor::begin_sweep(const SweepWork& work) {
+  work_ = work;
+  batches_ = &memory_.batches.prepare(work_, compute_);
+}
+
+void SliceExecutor::end_sweep() { memory_.batches.mark_used(compute_); }
+
+void SliceExecutor::synchronize() {
+  for (Stream* stream : {&compute_, &weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
+    stream->synchronize();
+}
+
+// With overlap off nothing may run beside the next call, on the GPU neither.
+void SliceExecutor::end_call(Stream& stream) {
+  if (!plan_.input.policy.overlap) stream.synchronize();
+}
+
+std::uint64_t SliceExecutor::hidden_bytes(const MicroBatch& batch) const {
+  return static_cast<std::uint64_t>(batch.num_tokens) * static_cast<std::uint64_t>(plan_.input.model.hidden) *
+         element_bytes(plan_.input.policy.dtype);
+}
+
+bool SliceExecutor::is_staged(LayerId layer, MicroBatchId k) const {
+  return is_cached(layer) && memory_.cache.is_staged(cache_index_[layer.index()], batch(k).slot);
+}
+
+EventPtr& SliceExecutor::cache_stored(LayerId layer, std::int32_t slot) {
+  return cache_stored_[static_cast<std::size_t>(cache_index_[layer.index()] * plan_.memory.cache.num_slots + slot)];
+}
+
+void SliceExecutor::load_weights(LayerId layer) {
+  if (!memory_.weights.has_load(layer)) return;
+  Slot& slot = next_slot(weight_slots_, weight_turn_);
+  weight_loads_.wait(slot.free);
+  weight_loads_.post([this, layer, data = slot.data] { memory_.weights.load(layer, data, weight_transfer_); });
+  slot.loaded = weight_loads_.record();
+  layer_slot_[layer.index()] = &slot;
+  end_call(weight_loads_);
+}
+
+void SliceExecutor::load_cache(LayerId layer, MicroBatchId k) {
+  if (!is_staged(layer, k)) return;
+  Slot& slot = next_slot(cache_slots_, cache_turn_);
+  cache_loads_.wait(slot.free);
+  cache_loads_.wait(cache_stored(layer, batch(k).slot));
+  cache_loads_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = batch(k).rows,
+                     data = slot.data] { memory_.cache.load(index, where, rows, data, cache_load_transfer_); });
+  slot.loaded = cache_loads_.record();
+  cache_inputs_.push_back({slot.data, &slot, slot.loaded});
+  end_call(cache_loads_);
+}
+
+void SliceExecutor::load_hidden(LayerId layer, MicroBatchId k) {
+  const bool received = is_first(layer) && neighbours_.has_upstream();
+  const std::uint64_t bytes = hidden_bytes(batch(k));
+  EventPtr& stored = hidden_stored_[k.index()];
+  Input input;
+  if (memory_.hidden.is_resident()) {
+    input.data = memory_.hidden.resident(k.value);
+    // The first layer overwrites what the sweep before may still be sending.
+    if (is_first(layer)) input.ready = stored;
+  } else {
+    input.slot = &next_slot(hidden_slots_, hidden_turn_);
+    input.data = input.slot->data;
+    input.ready = input.slot->free;
+  }
+  if (received) {
+    hidden_loads_.wait(input.ready);
+    hidden_loads_.post([this, data = input.data, bytes] { neighbours_.receive_hidden(data, bytes, hidden_load_transfer_); });
+    input.ready = hidden_loads_.record();
+  } else if (!is_first(layer) && input.slot) {
+    hidden_loads_.wait(input.ready);
+    hidden_loads_.wait(stored);
+    hidden_loads_.post([this, k, data = input.data, bytes] {
+      memory_.hidden.load(k.value, data, bytes, hidden_load_transfer_);
+    });
+    input.ready = hidden_loads_.record();
+  }
+  hidden_inputs_.push_back(input);
+  end_call(hidden_loads_);
+}
+
+KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage) {
+  const std::int32_t index = cache_index_[layer.index()];
+  const std::int32_t heads = plan_.input.model.num_heads;
+  CacheTable& table =
+      cache_tables_[static_cast<std::size_t>(index * plan_.input.policy.num_micro_batches + k.value)];
+  std::vector<KvHead> fresh(batch(k).rows.size() * static_cast<std::size_t>(heads));
+  memory_.cache.fill_table(index, batch(k).slot, batch(k).rows, stage, fresh);
+  const std::size_t bytes = fresh.size() * sizeof(KvHead);
+  const bool same = table.host.size() == fresh.size() && std::memcmp(table.host.data(), fresh.data(), bytes) == 0;
+  const bool on_gpu = context_.device.is_cuda();
+  if (!same) {
+    table.host = std::move(fresh);
+    if (on_gpu)
+      compute_.copy(reinterpret_cast<std::byte*>(table.device), reinterpret_cast<const std::byte*>(table.host.data()), bytes,
+                    Resource::host_to_gpu, "cache table");
+  }
+  return {on_gpu ? table.device : table.host.data(), table.host.data(), heads, plan_.input.model.head_dim()};
+}
+
+LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache) {
+  const std::int64_t width = plan_.input.model.hidden;
+  const std::int32_t rows = plan_.input.policy.micro_batch_size;
+  LayerCall call;
+  call.weights = weight_views_;
+  call.batch = chunk.batch;
+  call.hidden = contiguous_view(hidden, batch(k).num_tokens, width, plan_.input.policy.dtype)
+                    .row_range(chunk.first_token, chunk.batch.num_tokens);
+  call.token_ids = chunk.token_ids;
+  call.positions = chunk.positions;
+  call.cache = cache;
+  if (cache.heads) {
+    call.cache.heads += static_cast<std::ptrdiff_t>(chunk.first_row) * cache.num_heads;
+    call.cache.host_heads += static_cast<std::ptrdiff_t>(chunk.first_row) * cache.num_heads;
+  }
+  call.output_rows = chunk.output_rows;
+  call.num_outputs = chunk.num_outputs;
+  call.next_tokens = memory_.next_tokens + k.value * rows + chunk.first_output;
+  return call;
+}
+
+void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
+  const Layer& what = *layers_[layer.index()];
+  hidden_ = hidden_inputs_.front();
+  hidden_inputs_.pop_front();
+  cache_ = {};
+  if (is_staged(layer, k)) {
+    cache_ = cache_inputs_.front();
+    cache_inputs_.pop_front();
+  }
+  Slot* weights = layer_slot_[layer.index()];
+  if (k.value == 0) {
+    if (weights) compute_.wait(weights->loaded);
+    weight_views_ = memory_.weights.views(layer, weights ? weights->data : nullptr);
+  }
+  compute_.wait(hidden_.ready);
+  compute_.wait(cache_.ready);
+  if (is_last(layer)) compute_.wait(hidden_stored_[k.index()]);  // the sweep before may still be reading its tokens
+
+  {
+    const StreamSpan span(compute_, Resource::compute, what.description().name);
+    const KvView cache = is_cached(layer) ? cache_view(layer, k, cache_.data) : KvView{};
+    for (const BatchChunk& chunk : batch(k).chunks) what.forward(context_, chunk_call(chunk, k, hidden_.data, cache));
+  }
+  computed_ = compute_.record();
+  if (weights && k.index() + 1 == batches_->size()) weights->free = computed_;
+  end_call(compute_);
+}
+
+void SliceExecutor::store_cache(LayerId layer, MicroBatchId k) {
+  if (!cache_.slot) return;
+  cache_stores_.wait(computed_);
+  cache_stores_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = batch(k).rows,
+                      data = cache_.data] { memory_.cache.store(index, where, rows, data, cache_store_transfer_); });
+  cache_stored(layer, batch(k).slot) = cache_.slot->free = cache_stores_.record();
+  end_call(cache_stores_);
+}
+
+void SliceExecutor::store_hidden(LayerId layer, MicroBatchId k) {
+  const std::uint64_t bytes = hidden_bytes(batch(k));
+  EventPtr& stored = hidden_stored_[k.index()];
+  if (is_last(layer) && neighbours_.has_downstream()) {
+    hidden_stores_.wait(computed_);
+    hidden_stores_.post([this, data = hidden_.data, bytes] { neighbours_.send_hidden(data, bytes, hidden_store_transfer_); });
+    stored = hidden_stores_.record();
+  } else if (is_last(layer)) {
+    hidden_stores_.wait(computed_);
+    deliver_tokens(k);
+    stored = hidden_stores_.record();
+  } else if (hidden_.slot) {
+    hidden_stores_.wait(computed_);
+    hidden_stores_.post([this, k, data = hidden_.data, bytes] {
+      memory_.hidden.store(k.value, data, bytes, hidden_store_transfer_);
+    });
+    stored = hidden_stores_.record();
+  }
+  if (hidden_.slot) hidden_.slot->free = stored;
+  end_call(hidden_stores_);
+}
+
+void SliceExecutor::deliver_tokens(MicroBatchId k) {
+  const auto first = static_cast<std::size_t>(k.value) * static_cast<std::size_t>(plan_.input.policy.micro_batch_size);
+  const auto count = static_cast<std::size_t>(batch(k).num_outputs);
+  hidden_stores_.post([this, first, count, sweep = work_.number, k] {
+    auto* host = reinterpret_cast<std::int32_t*>(host_tokens_.data()) + first;
+    hidden_store_transfer_.gpu_to_host(reinterpret_cast<std::byte*>(host),
+                                       reinterpret_cast<const std::byte*>(memory_.next_tokens + first),
+                                       count * sizeof(std::int32_t), "tokens");
+    hidden_stores_.record_in_task()->synchronize();
+    token_sink_({sweep, k.value, {host, host + count}});
+  });
+}
+
+}  // namespace flexgen

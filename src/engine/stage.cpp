@@ -1,0 +1,136 @@
+#include "engine/stage.hpp"
+
+#include <algorithm>
+
+#include "base/error.hpp"
+#include "schedule/zigzag.hpp"
+
+namespace flexgen {
+namespace {
+
+// First byte of a control message.
+constexpr std::byte sweep_message{1};
+constexpr std::byte finish_message{2};
+
+}  // namespace
+
+Stage::Stage(StageConfig config)
+    : config_(std::move(config)),
+      tracer_(config_.keep_trace_events),
+      layers_(make_layers(config_.plan.input.model, config_.plan.bounds, config_.plan.input.policy.separate_layers)) {
+  Transport* transport = is_alone() ? nullptr : config_.transport;
+  const std::uint64_t begin_ns = now_ns();
+  use_device(config_.device);
+  memory_ = std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
+  neighbours_ = std::make_unique<Neighbours>(transport, config_.device, config_.plan.memory.hidden_bytes);
+  const auto sink = [this](SampledTokens tokens) {
+    if (is_alone())
+      push_tokens(std::move(tokens));
+    else
+      neighbours_->send_tokens(tokens);
+  };
+  executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, config_.device, config_.backend,
+                                              tracer_, sink, [this](std::exception_ptr error) { push_error(error); });
+  executor_->fill_weights();
+  load_seconds_ = static_cast<double>(now_ns() - begin_ns) / 1e9;
+}
+
+Stage::~Stage() = default;
+
+std::uint64_t Stage::peak_bytes(TierKind tier) const {
+  switch (tier) {
+    case TierKind::gpu: return memory_->gpu_budget.peak_bytes();
+    case TierKind::dram: return memory_->dram_budget.peak_bytes();
+    case TierKind::ssd: break;
+  }
+  return memory_->ssd_budget.peak_bytes();
+}
+
+void Stage::push_tokens(SampledTokens tokens) {
+  const std::lock_guard lock(mutex_);
+  tokens_.push_back(std::move(tokens));
+  changed_.notify_one();
+}
+
+void Stage::push_error(std::exception_ptr error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = error;
+    changed_.notify_one();
+  }
+  if (config_.on_error) config_.on_error(error);
+}
+
+void Stage::guarded(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (...) {
+    if (config_.on_error) config_.on_error(std::current_exception());
+    throw;
+  }
+}
+
+void Stage::run_own_part(const SweepWork& work) {
+  const std::uint64_t begin_ns = now_ns();
+  const SweepShape shape{static_cast<std::int32_t>(layers_.size()), static_cast<std::int32_t>(work.micro_batches.size())};
+  executor_->begin_sweep(work);
+  zigzag_sweep(*executor_, shape, {first_weights_loaded_, work.more_follow});
+  executor_->end_sweep();
+  first_weights_loaded_ = work.more_follow;
+  sweep_ns_ += now_ns() - begin_ns;
+}
+
+void Stage::run_sweep(const SweepWork& work) {
+  guarded([&] {
+    if (!is_alone()) {
+      std::vector<std::byte> message{sweep_message};
+      const std::vector<std::byte> body = encode_work(work);
+      message.insert(message.end(), body.begin(), body.end());
+      for (int rank = 1; rank < config_.transport->world_size(); ++rank)
+        config_.transport->send_message(message, rank, Channel::control);
+    }
+    run_own_part(work);
+  });
+}
+
+std::vector<SampledTokens> Stage::collect(std::size_t num_micro_batches) {
+  std::vector<SampledTokens> collected;
+  guarded([&] {
+    while (collected.size() < num_micro_batches) {
+      if (!is_alone()) {
+        collected.push_back(neighbours_->receive_tokens());
+        continue;
+      }
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return error_ || !tokens_.empty(); });
+      if (error_) std::rethrow_exception(error_);
+      collected.push_back(std::move(tokens_.front()));
+      tokens_.pop_front();
+    }
+  });
+  return collected;
+}
+
+void Stage::finish() {
+  guarded([&] {
+    if (!is_alone())
+      for (int rank = 1; rank < config_.transport->world_size(); ++rank)
+        config_.transport->send_message({&finish_message, 1}, rank, Channel::control);
+    executor_->synchronize();
+  });
+}
+
+void Stage::serve() {
+  guarded([&] {
+    while (true) {
+      const std::vector<std::byte> message = config_.transport->recv_message(0, Channel::control);
+      FLEXGEN_CHECK(!message.empty(), "control message is empty");
+      if (message.front() == finish_message) break;
+      FLEXGEN_CHECK(message.front() == sweep_message, "control message of unknown kind");
+      run_own_part(decode_work(std::span(message).subspan(1)));
+    }
+    executor_->synchronize();
+  });
+}
+
+}  // namespace flexgen

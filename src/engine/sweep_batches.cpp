@@ -1,0 +1,130 @@
+#include "engine/sweep_batches.hpp"
+
+#include <algorithm>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+// Appends ints to the host image and knows where they will be on the device.
+class Packer {
+ public:
+  Packer(std::int32_t* host, std::int32_t* device, std::int64_t capacity) : host_(host), device_(device), capacity_(capacity) {}
+
+  std::int32_t* take(std::int64_t count) {
+    FLEXGEN_CHECK(used_ + count <= capacity_, "index arrays are larger than planned");
+    used_ += count;
+    return host_ + used_ - count;
+  }
+  const std::int32_t* on_device(const std::int32_t* host) const { return device_ + (host - host_); }
+  std::int64_t used() const { return used_; }
+
+ private:
+  std::int32_t* host_;
+  std::int32_t* device_;
+  std::int64_t capacity_;
+  std::int64_t used_ = 0;
+};
+
+BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
+  BatchChunk chunk;
+  const auto num_rows = static_cast<std::int32_t>(rows.size());
+  std::int32_t num_tokens = 0;
+  for (const RowWork& row : rows) num_tokens += row.count();
+  std::int32_t* offset = packer.take(num_rows + 1);
+  std::int32_t* start = packer.take(num_rows);
+  std::int32_t* ids = packer.take(num_tokens);
+  std::int32_t* positions = packer.take(num_tokens);
+  std::int32_t* outputs = packer.take(num_rows);
+
+  std::int32_t at = 0;
+  for (std::int32_t r = 0; r < num_rows; ++r) {
+    const RowWork& row = rows[static_cast<std::size_t>(r)];
+    offset[r] = at;
+    start[r] = row.start;
+    for (std::int32_t t = 0; t < row.count(); ++t) {
+      ids[at + t] = row.tokens[static_cast<std::size_t>(t)];
+      positions[at + t] = row.start + t;
+    }
+    at += row.count();
+    if (row.wants_token) outputs[chunk.num_outputs++] = at - 1;
+    chunk.batch.max_count = std::max(chunk.batch.max_count, row.count());
+    chunk.batch.max_length = std::max(chunk.batch.max_length, row.length());
+  }
+  offset[num_rows] = at;
+  chunk.batch.num_rows = num_rows;
+  chunk.batch.num_tokens = num_tokens;
+  chunk.batch.host_token_offset = offset;
+  chunk.batch.host_start = start;
+  chunk.batch.token_offset = packer.on_device(offset);
+  chunk.batch.start = packer.on_device(start);
+  chunk.token_ids = packer.on_device(ids);
+  chunk.positions = packer.on_device(positions);
+  chunk.output_rows = packer.on_device(outputs);
+  return chunk;
+}
+
+MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
+  MicroBatch batch;
+  batch.slot = work.slot;
+  for (const RowWork& row : work.rows) {
+    batch.rows.push_back({row.cache_row, row.start, row.count()});
+    if (row.wants_token) batch.output_ids.push_back(row.row);
+  }
+  std::size_t first = 0;
+  while (first < work.rows.size()) {
+    std::size_t end = first;
+    std::int64_t tokens = 0;
+    while (end < work.rows.size() && (end == first || tokens + work.rows[end].count() <= chunk_tokens))
+      tokens += work.rows[end++].count();
+    BatchChunk chunk = pack_chunk(std::span(work.rows).subspan(first, end - first), packer);
+    chunk.first_row = static_cast<std::int32_t>(first);
+    chunk.first_token = batch.num_tokens;
+    chunk.first_output = batch.num_outputs;
+    batch.num_tokens += chunk.batch.num_tokens;
+    batch.num_outputs += chunk.num_outputs;
+    batch.chunks.push_back(chunk);
+    first = end;
+  }
+  return batch;
+}
+
+}  // namespace
+
+std::int64_t SweepBatches::ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens) {
+  // Per row: offset, start, output, and the closing offset of a chunk of its own; per token: id and position.
+  return num_micro_batches * (4LL * rows + 2 * tokens);
+}
+
+std::uint64_t SweepBatches::arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens) {
+  return 2 * (static_cast<std::uint64_t>(ints(num_micro_batches, rows, tokens)) * sizeof(std::int32_t) + 4096);
+}
+
+SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, const Device& device,
+                           Arena& arena)
+    : on_gpu_(device.is_cuda()), capacity_(ints(num_micro_batches, rows, tokens)) {
+  const std::uint64_t bytes = static_cast<std::uint64_t>(capacity_) * sizeof(std::int32_t);
+  for (Set& set : sets_) {
+    set.host = Buffer(MemoryKind::pinned, bytes, device);
+    std::byte* on_device = arena.take(bytes, "index arrays");
+    set.device = reinterpret_cast<std::int32_t*>(on_gpu_ ? on_device : set.host.data());
+  }
+}
+
+const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stream& compute) {
+  turn_ = 1 - turn_;
+  Set& set = sets_[turn_];
+  if (set.used) set.used->synchronize();  // two sweeps ago: long past
+  Packer packer(reinterpret_cast<std::int32_t*>(set.host.data()), set.device, capacity_);
+  set.batches.clear();
+  for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
+  if (on_gpu_)
+    compute.copy(reinterpret_cast<std::byte*>(set.device), set.host.data(),
+                 static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), Resource::host_to_gpu, "index arrays");
+  return set.batches;
+}
+
+void SweepBatches::mark_used(Stream& compute) { sets_[turn_].used = compute.record(); }
+
+}  // namespace flexgen

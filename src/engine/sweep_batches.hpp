@@ -1,0 +1,70 @@
+// The micro-batches of one sweep as the layers see them: index arrays on the computing device, cut into chunks.
+//
+// A chunk is a run of whole rows whose tokens fit the workspace; a layer is called once per chunk, so a prefill of a
+// large block needs no more scratch than a small one. Two sets of arrays alternate from sweep to sweep, so that the next
+// sweep's can be written while the GPU still reads the last's.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "device/buffer.hpp"
+#include "device/stream.hpp"
+#include "engine/arena.hpp"
+#include "engine/kv_cache.hpp"
+#include "ops/batch_view.hpp"
+#include "schedule/work_list.hpp"
+
+namespace flexgen {
+
+/// Tokens that one call of a layer may have: rows are never cut, so one long row may pass it.
+inline constexpr std::int64_t chunk_tokens = 4096;
+
+struct BatchChunk {
+  BatchView batch;
+  std::int32_t first_row = 0;    // in the micro-batch
+  std::int32_t first_token = 0;  // packed row in the micro-batch's hidden states
+  const std::int32_t* token_ids = nullptr;    // [tokens], device
+  const std::int32_t* positions = nullptr;    // [tokens], device
+  const std::int32_t* output_rows = nullptr;  // [outputs], device, relative to the chunk
+  std::int32_t num_outputs = 0;
+  std::int32_t first_output = 0;  // in the micro-batch
+};
+
+struct MicroBatch {
+  std::int32_t slot = 0;
+  std::int32_t num_tokens = 0;
+  std::int32_t num_outputs = 0;
+  std::vector<CacheRow> rows;
+  std::vector<RowId> output_ids;  // rows whose token is wanted, in order of the outputs
+  std::vector<BatchChunk> chunks;
+};
+
+class SweepBatches {
+ public:
+  /// Device memory for micro-batches of at most these sizes; `arena_bytes` says how much that takes.
+  SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, const Device& device, Arena& arena);
+  static std::uint64_t arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens);
+
+  /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
+  const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
+  /// Call after the sweep's last use of the arrays was enqueued.
+  void mark_used(Stream& compute);
+
+ private:
+  static std::int64_t ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens);
+  struct Set {
+    Buffer host;
+    std::int32_t* device = nullptr;
+    std::vector<MicroBatch> batches;
+    EventPtr used;
+  };
+  bool on_gpu_;
+  std::int64_t capacity_;  // ints per set
+  std::array<Set, 2> sets_;
+  std::size_t turn_ = 0;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,48 @@
+// Where the elements of weights come from: a checkpoint on disk, or made up in place (bench --dummy).
+//
+// Sources give any range of elements in any of our dtypes, so that each tier's part of a pack is filled on its own and
+// no whole tensor ever stands in memory. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/checkpoint/checkpoint.hpp"
+#include "spec/dtype.hpp"
+#include "spec/layer_description.hpp"
+#include "storage/direct_reader.hpp"
+
+namespace flexgen {
+
+/// Elements [first, first + count) of a weight, to be written to `destination` (host memory).
+struct WeightPiece {
+  const WeightSpec* weight = nullptr;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::byte* destination = nullptr;
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  /// Throws UserError (model) unless every weight can be produced; reads nothing.
+  virtual void require(std::span<const LayerDescription> layers) const = 0;
+
+  virtual void produce(std::span<const WeightPiece> pieces, DType dtype) = 0;
+
+  /// Appends the file extents that hold these elements as they are, in order; false when there are none such (other
+  /// dtype, no file): then a copy has to be made.
+  virtual bool in_place(const WeightSpec& weight, std::int64_t first, std::int64_t count, DType dtype,
+                        std::vector<FileExtent>& extents) const = 0;
+};
+
+/// Reads straight out of the user's Hugging Face files, by direct I/O where the file system has it.
+std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoint);
+
+/// Pseudo-random weights, a pure function of the weight's name: equal for any placement and number of ranks.
+std::unique_ptr<WeightSource> make_random_source();
+
+}  // namespace flexgen

@@ -1,0 +1,75 @@
+// The weights of a slice in their homes, and their way into a slot of the computing device.
+//
+// Filled once, slice by slice, straight from the source; read-only afterwards. `load` is called from the tasks of one
+// stream, the rest from the building thread or (views) the computing thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "device/buffer.hpp"
+#include "engine/arena.hpp"
+#include "engine/transfer.hpp"
+#include "engine/weight_source.hpp"
+#include "ops/matrix_view.hpp"
+#include "policy/weight_layout.hpp"
+#include "storage/scratch_store.hpp"
+
+namespace flexgen {
+
+struct WeightStoreOptions {
+  Device device;
+  DType dtype = DType::float32;
+  bool pin = true;                      // dram homes
+  std::filesystem::path offload_dir;
+};
+
+class WeightStore {
+ public:
+  /// Keeps the source: extents of ssd weights that are read in place stay open.
+  WeightStore(std::vector<LayerDescription> layers, WeightLayout layout, std::shared_ptr<WeightSource> source,
+              WeightStoreOptions options, Arena& arena);
+
+  /// Reads everything to its home. `transfer` brings the gpu part over. Errors name file and tensor.
+  void fill(Transfer& transfer);
+
+  bool has_load(LayerId layer) const { return !layout_.layers[layer.index()].loads.empty(); }
+  bool uses_disk() const { return layout_.ssd_bytes > 0; }
+  std::uint64_t slot_bytes() const { return layout_.slot_bytes; }
+  /// Disk taken in --offload-dir; what is read in place takes none.
+  std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
+
+  /// Brings what is not resident of the layer's weights to `slot`.
+  void load(LayerId layer, std::byte* slot, Transfer& transfer) const;
+  /// The layer's weights, in the order of its description.
+  std::vector<MatrixView> views(LayerId layer, std::byte* slot) const;
+
+ private:
+  struct PackHome {
+    std::byte* gpu = nullptr;
+    Buffer dram;
+    std::vector<FileExtent> extents;  // of the ssd part, in order, gaps of alignment included
+    ScratchRegion scratch;
+    bool in_place = false;
+  };
+  void plan_disk();
+  bool find_in_place(std::size_t pack, std::vector<FileExtent>& extents) const;
+  void produce(std::size_t pack, std::uint64_t begin, std::uint64_t end, std::byte* to);
+  void fill_gpu(std::size_t pack, Transfer& transfer);
+  void fill_disk(std::size_t pack, Transfer& transfer);
+  void load_from_disk(const PackHome& home, std::uint64_t begin, std::uint64_t end, std::byte* to,
+                      Transfer& transfer) const;
+
+  std::vector<LayerDescription> layers_;
+  WeightLayout layout_;
+  std::shared_ptr<WeightSource> source_;
+  WeightStoreOptions options_;
+  std::unique_ptr<ScratchStore> scratch_;  // before packs_: regions go back to it
+  std::vector<PackHome> packs_;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,245 @@
+// Inputs that exist twice, on the host for the reference and on the GPU for the kernel, and the comparison of results.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device/buffer.hpp"
+#include "device/cuda_check.hpp"
+#include "ops/cuda_kernels.hpp"
+
+namespace flexgen::gpu {
+
+inline const Device kGpu{DeviceKind::cuda, 0};
+
+/// One block of memory on both sides.
+class Twin {
+ public:
+  Twin() = default;
+  explicit Twin(std::uint64_t bytes) : host_(bytes), device_(MemoryKind::device, bytes, kGpu) {}
+
+  std::byte* host() { return host_.data(); }
+  std::byte* device() const { return device_.data(); }
+  std::uint64_t size_bytes() const { return host_.size(); }
+  void fill(int byte) { std::memset(host_.data(), byte, host_.size()); }
+  void upload() {
+    if (host_.empty()) return;
+    FLEXGEN_CUDA_CALL(cudaMemcpy(device_.data(), host_.data(), host_.size(), cudaMemcpyHostToDevice));
+  }
+  std::vector<std::byte> download() const {
+    std::vector<std::byte> copy(host_.size());
+    if (!copy.empty()) FLEXGEN_CUDA_CALL(cudaMemcpy(copy.data(), device_.data(), copy.size(), cudaMemcpyDeviceToHost));
+    return copy;
+  }
+
+ private:
+  std::vector<std::byte> host_;
+  Buffer device_;
+};
+
+/// A matrix on both sides. `gap` elements lie between rows, `shift` before the first one; both stay poisoned (0xff
+/// bytes: NaN in every dtype), so that a kernel that reads or writes them is found out.
+class TwinMatrix {
+ public:
+  TwinMatrix(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t gap = 0, std::int64_t shift = 0)
+      : memory_((shift + rows * (cols + gap)) * element_bytes(dtype)), shift_bytes_(shift * element_bytes(dtype)),
+        rows_(rows), cols_(cols), stride_(cols + gap), dtype_(dtype) {
+    memory_.fill(0xff);
+    memory_.upload();
+  }
+
+  MatrixView host() { return {memory_.host() + shift_bytes_, rows_, cols_, stride_, dtype_}; }
+  MatrixView device() const { return {memory_.device() + shift_bytes_, rows_, cols_, stride_, dtype_}; }
+  Twin& memory() { return memory_; }
+  void randomise(std::uint64_t seed, float scale) {
+    for (std::int64_t r = 0; r < rows_; ++r) fill_random(host().row(r), dtype_, cols_, scale, seed, r * cols_);
+    memory_.upload();
+  }
+
+ private:
+  Twin memory_;
+  std::uint64_t shift_bytes_;
+  std::int64_t rows_, cols_, stride_;
+  DType dtype_;
+};
+
+inline float element(const std::byte* data, DType dtype, std::uint64_t index) {
+  float value = 0.0F;
+  convert_elements(data + index * element_bytes(dtype), dtype, reinterpret_cast<std::byte*>(&value), DType::float32, 1);
+  return value;
+}
+
+/// Prints one line per comparison and remembers failures.
+class Report {
+ public:
+  /// Largest |got - expected| relative to the largest |expected| of its row; all but the matrix must be untouched.
+  void compare(const std::string& name, TwinMatrix& matrix, double tolerance) {
+    const MatrixView view = matrix.host();
+    const std::vector<std::byte> got = matrix.memory().download();
+    const auto offset = static_cast<std::uint64_t>(view.data - matrix.memory().host());
+    double worst = 0.0;
+    for (std::int64_t r = 0; r < view.rows; ++r) {
+      double error = 0.0, largest = 0.0;
+      for (std::int64_t c = 0; c < view.cols; ++c) {
+        const double expected = element(view.row(r), view.dtype, c);
+        const double found = element(got.data() + offset + (view.row(r) - view.data), view.dtype, c);
+        const double difference = std::fabs(found - expected);
+        if (!(difference <= error)) error = difference;  // a NaN, too
+        if (std::isnan(difference)) largest = NAN;
+        if (!std::isnan(largest)) largest = std::max(largest, std::fabs(expected));
+      }
+      const double relative = largest == 0.0 ? error : error / largest;
+      if (!(relative <= worst)) worst = std::isnan(relative) ? INFINITY : relative;
+    }
+    std::vector<std::byte> outside = got;  // with the matrix itself taken out, only poison may be left
+    for (std::int64_t r = 0; r < view.rows; ++r) {
+      std::memset(outside.data() + offset + (view.row(r) - view.data), 0xff, view.cols * element_bytes(view.dtype));
+    }
+    bool untouched = true;
+    for (std::byte b : outside) untouched = untouched && b == std::byte{0xff};
+    line(name, worst, tolerance, untouched ? "" : "  wrote outside");
+    if (!untouched) ++failures_;
+  }
+  void equal_bytes(const std::string& name, std::span<const std::byte> got, std::span<const std::byte> expected) {
+    std::uint64_t different = got.size() == expected.size() ? 0 : 1;
+    for (std::uint64_t i = 0; different == 0 && i < got.size(); ++i) different = got[i] != expected[i];
+    line(name, static_cast<double>(different), 0.0, "");
+  }
+  int failures() const { return failures_; }
+
+ private:
+  void line(const std::string& name, double error, double tolerance, const char* remark) {
+    const bool good = error <= tolerance;
+    if (!good) ++failures_;
+    std::printf("%-58s %10.2e  limit %8.1e  %s%s\n", name.c_str(), error, tolerance, good ? "ok" : "WRONG", remark);
+    std::fflush(stdout);
+  }
+  int failures_ = 0;
+};
+
+struct RowShape {
+  std::int32_t start;
+  std::int32_t count;
+};
+
+/// A ragged batch with its cache, on both sides. The cache has the engine's layout, per row and segment of heads
+/// [positions][2][heads of the segment][head_dim]; positions that no row has reached are poisoned.
+class AttentionCase {
+ public:
+  /// @param num_segments  the heads are cut into this many runs, each with memory of its own
+  /// @param gap           elements added to the position stride (an odd one spoils alignment)
+  AttentionCase(std::vector<RowShape> rows, std::int32_t heads, std::int32_t head_dim, DType dtype, int num_segments = 1,
+                std::int32_t gap = 0)
+      : rows_(std::move(rows)), heads_(heads), head_dim_(head_dim), dtype_(dtype) {
+    std::vector<std::int32_t> offset{0}, start;
+    for (const RowShape& row : rows_) {
+      offset.push_back(offset.back() + row.count);
+      start.push_back(row.start);
+      batch_.max_count = std::max(batch_.max_count, row.count);
+      batch_.max_length = std::max(batch_.max_length, row.start + row.count);
+    }
+    batch_.num_rows = static_cast<std::int32_t>(rows_.size());
+    batch_.num_tokens = offset.back();
+    numbers_ = Twin((offset.size() + start.size()) * sizeof(std::int32_t));
+    std::memcpy(numbers_.host(), offset.data(), offset.size() * sizeof(std::int32_t));
+    std::memcpy(numbers_.host() + offset.size() * sizeof(std::int32_t), start.data(), start.size() * sizeof(std::int32_t));
+    numbers_.upload();
+    lay_out_cache(num_segments, gap);
+  }
+
+  BatchView batch(bool device) {
+    BatchView view = batch_;
+    view.host_token_offset = reinterpret_cast<const std::int32_t*>(numbers_.host());
+    view.host_start = view.host_token_offset + rows_.size() + 1;
+    view.token_offset = device ? reinterpret_cast<const std::int32_t*>(numbers_.device()) : view.host_token_offset;
+    view.start = view.token_offset + rows_.size() + 1;
+    return view;
+  }
+  KvView cache(bool device) {
+    if (!device) return {host_table_.data(), host_table_.data(), heads_, head_dim_};
+    return {reinterpret_cast<const KvHead*>(device_table_.device()),
+            reinterpret_cast<const KvHead*>(device_table_.host()), heads_, head_dim_};
+  }
+  Twin& cache_memory() { return cache_; }
+  std::int64_t cols() const { return static_cast<std::int64_t>(heads_) * head_dim_; }
+  std::int32_t num_tokens() const { return batch_.num_tokens; }
+  /// Bytes of keys and values of all positions.
+  double cache_bytes() const {
+    double positions = 0;
+    for (const RowShape& row : rows_) positions += row.start + row.count;
+    return positions * 2 * cols() * element_bytes(dtype_);
+  }
+  /// Multiply-adds of causal attention, two operations each.
+  double operations() const {
+    double pairs = 0;
+    for (const RowShape& row : rows_) {
+      for (std::int32_t i = 0; i < row.count; ++i) pairs += row.start + i + 1;
+    }
+    return pairs * 4 * cols();
+  }
+
+  void randomise_cache(std::uint64_t seed, float scale) {
+    for (std::size_t r = 0; r < rows_.size(); ++r) {
+      for (std::int32_t h = 0; h < heads_; ++h) {
+        const KvHead& head = host_table_[r * heads_ + h];
+        for (std::int64_t p = 0; p < rows_[r].start + rows_[r].count; ++p) {
+          std::byte* key = head.base + p * head.position_stride * element_bytes(dtype_);
+          fill_random(key, dtype_, head_dim_, scale, seed++, 0);
+          fill_random(key + head.v_offset * element_bytes(dtype_), dtype_, head_dim_, scale, seed++, 0);
+        }
+      }
+    }
+    cache_.upload();
+  }
+
+ private:
+  void lay_out_cache(int num_segments, std::int32_t gap) {
+    const std::uint64_t size = element_bytes(dtype_);
+    std::vector<std::uint64_t> base;  // bytes, per (row, head)
+    std::vector<KvHead> table;
+    std::uint64_t end = 0;
+    for (const RowShape& row : rows_) {
+      const std::int64_t capacity = row.start + row.count + 3;
+      for (int s = 0; s < num_segments; ++s) {
+        const std::int32_t first = heads_ * s / num_segments;
+        const std::int32_t width = heads_ * (s + 1) / num_segments - first;
+        for (std::int32_t h = 0; h < width; ++h) {
+          base.push_back(end + h * head_dim_ * size);
+          table.push_back({nullptr, 2 * width * head_dim_ + gap, width * head_dim_});
+        }
+        end += capacity * (2 * width * head_dim_ + gap) * size;
+        end = (end + 255) / 256 * 256;
+      }
+    }
+    cache_ = Twin(end);
+    cache_.fill(0xff);
+    cache_.upload();
+    host_table_ = table;
+    device_table_ = Twin(table.size() * sizeof(KvHead));
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      host_table_[i].base = cache_.host() + base[i];
+      table[i].base = cache_.device() + base[i];
+    }
+    std::memcpy(device_table_.host(), table.data(), table.size() * sizeof(KvHead));
+    device_table_.upload();
+  }
+
+  std::vector<RowShape> rows_;
+  std::int32_t heads_, head_dim_;
+  DType dtype_;
+  BatchView batch_;
+  Twin numbers_, cache_, device_table_;
+  std::vector<KvHead> host_table_;
+};
+
+/// Every op against its reference on random ragged inputs.
+void check_ops(const OpContext& context, Report& report);
+
+}  // namespace flexgen::gpu

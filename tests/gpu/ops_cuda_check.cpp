@@ -1,0 +1,202 @@
+// Correctness of every GPU kernel: random ragged inputs, poisoned outputs, the host reference as oracle.
+#include <algorithm>
+#include <random>
+
+#include "gpu_case.hpp"
+
+namespace flexgen::gpu {
+namespace {
+
+double tolerance(DType dtype) {
+  return dtype == DType::float32 ? 3e-6 : dtype == DType::float16 ? 1.5e-3 : 1.2e-2;
+}
+
+constexpr DType kDTypes[] = {DType::float32, DType::float16, DType::bfloat16};
+
+std::string label(const char* op, DType dtype, const std::string& rest) {
+  return std::string(op) + " " + std::string(dtype_name(dtype)) + " " + rest;
+}
+
+void synchronise(const OpContext& context) {
+  FLEXGEN_CUDA_CALL(cudaStreamSynchronize(static_cast<cudaStream_t>(context.stream)));
+}
+
+void check_layer_norm(const OpContext& context, Report& report, DType dtype) {
+  struct Shape {
+    std::int64_t rows, hidden, gap, shift;
+    bool affine, in_place;
+  };
+  for (const Shape s : {Shape{5, 768, 0, 0, true, false}, Shape{3, 12288, 8, 0, true, true}, Shape{4, 1000, 0, 0, false, false},
+                        Shape{3, 257, 3, 1, true, false}, Shape{2, 32776, 0, 0, true, false}, Shape{2, 1, 0, 0, true, true}}) {
+    TwinMatrix x(s.rows, s.hidden, dtype, s.gap, s.shift), gamma(1, s.hidden, dtype), beta(1, s.hidden, dtype);
+    TwinMatrix other(s.rows, s.hidden, dtype, s.gap, s.shift);
+    x.randomise(1, 3.0F);
+    gamma.randomise(2, 1.0F);
+    beta.randomise(3, 1.0F);
+    TwinMatrix& out = s.in_place ? x : other;
+    LayerNormArgs on_gpu{x.device(), {}, {}, 1e-5F, out.device()}, on_host{x.host(), {}, {}, 1e-5F, out.host()};
+    if (s.affine) {
+      on_gpu.gamma = gamma.device(), on_gpu.beta = beta.device();
+      on_host.gamma = gamma.host(), on_host.beta = beta.host();
+    }
+    layer_norm_cuda(context, on_gpu);
+    synchronise(context);
+    layer_norm_reference(on_host);
+    report.compare(label("layer_norm", dtype, std::to_string(s.hidden) + (s.in_place ? " in place" : "")), out,
+                   tolerance(dtype));
+  }
+}
+
+void check_rows(const OpContext& context, Report& report, DType dtype) {
+  for (const std::int64_t cols : {256, 1001}) {
+    const std::int64_t rows = 37, table_rows = 300, gap = cols % 2 == 0 ? 16 : 1;
+    TwinMatrix table(table_rows, cols, dtype, gap), out(rows, cols, dtype, gap), y(rows, cols, dtype), sum(rows, cols, dtype);
+    table.randomise(4, 1.0F);
+    y.randomise(5, 1.0F);
+    Twin index(rows * sizeof(std::int32_t));
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const auto value = static_cast<std::int32_t>(i * 7919 % table_rows);
+      std::memcpy(index.host() + i * sizeof value, &value, sizeof value);
+    }
+    index.upload();
+    const auto* on_gpu = reinterpret_cast<const std::int32_t*>(index.device());
+    const auto* on_host = reinterpret_cast<const std::int32_t*>(index.host());
+    const std::string width = std::to_string(cols);
+
+    gather_rows_cuda(context, table.device(), on_gpu, out.device());
+    synchronise(context);
+    gather_rows_reference(table.host(), on_host, out.host());
+    report.compare(label("gather_rows", dtype, width), out, 0.0);
+
+    add_gathered_rows_cuda(context, table.device(), on_gpu, out.device());
+    synchronise(context);
+    add_gathered_rows_reference(table.host(), on_host, out.host());
+    report.compare(label("add_gathered_rows", dtype, width), out, 0.0);
+
+    add_cuda(context, out.device(), y.device(), sum.device());
+    synchronise(context);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const float total = element(out.host().row(r), dtype, c) + element(y.host().row(r), dtype, c);
+        convert_elements(reinterpret_cast<const std::byte*>(&total), DType::float32,
+                         sum.host().row(r) + c * element_bytes(dtype), dtype, 1);
+      }
+    }
+    report.compare(label("add", dtype, width), sum, 0.0);
+  }
+}
+
+void check_argmax(const OpContext& context, Report& report) {
+  for (const std::int64_t gap : {0, 1}) {
+    const std::int64_t rows = 9, vocab = gap == 0 ? 50272 : 4099;
+    TwinMatrix logits(rows, vocab, DType::float32, gap);
+    logits.randomise(6, 4.0F);
+    auto* row = reinterpret_cast<float*>(logits.host().data);
+    const auto at = [&](std::int64_t r, std::int64_t c) -> float& { return row[r * (vocab + gap) + c]; };
+    at(1, 17) = at(1, 3000) = 9.0F;                                    // equals: the lower index
+    at(2, vocab - 1) = 9.0F;                                           // the last one
+    at(3, 2000) = NAN;                                                 // -1
+    at(4, vocab - 1) = NAN;                                            // -1
+    std::fill_n(&at(5, 0), vocab, -INFINITY);                          // 0
+    at(6, 5) = INFINITY;
+    std::fill_n(&at(7, 0), vocab, -0.0F), at(7, 900) = 0.0F;           // equal zeros: 0
+    logits.memory().upload();
+    Twin token(rows * sizeof(std::int32_t));
+    argmax_rows_cuda(context, logits.device(), reinterpret_cast<std::int32_t*>(token.device()));
+    synchronise(context);
+    argmax_rows_reference(logits.host(), reinterpret_cast<std::int32_t*>(token.host()));
+    const std::vector<std::byte> got = token.download();
+    report.equal_bytes("argmax_rows " + std::to_string(vocab), got, {token.host(), token.size_bytes()});
+  }
+}
+
+struct AttentionShape {
+  std::vector<RowShape> rows;
+  std::int32_t heads, head_dim;
+  int segments;
+  std::int32_t gap;
+  const char* name;
+};
+
+void check_append(const OpContext& context, Report& report, const AttentionShape& shape, DType dtype) {
+  AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap);
+  TwinMatrix qkv(work.num_tokens(), 3 * work.cols(), dtype);
+  qkv.randomise(8, 1.0F);
+  append_kv_cuda(context, work.batch(true), qkv.device().col_range(work.cols(), work.cols()),
+                 qkv.device().col_range(2 * work.cols(), work.cols()), work.cache(true));
+  synchronise(context);
+  append_kv_reference(work.batch(false), qkv.host().col_range(work.cols(), work.cols()),
+                      qkv.host().col_range(2 * work.cols(), work.cols()), work.cache(false));
+  const std::vector<std::byte> got = work.cache_memory().download();
+  report.equal_bytes(label("append_kv", dtype, shape.name), got,
+                     {work.cache_memory().host(), work.cache_memory().size_bytes()});
+}
+
+void check_attention(const OpContext& context, Report& report, const AttentionShape& shape, DType dtype,
+                     AttentionKernel kernel, const char* kernel_name) {
+  AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap);
+  work.randomise_cache(10, 1.0F);
+  TwinMatrix q(work.num_tokens(), work.cols(), dtype, 2 * work.cols()), out(work.num_tokens(), work.cols(), dtype, 16);
+  q.randomise(9, 4.0F);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  attention_cuda_with(context, {work.batch(true), q.device(), work.cache(true), scale, out.device()}, kernel);
+  synchronise(context);
+  attention_reference({work.batch(false), q.host(), work.cache(false), scale, out.host()});
+  report.compare(label("attention", dtype, std::string(shape.name) + kernel_name), out, tolerance(dtype));
+}
+
+/// A row's bytes are the same alone and beside other rows.
+void check_independence(const OpContext& context, Report& report, DType dtype) {
+  const RowShape row{900, 1};
+  std::vector<std::byte> results[2];
+  for (const bool alone : {true, false}) {
+    std::vector<RowShape> rows{row};
+    if (!alone) rows.insert(rows.end(), {{3, 1}, {1700, 1}, {0, 40}});
+    AttentionCase work(rows, 4, 64, dtype);
+    work.randomise_cache(11, 1.0F);
+    TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
+    q.randomise(12, 4.0F);
+    attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.125F, out.device()});
+    synchronise(context);
+    results[alone] = out.memory().download();
+    results[alone].resize(work.cols() * element_bytes(dtype));
+  }
+  report.equal_bytes(label("attention", dtype, "row alone = row among others"), results[0], results[1]);
+}
+
+}  // namespace
+
+void check_ops(const OpContext& context, Report& report) {
+  const std::vector<RowShape> decode{{0, 1}, {1, 1}, {543, 1}, {64, 1}, {767, 1}, {130, 1}};
+  const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}, {4500, 1}};
+  const std::vector<RowShape> prompts{{0, 130}, {0, 2}, {0, 64}, {0, 65}};
+  const std::vector<RowShape> chunks{{37, 70}, {64, 64}, {200, 3}, {0, 17}};
+  const std::vector<RowShape> mixed{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
+  const AttentionShape shapes[] = {
+      {decode, 4, 128, 1, 0, "decode, 128"},      {decode, 3, 80, 1, 0, "decode, 80"},
+      {decode, 2, 64, 2, 0, "decode, 64, 2 runs"}, {decode, 2, 256, 1, 0, "decode, 256"},
+      {decode, 2, 20, 1, 0, "decode, 20"},        {decode, 2, 64, 1, 1, "decode, 64, unaligned"},
+      {long_decode, 2, 96, 1, 0, "long decode, 96"}, {long_decode, 2, 32, 1, 0, "long decode, 32"},
+      {prompts, 2, 128, 1, 0, "prompts, 128"},    {prompts, 3, 80, 3, 0, "prompts, 80, 3 runs"},
+      {prompts, 2, 64, 1, 8, "prompts, 64"},      {prompts, 2, 40, 1, 0, "prompts, 40"},
+      {prompts, 1, 20, 1, 0, "prompts, 20"},      {prompts, 1, 160, 1, 0, "prompts, 160"},
+      {chunks, 2, 128, 2, 0, "chunks, 128, 2 runs"}, {chunks, 2, 96, 1, 0, "chunks, 96"},
+      {mixed, 2, 64, 1, 0, "mixed, 64"},          {mixed, 2, 128, 1, 0, "mixed, 128"},
+      {mixed, 2, 18, 1, 0, "mixed, 18"},
+  };
+  check_argmax(context, report);
+  for (const DType dtype : kDTypes) {
+    check_layer_norm(context, report, dtype);
+    check_rows(context, report, dtype);
+    for (const AttentionShape& shape : shapes) {
+      check_append(context, report, shape, dtype);
+      check_attention(context, report, shape, dtype, AttentionKernel::automatic, "");
+    }
+    check_attention(context, report, shapes[8], dtype, AttentionKernel::per_token, ", per token");
+    check_attention(context, report, shapes[14], dtype, AttentionKernel::per_token, ", per token");
+    check_attention(context, report, shapes[17], dtype, AttentionKernel::plain, ", plain");
+    check_independence(context, report, dtype);
+  }
+}
+
+}  // namespace flexgen::gpu

@@ -1,0 +1,173 @@
+#include "job/report.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/error.hpp"
+#include "tests/job/scratch_folder.hpp"
+
+namespace flexgen {
+namespace {
+
+using flexgen::testing::read_text;
+using flexgen::testing::ScratchFolder;
+using Json = nlohmann::json;
+
+RankReport rank(int number, std::uint64_t scale) {
+  RankReport report;
+  report.rank = number;
+  report.host = "box" + std::to_string(number);
+  report.device = "cpu";
+  report.first_layer = number * 24;
+  report.num_layers = 24;
+  report.tiers.gpu = {
+      1000 * scale, {10 * scale, 20 * scale, 30 * scale}, {11 * scale, 19 * scale, 30 * scale}, 500 * scale};
+  report.tiers.dram = {9000 * scale, {1, 2, 3}, {1, 2, 3}, 7};
+  report.resources["compute"] = {8.5, 0, 12};
+  report.resources["host_to_gpu"] = {9.0, 1 << 20, 48};
+  report.sweep_seconds = 10;
+  report.busy_fraction = 0.85;
+  report.load_seconds = 3;
+  report.peak_host_bytes = 123;
+  return report;
+}
+
+Report sample() {
+  Report report;
+  report.version = "0.1.0";
+  report.command = "generate";
+  report.model = {"facebook/opt-30b", "opt", 48, 7168, 29'974'540'288};
+  report.policy.flags = "--percent 20 80 0 100 0 100";
+  report.policy.dtype = "float16";
+  report.policy.gpu_batch_size = 8;
+  report.policy.num_gpu_batches = 4;
+  report.policy.percent = {20, 80, 0, 100, 0, 100};
+  report.policy.overlap = true;
+  report.job = {40, 1, 39, 3900, 429};
+  report.timing = {3, 2, 8, 14};
+  report.throughput = measure_throughput(report.job, report.timing);
+  report.ranks = {rank(0, 1), rank(1, 2)};
+  return report;
+}
+
+TEST(Report, RoundTrip) {
+  const Json json = Json::parse(to_json(sample()));
+  EXPECT_EQ(json["schema_version"], 1);
+  EXPECT_EQ(json["program"], "flexgen-dist");
+  EXPECT_EQ(json["command"], "generate");
+  EXPECT_EQ(json["model"]["parameters"], 29'974'540'288u);
+  EXPECT_EQ(json["model"]["hidden"], 7168);
+  EXPECT_EQ(json["policy"]["percent"], (std::vector<double>{20, 80, 0, 100, 0, 100}));
+  EXPECT_EQ(json["policy"]["overlap"], true);
+  EXPECT_EQ(json["policy"]["compress_cache"], false);
+  EXPECT_EQ(json["job"]["failed_rows"], 1);
+  EXPECT_EQ(json["timing"]["total_seconds"], 14.0);
+  EXPECT_DOUBLE_EQ(json["throughput"]["tokens_per_second"], 42.9);
+  EXPECT_DOUBLE_EQ(json["throughput"]["prefill_tokens_per_second"], 1950.0);
+  EXPECT_DOUBLE_EQ(json["throughput"]["decode_tokens_per_second"], 48.75);
+  ASSERT_EQ(json["ranks"].size(), 2u);
+  const Json& second = json["ranks"][1];
+  EXPECT_EQ(second["host"], "box1");
+  EXPECT_EQ(second["first_layer"], 24);
+  EXPECT_EQ(second["tiers"]["gpu"]["requested_bytes"], 120);
+  EXPECT_EQ(second["tiers"]["gpu"]["achieved_bytes_by_class"]["weights"], 22);
+  EXPECT_EQ(second["resources"]["host_to_gpu"]["bytes"], 1 << 20);
+  EXPECT_EQ(second["resources"]["compute"]["busy_seconds"], 8.5);
+  EXPECT_EQ(second["busy_fraction"], 0.85);
+}
+
+TEST(Report, TiersAreSummedOverRanks) {
+  const Json tiers = Json::parse(to_json(sample()))["tiers"];
+  EXPECT_EQ(tiers["gpu"]["requested_bytes"], 180);
+  EXPECT_EQ(tiers["gpu"]["achieved_bytes"], 180);
+  EXPECT_EQ(tiers["gpu"]["peak_bytes"], 1500);
+  EXPECT_EQ(tiers["gpu"]["achieved_bytes_by_class"]["cache"], 57);
+  EXPECT_EQ(tiers["dram"]["peak_bytes"], 14);
+  EXPECT_EQ(tiers["ssd"]["requested_bytes"], 0);
+}
+
+TEST(Report, EveryFieldIsDocumented) {
+  const std::string documentation = read_text(std::string(FLEXGEN_SOURCE_DIR) + "/src/job/REPORT.md");
+  const Json json = Json::parse(to_json(sample()));
+  const auto expect_keys = [&](const Json& object) {
+    for (const auto& [name, value] : object.items())
+      EXPECT_NE(documentation.find(name), std::string::npos) << name << " is missing in REPORT.md";
+  };
+  for (const Json& object : {json, json["model"], json["policy"], json["job"], json["timing"], json["throughput"],
+                             json["tiers"], json["tiers"]["gpu"], json["ranks"][0], json["ranks"][0]["resources"]})
+    expect_keys(object);
+}
+
+TEST(Report, NothingDividesByZero) {
+  const ThroughputReport nothing = measure_throughput({}, {});
+  EXPECT_EQ(nothing.tokens_per_second, 0);
+  EXPECT_EQ(nothing.decode_tokens_per_second, 0);
+  EXPECT_EQ(measure_throughput({1, 0, 4, 8, 3}, {0, 1, 1, 2}).decode_tokens_per_second, 0);  // fewer than sequences
+  Report report = sample();
+  report.ranks[0].busy_fraction = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(Json::parse(to_json(report))["ranks"][0]["busy_fraction"].is_null());
+}
+
+TEST(Report, ResourcesComeUnderTheirNames) {
+  TotalsByResource totals{};
+  totals[static_cast<std::size_t>(Resource::disk_read)] = {2'500'000'000, 77, 3};
+  const auto reports = resource_reports(totals);
+  EXPECT_EQ(reports.size(), num_resources);
+  EXPECT_DOUBLE_EQ(reports.at("disk_read").busy_seconds, 2.5);
+  EXPECT_EQ(reports.at("disk_read").bytes, 77u);
+  EXPECT_EQ(reports.at("disk_read").count, 3u);
+}
+
+TEST(Report, FileIsReplacedAsAWhole) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("deep/report.json");
+  write_report(sample(), path);
+  EXPECT_EQ(read_text(path), to_json(sample()));
+  Report changed = sample();
+  changed.command = "bench";
+  std::filesystem::create_symlink(path, folder.path("link.json"));
+  write_report(changed, folder.path("link.json"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.path("link.json")));
+  EXPECT_EQ(read_text(path), to_json(changed));
+  EXPECT_EQ(folder.num_entries(), 2u);  // "deep" and the link: no temporary file stays
+}
+
+TEST(Report, PathsThatCannotBeWritten) {
+  const ScratchFolder folder;
+  const std::string file = folder.write("file", "x");
+  for (const std::string& path : {folder.path(""), file + "/report.json"}) {
+    try {
+      write_report(sample(), path);
+      ADD_FAILURE() << path;
+    } catch (const UserError& error) {
+      EXPECT_EQ(error.code(), ExitCode::file);
+    }
+  }
+  EXPECT_EQ(folder.num_entries(), 1u);
+}
+
+TEST(Report, DevicesAreWrittenToAndStay) {
+  if (!std::filesystem::is_character_file("/dev/null")) GTEST_SKIP() << "no /dev/null";
+  write_report(sample(), "/dev/null");
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+}
+
+TEST(Report, Summary) {
+  EXPECT_EQ(summary(sample()),
+            "model       facebook/opt-30b, 48 layers, hidden 7168, 30.0 B parameters, float16\n"
+            "policy      --percent 20 80 0 100 0 100\n"
+            "rows        40 (1 failed)\n"
+            "tokens      3900 prompt, 429 generated\n"
+            "time        load 3.00 s, prefill 2.00 s, decode 8.00 s, total 14.00 s\n"
+            "throughput  42.90 tokens/s (prefill 1950.00, decode 48.75)\n"
+            "gpu         peak 1.46 KiB of 2.93 KiB, placed 180 B (asked for 180 B)\n"
+            "dram        peak 14 B of 26.37 KiB, placed 12 B (asked for 12 B)\n"
+            "rank 0      cpu on box0, layers 0 .. 23, busiest host_to_gpu (90 %), compute 85 %\n"
+            "rank 1      cpu on box1, layers 24 .. 47, busiest host_to_gpu (90 %), compute 85 %\n");
+}
+
+}  // namespace
+}  // namespace flexgen

@@ -1,0 +1,186 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "base/error.hpp"
+#include "job/result.hpp"
+#include "tests/job/scratch_folder.hpp"
+
+namespace flexgen {
+namespace {
+
+using flexgen::testing::read_text;
+using flexgen::testing::ScratchFolder;
+
+/// The message of the UserError (file) that `action` throws.
+template <class Action>
+std::string file_error(Action action) {
+  try {
+    action();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::file);
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+/// Runs `body` in a child process; its return value is the exit status. A signal gives 1000 + its number.
+template <class Body>
+int in_child(Body body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int status = 99;
+    try {
+      status = body();
+    } catch (...) {
+    }
+    ::_exit(status);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+TEST(ResultWriter, EachRowIsThereAsSoonAsItIsWritten) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("new/folders/out.jsonl");
+  ResultWriter writer(path);
+  EXPECT_EQ(writer.num_rows(), 0u);
+  writer.write("{\"a\":1}");
+  EXPECT_EQ(read_text(path), "{\"a\":1}\n");
+  writer.write("{}");
+  EXPECT_EQ(read_text(path), "{\"a\":1}\n{}\n");
+  EXPECT_EQ(writer.num_rows(), 2u);
+  writer.finish();
+  writer.finish();
+  EXPECT_THROW(writer.write("{}"), InternalError);
+}
+
+TEST(ResultWriter, RefusesToOverwriteUnlessTold) {
+  const ScratchFolder folder;
+  const std::string path = folder.write("out.jsonl", "precious\n");
+  EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "not empty"));
+  EXPECT_EQ(read_text(path), "precious\n");
+  ResultWriter(path, ExistingFile::overwrite).write("{}");
+  EXPECT_EQ(read_text(path), "{}\n");
+  EXPECT_NO_THROW(ResultWriter(folder.write("empty.jsonl", "")).write("{}"));
+}
+
+TEST(ResultWriter, OneWriterPerFile) {
+  const ScratchFolder folder;
+  ResultWriter first(folder.path("out.jsonl"));
+  first.write("{\"row\":1}");
+  EXPECT_TRUE(
+      has(file_error([&] { ResultWriter(folder.path("out.jsonl"), ExistingFile::overwrite); }), "another process"));
+  EXPECT_EQ(read_text(folder.path("out.jsonl")), "{\"row\":1}\n");
+}
+
+TEST(ResultWriter, PathsThatCannotBeOpened) {
+  const ScratchFolder folder;
+  EXPECT_TRUE(has(file_error([&] { ResultWriter{folder.path("")}; }), "cannot open"));
+  const std::string file = folder.write("file", "x");
+  EXPECT_TRUE(has(file_error([&] { ResultWriter{file + "/out.jsonl"}; }), "folder"));
+}
+
+TEST(ResultWriter, RefusesLinesWithNewlines) {
+  const ScratchFolder folder;
+  ResultWriter writer(folder.path("out"));
+  EXPECT_THROW(writer.write("{}\n{}"), InternalError);
+  EXPECT_EQ(read_text(folder.path("out")), "");
+}
+
+TEST(ResultWriter, FullDevice) {
+  if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full on this system";
+  ResultWriter writer("/dev/full");
+  const std::string message = file_error([&] { writer.write("{}"); });
+  EXPECT_TRUE(has(message, "cannot write row 1 to '/dev/full'")) << message;
+  EXPECT_TRUE(has(message, "0 finished rows are safe")) << message;
+  EXPECT_EQ(writer.num_rows(), 0u);
+}
+
+// The limit lets a part of the third row through: it must be taken back, and no signal may kill the process.
+TEST(ResultWriter, HalfARowIsTakenBack) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("out.jsonl");
+  const std::string row = "{\"text\":\"" + std::string(30, 'x') + "\"}";  // 41 bytes, 42 with newline
+  EXPECT_EQ(in_child([&] {
+              const rlimit limit{100, 100};
+              ::setrlimit(RLIMIT_FSIZE, &limit);
+              ResultWriter writer(path);
+              writer.write(row);
+              writer.write(row);
+              for (int attempt = 0; attempt < 2; ++attempt) {  // the second time the writer refuses at once
+                const std::string message = file_error([&] { writer.write(row); });
+                if (!has(message, "cannot write row 3") || !has(message, "2 finished rows are safe")) return 1;
+              }
+              return writer.num_rows() == 2 ? 0 : 2;
+            }),
+            0);
+  EXPECT_EQ(read_text(path), row + "\n" + row + "\n");
+}
+
+// Standard output that is appended to a file (>> out): what stood there before is not ours to cut.
+TEST(ResultWriter, StandardOutputInAFileKeepsWhatWasThere) {
+  const ScratchFolder folder;
+  const std::string path = folder.write("log", "before\n");
+  EXPECT_EQ(in_child([&] {
+              ::dup2(::open(path.c_str(), O_WRONLY | O_APPEND), STDOUT_FILENO);
+              const rlimit limit{20, 20};
+              ::setrlimit(RLIMIT_FSIZE, &limit);
+              ResultWriter writer("-");
+              writer.write("{}");
+              const std::string message = file_error([&] { writer.write("{\"text\":\"much too long\"}"); });
+              return has(message, "standard output") && has(message, "1 finished row is safe") ? 0 : 1;
+            }),
+            0);
+  EXPECT_EQ(read_text(path), "before\n{}\n");
+}
+
+TEST(ResultWriter, ClosedPipe) {
+  EXPECT_EQ(in_child([] {
+              int ends[2];
+              if (::pipe(ends) != 0) return 1;
+              ::dup2(ends[1], STDOUT_FILENO);
+              ResultWriter writer("-");
+              writer.write("{}");
+              ::close(ends[0]);
+              const std::string message = file_error([&] { writer.write("{}"); });
+              if (!has(message, "has ended") || !has(message, "1 finished row is safe")) return 2;
+              writer.finish();
+              return 0;
+            }),
+            0);
+}
+
+TEST(ResultWriter, ThreadsDoNotMixRows) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("out.jsonl");
+  ResultWriter writer(path);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&writer, t] {
+      for (int i = 0; i < 200; ++i) writer.write(std::to_string(t * 1000 + i) + std::string(50, '.'));
+    });
+  for (auto& thread : threads) thread.join();
+  writer.finish();
+  EXPECT_EQ(writer.num_rows(), 800u);
+  std::istringstream text(read_text(path));
+  std::set<std::string> rows;
+  for (std::string line; std::getline(text, line);) {
+    EXPECT_TRUE(line.ends_with(std::string(50, '.')));
+    rows.insert(line);
+  }
+  EXPECT_EQ(rows.size(), 800u);
+}
+
+}  // namespace
+}  // namespace flexgen
