@@ -9,7 +9,8 @@ set -euo pipefail
 
 launcher=${MPIRUN:-mpirun}
 if ! command -v "$launcher" >/dev/null; then
-  echo "error: '$launcher' was not found: Open MPI is not installed or not in PATH. Install it (Debian: openmpi-bin) or set MPIRUN" >&2
+  echo "error: '$launcher' was not found: Open MPI is not installed or not in PATH." \
+       "Install it (Debian: openmpi-bin) or set MPIRUN" >&2
   exit 2
 fi
 

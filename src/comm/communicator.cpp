@@ -16,7 +16,8 @@ std::string encode_failure(ExitCode code, std::string_view message) {
 /// A value as an error message shows it: one line, at most 80 characters.
 std::string shown(std::string_view value) {
   std::string text(value.substr(0, 80));
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 32; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 32; }, ' ');
   return "'" + text + (value.size() > 80 ? "...'" : "'");
 }
 
@@ -28,7 +29,9 @@ std::string host_name() {
   return buffer;
 }
 
-std::string Communicator::describe(int rank) const { return "rank " + std::to_string(rank) + " on " + place(rank).host; }
+std::string Communicator::describe(int rank) const {
+  return "rank " + std::to_string(rank) + " on " + place(rank).host;
+}
 
 void Communicator::all_equal(std::string_view what, std::string_view value) {
   const std::vector<std::string> values = all_gather(value);
@@ -40,8 +43,7 @@ void Communicator::all_equal(std::string_view what, std::string_view value) {
   std::vector<std::pair<int, std::string>> groups;
   for (const auto& [text, ranks] : ranks_by_value) {
     std::string line = shown(text) + " on ";
-    for (std::size_t i = 0; i < std::min(ranks.size(), max_named); ++i)
-      line += (i ? ", " : "") + describe(ranks[i]);
+    for (std::size_t i = 0; i < std::min(ranks.size(), max_named); ++i) line += (i ? ", " : "") + describe(ranks[i]);
     if (ranks.size() > max_named) line += " and " + std::to_string(ranks.size() - max_named) + " more";
     groups.emplace_back(ranks.front(), line);
   }

@@ -134,7 +134,8 @@ class InProcessState {
     } else if (send.source.size() != recv.target.size()) {
       recv.error = "a message of " + std::to_string(send.source.size()) + " bytes came where " +
                    std::to_string(recv.target.size()) + " were expected (from rank " +
-                   std::to_string(std::get<0>(lane)) + ", channel " + std::string(channel_name(std::get<2>(lane))) + ")";
+                   std::to_string(std::get<0>(lane)) + ", channel " + std::string(channel_name(std::get<2>(lane))) +
+                   ")";
     } else if (!send.source.empty()) {
       std::memcpy(recv.target.data(), send.source.data(), send.source.size());
     }

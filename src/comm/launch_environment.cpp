@@ -1,9 +1,10 @@
 #include "comm/launch_environment.hpp"
 
-#include <csignal>
-#include <cstdlib>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -59,8 +60,9 @@ void check_world_size(const LaunchEnvironment& launch, int world_size) {
       "the launcher started " + std::to_string(*launch.expected_size) + " processes, but MPI sees a world of " +
           std::to_string(world_size),
       launch.in_slurm_step ? "srun and this MPI do not speak the same PMI" : "launcher and MPI library do not match",
-      launch.in_slurm_step ? "Use 'srun --mpi=pmix' ('srun --mpi=list' shows what there is), or mpirun in the allocation"
-                           : "Use the mpirun of the MPI that the program is linked with");
+      launch.in_slurm_step
+          ? "Use 'srun --mpi=pmix' ('srun --mpi=list' shows what there is), or mpirun in the allocation"
+          : "Use the mpirun of the MPI that the program is linked with");
 }
 
 void end_with_launcher() {

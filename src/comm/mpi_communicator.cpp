@@ -84,7 +84,8 @@ class GatherTask final : public CollectiveTask {
               "MPI_Iallgatherv");
         return true;
       }
-      default: return false;
+      default:
+        return false;
     }
   }
 
@@ -116,7 +117,8 @@ class BroadcastTask final : public CollectiveTask {
         value_.resize(length_);
         check(MPI_Ibcast(value_.data(), static_cast<int>(length_), MPI_BYTE, root_, comm_, request), "MPI_Ibcast");
         return true;
-      default: return false;
+      default:
+        return false;
     }
   }
 

@@ -84,13 +84,13 @@ class MpiProgress {
   void poll_until_idle(std::unique_lock<std::timed_mutex>& lock);
 
   const std::string who_;
-  std::timed_mutex mutex_;               // serialises MPI; guards all below
+  std::timed_mutex mutex_;  // serialises MPI; guards all below
   std::condition_variable_any submitted_;
-  std::list<Entry> tasks_;               // unfinished, oldest first
+  std::list<Entry> tasks_;  // unfinished, oldest first
   std::exception_ptr detached_failure_;
   bool stopping_ = false;
-  std::atomic<int> num_waiting_{0};      // threads that want the mutex: polling steps aside for them
-  std::uint64_t spin_until_ns_ = 0;      // now_ns() scale
+  std::atomic<int> num_waiting_{0};  // threads that want the mutex: polling steps aside for them
+  std::uint64_t spin_until_ns_ = 0;  // now_ns() scale
   std::thread thread_;
 };
 

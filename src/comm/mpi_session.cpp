@@ -34,7 +34,8 @@ class MpiLibrary {
       check_world_size(launch, size);
       if (provided < MPI_THREAD_SERIALIZED)
         throw UserError(ExitCode::communication, "this MPI cannot be called from several threads",
-                        "MPI_Init_thread gives less than MPI_THREAD_SERIALIZED", "Use an MPI built with thread support");
+                        "MPI_Init_thread gives less than MPI_THREAD_SERIALIZED",
+                        "Use an MPI built with thread support");
       who_ = "rank " + std::to_string(rank) + " on " + host_name();
     } catch (...) {
       MPI_Finalize();

@@ -227,8 +227,7 @@ class MpiOp final : public PendingOp {
 
 class MpiTransport final : public Transport {
  public:
-  MpiTransport(MpiProgress& progress, std::size_t part_bytes)
-      : progress_(progress), wire_(std::make_shared<Wire>()) {
+  MpiTransport(MpiProgress& progress, std::size_t part_bytes) : progress_(progress), wire_(std::make_shared<Wire>()) {
     FLEXGEN_CHECK(part_bytes > 0 && part_bytes <= INT_MAX, "part size out of range");
     wire_->part_bytes = part_bytes;
     wire_->who = progress.who();
@@ -260,8 +259,8 @@ class MpiTransport final : public Transport {
 
   void send_message(std::span<const std::byte> data, int to, Channel channel) override {
     check_peer(to);
-    progress_.submit_detached(std::make_shared<SendTask>(wire_, Line{to, channel},
-                                                         std::vector<std::byte>(data.begin(), data.end())));
+    progress_.submit_detached(
+        std::make_shared<SendTask>(wire_, Line{to, channel}, std::vector<std::byte>(data.begin(), data.end())));
   }
 
   std::vector<std::byte> recv_message(int from, Channel channel) override {

@@ -18,8 +18,8 @@
 namespace flexgen {
 
 struct NcclOptions {
-  int device = 0;                  // CUDA ordinal of this rank
-  double set_up_seconds = 120;     // limit for connecting
+  int device = 0;               // CUDA ordinal of this rank
+  double set_up_seconds = 120;  // limit for connecting
   /// Called once, from the watcher thread, when a link fails; meant for MpiSession::abort_job, as the main thread
   /// may be waiting for the GPU. May be empty.
   std::function<void(const Error&)> on_failure;

@@ -106,7 +106,7 @@ struct SoftmaxState {
   float sum[kVector] = {};
 
   __device__ void rescale(float new_largest) {
-    const float factor = exp2f(largest - new_largest);
+    const float factor = exp2_fast(largest - new_largest);
     largest = new_largest;
     weight *= factor;
 #pragma unroll
@@ -122,15 +122,13 @@ struct SoftmaxState {
   }
 };
 
-/// Loads the 16 bytes of this lane for kUnroll positions, kStep apart; zeros past `end` and in lanes past head_dim.
+/// Loads this lane's 16 bytes of kUnroll positions, kStep apart; only the first `left` positions exist, what stands in
+/// `to` for the others stays.
 template <int kUnroll, int kStep>
-__device__ inline void load_positions(uint4 (&to)[kUnroll], const std::byte* from, std::int64_t stride_bytes,
-                                      int position, int end, bool active) {
+__device__ inline void load_positions(uint4 (&to)[kUnroll], const std::byte* from, std::int64_t step_bytes, int left) {
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
-    const int at = position + u * kStep;
-    to[u] = active && at < end ? __ldg(reinterpret_cast<const uint4*>(from + at * stride_bytes))
-                               : make_uint4(0, 0, 0, 0);
+    if (u * kStep < left) to[u] = __ldg(reinterpret_cast<const uint4*>(from + u * step_bytes));
   }
 }
 
@@ -142,14 +140,19 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
   constexpr int kGroups = 32 / kLanes;
   constexpr int kUnroll = 4;
   constexpr int kTile = kUnroll * kGroups;
+  constexpr int kHop = kDecodeWarps * kTile;
   const int dim = lane % kLanes * kVector;  // first of this lane
-  const int group = lane / kLanes;
   const bool active = dim < p.head_dim;
+  int tile = work.begin + warp * kTile;
+  int left = active ? work.end - tile - lane / kLanes : 0;  // positions from this lane's first one on
 
   const KvHead head = p.heads[static_cast<std::int64_t>(work.row) * p.num_heads + work.head];
   const std::int64_t stride_bytes = static_cast<std::int64_t>(head.position_stride) * sizeof(T);
-  const std::byte* keys = head.base + dim * sizeof(T);
-  const std::byte* values = keys + static_cast<std::int64_t>(head.v_offset) * sizeof(T);
+  const std::int64_t v_offset_bytes = static_cast<std::int64_t>(head.v_offset) * sizeof(T);
+  const std::int64_t step_bytes = stride_bytes * kGroups;
+  const std::byte* key = head.base + dim * sizeof(T) + (tile + lane / kLanes) * stride_bytes;
+  uint4 k[kUnroll] = {}, v[kUnroll] = {};
+  load_positions<kUnroll, kGroups>(k, key, step_bytes, left);
 
   float q[kVector] = {};
   if (active) {
@@ -159,13 +162,8 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
 #pragma unroll
   for (int i = 0; i < kVector; ++i) q[i] *= p.scale_log2;
 
-  int tile = work.begin + warp * kTile;
-  uint4 k[kUnroll], v[kUnroll];
-  load_positions<kUnroll, kGroups>(k, keys, stride_bytes, tile + group, work.end, active);
-  for (; tile < work.end; tile += kDecodeWarps * kTile) {
-    const int position = tile + group;
-    load_positions<kUnroll, kGroups>(v, values, stride_bytes, position, work.end, active);
-
+  for (; tile < work.end; tile += kHop, left -= kHop) {
+    load_positions<kUnroll, kGroups>(v, key + v_offset_bytes, step_bytes, left);
     float score[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -175,7 +173,8 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
 #pragma unroll
       for (int i = 0; i < kVector; ++i) score[u] = fmaf(q[i], element[i], score[u]);
     }
-    load_positions<kUnroll, kGroups>(k, keys, stride_bytes, position + kDecodeWarps * kTile, work.end, active);
+    key += kHop * stride_bytes;
+    load_positions<kUnroll, kGroups>(k, key, step_bytes, left - kHop);
 
     float largest = state.largest;
 #pragma unroll
@@ -184,12 +183,13 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
       for (int offset = kLanes / 2; offset > 0; offset /= 2) {
         score[u] += __shfl_xor_sync(0xffffffffU, score[u], offset);
       }
-      if (position + u * kGroups < work.end) largest = fmaxf(largest, score[u]);
+      if (u * kGroups < left) largest = fmaxf(largest, score[u]);
     }
     state.rescale(largest);
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      const float weight = position + u * kGroups < work.end ? exp2f(score[u] - largest) : 0.0F;
+      // past the end: weight 0 for the values of an earlier tile, which this lane has summed before
+      const float weight = u * kGroups < left ? exp2_fast(score[u] - largest) : 0.0F;
       state.weight += weight;
       float element[kVector];
       unpack<T>(v[u], element);
@@ -203,10 +203,11 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
 
 /// Grid (rows or tokens * heads, splits), kDecodeWarps warps. head_dim <= kLanes * kVectorElements<T>.
 template <typename T, int kLanes>
-__global__ void __launch_bounds__(kDecodeWarps * 32) decode_kernel(const DecodeParams p) {
+__global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const DecodeParams p) {
   constexpr int kVector = kVectorElements<T>;
   __shared__ float shared_sum[kDecodeWarps][kLanes * kVector];
   __shared__ float2 shared_state[kDecodeWarps];
+  static_assert(kLanes * kVector <= kDecodeWarps * 32, "one thread per dimension at the end");
 
   DecodeWork work;
   if (!decode_work(p, work)) return;
@@ -229,18 +230,20 @@ __global__ void __launch_bounds__(kDecodeWarps * 32) decode_kernel(const DecodeP
   float weight = 0.0F;
 #pragma unroll
   for (int w = 0; w < kDecodeWarps; ++w) {
-    factor[w] = exp2f(shared_state[w].x - largest);
+    factor[w] = exp2_fast(shared_state[w].x - largest);
     weight = fmaf(shared_state[w].y, factor[w], weight);
   }
   const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + work.head;
   const std::int64_t slot = pair * p.max_splits + blockIdx.y;
-  for (int d = threadIdx.x; d < p.head_dim; d += kDecodeWarps * 32) {
+  const float inverse = 1.0F / weight;
+  const int d = threadIdx.x;  // head_dim <= 256 = threads of the block
+  if (d < p.head_dim) {
     float sum = 0.0F;
 #pragma unroll
     for (int w = 0; w < kDecodeWarps; ++w) sum = fmaf(shared_sum[w][d], factor[w], sum);
     if (work.splits == 1) {
       const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(work.head) * p.head_dim + d;
-      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum / weight);
+      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
     } else {
       p.partial_sum[slot * p.head_dim + d] = sum;
     }
@@ -270,9 +273,10 @@ __global__ void combine_splits_kernel(const DecodeParams p) {
   for (int s = 0; s < kMaxSplits; ++s) {
     if (s >= splits) continue;
     const float2 state = p.partial_state[slot + s];
-    factor[s] = exp2f(state.x - largest);
+    factor[s] = exp2_fast(state.x - largest);
     weight = fmaf(state.y, factor[s], weight);
   }
+  const float inverse = 1.0F / weight;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) {
     float sum = 0.0F;
 #pragma unroll
@@ -280,7 +284,7 @@ __global__ void combine_splits_kernel(const DecodeParams p) {
       if (s < splits) sum = fmaf(p.partial_sum[(slot + s) * p.head_dim + d], factor[s], sum);
     }
     const std::int64_t at = token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
-    reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum / weight);
+    reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
   }
 }
 

@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(kPlainWarps * 32) plain_kernel(const DecodePar
     for (int d = lane; d < p.head_dim; d += 32) score = fmaf(q[d], to_float(key[d]), score);
     score = warp_sum(score);
     const float new_largest = fmaxf(largest, score);
-    const float factor = exp2f(largest - new_largest);
-    const float share = exp2f(score - new_largest);
+    const float factor = exp2_fast(largest - new_largest);
+    const float share = exp2_fast(score - new_largest);
     largest = new_largest;
     weight = fmaf(weight, factor, share);
     for (int d = lane; d < p.head_dim; d += 32) sum[d] = fmaf(share, to_float(value[d]), sum[d] * factor);
@@ -58,13 +58,13 @@ __global__ void __launch_bounds__(kPlainWarps * 32) plain_kernel(const DecodePar
   for (int w = 0; w < kPlainWarps; ++w) total_largest = fmaxf(total_largest, shared_state[w].x);
   float total_weight = 0.0F;
   for (int w = 0; w < kPlainWarps; ++w) {
-    total_weight = fmaf(shared_state[w].y, exp2f(shared_state[w].x - total_largest), total_weight);
+    total_weight = fmaf(shared_state[w].y, exp2_fast(shared_state[w].x - total_largest), total_weight);
   }
   T* out = reinterpret_cast<T*>(p.out) + token * p.out_stride + static_cast<std::int64_t>(head_index) * p.head_dim;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) {
     float total = 0.0F;
     for (int w = 0; w < kPlainWarps; ++w) {
-      total = fmaf(plain_shared[(1 + w) * p.head_dim + d], exp2f(shared_state[w].x - total_largest), total);
+      total = fmaf(plain_shared[(1 + w) * p.head_dim + d], exp2_fast(shared_state[w].x - total_largest), total);
     }
     out[d] = from_float<T>(total / total_weight);
   }

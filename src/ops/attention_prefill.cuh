@@ -54,8 +54,7 @@ struct PrefillBlock {
     const int keys_left = chunk * 8 < head_dim ? end - first - key : 0;
 #pragma unroll
     for (int i = 0; i < kKeyTile / kKeyStep; ++i) {
-      const bool valid = i * kKeyStep < keys_left;
-      copy_16_async(to + i * kKeyStep * kChunks, valid ? from : base, valid);
+      copy_16_async(to + i * kKeyStep * kChunks, from, i * kKeyStep < keys_left);
       from += kKeyStep * stride_bytes;
     }
   }
@@ -136,18 +135,28 @@ struct PrefillSoftmax {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        scores[n][i] *= scale_log2;
-        if (masked && n * 8 + lane % 4 * 2 + i % 2 > last_key[i / 2]) scores[n][i] = -INFINITY;
-        row_largest[i / 2] = fmaxf(row_largest[i / 2], scores[n][i]);
+      for (int i = 0; i < 4; ++i) scores[n][i] *= scale_log2;
+    }
+    if (masked) {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (n * 8 + lane % 4 * 2 + i % 2 > last_key[i / 2]) scores[n][i] = -INFINITY;
+        }
       }
+    }
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) row_largest[i / 2] = fmaxf(row_largest[i / 2], scores[n][i]);
     }
     float correction[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       row_largest[r] = fmaxf(row_largest[r], __shfl_xor_sync(0xffffffffU, row_largest[r], 1));
       row_largest[r] = fmaxf(row_largest[r], __shfl_xor_sync(0xffffffffU, row_largest[r], 2));
-      correction[r] = exp2f(largest[r] - row_largest[r]);
+      correction[r] = exp2_fast(largest[r] - row_largest[r]);
       largest[r] = row_largest[r];
       weight[r] *= correction[r];
     }
@@ -155,7 +164,7 @@ struct PrefillSoftmax {
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        scores[n][i] = exp2f(scores[n][i] - largest[i / 2]);
+        scores[n][i] = exp2_fast(scores[n][i] - largest[i / 2]);
         weight[i / 2] += scores[n][i];
       }
     }
@@ -173,7 +182,7 @@ struct PrefillSoftmax {
 };
 
 template <typename T, int kSteps>
-__global__ void __launch_bounds__(kPrefillThreads, 2) prefill_kernel(const PrefillParams p) {
+__global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_kernel(const PrefillParams p) {
   using Block = PrefillBlock<T, kSteps>;
   __shared__ __align__(16) uint4 key_tile[kKeyTile * Block::kChunks];
   __shared__ __align__(16) uint4 value_tile[kKeyTile * Block::kChunks];

@@ -78,6 +78,13 @@ __device__ inline uint4 pack(const float (&in)[kVectorElements<T>]) {
   }
 }
 
+/// 2^x to about 2 ulp; 0 below the smallest normal number. exp2f would add a test for that to every call.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// Sum over the 32 lanes of a warp, in every lane.
 __device__ inline float warp_sum(float x) {
 #pragma unroll
@@ -94,7 +101,7 @@ __device__ inline float block_sum(float x, float* scratch) {
   __syncthreads();  // readers of an earlier sum are done
   if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
   __syncthreads();
-  float sum = threadIdx.x % 32 < num_warps ? scratch[threadIdx.x % 32] : 0.0F;
+  const float sum = threadIdx.x % 32 < num_warps ? scratch[threadIdx.x % 32] : 0.0F;
   return warp_sum(sum);
 }
 

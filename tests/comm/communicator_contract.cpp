@@ -13,7 +13,9 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 
 void check_gather_and_broadcast(Communicator& ranks) {
   // Any bytes, and lengths that differ.
-  const auto text_of = [](int rank) { return std::string(static_cast<std::size_t>(rank * 1000), static_cast<char>(rank)); };
+  const auto text_of = [](int rank) {
+    return std::string(static_cast<std::size_t>(rank * 1000), static_cast<char>(rank));
+  };
   for (int round = 0; round < 50; ++round) {
     const auto all = ranks.all_gather(text_of(ranks.rank()));
     ASSERT_EQ(all.size(), static_cast<std::size_t>(ranks.size()));

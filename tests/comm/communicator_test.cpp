@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "comm/gpu_sharing.hpp"
 #include "comm/in_process.hpp"
 #include "tests/comm/communicator_contract.hpp"
 
@@ -23,6 +24,21 @@ TEST_P(CommunicatorContract, HoldsAlone) {
 INSTANTIATE_TEST_SUITE_P(All, CommunicatorContract,
                          ::testing::Values(testing::check_gather_and_broadcast, testing::check_all_equal,
                                            testing::check_agreement));
+
+TEST(GpuSharing, TwoRanksOnOneGpuAreRefusedOnAllRanks) {
+  InProcessWorld(4).run([](Transport&, Communicator& ranks) {
+    EXPECT_NO_THROW(refuse_shared_gpus(ranks, "0000:0" + std::to_string(ranks.rank()) + ":00.0"));
+    try {
+      refuse_shared_gpus(ranks, ranks.rank() % 3 == 0 ? "0000:3b:00.0" : "0000:0" + std::to_string(ranks.rank()));
+      ADD_FAILURE() << "ranks 0 and 3 share a GPU";
+    } catch (const AgreedError& error) {
+      const std::string text = error.what();
+      EXPECT_NE(text.find(ranks.describe(0) + " and " + ranks.describe(3) + " share the GPU at 0000:3b:00.0"),
+                std::string::npos)
+          << text;
+    }
+  });
+}
 
 }  // namespace
 }  // namespace flexgen

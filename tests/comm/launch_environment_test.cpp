@@ -38,8 +38,8 @@ TEST(LaunchEnvironment, RefusesAWorldOfTheWrongSize) {
 
 TEST(LaunchEnvironment, RefusesSingletonsOfSrun) {
   // srun without a PMI: nothing but Slurm's variables.
-  for (const auto& launch : {read({{"SLURM_NTASKS", "4"}}),
-                             read({{"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "4"}})}) {
+  for (const auto& launch :
+       {read({{"SLURM_NTASKS", "4"}}), read({{"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "4"}})}) {
     EXPECT_FALSE(launch.by_mpi_launcher);
     try {
       check_world_size(launch, 1);

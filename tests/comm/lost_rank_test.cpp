@@ -83,7 +83,8 @@ class Job {
         if (!fs::exists(folder_ / ("pid." + std::to_string(r)))) return false;
       return true;
     });
-    for (int r = 0; all && r < num_ranks; ++r) pids_.push_back(std::stoi(read_text(folder_ / ("pid." + std::to_string(r)))));
+    for (int r = 0; all && r < num_ranks; ++r)
+      pids_.push_back(std::stoi(read_text(folder_ / ("pid." + std::to_string(r)))));
     return all;
   }
 
@@ -202,13 +203,17 @@ TEST(LostRank, KilledLauncherLeavesNoOrphans) {
 }
 
 TEST(LostRank, AloneNeedsNoLauncher) {
-  const std::string folder = fs::temp_directory_path().string();
-  const std::string command = std::string("env -u SLURM_NTASKS '") + FLEXGEN_FAULT_PROGRAM + "' '" + folder + "' ";
-  EXPECT_EQ(WEXITSTATUS(std::system((command + "fine").c_str())), 0);
-  EXPECT_EQ(WEXITSTATUS(std::system((command + "bad-flag 2>/dev/null").c_str())), 2);
-  fs::remove(fs::path(folder) / "pid.0");
-  const std::string slurm = std::string("SLURM_NTASKS=4 '") + FLEXGEN_FAULT_PROGRAM + "' '" + folder + "' fine 2>/dev/null";
-  EXPECT_EQ(WEXITSTATUS(std::system(slurm.c_str())), 5);
+  std::string folder = (fs::temp_directory_path() / "flexgen-fault-XXXXXX").string();
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const auto exit_code = [&](const std::string& variables, const std::string& mode) {
+    const std::string command = "env -u SLURM_JOB_ID -u SLURM_NTASKS -u SLURM_STEP_ID " + variables + " '" +
+                                FLEXGEN_FAULT_PROGRAM + "' '" + folder + "' " + mode + " 2>/dev/null";
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  EXPECT_EQ(exit_code("", "fine"), 0);
+  EXPECT_EQ(exit_code("", "bad-flag"), 2);
+  EXPECT_EQ(exit_code("SLURM_NTASKS=4", "fine"), 5);  // srun without a PMI
+  fs::remove_all(folder);
 }
 
 }  // namespace

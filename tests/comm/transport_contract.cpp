@@ -69,7 +69,8 @@ void check_messages(Transport& t, Communicator&) {
   for (int i = 0; i < 5; ++i) t.send_message(pattern(sizes[i], t.rank(), i), next_of(t), Channel::control);
   for (int i = 0; i < 5; ++i) {
     const Bytes got = t.recv_message(previous_of(t), Channel::control);
-    EXPECT_TRUE(got == pattern(sizes[i], previous_of(t), i)) << got.size() << " bytes where " << sizes[i] << " were sent";
+    EXPECT_TRUE(got == pattern(sizes[i], previous_of(t), i))
+        << got.size() << " bytes where " << sizes[i] << " were sent";
   }
   // Either kind of send meets either kind of receive.
   const Bytes out = pattern(1000, t.rank(), 9);
@@ -87,7 +88,8 @@ void check_many_outstanding(Transport& t, Communicator&) {
   constexpr std::size_t size = 20'000;
   std::vector<Bytes> out, in(num_messages, Bytes(size));
   std::vector<std::unique_ptr<PendingOp>> ops;
-  for (int i = 0; i < num_messages; ++i) ops.push_back(t.recv(in[static_cast<std::size_t>(i)], previous_of(t), Channel::hidden));
+  for (int i = 0; i < num_messages; ++i)
+    ops.push_back(t.recv(in[static_cast<std::size_t>(i)], previous_of(t), Channel::hidden));
   for (int i = 0; i < num_messages; ++i) out.push_back(pattern(size, t.rank(), i));
   for (const Bytes& bytes : out) ops.push_back(t.send(bytes, next_of(t), Channel::hidden));
   for (auto op = ops.rbegin(); op != ops.rend(); ++op) (*op)->wait();
@@ -128,9 +130,8 @@ void check_large(Transport& t, Communicator&) {
 }
 
 void check_wrong_size(Transport& t, Communicator&) {
-  constexpr std::pair<std::size_t, std::size_t> cases[] = {{100, 60},        {60, 100},     {0, 1},        {1, 0},
-                                                           {300'000, 1000},  {4096, 8192},  {8192, 4096},  {4095, 4096},
-                                                           {1000, 300'000}};
+  constexpr std::pair<std::size_t, std::size_t> cases[] = {
+      {100, 60}, {60, 100}, {0, 1}, {1, 0}, {300'000, 1000}, {4096, 8192}, {8192, 4096}, {4095, 4096}, {1000, 300'000}};
   for (const auto& [sent, expected] : cases) {
     const Bytes out(sent);
     Bytes in(expected);

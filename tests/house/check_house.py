@@ -3,6 +3,7 @@
 
 usage: check_house.py PROJECT_FOLDER        prints one line per finding; exits 1 when there is any
 """
+import itertools
 import pathlib
 import re
 import sys
@@ -57,20 +58,19 @@ def includes(path):
 
 
 def declared_uses(root):
-    """Room -> rooms that its CMakeLists.txt names after USES."""
-    direct = {}
-    for path in (root / "src").glob("*/CMakeLists.txt"):
+    """Room -> other rooms that its CMakeLists.txt files name after USES. A room may be built as several targets."""
+    calls = []
+    for path in sorted((root / "src").rglob("CMakeLists.txt")):
         text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
-        used = set()
-        for arguments in re.findall(r"flexgen_room\(([^)]*)\)", text):
-            words = arguments.split()
-            while "USES" in words:
-                words = words[words.index("USES") + 1:]
-                for word in words:
-                    if word.isupper():
-                        break
-                    used.add(word)
-        direct[path.parent.name] = used
+        calls += [(room_of(root, path), call.split()) for call in re.findall(r"flexgen_room\(([^)]*)\)", text)]
+    room_of_target = {words[0]: room for room, words in calls}
+    direct = {}
+    for room, words in calls:
+        used = direct.setdefault(room, set())
+        while "USES" in words:
+            words = words[words.index("USES") + 1:]
+            used |= {room_of_target.get(word, word) for word in itertools.takewhile(lambda w: not w.isupper(), words)}
+        used.discard(room)
     return direct
 
 

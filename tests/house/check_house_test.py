@@ -42,6 +42,11 @@ class HouseTest(unittest.TestCase):
     def test_include_without_use(self):
         self.assert_one_finding({"src/comm/hello.cpp": '#include "spec/dtype.hpp"\n'}, "does not use spec")
 
+    def test_room_of_two_targets(self):
+        self.assertEqual(self.findings_of({
+            "src/spec/CMakeLists.txt": "flexgen_room(spec SOURCES a.cpp USES texts base)\nadd_subdirectory(texts)\n",
+            "src/spec/texts/CMakeLists.txt": "flexgen_room(texts SOURCES b.cpp USES base)\n"}), [])
+
     def test_use_against_an_arrow(self):
         self.assert_one_finding({"src/base/CMakeLists.txt": "flexgen_room(base SOURCES error.cpp USES comm)\n"},
                                 "src/base/CMakeLists.txt: uses comm")

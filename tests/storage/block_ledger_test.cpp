@@ -75,6 +75,19 @@ TEST(BlockLedger, NeverMoreInFlightThanDepth) {
   EXPECT_EQ(source.done_, (std::vector<std::uint64_t>{100, 101, 102}));
 }
 
+TEST(BlockLedger, ARequestIsReportedOnlyWhenItsLastBlockIsDone) {
+  ListSource source({read_of(0, 3 * MiB)});
+  BlockLedger ledger(1);
+  ledger.begin(source);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(source.done_.empty()) << "after block " << i;
+    IoBlock* block = ledger.next();
+    ASSERT_NE(block, nullptr);
+    ledger.complete(*block, block->size_bytes);
+  }
+  EXPECT_EQ(source.done_, std::vector<std::uint64_t>{100});
+}
+
 TEST(BlockLedger, ResumesAShortTransferAtAnAlignedPlace) {
   for (const bool write : {false, true}) {
     IoRequest request = read_of(8192, 64 * KiB);

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -42,7 +43,7 @@ class ExtentReaderTest : public EngineTest {
     std::memset(memory.data(), static_cast<int>(untouched), memory.size_bytes());
     std::byte* destination = memory.data() + guard + residue;
     reader_->read(extents, destination);
-    ASSERT_EQ(std::memcmp(destination, expected.data(), expected.size()), 0);
+    ASSERT_TRUE(std::equal(expected.begin(), expected.end(), destination));
     for (std::byte* at = memory.data(); at < memory.data() + memory.size_bytes(); ++at) {
       if (at == destination) at += expected.size();
       ASSERT_EQ(*at, untouched) << "at " << at - destination;

@@ -8,9 +8,9 @@ namespace flexgen::checkpoint {
 namespace {
 
 TEST(WeightMap, GroupsKeysByShard) {
-  const WeightMap map = parse_weight_map(
-      R"({"metadata":{"total_size":1,"x":[{"weight_map":2}]},"weight_map":{"b":"2.bin","a":"1.bin","c":"1.bin"},"z":null})",
-      "i");
+  const WeightMap map = parse_weight_map(R"({"metadata":{"total_size":1,"x":[{"weight_map":2}]},)"
+                                         R"("weight_map":{"b":"2.bin","a":"1.bin","c":"1.bin"},"z":null})",
+                                         "i");
   const WeightMap expected = {{"1.bin", {"a", "c"}}, {"2.bin", {"b"}}};
   EXPECT_EQ(map, expected);
 }

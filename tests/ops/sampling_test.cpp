@@ -1,0 +1,58 @@
+#include <gtest/gtest.h>
+
+#include "ops/sampling.hpp"
+#include "tests/support/device_fixture.hpp"
+
+namespace flexgen::test {
+namespace {
+
+class ArgmaxTest : public OnDevice {
+ protected:
+  std::vector<std::int32_t> run(HostMatrix& logits) {
+    const std::vector<std::int32_t> poison(static_cast<std::size_t>(logits.rows()), -77);
+    std::int32_t* token = upload(poison);
+    argmax_rows(context(), upload(logits), token);
+    std::vector<std::int32_t> result = poison;
+    download(result.data(), reinterpret_cast<std::byte*>(token), result.size() * sizeof(std::int32_t));
+    return result;
+  }
+  static std::vector<std::int32_t> reference(HostMatrix& logits) {
+    std::vector<std::int32_t> token(static_cast<std::size_t>(logits.rows()), -77);
+    argmax_rows_reference(logits.view(), token.data());
+    return token;
+  }
+};
+
+TEST_P(ArgmaxTest, MatchesTheReference) {
+  for (const std::int64_t vocab : {1, 2, 15, 16, 17, 1000, 50272}) {
+    HostMatrix logits = HostMatrix::random(5, vocab, DType::float32, static_cast<std::uint32_t>(vocab), 3);
+    EXPECT_EQ(run(logits), reference(logits)) << vocab;
+  }
+}
+
+TEST_P(ArgmaxTest, LowestIndexAmongEquals) {
+  HostMatrix logits(4, 100, DType::float32);
+  logits.fill(-2.0F);
+  logits.set(1, 41, 3.0F), logits.set(1, 40, 3.0F), logits.set(1, 99, 3.0F);
+  logits.set(2, 99, 0.0F), logits.set(2, 98, -0.0F);
+  for (int c = 0; c < 100; ++c) logits.set(3, c, -std::numeric_limits<float>::infinity());
+  EXPECT_EQ(run(logits), (std::vector<std::int32_t>{0, 40, 98, 0}));
+  EXPECT_EQ(reference(logits), (std::vector<std::int32_t>{0, 40, 98, 0}));
+}
+
+TEST_P(ArgmaxTest, ANaNAnywhereGivesMinusOne) {
+  for (const int at : {0, 1, 15, 16, 50, 98}) {
+    HostMatrix logits = HostMatrix::random(3, 99, DType::float32, 5);
+    logits.set(1, at, std::numeric_limits<float>::quiet_NaN());
+    logits.set(1, 97, std::numeric_limits<float>::infinity());
+    const std::vector<std::int32_t> token = run(logits);
+    EXPECT_EQ(token, reference(logits)) << at;
+    EXPECT_EQ(token[1], -1) << at;
+    EXPECT_GE(token[0], 0);
+  }
+}
+
+FLEXGEN_ON_EVERY_DEVICE(ArgmaxTest);
+
+}  // namespace
+}  // namespace flexgen::test
