@@ -8,4 +8,4 @@ pattern=${2:-src/}
 [ -e "$build/compile_commands.json" ] || { echo "no $build/compile_commands.json: configure first (launch/test.sh does)" >&2; exit 2; }
 # clang reads neither .cu files compiled by nvcc, nor gcc's own warning flags.
 sed -n 's/^ *"file": "\(.*\)",*$/\1/p' "$build/compile_commands.json" | grep -F "$PWD/$pattern" | grep '\.cpp$' | sort -u |
-  xargs -r -P "${FLEXGEN_JOBS:-$(nproc)}" -n 1 clang-tidy -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option
+  xargs -r -P "${FLEXGEN_JOBS:-$(nproc)}" -n 1 clang-tidy -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option 2> >(grep -vE '^[0-9]+ warnings? generated' >&2)

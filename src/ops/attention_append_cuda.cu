@@ -20,7 +20,7 @@ struct AppendParams {
   std::int64_t v_stride_bytes;
   int num_rows;
   int num_heads;
-  int head_units;                    // Units per head
+  int head_units;  // Units per head
   int element_bytes;
 };
 

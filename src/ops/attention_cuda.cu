@@ -15,9 +15,9 @@ constexpr float kLog2E = 1.4426950408889634F;
 
 /// What the rows of a batch ask for.
 struct BatchKinds {
-  bool any_single = false;    // rows of count 1
-  bool any_several = false;   // rows of count > 1
-  int longest_single = 0;     // positions, the new one included
+  bool any_single = false;   // rows of count 1
+  bool any_several = false;  // rows of count > 1
+  int longest_single = 0;    // positions, the new one included
 };
 
 BatchKinds kinds_of(const BatchView& batch) {

@@ -66,7 +66,7 @@ struct DecodeWork {
   int row;
   int head;
   int token;
-  int begin;   // positions of this block
+  int begin;  // positions of this block
   int end;
   int splits;  // of this row
 };

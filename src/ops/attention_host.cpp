@@ -62,7 +62,8 @@ class QueryBlock {
 
  private:
   std::byte* element(const MatrixView& view, std::int64_t query) const {
-    return view.row(task_.first_token + query) + static_cast<std::uint64_t>(task_.first_col) * element_bytes(view.dtype);
+    const auto col = static_cast<std::uint64_t>(task_.first_col);
+    return view.row(task_.first_token + query) + col * element_bytes(view.dtype);
   }
 
   void take_keys(std::int64_t first_key, std::int64_t num_keys) {
@@ -132,7 +133,8 @@ void attention_host(const AttentionArgs& args) {
   const BatchView& batch = args.batch;
   const std::int64_t heads = args.cache.num_heads;
   const std::int64_t blocks = (batch.max_count + kQueries - 1) / kQueries;  // of the row with most new tokens
-  const std::int64_t work = static_cast<std::int64_t>(batch.num_tokens) * batch.max_length * heads * args.cache.head_dim;
+  const std::int64_t width = heads * args.cache.head_dim;
+  const std::int64_t work = width * batch.num_tokens * batch.max_length;
   parallel_for(batch.num_rows * blocks * heads, work > 65536, [&](std::int64_t index) {
     const std::int64_t head = index % heads;
     const std::int64_t row = index / heads % batch.num_rows;

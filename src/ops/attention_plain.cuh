@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kPlainWarps * 32) plain_kernel(const DecodePar
   const int row = row_of_token(p.token_offset, p.num_rows, token);
   const int length = p.start[row] + (token - p.token_offset[row]) + 1;
   const KvHead head = p.heads[static_cast<std::int64_t>(row) * p.num_heads + head_index];
-  const T* q_row = reinterpret_cast<const T*>(p.q) + token * p.q_stride +
-                   static_cast<std::int64_t>(head_index) * p.head_dim;
+  const T* q_row =
+      reinterpret_cast<const T*>(p.q) + token * p.q_stride + static_cast<std::int64_t>(head_index) * p.head_dim;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) q[d] = to_float(q_row[d]) * p.scale_log2;
   for (int d = lane; d < p.head_dim; d += 32) sum[d] = 0.0F;
   __syncthreads();

@@ -68,8 +68,7 @@ struct PrefillBlock {
       for (int i = 0; i < 4; ++i) {
         const int query = lane / 4 + i % 2 * 8;
         const int dim = step * 16 + i / 2 * 8 + lane % 4 * 2;
-        const std::int64_t at =
-            (token + query) * p.q_stride + static_cast<std::int64_t>(head) * p.head_dim + dim;
+        const std::int64_t at = (token + query) * p.q_stride + static_cast<std::int64_t>(head) * p.head_dim + dim;
         q[step][i] = query < queries_left && dim < p.head_dim
                          ? *reinterpret_cast<const std::uint32_t*>(p.q + at * sizeof(T))
                          : 0;
@@ -245,8 +244,8 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
     const int query = warp_query + lane / 4 + r * 8;
     if (query >= count) continue;
     const float inverse = 1.0F / softmax.weight[r];
-    std::byte* out_row = p.out + ((first_token + query) * p.out_stride +
-                                  static_cast<std::int64_t>(head_index) * p.head_dim) * sizeof(T);
+    std::byte* out_row =
+        p.out + ((first_token + query) * p.out_stride + static_cast<std::int64_t>(head_index) * p.head_dim) * sizeof(T);
 #pragma unroll
     for (int n = 0; n < Block::kOutTiles; ++n) {
       const int dim = n * 8 + lane % 4 * 2;

@@ -30,7 +30,8 @@ void add_elements(const std::byte* x, const std::byte* y, std::byte* out, DType 
 
 void add_host(const MatrixView& x, const MatrixView& y, const MatrixView& out) {
   parallel_ranges(out.rows, 1 + kElementsPerTask / out.cols, [&](std::int64_t first, std::int64_t count) {
-    for (std::int64_t t = first; t < first + count; ++t) add_elements(x.row(t), y.row(t), out.row(t), out.dtype, out.cols);
+    for (std::int64_t t = first; t < first + count; ++t)
+      add_elements(x.row(t), y.row(t), out.row(t), out.dtype, out.cols);
   });
 }
 

@@ -95,7 +95,9 @@ void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceA
 }
 
 /// A view of one row may carry any stride; cuBLASLt wants it as long as a row.
-std::int64_t stride_of(const MatrixView& view) { return view.rows > 1 ? view.row_stride : std::max(view.row_stride, view.cols); }
+std::int64_t stride_of(const MatrixView& view) {
+  return view.rows > 1 ? view.row_stride : std::max(view.row_stride, view.cols);
+}
 
 /// out = x * weight^T [+ bias] [relu] [+ residual], the part that cuBLASLt fuses.
 void multiply(const OpContext& context, const LinearArgs& args, const MatrixView& out, cublasLtEpilogue_t epilogue,

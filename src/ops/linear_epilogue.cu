@@ -1,5 +1,5 @@
-// out [tokens, features] = activation(product + bias) + residual: what cuBLASLt cannot fuse (exact GELU, a half-precision
-// bias under float32 logits, a residual after an activation).
+// out [tokens, features] = activation(product + bias) + residual: what cuBLASLt cannot fuse (exact GELU, a
+// half-precision bias under float32 logits, a residual after an activation).
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 

@@ -132,7 +132,8 @@ void linear_host(const LinearArgs& args) {
   // Tiles of outputs: as wide as still gives every thread several.
   const std::int64_t wanted = (4 * num_loop_threads() + token_tiles - 1) / token_tiles;
   const std::int64_t unit = host_kernels().panel_rows * 2;
-  const std::int64_t width = std::clamp((outputs / wanted + unit - 1) / unit * unit, unit, stream ? 32 * unit : 8 * unit);
+  const std::int64_t widest = stream ? 32 * unit : 8 * unit;
+  const std::int64_t width = std::clamp((outputs / wanted + unit - 1) / unit * unit, unit, widest);
   const std::int64_t output_tiles = (outputs + width - 1) / width;
   const bool worth_threads = tokens * outputs * args.x.cols > 200'000;
   parallel_for(token_tiles * output_tiles, worth_threads, [&](std::int64_t task) {

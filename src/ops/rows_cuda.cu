@@ -18,7 +18,7 @@ struct RowsParams {
   std::int64_t x_stride;      // elements
   std::int64_t y_stride;
   std::int64_t out_stride;
-  std::int64_t cols;          // elements
+  std::int64_t cols;  // elements
 };
 
 __device__ inline std::int64_t source_row(const RowsParams& p) {
@@ -55,7 +55,8 @@ __global__ void __launch_bounds__(kThreads) add_rows_plain_kernel(const RowsPara
   const T* x = reinterpret_cast<const T*>(p.x) + source_row(p) * p.x_stride;
   const T* y = reinterpret_cast<const T*>(p.y) + blockIdx.x * p.y_stride;
   T* out = reinterpret_cast<T*>(p.out) + blockIdx.x * p.out_stride;
-  for (std::int64_t i = threadIdx.x; i < p.cols; i += blockDim.x) out[i] = from_float<T>(to_float(x[i]) + to_float(y[i]));
+  for (std::int64_t i = threadIdx.x; i < p.cols; i += blockDim.x)
+    out[i] = from_float<T>(to_float(x[i]) + to_float(y[i]));
 }
 
 int threads_for(std::int64_t units) {

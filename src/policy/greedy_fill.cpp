@@ -28,7 +28,7 @@ Share fill(std::uint64_t class_bytes, std::uint64_t gpu_left, std::uint64_t dram
 std::uint64_t left(std::uint64_t budget, std::uint64_t used) { return budget > used ? budget - used : 0; }
 
 // Places the classes in the order hidden, weights, cache for given B and K. False when it does not fit.
-bool place(PlanInput& in, const Budgets& budgets, bool weights_first) {
+bool place(PlanInput& in, const Budgets& budgets) {
   Placement& at = in.policy.placement;
   at = make_placement({0, 0, 0, 0, 0, 0});
   const auto fill_class = [&](Share& share, TensorClass tensor_class) {
@@ -41,9 +41,8 @@ bool place(PlanInput& in, const Budgets& budgets, bool weights_first) {
     share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total()), left(budgets.dram_bytes, plan.dram.total()));
   };
   fill_class(at.hidden, TensorClass::hidden);
-  if (weights_first) fill_class(at.weights, TensorClass::weights);
+  fill_class(at.weights, TensorClass::weights);
   fill_class(at.cache, TensorClass::cache);
-  if (!weights_first) fill_class(at.weights, TensorClass::weights);
   return explain_misfit(plan_memory(in), budgets).empty();
 }
 
@@ -71,7 +70,7 @@ Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
     for (std::int32_t k = 1; k <= 16; k *= 2) {
       if (k > 1 && static_cast<std::int64_t>(k) * trial.policy.micro_batch_size > rows_per_group) break;
       trial.policy.num_micro_batches = k;
-      if (!place(trial, budgets, true)) break;
+      if (!place(trial, budgets)) break;
       const bool worse = found && trial.policy.placement.weights.ssd() > best.placement.weights.ssd() + 0.01;
       if (found && (worse || trial.policy.placement.cache.ssd() > 1e-9)) break;
       best = trial.policy;
@@ -80,6 +79,13 @@ Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
     if (found) return best;
   }
   trial.policy.micro_batch_size = trial.policy.num_micro_batches = 1;
+  return nearest_fit(trial, budgets);
+}
+
+Policy greedy_placement(const PlanInput& input, const Budgets& budgets) {
+  PlanInput trial = input;
+  trial.policy.placement = make_placement({100, 0, 100, 0, 100, 0});
+  if (explain_misfit(plan_memory(trial), budgets).empty() || place(trial, budgets)) return trial.policy;
   return nearest_fit(trial, budgets);
 }
 

@@ -10,4 +10,7 @@ namespace flexgen {
 /// Throws UserError (does_not_fit) when nothing fits.
 Policy greedy_fill(const PlanInput& input, const Budgets& budgets);
 
+/// The same for given B and K: chooses the placement alone. Falls back to nearest_fit, which may lower B and K.
+Policy greedy_placement(const PlanInput& input, const Budgets& budgets);
+
 }  // namespace flexgen

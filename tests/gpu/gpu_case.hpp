@@ -49,8 +49,12 @@ class Twin {
 class TwinMatrix {
  public:
   TwinMatrix(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t gap = 0, std::int64_t shift = 0)
-      : memory_((shift + rows * (cols + gap)) * element_bytes(dtype)), shift_bytes_(shift * element_bytes(dtype)),
-        rows_(rows), cols_(cols), stride_(cols + gap), dtype_(dtype) {
+      : memory_((shift + rows * (cols + gap)) * element_bytes(dtype)),
+        shift_bytes_(shift * element_bytes(dtype)),
+        rows_(rows),
+        cols_(cols),
+        stride_(cols + gap),
+        dtype_(dtype) {
     memory_.fill(0xff);
     memory_.upload();
   }
@@ -135,8 +139,8 @@ class AttentionCase {
  public:
   /// @param num_segments  the heads are cut into this many runs, each with memory of its own
   /// @param gap           elements added to the position stride (an odd one spoils alignment)
-  AttentionCase(std::vector<RowShape> rows, std::int32_t heads, std::int32_t head_dim, DType dtype, int num_segments = 1,
-                std::int32_t gap = 0)
+  AttentionCase(std::vector<RowShape> rows, std::int32_t heads, std::int32_t head_dim, DType dtype,
+                int num_segments = 1, std::int32_t gap = 0)
       : rows_(std::move(rows)), heads_(heads), head_dim_(head_dim), dtype_(dtype) {
     std::vector<std::int32_t> offset{0}, start;
     for (const RowShape& row : rows_) {
@@ -149,7 +153,8 @@ class AttentionCase {
     batch_.num_tokens = offset.back();
     numbers_ = Twin((offset.size() + start.size()) * sizeof(std::int32_t));
     std::memcpy(numbers_.host(), offset.data(), offset.size() * sizeof(std::int32_t));
-    std::memcpy(numbers_.host() + offset.size() * sizeof(std::int32_t), start.data(), start.size() * sizeof(std::int32_t));
+    std::memcpy(numbers_.host() + offset.size() * sizeof(std::int32_t), start.data(),
+                start.size() * sizeof(std::int32_t));
     numbers_.upload();
     lay_out_cache(num_segments, gap);
   }

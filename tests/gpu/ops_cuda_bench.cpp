@@ -71,8 +71,9 @@ Timing time_attention(const OpContext& context, int num_rows, RowShape shape, in
   });
   const bool decode = shape.count == 1;
   std::string name = "attention " + std::string(dtype_name(dtype)) + " rows " + std::to_string(num_rows) + " heads " +
-                     std::to_string(heads) + " x " + std::to_string(head_dim) + " start " + std::to_string(shape.start) +
-                     " count " + std::to_string(shape.count) + (kernel == AttentionKernel::per_token ? " per token" : "");
+                     std::to_string(heads) + " x " + std::to_string(head_dim) + " start " +
+                     std::to_string(shape.start) + " count " + std::to_string(shape.count) +
+                     (kernel == AttentionKernel::per_token ? " per token" : "");
   return {std::move(name), time, decode ? cases[0]->cache_bytes() / time * 1e-3 : cases[0]->operations() / time * 1e-6,
           decode ? "GB/s" : "TFLOP/s"};
 }
@@ -85,8 +86,8 @@ Timing time_append(const OpContext& context, int num_rows, RowShape shape) {
                    qkv.device().col_range(2 * work.cols(), work.cols()), work.cache(true));
   });
   const double bytes = 2.0 * 2.0 * work.num_tokens() * work.cols() * 2;  // k and v, read and written
-  return {"append_kv float16 tokens " + std::to_string(work.num_tokens()) + " heads 32 x 128", time, bytes / time * 1e-3,
-          "GB/s"};
+  return {"append_kv float16 tokens " + std::to_string(work.num_tokens()) + " heads 32 x 128", time,
+          bytes / time * 1e-3, "GB/s"};
 }
 
 Timing time_layer_norm(const OpContext& context, std::int64_t tokens, std::int64_t hidden) {
@@ -104,9 +105,8 @@ Timing time_argmax(const OpContext& context, std::int64_t rows) {
   TwinMatrix logits(rows, 50272, DType::float32);
   logits.randomise(1, 1.0F);
   const Buffer token(MemoryKind::device, rows * sizeof(std::int32_t), kGpu);
-  const double time = microseconds_of(context, [&](int) {
-    argmax_rows_cuda(context, logits.device(), reinterpret_cast<std::int32_t*>(token.data()));
-  });
+  const double time = microseconds_of(
+      context, [&](int) { argmax_rows_cuda(context, logits.device(), reinterpret_cast<std::int32_t*>(token.data())); });
   return {"argmax_rows " + std::to_string(rows) + " x 50272", time, 4.0 * rows * 50272 / time * 1e-3, "GB/s"};
 }
 
@@ -114,7 +114,8 @@ void time_ops(const OpContext& context) {
   std::vector<Timing> timings;
   const double copy = copy_rate(context);
   for (const int rows : {1, 8, 64}) {
-    for (const int heads : {32, 56}) timings.push_back(time_attention(context, rows, {543, 1}, heads, 128, DType::float16));
+    for (const int heads : {32, 56})
+      timings.push_back(time_attention(context, rows, {543, 1}, heads, 128, DType::float16));
   }
   timings.push_back(time_attention(context, 32, {511, 1}, 40, 128, DType::bfloat16));
   timings.push_back(time_attention(context, 32, {543, 1}, 32, 80, DType::float16));

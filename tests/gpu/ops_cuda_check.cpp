@@ -7,9 +7,7 @@
 namespace flexgen::gpu {
 namespace {
 
-double tolerance(DType dtype) {
-  return dtype == DType::float32 ? 3e-6 : dtype == DType::float16 ? 1.5e-3 : 1.2e-2;
-}
+double tolerance(DType dtype) { return dtype == DType::float32 ? 3e-6 : dtype == DType::float16 ? 1.5e-3 : 1.2e-2; }
 
 constexpr DType kDTypes[] = {DType::float32, DType::float16, DType::bfloat16};
 
@@ -26,8 +24,9 @@ void check_layer_norm(const OpContext& context, Report& report, DType dtype) {
     std::int64_t rows, hidden, gap, shift;
     bool affine, in_place;
   };
-  for (const Shape s : {Shape{5, 768, 0, 0, true, false}, Shape{3, 12288, 8, 0, true, true}, Shape{4, 1000, 0, 0, false, false},
-                        Shape{3, 257, 3, 1, true, false}, Shape{2, 32776, 0, 0, true, false}, Shape{2, 1, 0, 0, true, true}}) {
+  for (const Shape s :
+       {Shape{5, 768, 0, 0, true, false}, Shape{3, 12288, 8, 0, true, true}, Shape{4, 1000, 0, 0, false, false},
+        Shape{3, 257, 3, 1, true, false}, Shape{2, 32776, 0, 0, true, false}, Shape{2, 1, 0, 0, true, true}}) {
     TwinMatrix x(s.rows, s.hidden, dtype, s.gap, s.shift), gamma(1, s.hidden, dtype), beta(1, s.hidden, dtype);
     TwinMatrix other(s.rows, s.hidden, dtype, s.gap, s.shift);
     x.randomise(1, 3.0F);
@@ -50,7 +49,8 @@ void check_layer_norm(const OpContext& context, Report& report, DType dtype) {
 void check_rows(const OpContext& context, Report& report, DType dtype) {
   for (const std::int64_t cols : {256, 1001}) {
     const std::int64_t rows = 37, table_rows = 300, gap = cols % 2 == 0 ? 16 : 1;
-    TwinMatrix table(table_rows, cols, dtype, gap), out(rows, cols, dtype, gap), y(rows, cols, dtype), sum(rows, cols, dtype);
+    TwinMatrix table(table_rows, cols, dtype, gap), out(rows, cols, dtype, gap), y(rows, cols, dtype),
+        sum(rows, cols, dtype);
     table.randomise(4, 1.0F);
     y.randomise(5, 1.0F);
     Twin index(rows * sizeof(std::int32_t));
@@ -93,13 +93,13 @@ void check_argmax(const OpContext& context, Report& report) {
     logits.randomise(6, 4.0F);
     auto* row = reinterpret_cast<float*>(logits.host().data);
     const auto at = [&](std::int64_t r, std::int64_t c) -> float& { return row[r * (vocab + gap) + c]; };
-    at(1, 17) = at(1, 3000) = 9.0F;                                    // equals: the lower index
-    at(2, vocab - 1) = 9.0F;                                           // the last one
-    at(3, 2000) = NAN;                                                 // -1
-    at(4, vocab - 1) = NAN;                                            // -1
-    std::fill_n(&at(5, 0), vocab, -INFINITY);                          // 0
+    at(1, 17) = at(1, 3000) = 9.0F;            // equals: the lower index
+    at(2, vocab - 1) = 9.0F;                   // the last one
+    at(3, 2000) = NAN;                         // -1
+    at(4, vocab - 1) = NAN;                    // -1
+    std::fill_n(&at(5, 0), vocab, -INFINITY);  // 0
     at(6, 5) = INFINITY;
-    std::fill_n(&at(7, 0), vocab, -0.0F), at(7, 900) = 0.0F;           // equal zeros: 0
+    std::fill_n(&at(7, 0), vocab, -0.0F), at(7, 900) = 0.0F;  // equal zeros: 0
     logits.memory().upload();
     Twin token(rows * sizeof(std::int32_t));
     argmax_rows_cuda(context, logits.device(), reinterpret_cast<std::int32_t*>(token.device()));
@@ -173,15 +173,24 @@ void check_ops(const OpContext& context, Report& report) {
   const std::vector<RowShape> chunks{{37, 70}, {64, 64}, {200, 3}, {0, 17}};
   const std::vector<RowShape> mixed{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
   const AttentionShape shapes[] = {
-      {decode, 4, 128, 1, 0, "decode, 128"},      {decode, 3, 80, 1, 0, "decode, 80"},
-      {decode, 2, 64, 2, 0, "decode, 64, 2 runs"}, {decode, 2, 256, 1, 0, "decode, 256"},
-      {decode, 2, 20, 1, 0, "decode, 20"},        {decode, 2, 64, 1, 1, "decode, 64, unaligned"},
-      {long_decode, 2, 96, 1, 0, "long decode, 96"}, {long_decode, 2, 32, 1, 0, "long decode, 32"},
-      {prompts, 2, 128, 1, 0, "prompts, 128"},    {prompts, 3, 80, 3, 0, "prompts, 80, 3 runs"},
-      {prompts, 2, 64, 1, 8, "prompts, 64"},      {prompts, 2, 40, 1, 0, "prompts, 40"},
-      {prompts, 1, 20, 1, 0, "prompts, 20"},      {prompts, 1, 160, 1, 0, "prompts, 160"},
-      {chunks, 2, 128, 2, 0, "chunks, 128, 2 runs"}, {chunks, 2, 96, 1, 0, "chunks, 96"},
-      {mixed, 2, 64, 1, 0, "mixed, 64"},          {mixed, 2, 128, 1, 0, "mixed, 128"},
+      {decode, 4, 128, 1, 0, "decode, 128"},
+      {decode, 3, 80, 1, 0, "decode, 80"},
+      {decode, 2, 64, 2, 0, "decode, 64, 2 runs"},
+      {decode, 2, 256, 1, 0, "decode, 256"},
+      {decode, 2, 20, 1, 0, "decode, 20"},
+      {decode, 2, 64, 1, 1, "decode, 64, unaligned"},
+      {long_decode, 2, 96, 1, 0, "long decode, 96"},
+      {long_decode, 2, 32, 1, 0, "long decode, 32"},
+      {prompts, 2, 128, 1, 0, "prompts, 128"},
+      {prompts, 3, 80, 3, 0, "prompts, 80, 3 runs"},
+      {prompts, 2, 64, 1, 8, "prompts, 64"},
+      {prompts, 2, 40, 1, 0, "prompts, 40"},
+      {prompts, 1, 20, 1, 0, "prompts, 20"},
+      {prompts, 1, 160, 1, 0, "prompts, 160"},
+      {chunks, 2, 128, 2, 0, "chunks, 128, 2 runs"},
+      {chunks, 2, 96, 1, 0, "chunks, 96"},
+      {mixed, 2, 64, 1, 0, "mixed, 64"},
+      {mixed, 2, 128, 1, 0, "mixed, 128"},
       {mixed, 2, 18, 1, 0, "mixed, 18"},
   };
   check_argmax(context, report);

@@ -79,8 +79,8 @@ class AttentionTest : public OnDevice {
     batch.host_token_offset = batch.token_offset = setup.token_offset.data();
     batch.host_start = batch.start = setup.start.data();
     lay_out(problem, setup);
-    HostMatrix past = HostMatrix::random(1, static_cast<std::int64_t>(setup.host_memory.size() / element_bytes(problem.dtype)),
-                                         problem.dtype, problem.seed, 0, problem.magnitude);
+    const auto elements = static_cast<std::int64_t>(setup.host_memory.size() / element_bytes(problem.dtype));
+    HostMatrix past = HostMatrix::random(1, elements, problem.dtype, problem.seed, 0, problem.magnitude);
     std::copy(past.bytes().begin(), past.bytes().end(), setup.host_memory.begin());
     setup.qkv = HostMatrix::random(batch.num_tokens, 3LL * problem.heads * problem.dim, problem.dtype,
                                    problem.seed + 1, 0, problem.magnitude);
@@ -232,7 +232,8 @@ TEST_P(AttentionTest, ChunksOfAPromptAgreeWithTheWhole) {
         const std::int32_t count = std::min(chunk, 150 - first);
         setup.token_offset = {0, count};
         setup.start = {first};
-        setup.host_batch = {1, count, count, first + count, setup.token_offset.data(), setup.start.data(), nullptr, nullptr};
+        setup.host_batch = {1, count, count, first + count, setup.token_offset.data(), setup.start.data(),
+                            nullptr, nullptr};
         setup.device_batch = setup.host_batch;
         setup.device_batch.token_offset = upload(setup.token_offset);
         setup.device_batch.start = upload(setup.start);

@@ -72,7 +72,8 @@ TEST(Conversion, VectorKernelsAgreeWithScalarOnEveryPattern) {
   std::mt19937 generator(1);
   std::vector<float> floats(100003);
   for (float& f : floats) f = std::bit_cast<float>(static_cast<std::uint32_t>(generator()));
-  for (std::size_t i = 0; i < 40000; ++i) floats[i] = std::ldexp(floats[i] - std::trunc(floats[i]), static_cast<int>(i % 44) - 27);
+  for (std::size_t i = 0; i < 40000; ++i)
+    floats[i] = std::ldexp(floats[i] - std::trunc(floats[i]), static_cast<int>(i % 44) - 27);
   for (auto set = supported_host_kernels(); *set != nullptr; ++set) {
     for (const DType dtype : {DType::float16, DType::bfloat16}) {
       std::vector<float> widened(65536);
@@ -122,7 +123,8 @@ TEST(FillRandom, SlicesAreConsistent) {
     const std::uint64_t bytes = element_bytes(dtype);
     std::vector<std::byte> all(count * bytes);
     fill_random(all.data(), dtype, count, 0.5F, 1234, 77);
-    for (const auto& [first, length] : {std::pair{0ULL, 1ULL}, {13ULL, 1029ULL}, {262143ULL, 2ULL}, {5ULL, 399995ULL}}) {
+    for (const auto& [first, length] :
+         {std::pair{0ULL, 1ULL}, {13ULL, 1029ULL}, {262143ULL, 2ULL}, {5ULL, 399995ULL}}) {
       std::vector<std::byte> slice(length * bytes);
       fill_random(slice.data(), dtype, length, 0.5F, 1234, 77 + first);
       EXPECT_TRUE(std::equal(slice.begin(), slice.end(), all.begin() + static_cast<std::ptrdiff_t>(first * bytes)));

@@ -70,7 +70,8 @@ FLEXGEN_ON_EVERY_DEVICE(RowsTest);
 TEST(GatherRows, RefusesAnIndexOutsideTheTable) {
   HostMatrix table = HostMatrix::random(3, 4, DType::float32, 1);
   HostMatrix out(1, 4, DType::float32);
-  for (const std::int32_t index : {-1, 3}) EXPECT_THROW(gather_rows({}, table.view(), &index, out.view()), InternalError);
+  for (const std::int32_t index : {-1, 3})
+    EXPECT_THROW(gather_rows({}, table.view(), &index, out.view()), InternalError);
 }
 
 TEST(Add, ReferenceBackendAgrees) {

@@ -143,7 +143,8 @@ TEST_P(LinearTest, RefusesShapesThatDoNotFit) {
 FLEXGEN_ON_EVERY_DEVICE(LinearTest);
 
 TEST(LinearReference, SmallCaseByHand) {
-  HostMatrix x(1, 2, DType::float32), weight(2, 2, DType::float32), bias(1, 2, DType::float32), out(1, 2, DType::float32);
+  HostMatrix x(1, 2, DType::float32), weight(2, 2, DType::float32);
+  HostMatrix bias(1, 2, DType::float32), out(1, 2, DType::float32);
   x.set(0, 0, 2.0F), x.set(0, 1, -1.0F);
   weight.set(0, 0, 3.0F), weight.set(0, 1, 4.0F), weight.set(1, 0, -1.0F), weight.set(1, 1, 5.0F);
   bias.set(0, 0, 0.5F), bias.set(0, 1, 1.0F);

@@ -43,7 +43,9 @@ class HostMatrix {
   }
 
   float at(std::int64_t r, std::int64_t c) const { return load_element(bytes_.data(), dtype_, r * stride_ + c); }
-  void set(std::int64_t r, std::int64_t c, float value) { store_element(bytes_.data(), dtype_, r * stride_ + c, value); }
+  void set(std::int64_t r, std::int64_t c, float value) {
+    store_element(bytes_.data(), dtype_, r * stride_ + c, value);
+  }
   void fill(float value) {
     for (std::int64_t i = 0; i < rows_ * stride_; ++i) store_element(bytes_.data(), dtype_, i, value);
   }
@@ -60,7 +62,7 @@ class HostMatrix {
   DType dtype_ = DType::float32;
 };
 
-/// Largest error allowed: `relative` of the reference plus `absolute`, in units of the dtype's rounding.
+/// Largest error allowed: `relative` times the reference, plus `absolute`.
 struct Tolerance {
   double relative, absolute;
 };
@@ -73,7 +75,7 @@ inline Tolerance tolerance_of(DType dtype) {
   return {0.0, 0.0};
 }
 
-/// Also holds what the stride skips: padding must still be the poison it was.
+/// Every element within `tolerance` of `expected`; NaN only where the reference has NaN.
 inline void expect_near(const HostMatrix& actual, const HostMatrix& expected, Tolerance tolerance,
                         const std::string& what) {
   ASSERT_EQ(actual.rows(), expected.rows());
@@ -149,8 +151,9 @@ inline std::string device_kind_name(const ::testing::TestParamInfo<DeviceKind>& 
   return info.param == DeviceKind::cuda ? "cuda" : "host";
 }
 
-#define FLEXGEN_ON_EVERY_DEVICE(Suite)                                                                     \
-  INSTANTIATE_TEST_SUITE_P(Devices, Suite, ::testing::Values(::flexgen::DeviceKind::host, ::flexgen::DeviceKind::cuda), \
+#define FLEXGEN_ON_EVERY_DEVICE(Suite)                                                                 \
+  INSTANTIATE_TEST_SUITE_P(Devices, Suite,                                                             \
+                           ::testing::Values(::flexgen::DeviceKind::host, ::flexgen::DeviceKind::cuda), \
                            ::flexgen::test::device_kind_name)
 
 inline constexpr DType kAllDTypes[] = {DType::float32, DType::float16, DType::bfloat16};

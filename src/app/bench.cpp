@@ -1,0 +1,80 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <random>
+
+#include "app/commands.hpp"
+#include "app/model_directory.hpp"
+#include "app/run_job.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "job/progress.hpp"
+
+namespace flexgen {
+namespace {
+
+// One full block for every stage, unless told otherwise.
+std::int64_t default_rows(const Options& options, int num_ranks) {
+  const std::int64_t block = static_cast<std::int64_t>(options.gpu_batch_size.value_or(options.percent ? 4 : 64)) *
+                             options.num_gpu_batches.value_or(1);
+  return block * num_ranks;
+}
+
+std::deque<GenerateRow> synthetic_rows(const ModelSpec& model, const Options& options, std::int64_t count) {
+  std::mt19937_64 random(20260101);
+  std::uniform_int_distribution<std::int32_t> token(0, model.vocab - 1);
+  std::deque<GenerateRow> rows;
+  for (std::int64_t i = 0; i < count; ++i) {
+    GenerateRow row{RowId(i), {}, options.gen_len, false};
+    for (std::int32_t t = 0; t < options.prompt_len; ++t) row.prompt.push_back(token(random));
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace
+
+int run_bench(MpiSession& session, const Options& options) {
+  Communicator& ranks = session.communicator();
+  JobInput input;
+  input.command = "bench";
+  std::filesystem::path directory;
+  ranks.agree_on_error([&] {
+    directory = find_model(options, options.dummy);
+    input.model = read_model_spec(directory.string());
+    if (options.prompt_len + options.gen_len > input.model.max_positions)
+      throw UserError(ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),
+                      fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
+  });
+  const std::int64_t num_rows = options.num_rows > 0 ? options.num_rows : default_rows(options, ranks.size());
+  input.shape = {options.prompt_len, options.gen_len, options.prompt_len + options.gen_len, num_rows};
+  input.make_source = [&]() -> std::shared_ptr<WeightSource> {
+    return options.dummy ? make_random_source() : make_checkpoint_source(Checkpoint::open(directory));
+  };
+  std::unique_ptr<Progress> progress;
+  if (ranks.rank() == 0) {
+    input.rows = synthetic_rows(input.model, options, num_rows);
+    const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(options.gen_len);
+    input.on_start = [&, all_tokens] {
+      progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens);
+    };
+    input.callbacks.on_token = [&](RowId, std::int32_t) {
+      progress->add_tokens(1);
+      return false;
+    };
+    input.callbacks.on_finished = [&](RowId, FinishReason) { progress->add_row(); };
+  }
+
+  Report report = run_job(session, options, std::move(input));
+  if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
+  progress->finish();
+  const auto rows = static_cast<std::uint64_t>(num_rows);
+  report.job = {rows, 0, rows, rows * static_cast<std::uint64_t>(options.prompt_len),
+                rows * static_cast<std::uint64_t>(options.gen_len)};
+  report.throughput = measure_throughput(report.job, report.timing);
+  std::fputs(summary(report).c_str(), stderr);
+  if (!options.report.empty()) write_report(report, options.report);
+  return static_cast<int>(ExitCode::ok);
+}
+
+}  // namespace flexgen

@@ -1,0 +1,13 @@
+// The program's commands: one function, one file each.
+#pragma once
+
+#include "app/options.hpp"
+#include "comm/mpi_session.hpp"
+
+namespace flexgen {
+
+/// Both return main's exit status. Collective.
+int run_generate(MpiSession& session, const Options& options);
+int run_bench(MpiSession& session, const Options& options);
+
+}  // namespace flexgen

@@ -1,0 +1,96 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+
+#include "app/commands.hpp"
+#include "app/model_directory.hpp"
+#include "app/row_book.hpp"
+#include "app/run_job.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+
+namespace flexgen {
+namespace {
+
+// What rank 0 alone has: tokenizer, rows in, rows out.
+struct JobFiles {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ResultWriter> writer;
+  std::unique_ptr<RowBook> book;
+};
+
+void check_distinct(const Options& options) {
+  std::error_code ignored;
+  if (options.input != "-" && options.output != "-" && std::filesystem::equivalent(options.input, options.output, ignored))
+    throw UserError(ExitCode::usage, "--input and --output are the same file", "the rows would be overwritten", "Name another output");
+}
+
+JobFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
+  check_distinct(options);
+  JobFiles files;
+  files.tokenizer = std::make_unique<Tokenizer>(Tokenizer::from_directory(directory));
+  if (files.tokenizer->vocab_size() > model.vocab)
+    throw UserError(ExitCode::model, "tokenizer and model do not belong together",
+                    fmt::format("vocab.json names id {}, the model has {} tokens", files.tokenizer->vocab_size() - 1, model.vocab),
+                    "Use the tokenizer files of the same model");
+  RequestReader reader(options.input, RequestDefaults{options.gen_len});
+  files.writer = std::make_unique<ResultWriter>(options.output, options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
+  const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
+  files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format);
+  files.book->read(reader);
+  return files;
+}
+
+}  // namespace
+
+int run_generate(MpiSession& session, const Options& options) {
+  Communicator& ranks = session.communicator();
+  JobInput input;
+  input.command = "generate";
+  std::filesystem::path directory;
+  ranks.agree_on_error([&] {
+    directory = find_model(options, false);
+    input.model = read_model_spec(directory.string());
+  });
+  JobFiles files;
+  ranks.agree_on_error([&] {
+    if (ranks.rank() == 0) files = open_files(options, directory, input.model);
+  });
+  input.make_source = [&]() -> std::shared_ptr<WeightSource> { return make_checkpoint_source(Checkpoint::open(directory)); };
+
+  std::unique_ptr<Progress> progress;
+  if (ranks.rank() == 0) {
+    RowBook& book = *files.book;
+    input.shape = book.shape();
+    input.rows = book.take_rows();
+    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(), book.num_prompt_tokens()));
+    input.on_start = [&] {
+      progress = Progress::to_stderr(book.num_rows(), book.max_new_tokens());
+      for (std::size_t i = 0; i < book.num_failed(); ++i) progress->add_row(true);
+    };
+    input.callbacks.on_token = [&](RowId id, std::int32_t token) {
+      progress->add_tokens(1);
+      return book.add_token(id, token);
+    };
+    input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
+      if (book.finish(id, reason)) progress->add_row();
+    };
+  }
+
+  Report report = run_job(session, options, std::move(input));
+  if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
+  progress->finish();
+  files.writer->finish();
+  const RowBook& book = *files.book;
+  report.job = {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(), book.num_generated_tokens()};
+  report.throughput = measure_throughput(report.job, report.timing);
+  std::fputs(summary(report).c_str(), stderr);
+  if (!options.report.empty()) write_report(report, options.report);
+  if (book.num_failed() > 0)
+    log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", book.num_failed(), book.num_rows(), options.output));
+  return static_cast<int>(book.num_failed() > 0 ? ExitCode::rows_failed : ExitCode::ok);
+}
+
+}  // namespace flexgen

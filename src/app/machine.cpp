@@ -1,0 +1,68 @@
+#include "app/machine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "ops/threads.hpp"
+#include "storage/host_memory.hpp"
+
+namespace flexgen {
+
+Device choose_device(const Options& options, const Communicator& ranks) {
+  if (options.device == "cpu") return {};
+  const int visible = num_cuda_devices();
+  if (visible == 0) {
+    if (options.device == "auto") return {};
+    throw UserError(ExitCode::usage, "--device cuda cannot be honoured",
+                    cuda_compiled() ? "no usable GPU or driver is visible" : "this build has no CUDA", "Use --device cpu");
+  }
+  // One visible GPU: the launcher has bound it to this rank (CUDA_VISIBLE_DEVICES).
+  return {DeviceKind::cuda, visible == 1 ? 0 : ranks.local_rank() % visible};
+}
+
+Budgets choose_budgets(const Options& options, const Device& device, const Communicator& ranks) {
+  const auto local = static_cast<std::uint64_t>(ranks.local_size());
+  const std::uint64_t host = available_host_bytes() / local;
+  Budgets budgets;
+  if (device.is_cuda()) {
+    // Ranks that share a GPU share its memory; as a rule there is one each.
+    const auto sharing = std::max<std::uint64_t>(1, local / static_cast<std::uint64_t>(std::max(1, num_cuda_devices())));
+    budgets.gpu_bytes = device_memory(device).free_bytes / sharing * 95 / 100;
+    budgets.dram_bytes = host * 85 / 100;
+  } else {
+    // Both tiers are host memory: what one has, the other has not.
+    budgets.gpu_bytes = host * 60 / 100;
+    budgets.dram_bytes = host * 25 / 100;
+  }
+  budgets.ssd_bytes = free_disk_bytes(options.offload_dir) / local * 90 / 100;
+  budgets.gpu_bytes = options.gpu_mem.value_or(budgets.gpu_bytes);
+  budgets.dram_bytes = options.cpu_mem.value_or(budgets.dram_bytes);
+  budgets.ssd_bytes = options.disk_mem.value_or(budgets.ssd_bytes);
+  if (device.is_cuda()) {
+    if (budgets.gpu_bytes <= gpu_reserve_bytes)
+      throw UserError(ExitCode::does_not_fit, fmt::format("--gpu-mem {} is too small", format_bytes(budgets.gpu_bytes)),
+                      fmt::format("{} of it are the libraries' own", format_bytes(gpu_reserve_bytes)), "Give more");
+    budgets.gpu_bytes -= gpu_reserve_bytes;
+  }
+  return budgets;
+}
+
+DType choose_dtype(const Options& options, const Device& device, DType stored) {
+  if (options.dtype) return *options.dtype;
+  if (!device.is_cuda()) return DType::float32;
+  if (stored == DType::bfloat16 && compute_capability(device) >= 80) return DType::bfloat16;
+  return DType::float16;
+}
+
+void share_processors(const Communicator& ranks) {
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  const unsigned processors = std::max(1U, std::thread::hardware_concurrency());
+  set_num_loop_threads(std::max(1, static_cast<int>(processors) / ranks.local_size()));
+}
+
+}  // namespace flexgen

@@ -1,0 +1,186 @@
+#include "app/options.hpp"
+
+#include <cxxopts.hpp>
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <limits>
+
+#include "app/arguments.hpp"
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+using cxxopts::value;
+
+cxxopts::Options describe(const std::string& command) {
+  const bool bench = command == "bench";
+  cxxopts::Options options("flexgen-dist " + command, bench
+      ? "Measures the throughput of a model and policy on synthetic prompts.\n"
+      : "Runs a batch job: one result row for every input row, written as rows finish.\n");
+  if (bench)
+    options.add_options("Job")
+        ("model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)", value<std::string>(), "NAME|DIR")
+        ("path", "folder in which model directories lie", value<std::string>(), "DIR")
+        ("dummy", "random weights, made in place in their tier; only config.json is needed", value<bool>()->implicit_value("true"))
+        ("prompt-len", "tokens per prompt", value<int>()->default_value("512"), "N")
+        ("gen-len", "tokens to generate per row", value<int>()->default_value("32"), "N")
+        ("num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
+  else
+    options.add_options("Job")
+        ("model", "Hugging Face model directory", value<std::string>(), "DIR")
+        ("path", "folder in which model directories lie", value<std::string>(), "DIR")
+        ("input", "rows in: JSONL, plain or OpenAI batch; - is standard input", value<std::string>(), "FILE")
+        ("output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")
+        ("overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))
+        ("gen-len", "tokens to generate where a row has no max_tokens", value<int>()->default_value("32"), "N")
+        ("return-token-ids", "add token_ids and prompt_token_ids to the results", value<bool>()->implicit_value("true"));
+  options.add_options("Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)")
+      ("percent", "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on ssd", value<std::vector<double>>(), "wg wc cg cc hg hc")
+      ("gpu-batch-size", "rows computed in one call (B)", value<int>(), "N")
+      ("num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<int>(), "N")
+      ("dtype", "float32 | float16 | bfloat16; default float32 on a CPU, the model's own on a GPU", value<std::string>(), "TYPE")
+      ("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")
+      ("sep-layer", "attention and mlp are two layers of a sweep [true]", value<bool>()->implicit_value("true"), "BOOL")
+      ("pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")
+      ("compress-weight", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")
+      ("compress-cache", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")
+      ("cpu-cache-compute", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")
+      ("attn-sparsity", "only 1.0, dense attention, in this version", value<double>(), "X");
+  options.add_options("Machine")
+      ("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")
+      ("transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")
+      ("gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)", value<std::string>(), "SIZE")
+      ("cpu-mem", "budget of the dram tier per rank", value<std::string>(), "SIZE")
+      ("disk-mem", "budget of the ssd tier per rank", value<std::string>(), "SIZE")
+      ("offload-dir", "where scratch files of the ssd tier go", value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR");
+  options.add_options("Output")
+      ("report", "write figures as JSON", value<std::string>(), "FILE")
+      ("trace", "write a Chrome trace", value<std::string>(), "FILE")
+      ("log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")
+      ("config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")
+      ("help", "this text");
+  return options;
+}
+
+const ArgumentRules rules{{"dummy", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight", "compress-weight",
+                           "compress-cache", "cpu-cache-compute", "help"},
+                          {"percent"}};
+
+template <class T>
+std::optional<T> optional(const cxxopts::ParseResult& parsed, const char* name) {
+  return parsed.count(name) ? std::optional<T>(parsed[name].as<T>()) : std::nullopt;
+}
+
+std::string text(const cxxopts::ParseResult& parsed, const char* name) {
+  return optional<std::string>(parsed, name).value_or("");
+}
+
+std::optional<std::uint64_t> size(const cxxopts::ParseResult& parsed, const char* name) {
+  const auto given = optional<std::string>(parsed, name);
+  return given ? std::optional(parse_bytes(*given)) : std::nullopt;
+}
+
+std::int32_t positive(std::int32_t number, const char* name) {
+  if (number >= 1) return number;
+  throw UserError(ExitCode::usage, fmt::format("--{} {} makes no sense", name, number), "it must be at least 1");
+}
+
+std::string one_of(const std::string& word, const char* name, std::initializer_list<const char*> words) {
+  std::string known;
+  for (const char* candidate : words) {
+    if (word == candidate) return word;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", candidate);
+  }
+  throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", name, word), "", "Use one of: " + known);
+}
+
+// Flags of FlexGen that this version cannot honour: an error, never ignored.
+void refuse_unavailable(const cxxopts::ParseResult& parsed) {
+  for (const char* name : {"compress-weight", "compress-cache", "cpu-cache-compute"})
+    if (parsed.count(name) && parsed[name].as<bool>())
+      throw UserError(ExitCode::usage, fmt::format("--{} cannot be honoured", name), "this version does not have it",
+                      "Leave it out: weights and cache stay uncompressed, attention runs on the computing device");
+  if (parsed.count("attn-sparsity") && parsed["attn-sparsity"].as<double>() != 1.0)
+    throw UserError(ExitCode::usage, "--attn-sparsity below 1 cannot be honoured", "this version has dense attention only",
+                    "Leave it out or give 1.0");
+}
+
+Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
+  Options o;
+  o.model = text(parsed, "model");
+  o.path = text(parsed, "path");
+  if (o.model.empty()) throw UserError(ExitCode::usage, "--model is missing", "", "See flexgen-dist " + command + " --help");
+  o.gen_len = positive(parsed["gen-len"].as<int>(), "gen-len");
+  if (command == "bench") {
+    o.dummy = parsed.count("dummy") && parsed["dummy"].as<bool>();
+    o.prompt_len = positive(parsed["prompt-len"].as<int>(), "prompt-len");
+    if (const auto rows = optional<long>(parsed, "num-rows")) {
+      if (*rows < 1) throw UserError(ExitCode::usage, "--num-rows must be at least 1", "");
+      o.num_rows = *rows;
+    }
+  } else {
+    o.input = text(parsed, "input");
+    o.output = text(parsed, "output");
+    if (o.input.empty() || o.output.empty())
+      throw UserError(ExitCode::usage, "--input and --output are needed", "", "See flexgen-dist " + command + " --help");
+    o.overwrite = parsed.count("overwrite") && parsed["overwrite"].as<bool>();
+    o.return_token_ids = parsed.count("return-token-ids") && parsed["return-token-ids"].as<bool>();
+  }
+  if (const auto percent = optional<std::vector<double>>(parsed, "percent")) {
+    if (percent->size() != 6)
+      throw UserError(ExitCode::usage, fmt::format("--percent takes six numbers, not {}", percent->size()), "",
+                      "For example --percent 20 80 0 100 0 100");
+    o.percent.emplace();
+    std::copy(percent->begin(), percent->end(), o.percent->begin());
+  }
+  if (const auto b = optional<int>(parsed, "gpu-batch-size")) o.gpu_batch_size = positive(*b, "gpu-batch-size");
+  if (const auto k = optional<int>(parsed, "num-gpu-batches")) o.num_gpu_batches = positive(*k, "num-gpu-batches");
+  if (const auto dtype = optional<std::string>(parsed, "dtype")) o.dtype = parse_dtype(*dtype);
+  o.overlap = optional<bool>(parsed, "overlap").value_or(true);
+  o.sep_layer = optional<bool>(parsed, "sep-layer").value_or(true);
+  o.pin_weight = optional<bool>(parsed, "pin-weight").value_or(true);
+  refuse_unavailable(parsed);
+  o.device = one_of(parsed["device"].as<std::string>(), "device", {"auto", "cpu", "cuda"});
+  o.transport = one_of(parsed["transport"].as<std::string>(), "transport", {"auto", "mpi", "nccl"});
+  o.gpu_mem = size(parsed, "gpu-mem");
+  o.cpu_mem = size(parsed, "cpu-mem");
+  o.disk_mem = size(parsed, "disk-mem");
+  o.offload_dir = parsed["offload-dir"].as<std::string>();
+  o.report = text(parsed, "report");
+  o.trace = text(parsed, "trace");
+  o.log_level = log::parse_level(parsed["log-level"].as<std::string>());
+  return o;
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(const std::string& command, std::vector<std::string> words) {
+  cxxopts::Options options = describe(command);
+  words = normalize_arguments(std::move(words), rules);
+  std::string program = "flexgen-dist";
+  std::vector<char*> argv{program.data()};
+  for (std::string& word : words) argv.push_back(word.data());
+  int argc = static_cast<int>(argv.size());
+  argv.push_back(nullptr);
+  char** arguments = argv.data();
+  try {
+    const cxxopts::ParseResult parsed = options.parse(argc, arguments);
+    if (parsed.count("help")) {
+      std::fputs(options.help().c_str(), stdout);
+      return std::nullopt;
+    }
+    if (!parsed.unmatched().empty())
+      throw UserError(ExitCode::usage, "'" + parsed.unmatched().front() + "' is not an option of " + command, "",
+                      "See flexgen-dist " + command + " --help");
+    return read(command, parsed);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {  // cxxopts' own hierarchy differs between its versions
+    throw UserError(ExitCode::usage, error.what(), "", "See flexgen-dist " + command + " --help");
+  }
+}
+
+}  // namespace flexgen

@@ -1,0 +1,50 @@
+// The options of every command that runs a model, parsed and checked. Plain data.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.hpp"
+#include "spec/dtype.hpp"
+
+namespace flexgen {
+
+struct Options {
+  // what runs
+  std::string model;
+  std::string path;  // FlexGen's: where model folders lie
+  std::string input, output;
+  bool return_token_ids = false;
+  bool overwrite = false;
+  bool dummy = false;
+  std::int32_t prompt_len = 512;
+  std::int32_t gen_len = 32;
+  std::int64_t num_rows = 0;  // bench; 0: one full block per group
+
+  // policy
+  std::optional<std::array<double, 6>> percent;
+  std::optional<std::int32_t> gpu_batch_size, num_gpu_batches;
+  std::optional<DType> dtype;
+  bool overlap = true;
+  bool sep_layer = true;
+  bool pin_weight = true;
+
+  // machine
+  std::string device = "auto";     // auto | cpu | cuda
+  std::string transport = "auto";  // auto | mpi | nccl
+  std::optional<std::uint64_t> gpu_mem, cpu_mem, disk_mem;
+  std::string offload_dir;
+
+  // output
+  std::string report, trace;
+  log::Level log_level = log::Level::info;
+};
+
+/// Parses a command's words (after its name). Empty when help was asked for and printed.
+/// Throws UserError (usage): an unknown option, a bad value, or one that cannot be honoured.
+std::optional<Options> parse_options(const std::string& command, std::vector<std::string> words);
+
+}  // namespace flexgen

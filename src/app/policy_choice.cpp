@@ -1,0 +1,93 @@
+#include "app/policy_choice.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "app/machine.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "engine/stage_memory.hpp"
+#include "policy/greedy_fill.hpp"
+
+namespace flexgen {
+namespace {
+
+using nlohmann::json;
+
+// The smallest of every budget and the largest slice: what fits these fits every rank.
+Budgets smallest_budgets(const Budgets& mine, Communicator& ranks) {
+  const json own = {mine.gpu_bytes, mine.dram_bytes, mine.ssd_bytes};
+  Budgets least = mine;
+  for (const std::string& other : ranks.all_gather(own.dump())) {
+    const json given = json::parse(other);
+    least.gpu_bytes = std::min(least.gpu_bytes, given[0].get<std::uint64_t>());
+    least.dram_bytes = std::min(least.dram_bytes, given[1].get<std::uint64_t>());
+    least.ssd_bytes = std::min(least.ssd_bytes, given[2].get<std::uint64_t>());
+  }
+  return least;
+}
+
+std::uint64_t slice_elements(const PlanInput& input) {
+  std::uint64_t total = 0;
+  for (const LayerDescription& layer : input.layers) total += static_cast<std::uint64_t>(layer.num_elements());
+  return total;
+}
+
+std::string encode(const Policy& policy) {
+  const Placement& at = policy.placement;
+  return json{policy.micro_batch_size, policy.num_micro_batches, at.weights.gpu_percent, at.weights.dram_percent,
+              at.cache.gpu_percent, at.cache.dram_percent, at.hidden.gpu_percent, at.hidden.dram_percent}
+      .dump();
+}
+
+void decode(const std::string& text, Policy& policy) {
+  const json given = json::parse(text);
+  policy.micro_batch_size = given[0].get<std::int32_t>();
+  policy.num_micro_batches = given[1].get<std::int32_t>();
+  std::array<double, 6> percent{};
+  for (std::size_t i = 0; i < 6; ++i) percent[i] = given[i + 2].get<double>();
+  policy.placement = make_placement(percent);
+}
+
+// FlexGen's defaults where its flags are given in part.
+constexpr std::int32_t default_micro_batch_size = 4;
+constexpr std::int32_t default_num_micro_batches = 1;
+
+}  // namespace
+
+Policy choose_policy(const Options& options, const ModelSpec& model, const std::vector<SliceBounds>& slices,
+                     const JobShape& shape, const Device& device, const Budgets& budgets, Communicator& ranks) {
+  Policy policy;
+  policy.overlap = options.overlap;
+  policy.separate_layers = options.sep_layer;
+  policy.pin_weights = options.pin_weight;
+  policy.dtype = choose_dtype(options, device, model.stored_dtype);
+  policy.micro_batch_size = options.gpu_batch_size.value_or(default_micro_batch_size);
+  policy.num_micro_batches = options.num_gpu_batches.value_or(default_num_micro_batches);
+  if (options.percent) policy.placement = make_placement(*options.percent);
+
+  const auto num_groups = static_cast<std::int32_t>(slices.size());
+  const auto input_of = [&](const SliceBounds& bounds) {
+    return plan_input(model, bounds, policy, shape, num_groups, device);
+  };
+  if (!options.percent) {
+    const Budgets least = smallest_budgets(budgets, ranks);
+    std::string chosen;
+    ranks.agree_on_error([&] {
+      if (ranks.rank() != 0) return;
+      PlanInput largest = input_of(slices.front());
+      for (const SliceBounds& bounds : slices)
+        if (PlanInput other = input_of(bounds); slice_elements(other) > slice_elements(largest)) largest = std::move(other);
+      const bool sizes_given = options.gpu_batch_size || options.num_gpu_batches;
+      chosen = encode(sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least));
+    });
+    decode(ranks.broadcast(chosen), policy);
+    log::info("policy " + to_flags(policy));
+  }
+  ranks.agree_on_error([&] { require_fit(input_of(slices[static_cast<std::size_t>(ranks.rank())]), budgets); });
+  return policy;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,77 @@
+// The rows of a generate job on rank 0: from input lines to sequences of ids, from tokens back to result lines.
+//
+// Single-threaded. Bad rows get their error line at once and never reach the engine.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/generator.hpp"
+#include "job/progress.hpp"
+#include "job/request.hpp"
+#include "job/result.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+#include "text/stop_matcher.hpp"
+#include "text/tokenizer.hpp"
+
+namespace flexgen {
+
+class RowBook {
+ public:
+  RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format)
+      : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)) {}
+
+  /// Reads all rows; errors are written as they are found.
+  void read(RequestReader& reader);
+
+  /// What the engine is to run; called once.
+  std::deque<GenerateRow> take_rows() { return std::move(rows_); }
+  const JobShape& shape() const { return shape_; }
+  std::size_t num_rows() const { return num_rows_; }
+  std::size_t num_failed() const { return num_failed_; }
+  std::uint64_t max_new_tokens() const { return max_new_tokens_; }
+  std::size_t num_sequences() const { return sequences_.size(); }
+  std::uint64_t num_prompt_tokens() const { return num_prompt_tokens_; }
+  std::uint64_t num_generated_tokens() const { return num_generated_tokens_; }
+
+  /// From the engine. A row's line is written when its last sequence is finished.
+  bool add_token(RowId id, std::int32_t token);
+  /// True when that finished a row of the input.
+  bool finish(RowId id, FinishReason reason);
+
+ private:
+  struct OpenRow {  // an input row with sequences still running
+    Result result;
+    std::size_t num_open = 0;
+  };
+  struct Sequence {
+    std::shared_ptr<OpenRow> row;
+    std::size_t choice = 0;
+    std::unique_ptr<StreamingDecoder> decoder;
+    std::unique_ptr<StopMatcher> matcher;
+  };
+
+  void add_request(const Request& request);
+  void add_error(const RowError& error);
+  std::vector<std::int32_t> ids_of(const Prompt& prompt) const;
+  void check_length(const std::vector<std::int32_t>& ids, int max_tokens) const;
+
+  const Tokenizer& tokenizer_;
+  const ModelSpec& model_;
+  ResultWriter& writer_;
+  ResultFormat format_;
+  std::deque<GenerateRow> rows_;
+  std::vector<Sequence> sequences_;  // by RowId
+  JobShape shape_;
+  std::size_t num_rows_ = 0;
+  std::size_t num_failed_ = 0;
+  std::uint64_t max_new_tokens_ = 0;
+  std::uint64_t num_prompt_tokens_ = 0;
+  std::uint64_t num_generated_tokens_ = 0;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,157 @@
+#include "app/run_job.hpp"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "app/job_report.hpp"
+#include "app/machine.hpp"
+#include "app/policy_choice.hpp"
+#include "app/version.hpp"
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "comm/nccl_transport.hpp"
+
+namespace flexgen {
+namespace {
+
+using nlohmann::json;
+
+JobShape share_shape(const JobShape& mine, Communicator& ranks) {
+  const json own = {mine.max_prompt_tokens, mine.max_new_tokens, mine.max_row_tokens, mine.num_rows};
+  const json given = json::parse(ranks.broadcast(own.dump()));
+  JobShape shape;
+  shape.max_prompt_tokens = given[0].get<std::int32_t>();
+  shape.max_new_tokens = given[1].get<std::int32_t>();
+  shape.max_row_tokens = given[2].get<std::int32_t>();
+  shape.num_rows = given[3].get<std::int64_t>();
+  return shape;
+}
+
+// All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
+Device agree_on_device(const Options& options, Communicator& ranks) {
+  Device device;
+  ranks.agree_on_error([&] { device = choose_device(options, ranks); });
+  ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
+  return device;
+}
+
+bool one_gpu_each(const Device& device, Communicator& ranks) {
+  if (!device.is_cuda()) return false;
+  const std::string mine = fmt::format("{}/{}", ranks.place(ranks.rank()).node, pci_bus_id(device));
+  const std::vector<std::string> all = ranks.all_gather(mine);
+  return std::set<std::string>(all.begin(), all.end()).size() == all.size();
+}
+
+std::unique_ptr<Transport> open_transport(MpiSession& session, const Options& options, const Device& device) {
+  Communicator& ranks = session.communicator();
+  std::unique_ptr<Transport> host = session.make_transport();
+  if (ranks.size() == 1) return host;
+  const bool distinct = one_gpu_each(device, ranks);
+  bool use_nccl = options.transport == "nccl";
+  if (options.transport == "auto") use_nccl = distinct && has_nccl();
+  if (use_nccl && !device.is_cuda())
+    throw AgreedError(ExitCode::usage, "--transport nccl cannot be honoured: the ranks compute on CPUs. Use --transport mpi");
+  if (!use_nccl) return host;
+  return make_nccl_transport(ranks, std::move(host), {device.index, 120, [&session](const Error& error) {
+                                                        session.abort_job(error.what(), ExitCode::communication);
+                                                      }});
+}
+
+void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
+  if (session.communicator().size() == 1) return;  // the exception itself says it
+  try {
+    std::rethrow_exception(std::move(error));
+  } catch (const Error& known) {
+    session.abort_job(known.what(), ExitCode::communication);
+  } catch (const std::exception& other) {
+    session.abort_job(other.what(), ExitCode::communication);
+  }
+}
+
+void write_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns, Communicator& ranks) {
+  const std::vector<std::string> parts =
+      ranks.all_gather(chrome_trace_events(stage.tracer().events(), ranks.rank(), origin_ns));
+  if (ranks.rank() != 0) return;
+  std::ofstream file(path);
+  file << "{\"traceEvents\":[\n";
+  for (std::size_t r = 0; r < parts.size(); ++r) file << (r == 0 ? "" : ",\n") << parts[r];
+  file << "\n]}\n";
+  file.close();
+  if (!file) throw UserError(ExitCode::file, "cannot write the trace '" + path + "'", errno_text(errno), "Check --trace");
+}
+
+}  // namespace
+
+Report run_job(MpiSession& session, const Options& options, JobInput input) {
+  Communicator& ranks = session.communicator();
+  ranks.all_equal("the program's version", version_text());
+  ranks.all_equal("the model", fingerprint(input.model));
+  const std::uint64_t begin_ns = now_ns();
+  const Device device = agree_on_device(options, ranks);
+  share_processors(ranks);
+  const JobShape shape = share_shape(input.shape, ranks);
+
+  std::vector<SliceBounds> slices;
+  Budgets budgets;
+  ranks.agree_on_error([&] {
+    slices = balanced_slices(input.model, ranks.size());
+    budgets = choose_budgets(options, device, ranks);
+  });
+  const Policy policy = choose_policy(options, input.model, slices, shape, device, budgets, ranks);
+  ranks.all_equal("the policy", to_flags(policy));
+
+  std::unique_ptr<Transport> transport = open_transport(session, options, device);
+  StageConfig config;
+  config.plan.bounds = slices[static_cast<std::size_t>(ranks.rank())];
+  const auto num_groups = static_cast<std::int32_t>(ranks.size());
+  config.plan.input = plan_input(input.model, config.plan.bounds, policy, shape, num_groups, device);
+  config.plan.memory = plan_memory(config.plan.input);
+  config.budgets = budgets;
+  config.device = device;
+  config.offload_dir = options.offload_dir;
+  config.transport = transport.get();
+  config.keep_trace_events = !options.trace.empty();
+  config.on_error = [&session](std::exception_ptr error) { tell_other_ranks(session, std::move(error)); };
+  log::info(fmt::format("{} rank{} on {}; loading", ranks.size(), ranks.size() == 1 ? "" : "s", device_description(device)));
+
+  std::unique_ptr<Stage> stage;
+  ranks.agree_on_error([&] {
+    config.source = input.make_source();
+    stage = std::make_unique<Stage>(config);
+  });
+  ranks.barrier();
+  TimingReport timing;
+  timing.load_seconds = static_cast<double>(now_ns() - begin_ns) / 1e9;
+
+  const std::uint64_t start_ns = now_ns();
+  if (ranks.rank() == 0) {
+    if (input.on_start) input.on_start();
+    Generator generator(*stage, num_groups, input.model.eos_token);
+    try {
+      generator.run(std::move(input.rows), input.callbacks);
+    } catch (...) {
+      // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
+      config.on_error(std::current_exception());
+      throw;
+    }
+    timing.prefill_seconds = generator.times().prefill_seconds;
+    timing.decode_seconds = generator.times().decode_seconds;
+  } else {
+    stage->serve();
+  }
+  timing.total_seconds = static_cast<double>(now_ns() - start_ns) / 1e9;
+
+  if (!options.trace.empty()) write_trace(options.trace, *stage, start_ns, ranks);
+  Report report = gather_report(*stage, budgets, static_cast<double>(now_ns() - start_ns) / 1e9, ranks);
+  report.command = input.command;
+  report.timing = timing;
+  stage.reset();
+  ranks.barrier();  // no rank tears its links down while another still uses them
+  return report;
+}
+
+}  // namespace flexgen

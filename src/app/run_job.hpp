@@ -1,0 +1,35 @@
+// What `generate` and `bench` share: from a model and rows to a report, on one rank or many.
+//
+// Collective: every rank calls it with the same options; rows and callbacks matter on rank 0 alone.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "app/options.hpp"
+#include "comm/mpi_session.hpp"
+#include "engine/generator.hpp"
+#include "engine/weight_source.hpp"
+#include "job/report.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+struct JobInput {
+  std::string command;
+  ModelSpec model;
+  /// Makes this rank's source; called once the policy is known to fit.
+  std::function<std::shared_ptr<WeightSource>()> make_source;
+  JobShape shape;                // rank 0's counts
+  std::deque<GenerateRow> rows;  // rank 0
+  GenerateCallbacks callbacks;   // rank 0
+  std::function<void()> on_start;  // rank 0: loading is over
+};
+
+/// Returns the report on rank 0 (job counts are the caller's to fill), an empty one elsewhere. Writes `--trace`.
+Report run_job(MpiSession& session, const Options& options, JobInput input);
+
+}  // namespace flexgen

@@ -1,0 +1,16 @@
+#include "app/version.hpp"
+
+#include "comm/nccl_transport.hpp"
+#include "device/device.hpp"
+
+namespace flexgen {
+
+std::string version_text() {
+  std::string text = FLEXGEN_VERSION " (" FLEXGEN_COMMIT;
+  if (cuda_compiled()) text += ", CUDA";
+  if (has_nccl()) text += ", NCCL";
+  text += FLEXGEN_TORCH_VERSION;
+  return text + ")";
+}
+
+}  // namespace flexgen

@@ -1,0 +1,82 @@
+// flexgen-dist COMMAND [options]: dispatch on the command. Everything else is in src/app.
+#include <array>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/commands.hpp"
+#include "app/options.hpp"
+#include "app/version.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "comm/mpi_session.hpp"
+
+namespace {
+
+struct Command {
+  const char* name;
+  const char* summary;
+  int (*run)(flexgen::MpiSession&, const flexgen::Options&);
+};
+
+constexpr std::array<Command, 2> commands{{
+    {"generate", "run a batch job: JSONL rows in, JSONL rows out", flexgen::run_generate},
+    {"bench", "measure the throughput of a model and policy on synthetic prompts", flexgen::run_bench},
+}};
+
+void print_usage(std::FILE* to) {
+  std::fputs("usage: flexgen-dist COMMAND [options], alone or under mpirun\n\n", to);
+  for (const Command& command : commands) std::fprintf(to, "  %-10s %s\n", command.name, command.summary);
+  std::fputs("\nflexgen-dist COMMAND --help lists a command's options; --version says what this is.\n", to);
+}
+
+const Command* find_command(const char* name) {
+  for (const Command& command : commands)
+    if (std::strcmp(command.name, name) == 0) return &command;
+  return nullptr;
+}
+
+int run(flexgen::MpiSession& session, const Command& command, std::vector<std::string> words) {
+  flexgen::Communicator& ranks = session.communicator();
+  std::optional<flexgen::Options> options;
+  ranks.agree_on_error([&] { options = flexgen::parse_options(command.name, std::move(words)); });
+  if (!options) return 0;
+  flexgen::log::set_up(options->log_level, ranks.rank(), ranks.size(), ranks.host());
+  return command.run(session, *options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace flexgen;
+  const std::string first = argc > 1 ? argv[1] : "";
+  if (first == "--version") {
+    std::printf("flexgen-dist %s\n", version_text().c_str());
+    return 0;
+  }
+  if (first == "--help" || first == "-h") {
+    print_usage(stdout);
+    return 0;
+  }
+  const Command* command = find_command(first.c_str());
+  if (!command) {
+    if (!first.empty()) std::fprintf(stderr, "error: '%s' is not a command\n\n", first.c_str());
+    print_usage(stderr);
+    return static_cast<int>(ExitCode::usage);
+  }
+  try {
+    MpiSession session(argc, argv);
+    try {
+      return run(session, *command, {argv + 2, argv + argc});
+    } catch (const Error& error) {
+      return session.end_after(error);
+    } catch (const std::exception& error) {
+      return session.end_after(InternalError(std::string("internal error: ") + error.what()));
+    }
+  } catch (const Error& error) {
+    log::error(error.what());
+    return static_cast<int>(error.code());
+  }
+}

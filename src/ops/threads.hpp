@@ -1,0 +1,9 @@
+// How many threads the host's ops use in this process.
+#pragma once
+
+namespace flexgen {
+
+/// For our own loops and LibTorch's kernels alike. Call it before the first op.
+void set_num_loop_threads(int num_threads);
+
+}  // namespace flexgen
