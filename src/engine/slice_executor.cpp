@@ -23,12 +23,13 @@ auto& next_slot(Slots& slots, std::size_t& turn) {
 
 SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageMemory& memory, Neighbours& neighbours,
                              const Device& device, Backend backend, Tracer& tracer, TokenSink token_sink,
-                             std::function<void(std::exception_ptr)> on_stream_error)
+                             LogitsSink logits_sink, std::function<void(std::exception_ptr)> on_stream_error)
     : plan_(plan),
       layers_(layers),
       memory_(memory),
       neighbours_(neighbours),
       token_sink_(std::move(token_sink)),
+      logits_sink_(std::move(logits_sink)),
       compute_("compute", Stream::Mode::inline_tasks, device, &tracer),
       weight_loads_("weight loads", side_mode(plan.input.policy), device, &tracer),
       cache_loads_("cache loads", side_mode(plan.input.policy), device, &tracer),
@@ -45,6 +46,11 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       host_tokens_(MemoryKind::pinned, static_cast<std::uint64_t>(plan.input.policy.block_rows()) * sizeof(std::int32_t), device) {
   context_ = {device, compute_.native(), &memory.workspace, backend};
+  if (logits_sink_)
+    logits_ = Buffer(MemoryKind::device,
+                     static_cast<std::uint64_t>(plan.input.policy.micro_batch_size) *
+                         static_cast<std::uint64_t>(plan.input.model.vocab) * sizeof(float),
+                     device);
   for (std::byte* data : memory.weight_slots) weight_slots_.push_back({data, nullptr, nullptr});
   for (std::byte* data : memory.cache_slots) cache_slots_.push_back({data, nullptr, nullptr});
   for (std::byte* data : memory.hidden_slots) hidden_slots_.push_back({data, nullptr, nullptr});
@@ -187,6 +193,9 @@ LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std
   }
   call.output_rows = chunk.output_rows;
   call.num_outputs = chunk.num_outputs;
+  if (logits_.data())
+    call.logits = contiguous_view(logits_.data(), rows, plan_.input.model.vocab, DType::float32)
+                      .row_range(chunk.first_output, chunk.num_outputs);
   call.next_tokens = memory_.next_tokens + k.value * rows + chunk.first_output;
   return call;
 }
@@ -208,6 +217,8 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   compute_.wait(hidden_.ready);
   compute_.wait(cache_.ready);
   if (is_last(layer)) compute_.wait(hidden_stored_[k.index()]);  // the sweep before may still be reading its tokens
+  if (is_last(layer) && logits_sink_)
+    for (const EventPtr& read : hidden_stored_) compute_.wait(read);  // one place for all micro-batches
 
   {
     const StreamSpan span(compute_, Resource::compute, what.description().name);
@@ -258,7 +269,14 @@ void SliceExecutor::deliver_tokens(MicroBatchId k) {
     hidden_store_transfer_.gpu_to_host(reinterpret_cast<std::byte*>(host),
                                        reinterpret_cast<const std::byte*>(memory_.next_tokens + first),
                                        count * sizeof(std::int32_t), "tokens");
+    std::vector<float> logits;
+    if (logits_sink_) {
+      logits.resize(count * static_cast<std::size_t>(plan_.input.model.vocab));
+      hidden_store_transfer_.gpu_to_host(reinterpret_cast<std::byte*>(logits.data()), logits_.data(),
+                                         logits.size() * sizeof(float), "logits");
+    }
     hidden_stores_.record_in_task()->synchronize();
+    if (logits_sink_) logits_sink_(sweep, k, logits);
     token_sink_({sweep, k.value, {host, host + count}});
   });
 }

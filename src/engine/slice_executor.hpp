@@ -14,6 +14,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/trace.hpp"
@@ -32,9 +33,11 @@ class SliceExecutor final : public Executor {
  public:
   /// Called with each micro-batch's tokens on the last stage, from the hidden-store stream's thread.
   using TokenSink = std::function<void(SampledTokens)>;
+  /// The same for the logits behind them: [outputs, vocab] float32, host memory.
+  using LogitsSink = std::function<void(std::int64_t sweep, MicroBatchId, std::span<const float> logits)>;
 
   SliceExecutor(const StagePlan& plan, const Layers& layers, StageMemory& memory, Neighbours& neighbours,
-                const Device& device, Backend backend, Tracer& tracer, TokenSink token_sink,
+                const Device& device, Backend backend, Tracer& tracer, TokenSink token_sink, LogitsSink logits_sink,
                 std::function<void(std::exception_ptr)> on_stream_error);
 
   ~SliceExecutor() override;
@@ -91,6 +94,7 @@ class SliceExecutor final : public Executor {
   StageMemory& memory_;
   Neighbours& neighbours_;
   TokenSink token_sink_;
+  LogitsSink logits_sink_;  // empty: logits are not kept
   OpContext context_;
 
   Stream compute_;
@@ -117,6 +121,7 @@ class SliceExecutor final : public Executor {
   std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
   std::vector<EventPtr> hidden_stored_;   // by micro-batch: home, sent, or turned into tokens
   Buffer host_tokens_;                     // [num_micro_batches * rows] int32, where the last stage's tokens arrive
+  Buffer logits_;                          // [rows, vocab] float32 on the device, when they are wanted
   const std::vector<MicroBatch>* batches_ = nullptr;
   SweepWork work_;
 };

@@ -30,7 +30,8 @@ Stage::Stage(StageConfig config)
       neighbours_->send_tokens(tokens);
   };
   executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, config_.device, config_.backend,
-                                              tracer_, sink, [this](std::exception_ptr error) { push_error(error); });
+                                              tracer_, sink, config_.on_logits,
+                                              [this](std::exception_ptr error) { push_error(error); });
   executor_->fill_weights();
   load_seconds_ = static_cast<double>(now_ns() - begin_ns) / 1e9;
 }

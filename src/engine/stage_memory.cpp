@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/bytes.hpp"
+#include "ops/linear.hpp"
 
 namespace flexgen {
 namespace {
@@ -44,7 +45,7 @@ PlanInput plan_input(const ModelSpec& model, const SliceBounds& bounds, const Po
     const std::int64_t largest_chunk = std::min(tokens, std::max<std::int64_t>(chunk_tokens, longest));
     std::uint64_t most = 0;
     for (const auto& layer : *layers) most = std::max(most, layer->workspace_bytes(device, dtype, rows, largest_chunk));
-    return most;
+    return most + linear_workspace_bytes(device);
   };
   return input;
 }
