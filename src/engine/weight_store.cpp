@@ -98,7 +98,7 @@ void WeightStore::fill_gpu(std::size_t pack, Transfer& transfer) {
     const std::uint64_t part = std::min(piece_bytes, bytes - done);
     produce(pack, done, done + part, staging.data());
     transfer.host_to_gpu(packs_[pack].gpu + done, staging.data(), part, "weights to their home");
-    transfer.stream().synchronize();
+    transfer.stream().record_in_task()->synchronize();  // the staging memory is used again
   }
 }
 
