@@ -75,6 +75,37 @@ void SliceExecutor::fill_weights() {
   weight_loads_.synchronize();
 }
 
+void SliceExecutor::warm_up() {
+  if (!context_.device.is_cuda()) return;
+  const std::int32_t longest_prompt = std::max(1, plan_.input.job.max_prompt_tokens);
+  warm_up_shape(0, longest_prompt);
+  warm_up_shape(longest_prompt, 1);
+  compute_.synchronize();
+}
+
+void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
+  SweepWork work;
+  MicroBatchWork& rows = work.micro_batches.emplace_back();
+  for (std::int32_t r = 0; r < plan_.input.policy.micro_batch_size; ++r)
+    rows.rows.push_back({RowId(r), r, start, true, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+  begin_sweep(work);
+  std::byte* hidden = hidden_slots_.empty() ? memory_.hidden.resident(0) : hidden_slots_[0].data;
+  std::byte* stage = cache_slots_.empty() ? nullptr : cache_slots_[0].data;
+  std::byte* slot = weight_slots_.empty() ? nullptr : weight_slots_[0].data;
+  std::vector<LayerKind> seen;
+  for (std::size_t j = 0; j < layers_.size(); ++j) {
+    const LayerKind kind = layers_[j]->description().kind;
+    if (std::find(seen.begin(), seen.end(), kind) != seen.end()) continue;
+    seen.push_back(kind);
+    const LayerId layer(static_cast<std::int32_t>(j));
+    weight_views_ = memory_.weights.views(layer, slot);
+    const KvView cache = is_cached(layer) ? cache_view(layer, MicroBatchId(0), stage) : KvView{};
+    for (const BatchChunk& chunk : batch(MicroBatchId(0)).chunks)
+      layers_[j]->forward(context_, chunk_call(chunk, MicroBatchId(0), hidden, cache));
+  }
+  end_sweep();
+}
+
 void SliceExecutor::begin_sweep(const SweepWork& work) {
   work_ = work;
   batches_ = &memory_.batches.prepare(work_, compute_);

@@ -45,6 +45,10 @@ class SliceExecutor final : public Executor {
   /// Fills the homes of the weights. Before the first sweep.
   void fill_weights();
 
+  /// On a GPU, computes one layer of each kind at the job's largest prefill and decode shape, on whatever lies in memory:
+  /// what libraries and driver do at a first call is then done. Before the first sweep.
+  void warm_up();
+
   /// Call before a sweep's first call; `work` is copied.
   void begin_sweep(const SweepWork& work);
   /// Call after a sweep's last call.
@@ -86,6 +90,7 @@ class SliceExecutor final : public Executor {
   EventPtr& cache_stored(LayerId layer, std::int32_t slot);
   KvView cache_view(LayerId layer, MicroBatchId k, std::byte* stage);
   LayerCall chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache);
+  void warm_up_shape(std::int32_t start, std::int32_t count);
   void deliver_tokens(MicroBatchId k);
   void end_call(Stream& stream);
 

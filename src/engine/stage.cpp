@@ -33,6 +33,7 @@ Stage::Stage(StageConfig config)
                                               tracer_, sink, config_.on_logits,
                                               [this](std::exception_ptr error) { push_error(error); });
   executor_->fill_weights();
+  executor_->warm_up();
   load_seconds_ = static_cast<double>(now_ns() - begin_ns) / 1e9;
 }
 
@@ -73,6 +74,7 @@ void Stage::guarded(const std::function<void()>& body) {
 
 void Stage::run_own_part(const SweepWork& work) {
   const std::uint64_t begin_ns = now_ns();
+  tracer_.begin_phase(work.is_prefill ? TracePhase::prefill : TracePhase::decode, begin_ns);
   const SweepShape shape{static_cast<std::int32_t>(layers_.size()), static_cast<std::int32_t>(work.micro_batches.size())};
   executor_->begin_sweep(work);
   zigzag_sweep(*executor_, shape, {first_weights_loaded_, work.more_follow});

@@ -1,6 +1,7 @@
 #include "engine/transfer.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
@@ -8,15 +9,91 @@
 
 namespace flexgen {
 namespace {
+
 constexpr std::uint64_t largest_copy_bytes = 64 * MiB;
-}
+constexpr std::uint64_t stage_block_bytes = 2 * MiB;
+
+}  // namespace
+
+// Reads file extents through a ring of staging blocks: each block is read by direct I/O, over-reading to whole disk
+// blocks, and copied to the GPU as soon as it is there, so that the disk's queue never runs empty.
+class Transfer::StagedReads final : public IoSource {
+ public:
+  StagedReads(std::span<const FileExtent> extents, std::byte* to, std::vector<StageBlock>& blocks, Transfer& transfer,
+              const char* what)
+      : extents_(extents), to_(to), blocks_(blocks), transfer_(transfer), what_(what) {
+    skip_empty();
+  }
+
+  bool finished() const { return at_ == extents_.size() && num_reading_ == 0; }
+
+  bool next(IoRequest& request, std::uint64_t& tag) override {
+    if (at_ == extents_.size()) return false;
+    StageBlock& block = blocks_[turn_];
+    if (block.reading || (block.copied && !block.copied->complete())) return false;
+    const FileExtent& extent = extents_[at_];
+    const std::uint64_t begin = extent.offset_bytes + within_;
+    // Two disk blocks of room for the edges; a whole number of them, so that an aligned extent stays aligned.
+    const std::uint64_t part = std::min(extent.size_bytes - within_, stage_block_bytes - 2 * direct_alignment);
+    const std::uint64_t from = align_down(begin, direct_alignment);
+    const std::uint64_t until = align_up(begin + part, direct_alignment);
+    block.reading = true;
+    block.skip = begin - from;
+    block.bytes = part;
+    block.to = to_ + done_;
+    request = {extent.file->fd(), from, block.data, until - from, false, until - (begin + part)};
+    tag = turn_;
+    ++num_reading_;
+    turn_ = (turn_ + 1) % blocks_.size();
+    within_ += part;
+    done_ += part;
+    if (within_ == extent.size_bytes) {
+      ++at_;
+      within_ = 0;
+      skip_empty();
+    }
+    return true;
+  }
+
+  void done(std::uint64_t tag) override {
+    StageBlock& block = blocks_[tag];
+    transfer_.host_to_gpu(block.to, block.data + block.skip, block.bytes, what_);
+    block.copied = transfer_.stream_.record_in_task();
+    block.reading = false;
+    --num_reading_;
+  }
+
+  void wait_for_a_block() {
+    if (at_ < extents_.size() && blocks_[turn_].copied) blocks_[turn_].copied->synchronize();
+  }
+
+ private:
+  void skip_empty() {
+    while (at_ < extents_.size() && extents_[at_].size_bytes == 0) ++at_;
+  }
+
+  std::span<const FileExtent> extents_;
+  std::byte* to_;
+  std::vector<StageBlock>& blocks_;
+  Transfer& transfer_;
+  const char* what_;
+  std::size_t at_ = 0;          // extent that is being handed out
+  std::uint64_t within_ = 0;    // bytes of it handed out
+  std::uint64_t done_ = 0;      // bytes handed out in all
+  std::size_t turn_ = 0;        // block that comes next
+  std::size_t num_reading_ = 0;
+};
 
 Transfer::Transfer(Stream& stream, bool uses_disk, std::uint64_t staging_half_bytes)
     : stream_(stream), on_gpu_(stream.device().is_cuda()) {
   if (!uses_disk) return;
   queue_ = IoQueue::make();
   if (on_gpu_)
-    for (Half& half : halves_) half.buffer = Buffer(MemoryKind::pinned, staging_half_bytes, stream.device());
+    for (Half& half : halves_) {
+      half.buffer = Buffer(MemoryKind::pinned, staging_half_bytes, stream.device());
+      for (std::uint64_t at = 0; at + stage_block_bytes <= staging_half_bytes; at += stage_block_bytes)
+        stage_blocks_.push_back({half.buffer.data() + at, false, 0, 0, nullptr, nullptr});
+    }
 }
 
 void Transfer::host_to_gpu(std::byte* to, const std::byte* from, std::uint64_t bytes, const char* what) {
@@ -38,6 +115,8 @@ Transfer::Half& Transfer::next_half() {
   turn_ = 1 - turn_;
   if (half.copied) half.copied->synchronize();
   half.copied = nullptr;
+  for (StageBlock& block : stage_blocks_)
+    if (block.copied) std::exchange(block.copied, nullptr)->synchronize();
   return half;
 }
 
@@ -57,30 +136,15 @@ void Transfer::disk_to_gpu(std::byte* to, std::span<const FileExtent> extents, c
     read(reads, bytes, what);
     return;
   }
-  // Fill a half with as many (parts of) extents as fit, start its copy, go on with the other half.
-  std::size_t at = 0;
-  std::uint64_t within = 0;
-  std::uint64_t done = 0;
-  while (at < extents.size()) {
-    Half& half = next_half();
-    const std::uint64_t room = half.buffer.size_bytes();
-    std::uint64_t filled = 0;
-    reads.clear();
-    while (at < extents.size() && filled < room) {
-      const FileExtent& extent = extents[at];
-      const std::uint64_t part = std::min(extent.size_bytes - within, room - filled);
-      reads.push_back({{extent.file, extent.offset_bytes + within, part}, half.buffer.data() + filled});
-      filled += part;
-      within += part;
-      if (within == extent.size_bytes) {
-        ++at;
-        within = 0;
-      }
-    }
-    read(reads, filled, what);
-    host_to_gpu(to + done, half.buffer.data(), filled, what);
-    half.copied = stream_.record_in_task();
-    done += filled;
+  std::uint64_t bytes = 0;
+  for (const FileExtent& extent : extents) bytes += extent.size_bytes;
+  const TraceSpan span(stream_.tracer(), Resource::disk_read, what, bytes);
+  for (Half& half : halves_)
+    if (half.copied) std::exchange(half.copied, nullptr)->synchronize();
+  StagedReads source(extents, to, stage_blocks_, *this, what);
+  while (!source.finished()) {
+    queue_->run_source(source);
+    source.wait_for_a_block();  // the run ended because every block was on its way to the GPU
   }
 }
 

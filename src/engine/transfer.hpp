@@ -59,6 +59,16 @@ class Transfer {
     Buffer buffer;
     EventPtr copied;  // the copy out of (or into) this half
   };
+  // The same memory cut into blocks; whoever takes the one view waits for the other's copies.
+  struct StageBlock {
+    std::byte* data = nullptr;
+    bool reading = false;
+    std::uint64_t skip = 0;   // bytes before the wanted ones
+    std::uint64_t bytes = 0;
+    std::byte* to = nullptr;
+    EventPtr copied;
+  };
+  class StagedReads;
   Half& next_half();
   void read(std::span<const ExtentRead> reads, std::uint64_t bytes, const char* what);
 
@@ -67,6 +77,7 @@ class Transfer {
   std::unique_ptr<IoQueue> queue_;
   std::array<Half, 2> halves_;
   std::size_t turn_ = 0;
+  std::vector<StageBlock> stage_blocks_;
 };
 
 }  // namespace flexgen
