@@ -15,12 +15,8 @@ def read_rows(path):
 
 
 def completion_text(result):
-    """The first choice's text, or None for a row that failed."""
-    body = result
-    if "response" in result:
-        body = (result["response"] or {}).get("body") or {}
-    choices = body.get("choices") or []
-    return choices[0]["text"] if choices and not result.get("error") else None
+    """The text of a plain result, or None for a row that failed."""
+    return None if result.get("error") else result.get("text")
 
 
 def score(results, answers):

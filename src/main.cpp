@@ -21,9 +21,10 @@ struct Command {
   int (*run)(flexgen::MpiSession&, const flexgen::Options&);
 };
 
-constexpr std::array<Command, 2> commands{{
+constexpr std::array<Command, 3> commands{{
     {"generate", "run a batch job: JSONL rows in, JSONL rows out", flexgen::run_generate},
     {"bench", "measure the throughput of a model and policy on synthetic prompts", flexgen::run_bench},
+    {"profile", "measure what this machine can do at best", flexgen::run_profile},
 }};
 
 void print_usage(std::FILE* to) {

@@ -1,9 +1,12 @@
 #include "app/arguments.hpp"
 
 #include <algorithm>
+#include <cctype>
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 
 #include "base/error.hpp"
@@ -23,12 +26,14 @@ bool is_number(const std::string& word) {
   return !word.empty() && *end == '\0';
 }
 
-bool is_truth_word(const std::string& word) {
-  return word == "true" || word == "false" || word == "1" || word == "0" || word == "yes" || word == "no";
-}
-
-std::string canonical_truth(const std::string& word) {
-  return word == "true" || word == "1" || word == "yes" ? "true" : "false";
+// FlexGen's own switch words (True, yes, 1, ...) in any capitals; nothing for other words.
+std::optional<std::string> canonical_truth(std::string word) {
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  for (const char* yes : {"true", "t", "yes", "y", "1"})
+    if (word == yes) return "true";
+  for (const char* no : {"false", "f", "no", "n", "0"})
+    if (word == no) return "false";
+  return std::nullopt;
 }
 
 [[noreturn]] void refuse_config(const std::string& path, const std::string& reason) {
@@ -42,7 +47,7 @@ std::string value_text(const json& value, const std::string& path, const std::st
   refuse_config(path, "'" + key + "' has a value that is no text, number, switch or list of numbers");
 }
 
-std::vector<std::string> config_words(const std::string& path, const std::set<std::string>& given) {
+std::vector<std::string> config_words(const std::string& path, const ArgumentRules& rules, const std::set<std::string>& given) {
   std::ifstream file(path);
   if (!file) throw UserError(ExitCode::file, "cannot open the config file '" + path + "'", errno_text(errno), "Check --config");
   std::ostringstream text;
@@ -53,12 +58,14 @@ std::vector<std::string> config_words(const std::string& path, const std::set<st
   for (const auto& [key, value] : config.items()) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', '-');
+    if (name == "config") refuse_config(path, "it names another config file");
     if (given.contains(name)) continue;
     std::string joined;
     if (value.is_array())
       for (const json& element : value) joined += (joined.empty() ? "" : ",") + value_text(element, path, key);
     else
       joined = value_text(value, path, key);
+    if (rules.switches.contains(name)) joined = canonical_truth(joined).value_or(joined);
     words.push_back("--" + name + "=" + joined);
   }
   return words;
@@ -77,26 +84,32 @@ std::vector<std::string> normalize_arguments(std::vector<std::string> words, con
       continue;
     }
     const std::string name = option_name(word);
-    const bool has_value = word.find('=') != std::string::npos;
+    const std::size_t equals = word.find('=');
+    const bool has_value = equals != std::string::npos;
+    const bool has_next = i + 1 < words.size();
     given.insert(name);
     if (rules.lists.contains(name) && !has_value) {
       std::string joined;
       while (i + 1 < words.size() && is_number(words[i + 1])) joined += (joined.empty() ? "" : ",") + words[++i];
+      if (joined.empty()) throw UserError(ExitCode::usage, word + " has no numbers", "", "For example " + word + " 20 80 0 100 0 100");
       normal.push_back(word + "=" + joined);
     } else if (rules.switches.contains(name) && !has_value) {
-      const bool followed = i + 1 < words.size() && is_truth_word(words[i + 1]);
-      normal.push_back(word + "=" + (followed ? canonical_truth(words[++i]) : "true"));
+      const std::optional<std::string> truth = has_next ? canonical_truth(words[i + 1]) : std::nullopt;
+      if (truth) ++i;
+      normal.push_back(word + "=" + truth.value_or("true"));
+    } else if (rules.switches.contains(name)) {
+      const std::string value = word.substr(equals + 1);
+      normal.push_back("--" + name + "=" + canonical_truth(value).value_or(value));  // the parser refuses other words
     } else if (name == "config") {
-      config = has_value ? word.substr(word.find('=') + 1) : i + 1 < words.size() ? words[++i] : "";
+      config = has_value ? word.substr(equals + 1) : has_next ? words[++i] : "";
+      if (config.empty()) throw UserError(ExitCode::usage, "--config has no value", "", "Name a JSON file of options");
     } else {
       normal.push_back(word);
-      if (!has_value && i + 1 < words.size() && !is_option(words[i + 1])) {
-        normal.back() += "=" + words[++i];
-      }
+      if (!has_value && has_next && !is_option(words[i + 1])) normal.back() += "=" + words[++i];
     }
   }
   if (!config.empty()) {
-    std::vector<std::string> all = config_words(config, given);
+    std::vector<std::string> all = config_words(config, rules, given);
     all.insert(all.end(), normal.begin(), normal.end());
     return all;
   }

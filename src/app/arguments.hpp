@@ -1,8 +1,8 @@
 // Brings a command line into the form that the option parser reads.
 //
 // FlexGen's command lines can be pasted: `--percent 20 80 0 100 0 100` takes six words, and a switch may be followed by
-// true or false as a word of its own (`--overlap false`). A JSON file (`--config FILE.json`) may hold any option; what
-// stands on the command line wins.
+// true or false as a word of its own (`--overlap False`, `--pin-weight 0`). A JSON file (`--config FILE.json`) may hold
+// any option; what stands on the command line wins.
 #pragma once
 
 #include <set>
@@ -17,7 +17,8 @@ struct ArgumentRules {
 };
 
 /// @param words  the command line after the command's name
-/// Throws UserError (usage, file) for a config file that cannot be read or is no JSON object of plain values.
+/// Throws UserError (usage, file) for a config file that cannot be read or is no JSON object of plain values, and for a
+/// list without numbers.
 std::vector<std::string> normalize_arguments(std::vector<std::string> words, const ArgumentRules& rules);
 
 }  // namespace flexgen

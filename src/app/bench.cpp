@@ -63,15 +63,15 @@ int run_bench(MpiSession& session, const Options& options) {
       return false;
     };
     input.callbacks.on_finished = [&](RowId, FinishReason) { progress->add_row(); };
+    input.count_job = [&, all_tokens]() -> JobReport {
+      const auto rows = static_cast<std::uint64_t>(num_rows);
+      return {rows, 0, rows, rows * static_cast<std::uint64_t>(options.prompt_len), all_tokens};
+    };
   }
 
-  Report report = run_job(session, options, std::move(input));
+  const Report report = run_job(session, options, std::move(input));
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
-  const auto rows = static_cast<std::uint64_t>(num_rows);
-  report.job = {rows, 0, rows, rows * static_cast<std::uint64_t>(options.prompt_len),
-                rows * static_cast<std::uint64_t>(options.gen_len)};
-  report.throughput = measure_throughput(report.job, report.timing);
   std::fputs(summary(report).c_str(), stderr);
   if (!options.report.empty()) write_report(report, options.report);
   return static_cast<int>(ExitCode::ok);

@@ -6,8 +6,9 @@
 
 namespace flexgen {
 
-/// Both return main's exit status. Collective.
+/// All return main's exit status. Collective.
 int run_generate(MpiSession& session, const Options& options);
 int run_bench(MpiSession& session, const Options& options);
+int run_profile(MpiSession& session, const Options& options);
 
 }  // namespace flexgen

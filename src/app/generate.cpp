@@ -77,15 +77,16 @@ int run_generate(MpiSession& session, const Options& options) {
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       if (book.finish(id, reason)) progress->add_row();
     };
+    input.count_job = [&]() -> JobReport {
+      return {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(), book.num_generated_tokens()};
+    };
   }
 
-  Report report = run_job(session, options, std::move(input));
+  const Report report = run_job(session, options, std::move(input));
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
   files.writer->finish();
   const RowBook& book = *files.book;
-  report.job = {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(), book.num_generated_tokens()};
-  report.throughput = measure_throughput(report.job, report.timing);
   std::fputs(summary(report).c_str(), stderr);
   if (!options.report.empty()) write_report(report, options.report);
   if (book.num_failed() > 0)

@@ -26,12 +26,23 @@ TierReport decode_tier(const json& j) {
   return {j[0].get<std::uint64_t>(), decode_class(j[1]), decode_class(j[2]), j[3].get<std::uint64_t>()};
 }
 
-std::string encode(const RankReport& r) {
+json encode(const ResourceReports& reports) {
   json resources = json::object();
-  for (const auto& [name, use] : r.resources) resources[name] = {use.busy_seconds, use.bytes, use.count};
+  for (const auto& [name, use] : reports) resources[name] = {use.busy_seconds, use.bytes, use.count, use.occupied_seconds};
+  return resources;
+}
+ResourceReports decode_resources(const json& j) {
+  ResourceReports reports;
+  for (const auto& [name, use] : j.items())
+    reports[name] = {use[0].get<double>(), use[1].get<std::uint64_t>(), use[2].get<std::uint64_t>(), use[3].get<double>()};
+  return reports;
+}
+
+std::string encode(const RankReport& r) {
   return json{{"rank", r.rank}, {"host", r.host}, {"device", r.device}, {"first_layer", r.first_layer},
               {"num_layers", r.num_layers}, {"gpu", encode(r.tiers.gpu)}, {"dram", encode(r.tiers.dram)},
-              {"ssd", encode(r.tiers.ssd)}, {"resources", resources}, {"load_seconds", r.load_seconds},
+              {"ssd", encode(r.tiers.ssd)}, {"resources", encode(r.resources)},
+              {"prefill", encode(r.prefill_resources)}, {"decode", encode(r.decode_resources)}, {"load_seconds", r.load_seconds},
               {"sweep_seconds", r.sweep_seconds}, {"busy_fraction", r.busy_fraction}, {"peak_host_bytes", r.peak_host_bytes}}
       .dump();
 }
@@ -45,8 +56,9 @@ RankReport decode_rank(const std::string& text) {
   r.first_layer = j["first_layer"].get<int>();
   r.num_layers = j["num_layers"].get<int>();
   r.tiers = {decode_tier(j["gpu"]), decode_tier(j["dram"]), decode_tier(j["ssd"])};
-  for (const auto& [name, use] : j["resources"].items())
-    r.resources[name] = {use[0].get<double>(), use[1].get<std::uint64_t>(), use[2].get<std::uint64_t>()};
+  r.resources = decode_resources(j["resources"]);
+  r.prefill_resources = decode_resources(j["prefill"]);
+  r.decode_resources = decode_resources(j["decode"]);
   r.load_seconds = j["load_seconds"].get<double>();
   r.sweep_seconds = j["sweep_seconds"].get<double>();
   r.busy_fraction = j["busy_fraction"].get<double>();
@@ -66,6 +78,8 @@ RankReport own_report(Stage& stage, const Budgets& budgets, double run_seconds, 
   r.tiers.dram = tier_report(plan.dram, budgets.dram_bytes, stage.peak_bytes(TierKind::dram));
   r.tiers.ssd = tier_report(plan.ssd, budgets.ssd_bytes, stage.peak_bytes(TierKind::ssd));
   r.resources = resource_reports(stage.tracer().totals());
+  r.prefill_resources = resource_reports(stage.tracer().totals(TracePhase::prefill));
+  r.decode_resources = resource_reports(stage.tracer().totals(TracePhase::decode));
   r.load_seconds = stage.load_seconds();
   r.sweep_seconds = stage.sweep_seconds();
   // Of the whole run: a stage that waits for its neighbours is not busy.

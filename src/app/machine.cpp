@@ -60,7 +60,9 @@ DType choose_dtype(const Options& options, const Device& device, DType stored) {
 }
 
 void share_processors(const Communicator& ranks) {
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
+  if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
+    if (const int num_threads = std::atoi(wanted); num_threads > 0) return set_num_loop_threads(num_threads);
+  }
   const unsigned processors = std::max(1U, std::thread::hardware_concurrency());
   set_num_loop_threads(std::max(1, static_cast<int>(processors) / ranks.local_size()));
 }

@@ -15,7 +15,24 @@ namespace {
 
 using cxxopts::value;
 
+cxxopts::Options describe_profile() {
+  cxxopts::Options options("flexgen-dist profile",
+                           "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
+                           "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the result.\n");
+  options.add_options()
+      ("offload-dir", "directory whose disk is measured", value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR")
+      ("output", "where the profile goes; default ~/.cache/flexgen-dist/profile-HOST.json", value<std::string>(), "FILE")
+      ("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")
+      ("transport", "links between ranks to measure: auto (all there are) | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")
+      ("quick", "fewer points and less data: some seconds, rougher figures", value<bool>()->implicit_value("true"))
+      ("log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")
+      ("config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")
+      ("help", "this text");
+  return options;
+}
+
 cxxopts::Options describe(const std::string& command) {
+  if (command == "profile") return describe_profile();
   const bool bench = command == "bench";
   cxxopts::Options options("flexgen-dist " + command, bench
       ? "Measures the throughput of a model and policy on synthetic prompts.\n"
@@ -57,6 +74,7 @@ cxxopts::Options describe(const std::string& command) {
       ("disk-mem", "budget of the ssd tier per rank", value<std::string>(), "SIZE")
       ("offload-dir", "where scratch files of the ssd tier go", value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR");
   options.add_options("Output")
+      ("profile", "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)", value<std::string>(), "FILE")
       ("report", "write figures as JSON", value<std::string>(), "FILE")
       ("trace", "write a Chrome trace", value<std::string>(), "FILE")
       ("log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")
@@ -65,7 +83,7 @@ cxxopts::Options describe(const std::string& command) {
   return options;
 }
 
-const ArgumentRules rules{{"dummy", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight", "compress-weight",
+const ArgumentRules rules{{"dummy", "quick", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight", "compress-weight",
                            "compress-cache", "cpu-cache-compute", "help"},
                           {"percent"}};
 
@@ -108,7 +126,19 @@ void refuse_unavailable(const cxxopts::ParseResult& parsed) {
                     "Leave it out or give 1.0");
 }
 
+Options read_profile(const cxxopts::ParseResult& parsed) {
+  Options o;
+  o.offload_dir = parsed["offload-dir"].as<std::string>();
+  o.output = text(parsed, "output");
+  o.device = one_of(parsed["device"].as<std::string>(), "device", {"auto", "cpu", "cuda"});
+  o.transport = one_of(parsed["transport"].as<std::string>(), "transport", {"auto", "mpi", "nccl"});
+  o.quick = optional<bool>(parsed, "quick").value_or(false);
+  o.log_level = log::parse_level(parsed["log-level"].as<std::string>());
+  return o;
+}
+
 Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
+  if (command == "profile") return read_profile(parsed);
   Options o;
   o.model = text(parsed, "model");
   o.path = text(parsed, "path");
@@ -149,6 +179,7 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   o.cpu_mem = size(parsed, "cpu-mem");
   o.disk_mem = size(parsed, "disk-mem");
   o.offload_dir = parsed["offload-dir"].as<std::string>();
+  o.profile = text(parsed, "profile");
   o.report = text(parsed, "report");
   o.trace = text(parsed, "trace");
   o.log_level = log::parse_level(parsed["log-level"].as<std::string>());

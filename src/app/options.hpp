@@ -1,4 +1,4 @@
-// The options of every command that runs a model, parsed and checked. Plain data.
+// The options of every command, parsed and checked. Plain data; a command reads those that it has.
 #pragma once
 
 #include <array>
@@ -37,6 +37,8 @@ struct Options {
   std::string transport = "auto";  // auto | mpi | nccl
   std::optional<std::uint64_t> gpu_mem, cpu_mem, disk_mem;
   std::string offload_dir;
+  std::string profile;  // hardware profile; empty: the machine's own file
+  bool quick = false;   // profile: fewer points, less data
 
   // output
   std::string report, trace;

@@ -4,16 +4,16 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "app/job_report.hpp"
+#include "app/job_roofline.hpp"
 #include "app/machine.hpp"
 #include "app/policy_choice.hpp"
+#include "app/transports.hpp"
 #include "app/version.hpp"
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "comm/nccl_transport.hpp"
 
 namespace flexgen {
 namespace {
@@ -37,28 +37,6 @@ Device agree_on_device(const Options& options, Communicator& ranks) {
   ranks.agree_on_error([&] { device = choose_device(options, ranks); });
   ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
   return device;
-}
-
-bool one_gpu_each(const Device& device, Communicator& ranks) {
-  if (!device.is_cuda()) return false;
-  const std::string mine = fmt::format("{}/{}", ranks.place(ranks.rank()).node, pci_bus_id(device));
-  const std::vector<std::string> all = ranks.all_gather(mine);
-  return std::set<std::string>(all.begin(), all.end()).size() == all.size();
-}
-
-std::unique_ptr<Transport> open_transport(MpiSession& session, const Options& options, const Device& device) {
-  Communicator& ranks = session.communicator();
-  std::unique_ptr<Transport> host = session.make_transport();
-  if (ranks.size() == 1) return host;
-  const bool distinct = one_gpu_each(device, ranks);
-  bool use_nccl = options.transport == "nccl";
-  if (options.transport == "auto") use_nccl = distinct && has_nccl();
-  if (use_nccl && !device.is_cuda())
-    throw AgreedError(ExitCode::usage, "--transport nccl cannot be honoured: the ranks compute on CPUs. Use --transport mpi");
-  if (!use_nccl) return host;
-  return make_nccl_transport(ranks, std::move(host), {device.index, 120, [&session](const Error& error) {
-                                                        session.abort_job(error.what(), ExitCode::communication);
-                                                      }});
 }
 
 void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
@@ -94,6 +72,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   const Device device = agree_on_device(options, ranks);
   share_processors(ranks);
   const JobShape shape = share_shape(input.shape, ranks);
+  const std::vector<std::optional<LoadedProfile>> profiles = gather_profiles(options, ranks);
 
   std::vector<SliceBounds> slices;
   Budgets budgets;
@@ -149,6 +128,11 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   Report report = gather_report(*stage, budgets, static_cast<double>(now_ns() - start_ns) / 1e9, ranks);
   report.command = input.command;
   report.timing = timing;
+  if (ranks.rank() == 0) {
+    report.job = input.count_job();
+    report.throughput = measure_throughput(report.job, report.timing);
+    add_roofline(report, {input.model, policy, shape, slices, profiles, device, *transport, ranks});
+  }
   stage.reset();
   ranks.barrier();  // no rank tears its links down while another still uses them
   return report;

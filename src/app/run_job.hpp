@@ -27,9 +27,10 @@ struct JobInput {
   std::deque<GenerateRow> rows;  // rank 0
   GenerateCallbacks callbacks;   // rank 0
   std::function<void()> on_start;  // rank 0: loading is over
+  std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end
 };
 
-/// Returns the report on rank 0 (job counts are the caller's to fill), an empty one elsewhere. Writes `--trace`.
+/// Returns the report on rank 0, an empty one elsewhere. Writes `--trace`.
 Report run_job(MpiSession& session, const Options& options, JobInput input);
 
 }  // namespace flexgen

@@ -21,16 +21,49 @@ std::uint64_t now_ns() {
 void Tracer::record(Resource resource, std::string_view name, std::uint64_t begin_ns, std::uint64_t end_ns,
                     std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
-  ResourceTotals& total = totals_[static_cast<std::size_t>(resource)];
-  total.busy_ns += end_ns - begin_ns;
-  total.bytes += bytes;
-  ++total.count;
+  Use& use = uses_[static_cast<std::size_t>(phase_at(begin_ns))][static_cast<std::size_t>(resource)];
+  use.totals.busy_ns += end_ns - begin_ns;
+  use.totals.bytes += bytes;
+  ++use.totals.count;
+  use.occupied.add(begin_ns, end_ns);
   if (keep_events_) events_.push_back({resource, std::string(name), begin_ns, end_ns, bytes});
 }
 
-TotalsByResource Tracer::totals() const {
+void Tracer::begin_phase(TracePhase phase, std::uint64_t at_ns) {
   const std::lock_guard lock(mutex_);
-  return totals_;
+  if (phase_begins_.empty() || phase_begins_.back().second != phase) phase_begins_.emplace_back(at_ns, phase);
+}
+
+// Spans come late, but seldom by more than a phase.
+TracePhase Tracer::phase_at(std::uint64_t time_ns) const {
+  for (std::size_t i = phase_begins_.size(); i-- > 0;)
+    if (phase_begins_[i].first <= time_ns) return phase_begins_[i].second;
+  return TracePhase::other;
+}
+
+TotalsByResource Tracer::totals(TracePhase phase) const {
+  const std::lock_guard lock(mutex_);
+  TotalsByResource totals{};
+  for (std::size_t r = 0; r < num_resources; ++r) {
+    const Use& use = uses_[static_cast<std::size_t>(phase)][r];
+    totals[r] = use.totals;
+    totals[r].occupied_ns = use.occupied.total_ns();
+  }
+  return totals;
+}
+
+TotalsByResource Tracer::totals() const {
+  TotalsByResource sum{};
+  for (const TracePhase phase : {TracePhase::other, TracePhase::prefill, TracePhase::decode}) {
+    const TotalsByResource part = totals(phase);
+    for (std::size_t r = 0; r < num_resources; ++r) {
+      sum[r].busy_ns += part[r].busy_ns;
+      sum[r].bytes += part[r].bytes;
+      sum[r].count += part[r].count;
+      sum[r].occupied_ns += part[r].occupied_ns;
+    }
+  }
+  return sum;
 }
 
 std::vector<TraceEvent> Tracer::events() const {

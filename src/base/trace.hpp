@@ -10,7 +10,10 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "base/busy_time.hpp"
 
 namespace flexgen {
 
@@ -31,11 +34,16 @@ struct TraceEvent {
 };
 
 struct ResourceTotals {
-  std::uint64_t busy_ns = 0;
+  std::uint64_t busy_ns = 0;  // lengths of all spans, summed
   std::uint64_t bytes = 0;
   std::uint64_t count = 0;
+  std::uint64_t occupied_ns = 0;  // time in which at least one span was open
 };
 using TotalsByResource = std::array<ResourceTotals, num_resources>;
+
+/// What a job is doing; spans count for the phase in which they begin.
+enum class TracePhase : std::uint8_t { other, prefill, decode };
+inline constexpr std::size_t num_trace_phases = 3;
 
 class Tracer {
  public:
@@ -45,14 +53,26 @@ class Tracer {
   void record(Resource resource, std::string_view name, std::uint64_t begin_ns, std::uint64_t end_ns,
               std::uint64_t bytes = 0);
 
+  /// From `at_ns` on, until the next call. Times must not go backwards.
+  void begin_phase(TracePhase phase, std::uint64_t at_ns);
+
   TotalsByResource totals() const;
+  TotalsByResource totals(TracePhase phase) const;
   /// Copies out all events so far.
   std::vector<TraceEvent> events() const;
 
  private:
   bool keep_events_;
   mutable std::mutex mutex_;
-  TotalsByResource totals_{};
+  struct Use {
+    ResourceTotals totals;
+    BusyTime occupied;
+  };
+  using UseByResource = std::array<Use, num_resources>;
+  TracePhase phase_at(std::uint64_t time_ns) const;
+
+  std::array<UseByResource, num_trace_phases> uses_;
+  std::vector<std::pair<std::uint64_t, TracePhase>> phase_begins_;
   std::vector<TraceEvent> events_;
 };
 

@@ -34,17 +34,26 @@ Json tiers_json(const TierReports& tiers) {
   return {{"gpu", tier_json(tiers.gpu)}, {"dram", tier_json(tiers.dram)}, {"ssd", tier_json(tiers.ssd)}};
 }
 
-Json rank_json(const RankReport& rank) {
+Json resources_json(const ResourceReports& reports) {
   Json resources = Json::object();
-  for (const auto& [name, resource] : rank.resources)
-    resources[name] = {{"busy_seconds", resource.busy_seconds}, {"bytes", resource.bytes}, {"count", resource.count}};
+  for (const auto& [name, resource] : reports)
+    resources[name] = {{"busy_seconds", resource.busy_seconds},
+                       {"bytes", resource.bytes},
+                       {"count", resource.count},
+                       {"occupied_seconds", resource.occupied_seconds}};
+  return resources;
+}
+
+Json rank_json(const RankReport& rank) {
   return {{"rank", rank.rank},
           {"host", rank.host},
           {"device", rank.device},
           {"first_layer", rank.first_layer},
           {"num_layers", rank.num_layers},
           {"tiers", tiers_json(rank.tiers)},
-          {"resources", std::move(resources)},
+          {"resources", resources_json(rank.resources)},
+          {"resources_by_phase",
+           {{"prefill", resources_json(rank.prefill_resources)}, {"decode", resources_json(rank.decode_resources)}}},
           {"load_seconds", rank.load_seconds},
           {"sweep_seconds", rank.sweep_seconds},
           {"busy_fraction", rank.busy_fraction},
@@ -81,6 +90,31 @@ Json job_json(const JobReport& job) {
           {"generated_tokens", job.generated_tokens}};
 }
 
+Json phase_json(const RooflinePhase& phase) {
+  Json resources = Json::object();
+  for (const RooflineResource& r : phase.resources)
+    resources[r.name] = {{"least_seconds", r.least_seconds},
+                         {"busy_seconds", r.busy_seconds},
+                         {"least_bytes", r.least_bytes},
+                         {"bytes", r.bytes},
+                         {"operations", r.operations}};
+  return {{"least_seconds", phase.least_seconds},
+          {"measured_seconds", phase.measured_seconds},
+          {"resources", std::move(resources)}};
+}
+
+Json roofline_json(const RooflineReport& roofline) {
+  return {{"bound_tokens_per_second", roofline.bound_tokens_per_second},
+          {"fraction", roofline.fraction},
+          {"binding_resource", roofline.binding_resource},
+          {"binding_phase", roofline.binding_phase},
+          {"advice", roofline.advice},
+          {"rank", roofline.rank},
+          {"phases", {{"prefill", phase_json(roofline.prefill)}, {"decode", phase_json(roofline.decode)}}},
+          {"rank_least_seconds", roofline.rank_least_seconds},
+          {"profile", roofline.profile}};
+}
+
 double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0.0; }
 
 [[noreturn]] void fail_write(const std::string& path, int error_number) {
@@ -114,11 +148,12 @@ TierReport& TierReport::operator+=(const TierReport& other) {
   return *this;
 }
 
-std::map<std::string, ResourceReport> resource_reports(const TotalsByResource& totals) {
-  std::map<std::string, ResourceReport> reports;
+ResourceReports resource_reports(const TotalsByResource& totals) {
+  ResourceReports reports;
   for (std::size_t i = 0; i < totals.size(); ++i)
     reports[std::string(resource_name(static_cast<Resource>(i)))] = {static_cast<double>(totals[i].busy_ns) * 1e-9,
-                                                                     totals[i].bytes, totals[i].count};
+                                                                     totals[i].bytes, totals[i].count,
+                                                                     static_cast<double>(totals[i].occupied_ns) * 1e-9};
   return reports;
 }
 
@@ -159,6 +194,7 @@ std::string to_json(const Report& report) {
                       {{"tokens_per_second", report.throughput.tokens_per_second},
                        {"prefill_tokens_per_second", report.throughput.prefill_tokens_per_second},
                        {"decode_tokens_per_second", report.throughput.decode_tokens_per_second}}},
+                     {"roofline", report.roofline ? roofline_json(*report.roofline) : Json()},
                      {"tiers", tiers_json(sum_tiers(report.ranks))},
                      {"ranks", std::move(ranks)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

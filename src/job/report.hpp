@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,10 +39,12 @@ struct TierReports {
 };
 
 struct ResourceReport {
-  double busy_seconds = 0;
+  double busy_seconds = 0;  // lengths of all operations, summed
   std::uint64_t bytes = 0;
   std::uint64_t count = 0;
+  double occupied_seconds = 0;  // time in which at least one was under way
 };
+using ResourceReports = std::map<std::string, ResourceReport>;  // by resource_name(): "compute", "host_to_gpu", ...
 
 struct RankReport {
   int rank = 0;
@@ -50,11 +53,12 @@ struct RankReport {
   int first_layer = 0;
   int num_layers = 0;
   TierReports tiers;
-  std::map<std::string, ResourceReport> resources;  // by resource_name(): "compute", "host_to_gpu", ...
-  double load_seconds = 0;                          // reading the checkpoint
-  double sweep_seconds = 0;                         // inside sweeps
-  double busy_fraction = 0;                         // of sweep_seconds in which compute was busy, 0 .. 1
-  std::uint64_t peak_host_bytes = 0;                // peak resident size of the process
+  ResourceReports resources;
+  ResourceReports prefill_resources, decode_resources;  // those of the phase; loading is in neither
+  double load_seconds = 0;                              // reading the checkpoint
+  double sweep_seconds = 0;                             // inside sweeps
+  double busy_fraction = 0;                             // of sweep_seconds in which compute was busy, 0 .. 1
+  std::uint64_t peak_host_bytes = 0;                    // peak resident size of the process
 };
 
 struct ModelReport {
@@ -96,6 +100,33 @@ struct ThroughputReport {
   double decode_tokens_per_second = 0;   // (generated - sequences) / decode: the first token comes out of prefill
 };
 
+/// One resource in one phase: what the policy makes unavoidable, and what was measured.
+struct RooflineResource {
+  std::string name;           // ceiling_name(): "matrix", "gpu_memory", "host_to_gpu", ...
+  double least_seconds = 0;
+  double busy_seconds = 0;    // time in which the resource was in use; not finite: not measured
+  double least_bytes = 0;     // 0 for "matrix"
+  double operations = 0;      // of "matrix", else 0
+  double bytes = 0;           // measured; not finite: not measured
+};
+
+struct RooflinePhase {
+  double least_seconds = 0;
+  double measured_seconds = 0;
+  std::vector<RooflineResource> resources;  // those that the phase uses
+};
+
+struct RooflineReport {
+  std::string profile;  // file and time of the hardware profile
+  double bound_tokens_per_second = 0;
+  double fraction = 0;  // throughput / bound
+  int rank = 0;         // the slowest stage: the phases are its own
+  std::string binding_phase, binding_resource;
+  std::string advice;
+  RooflinePhase prefill, decode;
+  std::vector<double> rank_least_seconds;  // by rank
+};
+
 struct Report {
   int schema_version = 1;
   std::string program = "flexgen-dist";
@@ -107,10 +138,11 @@ struct Report {
   std::vector<RankReport> ranks;
   TimingReport timing;
   ThroughputReport throughput;
+  std::optional<RooflineReport> roofline;  // none without a hardware profile
 };
 
 /// The tracer's totals under their names.
-std::map<std::string, ResourceReport> resource_reports(const TotalsByResource& totals);
+ResourceReports resource_reports(const TotalsByResource& totals);
 /// Zero where the time is zero.
 ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing);
 /// Tiers summed over the ranks.

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "base/bytes.hpp"
 #include "fmt/format.h"
 #include "job/report.hpp"
@@ -39,6 +41,37 @@ std::string rank_line(const RankReport& rank) {
   return line(fmt::format("rank {}", rank.rank), text);
 }
 
+std::string seconds_text(double seconds) { return std::isfinite(seconds) ? fmt::format("{:.3f}", seconds) : "-"; }
+
+std::string amount_text(const RooflineResource& r) {
+  if (r.operations > 0) return fmt::format("{:.4g} TFLOP", r.operations * 1e-12);
+  std::string text = format_bytes(static_cast<std::uint64_t>(r.least_bytes));
+  if (std::isfinite(r.bytes)) text += fmt::format(" (moved {})", format_bytes(static_cast<std::uint64_t>(r.bytes)));
+  return text;
+}
+
+// Resources of one phase: what they need at least beside what they were busy.
+std::string phase_table(std::string_view name, const RooflinePhase& phase) {
+  std::string text = fmt::format("{:<12}{:<16}{:>10}{:>10}{:>8}  {}\n", name, "resource", "least s", "busy s", "busy %", "bytes");
+  for (const RooflineResource& r : phase.resources) {
+    const double percent = phase.measured_seconds > 0 ? 100 * r.busy_seconds / phase.measured_seconds : 0;
+    text += fmt::format("{:<12}{:<16}{:>10}{:>10}{:>8}  {}\n", "", r.name, seconds_text(r.least_seconds),
+                        seconds_text(r.busy_seconds), std::isfinite(percent) ? fmt::format("{:.0f}", percent) : "-", amount_text(r));
+  }
+  return text + fmt::format("{:<12}{:<16}{:>10}{:>10}\n", "", "whole phase", seconds_text(phase.least_seconds), seconds_text(phase.measured_seconds));
+}
+
+std::string roofline_text(const RooflineReport& roofline, std::size_t num_ranks) {
+  std::string text;
+  if (num_ranks > 1) text += line("roofline", fmt::format("of rank {}, the slowest stage", roofline.rank));
+  if (!roofline.prefill.resources.empty()) text += phase_table("prefill", roofline.prefill);
+  if (!roofline.decode.resources.empty()) text += phase_table("decode", roofline.decode);
+  text += line("roofline", fmt::format("at most {:.2f} tokens/s by {}; reached {:.0f} %", roofline.bound_tokens_per_second,
+                                       roofline.profile, 100 * roofline.fraction));
+  return text + line("bound by", fmt::format("{} ({}); what would help most: {}", roofline.binding_resource,
+                                             roofline.binding_phase, roofline.advice));
+}
+
 }  // namespace
 
 std::string summary(const Report& report) {
@@ -61,6 +94,7 @@ std::string summary(const Report& report) {
   if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);
   if (is_used(tiers.ssd)) text += tier_line("ssd", tiers.ssd);
   for (const RankReport& rank : report.ranks) text += rank_line(rank);
+  if (report.roofline) text += roofline_text(*report.roofline, report.ranks.size());
   return text;
 }
 

@@ -2,12 +2,6 @@
 
 #include <array>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-#include "ops/parallel_for.hpp"
-
 namespace flexgen {
 namespace {
 
@@ -38,14 +32,6 @@ const HostKernels* const* supported_host_kernels() { return kernel_sets().data()
 const HostKernels& host_kernels() {
   const auto& sets = kernel_sets();
   return *(sets[2] != nullptr ? sets[2] : sets[1] != nullptr ? sets[1] : sets[0]);
-}
-
-int num_loop_threads() {
-#if defined(_OPENMP) && !defined(FLEXGEN_SERIAL_LOOPS)
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
 }
 
 }  // namespace flexgen

@@ -1,4 +1,6 @@
 // Body of host_kernels_*.cpp; each of them compiles it for another instruction set.
+#include <type_traits>
+
 #include "ops/host_kernels.hpp"
 #include "ops/simd.hpp"
 
@@ -43,63 +45,132 @@ void from_float(const float* from, std::byte* to, DType dtype, std::int64_t coun
 // ---- dots -------------------------------------------------------------------------------------------------------
 // Lanes run along k, which is contiguous in both operands: nothing is packed. One sum per output element.
 
-template <int Rows, int Cols, class Element>
-void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c) {
+/// With `Fetch` as much memory from `next` on goes into the L2 cache as is read from b.
+template <int Rows, int Cols, bool Fetch, class Element>
+void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, const Element* next) {
+  // Unrolled throughout, else the sums would live in memory.
+  const std::int64_t depth = args.k, a_stride = args.a_stride, b_stride = args.b_stride;
   Floats sum[Rows][Cols];
-  for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 8
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) sum[i][j] = broadcast(0.0F);
+  }
   std::int64_t k = 0;
-  for (; k + kLanes <= args.k; k += kLanes) {
+  for (; k + kLanes <= depth; k += kLanes) {
+    // The shorter side waits in registers.
+    if constexpr (Rows > Cols) {
+      Floats col[Cols];
+#pragma GCC unroll 8
+      for (int j = 0; j < Cols; ++j) col[j] = load(b + j * b_stride + k);
+#pragma GCC unroll 8
+      for (int i = 0; i < Rows; ++i) {
+        const Floats row = load(a + i * a_stride + k);
+#pragma GCC unroll 8
+        for (int j = 0; j < Cols; ++j) sum[i][j] = multiply_add(row, col[j], sum[i][j]);
+      }
+    } else {
+      Floats row[Rows];
+#pragma GCC unroll 8
+      for (int i = 0; i < Rows; ++i) row[i] = load(a + i * a_stride + k);
+#pragma GCC unroll 8
+      for (int j = 0; j < Cols; ++j) {
+        const Floats col = load(b + j * b_stride + k);
+#pragma GCC unroll 8
+        for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
+      }
+    }
+    if constexpr (Fetch) {
+#pragma GCC unroll 8
+      for (int j = 0; j < Cols; ++j) __builtin_prefetch(next + j * kLanes, 0, 2);
+      next += Cols * kLanes;
+    }
+  }
+  if (k < depth) {
     Floats row[Rows];
 #pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) row[i] = load(a + i * args.a_stride + k);
+    for (int i = 0; i < Rows; ++i) row[i] = load_part(a + i * a_stride + k, depth - k);
 #pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) {
-      const Floats col = load(b + j * args.b_stride + k);
+      const Floats col = load_part(b + j * b_stride + k, depth - k);
 #pragma GCC unroll 8
       for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
     }
   }
-  if (k < args.k) {
-    for (int j = 0; j < Cols; ++j) {
-      const Floats col = load_part(b + j * args.b_stride + k, args.k - k);
-      for (int i = 0; i < Rows; ++i)
-        sum[i][j] = multiply_add(load_part(a + i * args.a_stride + k, args.k - k), col, sum[i][j]);
-    }
+  // Four sums at a time, the tile read row by row.
+  const std::int64_t c_stride = args.c_stride;
+  const bool accumulate = args.accumulate;
+  alignas(16) float total[(Rows * Cols + 3) / 4 * 4];
+#pragma GCC unroll 8
+  for (int first = 0; first < Rows * Cols; first += 4) {
+    const auto at = [&](int index) {
+      return index < Rows * Cols ? sum[index / Cols][index % Cols] : broadcast(0.0F);
+    };
+    const auto four = lane_sums(at(first), at(first + 1), at(first + 2), at(first + 3));
+    __builtin_memcpy(total + first, &four, sizeof four);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) {
-      float& out = c[i * args.c_stride + j];
-      const float total = lane_sum(sum[i][j]);
-      out = args.accumulate ? out + total : total;
+      float& out = c[i * c_stride + j];
+      out = accumulate ? out + total[i * Cols + j] : total[i * Cols + j];
     }
   }
 }
 
-template <int Cols, class Element>
-void dot_panel(const DotsArgs& args, const Element* b, float* c) {
-  std::int64_t i = 0;
-  for (; i + kTileRows <= args.m; i += kTileRows)
-    dot_tile<kTileRows, Cols>(args, args.a + i * args.a_stride, b, c + i * args.c_stride);
-  const float* a = args.a + i * args.a_stride;
-  c += i * args.c_stride;
-  switch (args.m - i) {
-    case 1: dot_tile<1, Cols>(args, a, b, c); break;
-    case 2: dot_tile<2, Cols>(args, a, b, c); break;
-    case 3: dot_tile<3, Cols>(args, a, b, c); break;
-    default: break;
+/// Tile of args.m rows, as far as they fit one.
+template <int Cols, bool Fetch, class Element>
+void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float* c, const Element* next) {
+  const float* a = args.a + first * args.a_stride;
+  c += first * args.c_stride;
+  switch (args.m - first) {
+    case 1: dot_tile<1, Cols, Fetch>(args, a, b, c, next); break;
+    case 2: dot_tile<2, Cols, Fetch>(args, a, b, c, next); break;
+    case 3: dot_tile<3, Cols, Fetch>(args, a, b, c, next); break;
+    default: dot_tile<kTileRows, Cols, Fetch>(args, a, b, c, next); break;
   }
+}
+
+template <bool Fetch, class Element>
+void dot_tall(const DotsArgs& args, const Element* b, float* c, const Element* next) {
+  switch (args.m) {
+    case 5: dot_tile<5, kTallCols, Fetch>(args, args.a, b, c, next); break;
+    case 6: dot_tile<6, kTallCols, Fetch>(args, args.a, b, c, next); break;
+    case 7: dot_tile<7, kTallCols, Fetch>(args, args.a, b, c, next); break;
+    default: dot_tile<8, kTallCols, Fetch>(args, args.a, b, c, next); break;
+  }
+}
+
+template <int Cols, bool Fetch, class Element>
+void dot_panel(const DotsArgs& args, const Element* b, float* c, const Element* next) {
+  if constexpr (kTallRows == 8 && Cols % kTallCols == 0) {
+    if (args.m > 4 && args.m <= kTallRows) {
+      for (int j = 0; j < Cols; j += kTallCols)
+        dot_tall<Fetch>(args, b + j * args.b_stride, c + j, Fetch ? next + j * args.k : nullptr);
+      return;
+    }
+  }
+  dot_rows<Cols, Fetch>(args, 0, b, c, next);
+  for (std::int64_t i = kTileRows; i < args.m; i += kTileRows) dot_rows<Cols, false>(args, i, b, c, next);
+}
+
+template <bool Fetch, class Element>
+void dots_of(const DotsArgs& args) {
+  const Element* b = elements<Element>(args.b);
+  const auto panel = [&]<int Cols>(std::int64_t j, std::integral_constant<int, Cols>) {
+    const Element* next = Fetch ? elements<Element>(args.next) + j * args.k : nullptr;
+    dot_panel<Cols, Fetch>(args, b + j * args.b_stride, args.c + j, next);
+  };
+  std::int64_t j = 0;
+  for (; j + kTileCols <= args.n; j += kTileCols) panel(j, std::integral_constant<int, kTileCols>{});
+  for (; j + 2 <= args.n; j += 2) panel(j, std::integral_constant<int, 2>{});
+  if (j < args.n) panel(j, std::integral_constant<int, 1>{});
 }
 
 template <class Element>
 void dots_of(const DotsArgs& args) {
-  const Element* b = elements<Element>(args.b);
-  std::int64_t j = 0;
-  for (; j + kTileCols <= args.n; j += kTileCols) dot_panel<kTileCols>(args, b + j * args.b_stride, args.c + j);
-  for (; j + 2 <= args.n; j += 2) dot_panel<2>(args, b + j * args.b_stride, args.c + j);
-  if (j < args.n) dot_panel<1>(args, b + j * args.b_stride, args.c + j);
+  args.next != nullptr ? dots_of<true, Element>(args) : dots_of<false, Element>(args);
 }
 
 void dots(const DotsArgs& args) {

@@ -19,7 +19,10 @@ constexpr std::int64_t kBlockTokens = 96;   // x block: 384 KiB of L2
 constexpr std::int64_t kStreamTokens = 8;   // up to here the weights' bandwidth binds
 constexpr std::int64_t kWidenTokens = 24;   // from here on widening a panel of weights once pays
 
+constexpr std::int64_t kPad = 16;           // floats: one cache line
+
 thread_local Scratch thread_scratch;
+thread_local Scratch wide_scratch;  // of the calling thread, read by all
 
 struct Tile {
   std::int64_t first_token, num_tokens, first_output, num_outputs;
@@ -49,32 +52,46 @@ void finish(const LinearArgs& args, const Tile& tile, float* sums) {
   }
 }
 
+/// x as float32, for stream_tile: rows are kPad more than their length apart, else those of a hidden size that is a
+/// power of two would crowd into a few sets of the L1 cache.
+struct WideRows {
+  const float* data;
+  std::int64_t stride;
+};
+
+WideRows widen_rows(const MatrixView& x) {
+  if (x.rows == 1 && x.dtype == DType::float32) return {reinterpret_cast<const float*>(x.data), x.cols};
+  const std::int64_t stride = x.cols + kPad;
+  float* wide = wide_scratch.floats(x.rows * stride);
+  for (std::int64_t i = 0; i < x.rows; ++i) host_kernels().to_float(x.row(i), x.dtype, wide + i * stride, x.cols);
+  return {wide, stride};
+}
+
 /// Few tokens: each weight row is read once, front to back.
-void stream_tile(const LinearArgs& args, const Tile& tile) {
+void stream_tile(const LinearArgs& args, const WideRows& x, const Tile& tile) {
   const HostKernels& kernels = host_kernels();
   const std::int64_t in = args.x.cols;
-  const bool in_place = args.x.dtype == DType::float32;
-  float* sums = thread_scratch.floats(tile.num_tokens * (tile.num_outputs + in));
-  float* widened = sums + tile.num_tokens * tile.num_outputs;
-  if (!in_place) {
-    for (std::int64_t i = 0; i < tile.num_tokens; ++i)
-      kernels.to_float(args.x.row(tile.first_token + i), args.x.dtype, widened + i * in, in);
-  }
+  float* sums = thread_scratch.floats(tile.num_tokens * tile.num_outputs);
   DotsArgs dots;
-  dots.a_stride = in_place ? args.x.row_stride : in;
+  dots.a_stride = x.stride;
   dots.b_stride = args.weight.row_stride;
   dots.b_dtype = args.weight.dtype;
   dots.m = tile.num_tokens;
   dots.c_stride = tile.num_outputs;
-  const float* x = in_place ? reinterpret_cast<const float*>(args.x.row(tile.first_token)) : widened;
+  const bool contiguous = args.weight.contiguous();
   for (std::int64_t j = 0; j < tile.num_outputs; j += kernels.panel_rows) {
     dots.n = std::min(kernels.panel_rows, tile.num_outputs - j);
     dots.c = sums + j;
     for (std::int64_t k = 0; k < in; k += kDepth) {
       dots.k = std::min(kDepth, in - k);
-      dots.a = x + k;
+      dots.a = x.data + k;
       dots.b = args.weight.row(tile.first_output + j) + k * element_bytes(args.weight.dtype);
       dots.accumulate = k > 0;
+      // In time for the next panel: what lies one panel further on.
+      const std::int64_t ahead = (j + kernels.panel_rows) * in + k * dots.n;
+      dots.next = contiguous && ahead + dots.n * dots.k <= tile.num_outputs * in
+                      ? args.weight.row(tile.first_output) + ahead * element_bytes(args.weight.dtype)
+                      : nullptr;
       kernels.dots(dots);
     }
   }
@@ -135,6 +152,7 @@ void linear_host(const LinearArgs& args) {
   const std::int64_t widest = stream ? 32 * unit : 8 * unit;
   const std::int64_t width = std::clamp((outputs / wanted + unit - 1) / unit * unit, unit, widest);
   const std::int64_t output_tiles = (outputs + width - 1) / width;
+  const WideRows wide = stream ? widen_rows(args.x) : WideRows{nullptr, 0};
   const bool worth_threads = tokens * outputs * args.x.cols > 200'000;
   parallel_for(token_tiles * output_tiles, worth_threads, [&](std::int64_t task) {
     Tile tile{};
@@ -142,7 +160,7 @@ void linear_host(const LinearArgs& args) {
     tile.num_tokens = std::min(block_tokens, tokens - tile.first_token);
     tile.first_output = task % output_tiles * width;
     tile.num_outputs = std::min(width, outputs - tile.first_output);
-    stream ? stream_tile(args, tile) : block_tile(args, tile);
+    stream ? stream_tile(args, wide, tile) : block_tile(args, tile);
   });
 }
 

@@ -25,6 +25,8 @@ struct BFloat16 {
 constexpr int kLanes = 16;
 constexpr int kTileRows = 4;  // a tile of sums that fits the registers: 4 x 6 of 32
 constexpr int kTileCols = 6;
+constexpr int kTallRows = 8;  // few rows of a at once: they stay in the L1 cache, b passes through it once
+constexpr int kTallCols = 3;
 using Floats = __m512;
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) { return _mm512_loadu_ps(p); }
@@ -49,12 +51,23 @@ FLEXGEN_ALWAYS_INLINE __m128 fold(Floats v) {
   const __m256 half = fold_half(v);
   return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
+/// lane_sum of four vectors at a time, in the same order.
+FLEXGEN_ALWAYS_INLINE __m128 lane_sums(Floats a, Floats b, Floats c, Floats d) {
+  const Floats ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+  const Floats cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+  const Floats four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+  const Floats two = _mm512_add_ps(four, _mm512_permute_ps(four, 0xB1));
+  const Floats one = _mm512_add_ps(two, _mm512_permute_ps(two, 0x4E));
+  return _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, one));
+}
 
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 constexpr int kLanes = 8;
 constexpr int kTileRows = 3;  // 3 x 4 of 16 registers
 constexpr int kTileCols = 4;
+constexpr int kTallRows = 0;  // none: too few registers
+constexpr int kTallCols = 1;
 using Floats = __m256;
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) { return _mm256_loadu_ps(p); }
@@ -75,12 +88,17 @@ FLEXGEN_ALWAYS_INLINE Floats larger(Floats a, Floats b) { return _mm256_max_ps(a
 FLEXGEN_ALWAYS_INLINE __m128 fold(Floats v) {
   return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
 }
+FLEXGEN_ALWAYS_INLINE __m128 lane_sums(Floats a, Floats b, Floats c, Floats d) {
+  return _mm_hadd_ps(_mm_hadd_ps(fold(a), fold(b)), _mm_hadd_ps(fold(c), fold(d)));
+}
 
 #else
 
 constexpr int kLanes = 4;
 constexpr int kTileRows = 2;
 constexpr int kTileCols = 4;
+constexpr int kTallRows = 0;
+constexpr int kTallCols = 1;
 typedef float Floats __attribute__((vector_size(16)));
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) {
@@ -104,6 +122,10 @@ FLEXGEN_ALWAYS_INLINE Floats broadcast(float v) { return Floats{v, v, v, v}; }
 FLEXGEN_ALWAYS_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return a * b + c; }
 FLEXGEN_ALWAYS_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 FLEXGEN_ALWAYS_INLINE Floats fold(Floats v) { return v; }
+FLEXGEN_ALWAYS_INLINE Floats lane_sums(Floats a, Floats b, Floats c, Floats d) {
+  return Floats{(a[0] + a[1]) + (a[2] + a[3]), (b[0] + b[1]) + (b[2] + b[3]), (c[0] + c[1]) + (c[2] + c[3]),
+                (d[0] + d[1]) + (d[2] + d[3])};
+}
 
 #endif
 
@@ -116,6 +138,11 @@ FLEXGEN_ALWAYS_INLINE void store(BFloat16* p, Floats v) {  // the compiler vecto
 }
 
 /// The first `count` < kLanes elements, zeros after them.
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+FLEXGEN_ALWAYS_INLINE Floats load_part(const float* p, std::int64_t count) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << count) - 1U), p);
+}
+#endif
 template <class Element>
 FLEXGEN_ALWAYS_INLINE Floats load_part(const Element* p, std::int64_t count) {
   Element lanes[kLanes] = {};

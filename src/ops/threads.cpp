@@ -1,17 +1,9 @@
 #include "ops/threads.hpp"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "ops/thread_pool.hpp"
 
 namespace flexgen {
 
-void set_num_loop_threads(int num_threads) {
-#ifdef _OPENMP
-  omp_set_num_threads(num_threads);
-#else
-  static_cast<void>(num_threads);
-#endif
-}
+void set_num_loop_threads(int num_threads) { loop_threads().resize(num_threads); }
 
 }  // namespace flexgen

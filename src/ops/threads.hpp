@@ -3,7 +3,7 @@
 
 namespace flexgen {
 
-/// For our own loops and LibTorch's kernels alike. Call it before the first op.
+/// For our own loops and LibTorch's kernels alike, from the next op on. Results do not depend on it.
 void set_num_loop_threads(int num_threads);
 
 }  // namespace flexgen

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
 #include "base/error.hpp"
 
@@ -38,12 +39,32 @@ bool place(PlanInput& in, const Budgets& budgets) {
     // What frees no staging until it is whole is tried whole first.
     share = {100, 0};
     if (plan_memory(in).gpu.total() <= budgets.gpu_bytes) return;
-    share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total()), left(budgets.dram_bytes, plan.dram.total()));
+    // A share is met to one grain: that much stays free, lest rounding up throws the plan over the edge.
+    const std::uint64_t grain = tensor_class == TensorClass::cache ? plan.cache.shape.unit_bytes() : split_alignment;
+    share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total() + grain), left(budgets.dram_bytes, plan.dram.total() + grain));
   };
   fill_class(at.hidden, TensorClass::hidden);
   fill_class(at.weights, TensorClass::weights);
   fill_class(at.cache, TensorClass::cache);
   return explain_misfit(plan_memory(in), budgets).empty();
+}
+
+bool needs_more_ssd(const Policy& policy, const Policy& than) {
+  return policy.placement.weights.ssd() > than.placement.weights.ssd() + 0.01 ||
+         policy.placement.cache.ssd() > than.placement.cache.ssd() + 1e-9;
+}
+
+// For given B: the largest K that the job fills, while no more weights and no cache have to go to ssd for it.
+std::optional<Policy> grow_block(PlanInput& trial, const Budgets& budgets, std::int64_t rows_per_group) {
+  std::optional<Policy> best;
+  for (std::int32_t k = 1; k <= 16; k *= 2) {
+    if (k > 1 && static_cast<std::int64_t>(k) * trial.policy.micro_batch_size > rows_per_group) break;
+    trial.policy.num_micro_batches = k;
+    if (!place(trial, budgets)) break;
+    if (best && (needs_more_ssd(trial.policy, *best) || trial.policy.placement.cache.ssd() > 1e-9)) break;
+    best = trial.policy;
+  }
+  return best;
 }
 
 }  // namespace
@@ -62,22 +83,14 @@ Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
     if (size <= 4) break;  // a smaller block would waste the weights' bandwidth: stream instead
   }
 
-  // Weights stream: the larger the block, the cheaper. K grows while cache and hidden states stay off the ssd.
+  // Weights stream: the larger the block, the cheaper. A smaller B is taken only where it allows a larger block.
+  std::optional<Policy> best;
   for (const std::int32_t size : sizes) {
     trial.policy.micro_batch_size = static_cast<std::int32_t>(std::min<std::int64_t>(size, rows_per_group));
-    Policy best;
-    bool found = false;
-    for (std::int32_t k = 1; k <= 16; k *= 2) {
-      if (k > 1 && static_cast<std::int64_t>(k) * trial.policy.micro_batch_size > rows_per_group) break;
-      trial.policy.num_micro_batches = k;
-      if (!place(trial, budgets)) break;
-      const bool worse = found && trial.policy.placement.weights.ssd() > best.placement.weights.ssd() + 0.01;
-      if (found && (worse || trial.policy.placement.cache.ssd() > 1e-9)) break;
-      best = trial.policy;
-      found = true;
-    }
-    if (found) return best;
+    const std::optional<Policy> grown = grow_block(trial, budgets, rows_per_group);
+    if (grown && (!best || (grown->block_rows() > best->block_rows() && !needs_more_ssd(*grown, *best)))) best = grown;
   }
+  if (best) return *best;
   trial.policy.micro_batch_size = trial.policy.num_micro_batches = 1;
   return nearest_fit(trial, budgets);
 }

@@ -14,8 +14,8 @@ class Spread {
 
   /// How much of the next part of `size` goes here: a multiple of `grain`, or `most` (<= size) itself.
   std::uint64_t take(std::uint64_t size, std::uint64_t grain, std::uint64_t most) {
-    const double wanted = std::max(0.0, fraction_ * static_cast<double>(size) + owed_);
-    const double cuts = std::round(wanted / static_cast<double>(grain));
+    const double wanted = fraction_ * static_cast<double>(size) + owed_;  // negative after a part that took too much
+    const double cuts = std::round(std::max(0.0, wanted) / static_cast<double>(grain));
     std::uint64_t taken = std::min(static_cast<std::uint64_t>(cuts) * grain, most);
     if (std::abs(static_cast<double>(most) - wanted) < std::abs(static_cast<double>(taken) - wanted)) taken = most;
     owed_ = wanted - static_cast<double>(taken);

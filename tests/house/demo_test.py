@@ -13,8 +13,7 @@ import score_demo  # noqa: E402
 
 
 def result(custom_id, text):
-    return {"custom_id": custom_id, "error": None,
-            "response": {"status_code": 200, "body": {"choices": [{"index": 0, "text": text}]}}}
+    return {"custom_id": custom_id, "text": text, "finish_reason": "stop"}
 
 
 class DemoRowsTest(unittest.TestCase):
@@ -43,7 +42,7 @@ class ScoreTest(unittest.TestCase):
         self.assertEqual((tasks, broken), ({"a": [1, 2]}, []))
 
     def test_missing_doubled_and_failed_rows_are_broken(self):
-        failed = {"custom_id": "a-2", "response": None, "error": {"code": "x", "message": "y"}}
+        failed = {"custom_id": "a-2", "error": {"code": "x", "message": "y"}}
         for results in ([result("a-1", " Yes")],
                         [result("a-1", " Yes"), result("a-2", " No"), result("a-2", " No")],
                         [result("a-1", " Yes"), failed]):

@@ -53,6 +53,23 @@ Report sample() {
   return report;
 }
 
+Report with_roofline() {
+  Report report = sample();
+  RooflineReport& roofline = report.roofline.emplace();
+  roofline.profile = "p.json (today)";
+  roofline.bound_tokens_per_second = 50;
+  roofline.fraction = 0.858;
+  roofline.rank = 1;
+  roofline.binding_phase = "decode";
+  roofline.binding_resource = "host_to_gpu";
+  roofline.advice = "a larger block";
+  const double unknown = std::numeric_limits<double>::quiet_NaN();
+  roofline.prefill = {1.5, 2, {{"matrix", 1.5, 1.6, 0, 3e12, unknown}}};
+  roofline.decode = {7, 8, {{"host_to_gpu", 7, 7.6, 2 << 20, 0, 3 << 20}, {"host_memory", 3, unknown, 1 << 20, 0, unknown}}};
+  roofline.rank_least_seconds = {8, 8.5};
+  return report;
+}
+
 TEST(Report, RoundTrip) {
   const Json json = Json::parse(to_json(sample()));
   EXPECT_EQ(json["schema_version"], 1);
@@ -79,6 +96,34 @@ TEST(Report, RoundTrip) {
   EXPECT_EQ(second["busy_fraction"], 0.85);
 }
 
+TEST(Report, Roofline) {
+  EXPECT_TRUE(Json::parse(to_json(sample()))["roofline"].is_null());
+  const Json json = Json::parse(to_json(with_roofline()))["roofline"];
+  EXPECT_EQ(json["bound_tokens_per_second"], 50.0);
+  EXPECT_EQ(json["fraction"], 0.858);
+  EXPECT_EQ(json["binding_resource"], "host_to_gpu");
+  EXPECT_EQ(json["advice"], "a larger block");
+  const Json& link = json["phases"]["decode"]["resources"]["host_to_gpu"];
+  EXPECT_EQ(link["least_seconds"], 7.0);
+  EXPECT_EQ(link["busy_seconds"], 7.6);
+  EXPECT_EQ(link["bytes"], 3.0 * (1 << 20));
+  EXPECT_TRUE(json["phases"]["decode"]["resources"]["host_memory"]["busy_seconds"].is_null());
+  EXPECT_EQ(json["phases"]["prefill"]["resources"]["matrix"]["operations"], 3e12);
+
+  const std::string text = summary(with_roofline());
+  EXPECT_EQ(text.substr(text.find("roofline")),
+            "roofline    of rank 1, the slowest stage\n"
+            "prefill     resource           least s    busy s  busy %  bytes\n"
+            "            matrix               1.500     1.600      80  3 TFLOP\n"
+            "            whole phase          1.500     2.000\n"
+            "decode      resource           least s    busy s  busy %  bytes\n"
+            "            host_to_gpu          7.000     7.600      95  2.00 MiB (moved 3.00 MiB)\n"
+            "            host_memory          3.000         -       -  1.00 MiB\n"
+            "            whole phase          7.000     8.000\n"
+            "roofline    at most 50.00 tokens/s by p.json (today); reached 86 %\n"
+            "bound by    host_to_gpu (decode); what would help most: a larger block\n");
+}
+
 TEST(Report, TiersAreSummedOverRanks) {
   const Json tiers = Json::parse(to_json(sample()))["tiers"];
   EXPECT_EQ(tiers["gpu"]["requested_bytes"], 180);
@@ -91,13 +136,15 @@ TEST(Report, TiersAreSummedOverRanks) {
 
 TEST(Report, EveryFieldIsDocumented) {
   const std::string documentation = read_text(std::string(FLEXGEN_SOURCE_DIR) + "/src/job/REPORT.md");
-  const Json json = Json::parse(to_json(sample()));
+  const Json json = Json::parse(to_json(with_roofline()));
   const auto expect_keys = [&](const Json& object) {
     for (const auto& [name, value] : object.items())
       EXPECT_NE(documentation.find(name), std::string::npos) << name << " is missing in REPORT.md";
   };
   for (const Json& object : {json, json["model"], json["policy"], json["job"], json["timing"], json["throughput"],
-                             json["tiers"], json["tiers"]["gpu"], json["ranks"][0], json["ranks"][0]["resources"]})
+                             json["tiers"], json["tiers"]["gpu"], json["ranks"][0], json["ranks"][0]["resources"], json["ranks"][0]["resources"]["compute"], json["roofline"],
+                             json["roofline"]["phases"]["decode"], json["roofline"]["phases"]["decode"]["resources"],
+                             json["roofline"]["phases"]["decode"]["resources"]["host_to_gpu"]})
     expect_keys(object);
 }
 

@@ -1,0 +1,194 @@
+// The host's ops beside what bounds them: reading and copying memory (bytes_per_second), and float32 multiply-adds
+// from registers (items_per_second, two operations each). benchmark/README.md says how to run and read it.
+//
+// Weights are spread over 1 GiB and used in turn: no cache keeps them from one call to the next, as in a model.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "device/buffer.hpp"
+#include "ops/attention.hpp"
+#include "ops/elementwise.hpp"
+#include "ops/host_kernels.hpp"
+#include "ops/layer_norm.hpp"
+#include "ops/linear.hpp"
+#include "ops/parallel_for.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::uint64_t kManyBytes = 1ULL << 30;
+constexpr std::int64_t kHidden = 2048;  // of OPT-1.3B: 32 heads of 64, 4 * 2048 in the middle of the MLP
+constexpr std::int64_t kMiddle = 8192;
+constexpr std::int32_t kHeads = 32;
+constexpr std::int32_t kHeadDim = 64;
+
+/// Random numbers in +-0.1 on host memory.
+Buffer random_buffer(std::uint64_t bytes, DType dtype) {
+  Buffer buffer(MemoryKind::pageable, bytes, {});
+  fill_random(buffer.data(), dtype, bytes / element_bytes(dtype), 0.1F, 1, 0);
+  return buffer;
+}
+
+const Buffer& many_bytes() {  // as bfloat16: finite in either dtype
+  static const Buffer buffer = random_buffer(kManyBytes, DType::bfloat16);
+  return buffer;
+}
+
+DType dtype_of(const benchmark::State& state, int argument) {
+  return state.range(argument) == 32 ? DType::float32 : DType::bfloat16;
+}
+
+void count(benchmark::State& state, std::uint64_t bytes, std::uint64_t multiply_adds) {
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(multiply_adds));
+}
+
+// ---- ceilings -----------------------------------------------------------------------------------------------------
+
+constexpr std::int64_t kPiece = 4 << 20;
+
+#if defined(__x86_64__)
+[[gnu::target_clones("default", "avx2", "arch=x86-64-v4")]]
+#endif
+std::uint64_t read_piece(const std::byte* data) {
+  typedef std::uint64_t Words __attribute__((vector_size(64)));
+  const auto* words = reinterpret_cast<const Words*>(data);
+  Words a{}, b{}, c{}, d{};
+  for (std::int64_t i = 0; i < kPiece / 64; i += 4) {
+    for (int line = 0; line < 4; ++line) __builtin_prefetch(words + i + line + 128, 0, 2);  // past the page's end
+    a += words[i], b += words[i + 1], c += words[i + 2], d += words[i + 3];
+  }
+  a += b + c + d;
+  return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
+}
+
+void memory_read(benchmark::State& state) {
+  const std::byte* data = many_bytes().data();
+  for (auto _ : state) {
+    parallel_for(kManyBytes / kPiece, true, [&](std::int64_t piece) {
+      std::uint64_t sum = read_piece(data + piece * kPiece);
+      benchmark::DoNotOptimize(sum);
+    });
+  }
+  count(state, kManyBytes, 0);
+}
+
+void memory_copy(benchmark::State& state) {  // bytes_per_second counts what is copied: half of the traffic
+  const Buffer target = random_buffer(kManyBytes / 2, DType::bfloat16);  // every page exists
+  const std::byte* source = many_bytes().data();
+  for (auto _ : state)
+    parallel_for(kManyBytes / 2 / kPiece, true, [&](std::int64_t piece) {
+      std::memcpy(target.data() + piece * kPiece, source + piece * kPiece, kPiece);
+    });
+  count(state, kManyBytes / 2, 0);
+}
+
+void multiply_adds(benchmark::State& state) {  // everything in the L1 cache
+  const std::int64_t m = 4, n = 6, k = 1024, rounds = 2000;
+  const std::byte* data = many_bytes().data();
+  for (auto _ : state) {
+    parallel_for(num_loop_threads(), true, [&](std::int64_t) {
+      std::vector<float> sums(m * n);
+      for (std::int64_t i = 0; i < rounds; ++i) {
+        DotsArgs args;
+        args.a = reinterpret_cast<const float*>(data);
+        args.a_stride = args.b_stride = k;
+        args.b = data + m * k * 4;
+        args.m = m, args.n = n, args.k = k;
+        args.c = sums.data();
+        args.c_stride = n;
+        host_kernels().dots(args);
+      }
+      benchmark::DoNotOptimize(sums.data());
+    });
+  }
+  count(state, 0, static_cast<std::uint64_t>(m * n * k * rounds * num_loop_threads()));
+}
+
+// ---- ops ----------------------------------------------------------------------------------------------------------
+
+/// Arguments: tokens, outputs, inputs, bits of the dtype.
+void linear_op(benchmark::State& state) {
+  const std::int64_t tokens = state.range(0), out = state.range(1), in = state.range(2);
+  const DType dtype = dtype_of(state, 3);
+  const std::uint64_t weight_bytes = static_cast<std::uint64_t>(out * in) * element_bytes(dtype);
+  const std::uint64_t num_weights = kManyBytes / weight_bytes;
+  const Buffer x = random_buffer(static_cast<std::uint64_t>(tokens * in) * element_bytes(dtype), dtype);
+  const Buffer y = random_buffer(static_cast<std::uint64_t>(tokens * out) * element_bytes(dtype), dtype);
+  LinearArgs args;
+  args.x = contiguous_view(x.data(), tokens, in, dtype);
+  args.out = contiguous_view(y.data(), tokens, out, dtype);
+  std::uint64_t turn = 0;
+  for (auto _ : state) {
+    args.weight = contiguous_view(many_bytes().data() + turn++ % num_weights * weight_bytes, out, in, dtype);
+    linear({}, args);
+  }
+  count(state, weight_bytes, static_cast<std::uint64_t>(tokens * out * in));
+}
+
+/// Arguments: rows, new tokens per row, positions before them, bits of the dtype.
+void attention_op(benchmark::State& state) {
+  const auto rows = static_cast<std::int32_t>(state.range(0)), fresh = static_cast<std::int32_t>(state.range(1));
+  const auto past = static_cast<std::int32_t>(state.range(2));
+  const DType dtype = dtype_of(state, 3);
+  const std::int64_t bytes = static_cast<std::int64_t>(element_bytes(dtype));
+  const std::int32_t length = past + fresh;
+  const std::int64_t head_bytes = std::int64_t{2} * length * kHeadDim * bytes;
+  const std::int64_t num_caches = std::max<std::int64_t>(1, kManyBytes / (head_bytes * rows * kHeads));
+  std::vector<std::int32_t> offset(static_cast<std::size_t>(rows) + 1), start(static_cast<std::size_t>(rows), past);
+  for (std::int32_t r = 0; r <= rows; ++r) offset[static_cast<std::size_t>(r)] = r * fresh;
+  std::vector<KvHead> heads(static_cast<std::size_t>(rows * kHeads));
+  const Buffer q = random_buffer(static_cast<std::uint64_t>(rows * fresh * kHidden * bytes), dtype);
+  const Buffer out = random_buffer(q.size_bytes(), dtype);
+  AttentionArgs args;
+  args.batch = {rows, rows * fresh, fresh, length, offset.data(), start.data(), offset.data(), start.data()};
+  args.q = contiguous_view(q.data(), rows * fresh, kHidden, dtype);
+  args.out = contiguous_view(out.data(), rows * fresh, kHidden, dtype);
+  args.cache = {heads.data(), heads.data(), kHeads, kHeadDim};
+  args.scale = 0.125F;
+  std::int64_t turn = 0;
+  for (auto _ : state) {
+    std::byte* base = many_bytes().data() + turn++ % num_caches * head_bytes * rows * kHeads;
+    for (std::size_t h = 0; h < heads.size(); ++h)
+      heads[h] = {base + static_cast<std::int64_t>(h) * head_bytes, kHeadDim, length * kHeadDim};
+    attention({}, args);
+  }
+  const std::uint64_t pairs = std::uint64_t(fresh) * std::uint64_t(past) + std::uint64_t(fresh) * (fresh + 1) / 2;
+  count(state, static_cast<std::uint64_t>(head_bytes * rows * kHeads), 2 * pairs * rows * kHidden);
+}
+
+/// Arguments: tokens, bits of the dtype.
+void layer_norm_op(benchmark::State& state) {
+  const std::int64_t tokens = state.range(0);
+  const DType dtype = dtype_of(state, 1);
+  const std::uint64_t bytes = static_cast<std::uint64_t>(tokens * kHidden) * element_bytes(dtype);
+  const Buffer x = random_buffer(bytes, dtype), y = random_buffer(bytes, dtype), affine = random_buffer(4 * kHidden, dtype);
+  LayerNormArgs args;
+  args.x = contiguous_view(x.data(), tokens, kHidden, dtype);
+  args.out = contiguous_view(y.data(), tokens, kHidden, dtype);
+  args.gamma = args.beta = contiguous_view(affine.data(), 1, kHidden, dtype);
+  for (auto _ : state) layer_norm({}, args);
+  count(state, 2 * bytes, 0);
+}
+
+void every_linear(benchmark::internal::Benchmark* bench) {
+  for (const std::int64_t bits : {32, 16})
+    for (const std::int64_t tokens : {1, 8, 64, 512}) bench->Args({tokens, kMiddle, kHidden, bits});
+  bench->Args({8, kHidden, kMiddle, 32})->Args({8, kHidden, kHidden, 32});
+}
+
+BENCHMARK(memory_read)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(memory_copy)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(multiply_adds)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(linear_op)->Name("linear")->Apply(every_linear)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(attention_op)->Name("attention_decode")->Args({8, 1, 511, 32})->Args({8, 1, 511, 16})->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(attention_op)->Name("attention_prefill")->Args({1, 512, 0, 32})->Args({1, 512, 0, 16})->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(layer_norm_op)->Name("layer_norm")->Args({8, 32})->Args({512, 32})->Args({512, 16})->UseRealTime()->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace flexgen
+
+BENCHMARK_MAIN();

@@ -1,0 +1,85 @@
+#include "app/profile_file.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "base/error.hpp"
+#include "base/log.hpp"
+
+namespace flexgen {
+namespace {
+
+namespace fs = std::filesystem;
+
+LoadedProfile read_profile(const fs::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf()))
+    throw UserError(ExitCode::file, fmt::format("cannot read the hardware profile '{}'", path.string()), errno_text(errno),
+                    "Measure one with flexgen-dist profile");
+  LoadedProfile loaded{"", parse_hardware_profile(text.str(), path.string())};
+  loaded.source = fmt::format("{} ({}{})", path.string(), loaded.profile.measured_at, loaded.profile.quick ? ", quick" : "");
+  return loaded;
+}
+
+}  // namespace
+
+fs::path default_profile_path(const std::string& host) {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  fs::path folder;
+  if (cache && *cache == '/')
+    folder = cache;  // the specification wants relative ones ignored
+  else if (home && *home)
+    folder = fs::path(home) / ".cache";
+  else
+    return {};
+  return folder / "flexgen-dist" / ("profile-" + host + ".json");
+}
+
+std::optional<LoadedProfile> load_profile(const Options& options, const std::string& host) {
+  if (!options.profile.empty()) return read_profile(options.profile);
+  const fs::path path = default_profile_path(host);
+  std::error_code ignored;
+  if (path.empty() || !fs::exists(path, ignored)) return std::nullopt;
+  try {
+    return read_profile(path);
+  } catch (const UserError& error) {
+    log::warn(error.what());
+    return std::nullopt;
+  }
+}
+
+void save_profile(const HardwareProfile& profile, const fs::path& path) {
+  const auto fail = [&](const std::string& reason) {
+    throw UserError(ExitCode::file, fmt::format("cannot write the hardware profile '{}'", path.string()), reason,
+                    "Name another file with --output");
+  };
+  std::error_code error;
+  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
+  if (error) fail(error.message());
+  const std::string text = to_json(profile);
+  // A device or a pipe is written to; a file is replaced.
+  const bool replace = !fs::exists(path, error) || fs::is_regular_file(path, error);
+  const fs::path target = replace ? fs::path(fmt::format("{}.{}.partial", path.string(), ::getpid())) : path;
+  std::ofstream file(target, std::ios::trunc);
+  file << text;
+  file.close();
+  const int write_error = errno;
+  if (file) {
+    if (replace) fs::rename(target, path, error);
+    if (!error) return;
+  }
+  if (replace) {
+    std::error_code ignored;
+    fs::remove(target, ignored);
+  }
+  fail(error ? error.message() : errno_text(write_error));
+}
+
+}  // namespace flexgen

@@ -1,0 +1,28 @@
+// The file that keeps a machine's hardware profile, and finding it again.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "app/options.hpp"
+#include "spec/hardware_profile.hpp"
+
+namespace flexgen {
+
+/// $XDG_CACHE_HOME/flexgen-dist/profile-<host>.json, by default under ~/.cache; empty when neither is set.
+std::filesystem::path default_profile_path(const std::string& host);
+
+struct LoadedProfile {
+  std::string source;  // file and date, for people
+  HardwareProfile profile;
+};
+
+/// `--profile FILE`, else this machine's default file; none when there is no such file.
+/// Throws UserError (file) for a file that was named and cannot be read; one found by default is warned about.
+std::optional<LoadedProfile> load_profile(const Options& options, const std::string& host);
+
+/// Replaces `path` as a whole; makes its folder. Throws UserError (file).
+void save_profile(const HardwareProfile& profile, const std::filesystem::path& path);
+
+}  // namespace flexgen

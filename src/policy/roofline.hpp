@@ -1,0 +1,109 @@
+// The least time that a job can take on measured hardware: bytes and operations per resource over the resource's
+// ceiling. Pure arithmetic: no Torch, CUDA or MPI.
+//
+// Model: within one sweep the resources work side by side, so it takes as long as the busiest; without overlap they
+// take turns. Sweeps follow each other. What a policy must move is counted exactly from its memory plan; activations
+// within a layer are not counted. Rows are taken to be alike: their mean length. Source: the roofline model (Williams
+// et al. 2009), applied per resource and phase as in FlexGen's cost model (Sheng et al. 2023).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy/memory_plan.hpp"
+#include "spec/hardware_profile.hpp"
+
+namespace flexgen {
+
+/// What can bind.
+enum class Ceiling : std::uint8_t {
+  matrix,           // arithmetic of the device that computes
+  gpu_memory,       // bytes that the GPU reads and writes in its own memory
+  host_to_gpu,
+  gpu_to_host,
+  both_directions,  // both of them, where the link gives less than their sum
+  host_memory,      // DMA and processors together
+  disk,             // reads and writes take turns
+  network,          // to the next stage
+};
+inline constexpr std::size_t num_ceilings = 8;
+/// "matrix", "gpu_memory", ...
+std::string_view ceiling_name(Ceiling ceiling);
+
+/// Rates per second that one rank may count on; 0 where unknown: that resource bounds nothing.
+struct Ceilings {
+  double matrix_operations = 0;
+  double gpu_memory_bytes = 0;
+  double host_to_gpu_bytes = 0;
+  double gpu_to_host_bytes = 0;
+  double both_directions_bytes = 0;
+  double host_read_bytes = 0;
+  double host_copy_bytes = 0;  // bytes read and written by copies and DMA
+  double disk_read_bytes = 0;
+  double disk_write_bytes = 0;
+  double network_bytes = 0;
+};
+
+/// @param ranks_on_machine  they share its memory, processors and disk; each has a GPU and links of its own
+/// @param transport         "mpi" or "nccl"; empty without other stages
+Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, int ranks_on_machine,
+                     std::string_view transport);
+
+/// One rank's part of the job.
+struct StageInput {
+  PlanInput plan;
+  Budgets budgets;
+  Ceilings ceilings;
+  bool receives_hidden = false;
+  bool sends_hidden = false;
+  bool hidden_through_host = false;  // a GPU's hidden states cross host memory on their way to the next stage
+};
+
+/// Rows that ran, with their mean lengths.
+struct RooflineJob {
+  std::int64_t num_sequences = 0;
+  double prompt_tokens = 0;
+  double new_tokens = 0;
+};
+
+struct Need {
+  double seconds = 0;
+  double amount = 0;  // bytes; operations for Ceiling::matrix
+};
+using Needs = std::array<Need, num_ceilings>;
+
+struct PhaseBound {
+  Needs needs{};
+  double seconds = 0;  // least time of all sweeps of the phase
+  Ceiling binding() const;
+};
+
+struct StageBound {
+  PhaseBound prefill;
+  PhaseBound decode;
+  double seconds() const { return prefill.seconds + decode.seconds; }
+};
+
+struct RunBound {
+  std::vector<StageBound> stages;
+  std::size_t slowest = 0;         // stage
+  double seconds = 0;              // whole run
+  double tokens_per_second = 0;    // generated tokens over that
+  bool unfilled = false;           // too few rows for all stages: a block's way through them takes longer
+  Ceiling binding = Ceiling::matrix;  // of the longer phase of the slowest stage
+  bool decode_binds = true;           // that phase
+};
+
+/// The whole job on one stage.
+StageBound bound_stage(const StageInput& stage, const RooflineJob& job);
+/// The slowest stage bounds a pipeline that is full. All stages run the same policy.
+RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job);
+
+/// One sentence: the change of policy that fits the budgets and raises the bound most, or what else could.
+std::string advise(std::span<const StageInput> stages, const RooflineJob& job, const RunBound& bound);
+
+}  // namespace flexgen

@@ -1,0 +1,94 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "policy/roofline.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr double worth_a_word = 1.03;
+constexpr double step_percent = 10;
+
+struct Change {
+  std::string text;
+  std::function<bool(Policy&)> apply;  // false: nothing to change
+};
+
+bool move_to_gpu(Share& share) {
+  const double moved = std::min(step_percent, 100 - share.gpu_percent);
+  if (moved <= 0) return false;
+  share.gpu_percent += moved;
+  share.dram_percent = std::clamp(share.dram_percent, 0.0, 100 - share.gpu_percent);
+  return true;
+}
+
+bool move_to_dram(Share& share) {
+  const double moved = std::min(step_percent, 100 - share.gpu_percent - share.dram_percent);
+  if (moved <= 0) return false;
+  share.dram_percent += moved;
+  return true;
+}
+
+const std::vector<Change>& changes() {
+  static const std::vector<Change> all{
+      {"overlap (--overlap true)", [](Policy& p) { return !std::exchange(p.overlap, true); }},
+      {"a block twice as large, by --num-gpu-batches", [](Policy& p) { return (p.num_micro_batches *= 2) > 0; }},
+      {"a block twice as large, by --gpu-batch-size", [](Policy& p) { return (p.micro_batch_size *= 2) > 0; }},
+      {"10 % more of the weights on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.weights); }},
+      {"10 % more of the cache on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.cache); }},
+      {"10 % more of the hidden states on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.hidden); }},
+      {"10 % more of the weights in host memory instead of on disk", [](Policy& p) { return move_to_dram(p.placement.weights); }},
+      {"10 % more of the cache in host memory instead of on disk", [](Policy& p) { return move_to_dram(p.placement.cache); }},
+  };
+  return all;
+}
+
+// The bound under a changed policy; none when it does not fit.
+std::optional<double> bound_after(std::span<const StageInput> stages, const Change& change, RooflineJob job) {
+  std::vector<StageInput> changed(stages.begin(), stages.end());
+  for (StageInput& stage : changed) {
+    if (!change.apply(stage.plan.policy)) return std::nullopt;
+    if (!explain_misfit(plan_memory(stage.plan), stage.budgets).empty()) return std::nullopt;
+  }
+  return bound_run(changed, job).tokens_per_second;
+}
+
+std::string beyond_policy(Ceiling binding) {
+  switch (binding) {
+    case Ceiling::matrix: return "the arithmetic itself binds: more ranks or a faster device";
+    case Ceiling::gpu_memory: return "a larger --gpu-batch-size with more GPU memory, or more ranks";
+    case Ceiling::host_to_gpu:
+    case Ceiling::gpu_to_host:
+    case Ceiling::both_directions: return "more GPU memory (--gpu-mem) or more ranks, so that less crosses the link";
+    case Ceiling::host_memory: return "a larger block with more host memory, or ranks on more machines";
+    case Ceiling::disk: return "more host memory (--cpu-mem) or a faster disk for --offload-dir";
+    case Ceiling::network: break;
+  }
+  return "a faster link between the ranks (--transport nccl where GPUs can reach each other)";
+}
+
+}  // namespace
+
+std::string advise(std::span<const StageInput> stages, const RooflineJob& job, const RunBound& bound) {
+  if (bound.unfilled)
+    return fmt::format("more rows: a pipeline of {} stages is full with {} blocks of B x K rows", stages.size(), stages.size());
+  // As many rows as fill the blocks before and after: what counts is the rate of a long job.
+  RooflineJob endless = job;
+  endless.num_sequences = 4 * stages.front().plan.policy.block_rows() * static_cast<std::int64_t>(stages.size());
+  const double now = bound_run(stages, endless).tokens_per_second;
+  double best = now * worth_a_word;
+  std::string text;
+  for (const Change& change : changes()) {
+    const std::optional<double> after = bound_after(stages, change, endless);
+    if (!after || *after <= best) continue;
+    best = *after;
+    text = fmt::format("{} (it fits; the bound of a long job becomes {:.4g} tokens/s instead of {:.4g})", change.text, best, now);
+  }
+  return text.empty() ? beyond_policy(bound.binding) : text;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,124 @@
+// What a machine can do at best, as `flexgen-dist profile` measured it: the ceilings that every later figure is
+// judged by. Plain immutable data; one per machine, kept as one JSON file.
+//
+// Rates are the best of several repetitions, in bytes (or operations) per second. A rate of 0 and an empty list mean
+// "not measured", never "nothing".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spec/dtype.hpp"
+
+namespace flexgen {
+
+/// Moving data in pieces of one size.
+struct CopyRate {
+  std::uint64_t chunk_bytes = 0;
+  double bytes_per_second = 0;
+  bool operator==(const CopyRate&) const = default;
+};
+
+/// Host memory traffic of a number of threads.
+struct ThreadRate {
+  int num_threads = 0;
+  double bytes_per_second = 0;
+  bool operator==(const ThreadRate&) const = default;
+};
+
+/// The engine's matrix product: [rows, size] x [size, size].
+struct MatrixRate {
+  DType dtype = DType::float32;
+  std::int64_t rows = 0;
+  std::int64_t size = 0;
+  double operations_per_second = 0;  // a multiply-add counts as two
+  bool operator==(const MatrixRate&) const = default;
+};
+
+struct DiskRate {
+  std::uint64_t block_bytes = 0;
+  int queue_depth = 0;
+  double bytes_per_second = 0;
+  bool operator==(const DiskRate&) const = default;
+};
+
+/// Copies to the GPU while threads read host memory: both draw on the same memory.
+struct SharedMemoryRate {
+  int num_threads = 0;
+  double read_bytes_per_second = 0;
+  double host_to_gpu_bytes_per_second = 0;
+  bool operator==(const SharedMemoryRate&) const = default;
+};
+
+struct HostProfile {
+  int num_processors = 0;
+  std::vector<ThreadRate> read;  // bytes read
+  std::vector<ThreadRate> copy;  // bytes read and bytes written, summed
+  std::vector<MatrixRate> matrix;
+  bool operator==(const HostProfile&) const = default;
+};
+
+struct GpuProfile {
+  std::string name;
+  std::vector<CopyRate> host_to_gpu;      // pinned
+  std::vector<CopyRate> gpu_to_host;      // pinned
+  std::vector<CopyRate> both_directions;  // pinned, at once; the sum of the two
+  double pageable_host_to_gpu_bytes_per_second = 0;
+  double memory_bytes_per_second = 0;     // a copy within the GPU: bytes read and bytes written, summed
+  std::vector<MatrixRate> matrix;
+  std::vector<SharedMemoryRate> beside_host_reads;
+  bool operator==(const GpuProfile&) const = default;
+};
+
+struct DiskProfile {
+  std::string directory;
+  std::string method;            // "io_uring" or "pread"
+  bool direct = false;           // page cache bypassed
+  std::uint64_t file_bytes = 0;  // size of the file that was written and read
+  std::string note;              // what may still flatter the figures
+  std::vector<DiskRate> read;
+  std::vector<DiskRate> write;
+  bool operator==(const DiskProfile&) const = default;
+};
+
+/// From one rank to the next.
+struct LinkProfile {
+  std::string transport;  // "mpi", "nccl"
+  int from = 0;
+  int to = 0;
+  bool same_machine = true;
+  double latency_seconds = 0;  // of a small message, half a round trip
+  std::vector<CopyRate> rates;
+  bool operator==(const LinkProfile&) const = default;
+};
+
+struct HardwareProfile {
+  int schema_version = 1;
+  std::string program;      // version of flexgen-dist
+  std::string host;
+  std::string measured_at;  // UTC, ISO 8601
+  bool quick = false;       // shortened: good for a look, not for figures to be published
+  HostProfile memory;
+  std::optional<GpuProfile> gpu;
+  std::optional<DiskProfile> disk;
+  std::vector<LinkProfile> links;
+  bool operator==(const HardwareProfile&) const = default;
+};
+
+/// The best rate over chunk sizes, thread counts or shapes; 0 when nothing was measured.
+double best_rate(const std::vector<CopyRate>& rates);
+double best_rate(const std::vector<ThreadRate>& rates);
+double best_rate(const std::vector<DiskRate>& rates);
+double best_rate(const std::vector<MatrixRate>& rates, DType dtype);
+/// The best over the links of one transport, between machines where there is such a link; 0 without any.
+double link_rate(const std::vector<LinkProfile>& links, std::string_view transport);
+
+/// Indented JSON text with a newline at the end, and back. `where` names the source in messages.
+/// parse throws UserError (file): no JSON, another schema version, a missing or impossible value.
+std::string to_json(const HardwareProfile& profile);
+HardwareProfile parse_hardware_profile(std::string_view text, const std::string& where);
+
+}  // namespace flexgen

@@ -1,0 +1,193 @@
+#include "app/options.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "app/machine.hpp"
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen {
+namespace {
+
+Options parse(const std::string& command, const std::string& line) {
+  std::istringstream stream(line);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return parse_options(command, words).value();
+}
+
+void expect_usage_error(const std::string& command, const std::string& line, const std::string& part) {
+  try {
+    parse(command, line);
+    ADD_FAILURE() << "was accepted: " << line;
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::usage) << line;
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << line << "\n" << error.what();
+  }
+}
+
+TEST(Options, AFlexGenCommandLineCanBePasted) {
+  const Options o = parse("bench",
+                          "--model facebook/opt-1.3b --path /data/w --offload-dir X --percent 20 80 0 100 0 100 "
+                          "--gpu-batch-size 48 --num-gpu-batches 3 --prompt-len 256 --gen-len 16 --pin-weight 0 --overlap True "
+                          "--sep-layer False --attn-sparsity 1.0");
+  EXPECT_EQ(o.model, "facebook/opt-1.3b");
+  EXPECT_EQ(o.path, "/data/w");
+  EXPECT_EQ(o.offload_dir, "X");
+  EXPECT_EQ(o.percent, (std::array<double, 6>{20, 80, 0, 100, 0, 100}));
+  EXPECT_EQ(o.gpu_batch_size, 48);
+  EXPECT_EQ(o.num_gpu_batches, 3);
+  EXPECT_EQ(o.prompt_len, 256);
+  EXPECT_EQ(o.gen_len, 16);
+  EXPECT_FALSE(o.pin_weight);
+  EXPECT_TRUE(o.overlap);
+  EXPECT_FALSE(o.sep_layer);
+}
+
+TEST(Options, Defaults) {
+  const Options o = parse("bench", "--model m");
+  EXPECT_EQ(o.prompt_len, 512);
+  EXPECT_EQ(o.gen_len, 32);
+  EXPECT_EQ(o.num_rows, 0);
+  EXPECT_FALSE(o.percent || o.gpu_batch_size || o.num_gpu_batches || o.dtype || o.gpu_mem || o.cpu_mem || o.disk_mem);
+  EXPECT_TRUE(o.overlap && o.sep_layer && o.pin_weight);
+  EXPECT_FALSE(o.dummy);
+  EXPECT_EQ(o.device, "auto");
+  EXPECT_EQ(o.transport, "auto");
+}
+
+TEST(Options, GenerateHasFiles) {
+  const Options o = parse("generate", "--model m --input in.jsonl --output - --overwrite --return-token-ids --gpu-mem 15GiB "
+                                      "--cpu-mem 1.5GB --disk-mem 4096 --dtype bfloat16 --device cpu --report r --trace t --log-level warn");
+  EXPECT_EQ(o.input, "in.jsonl");
+  EXPECT_EQ(o.output, "-");
+  EXPECT_TRUE(o.overwrite && o.return_token_ids);
+  EXPECT_EQ(o.gpu_mem, 15 * GiB);
+  EXPECT_EQ(o.cpu_mem, 1'500'000'000U);
+  EXPECT_EQ(o.disk_mem, 4096U);
+  EXPECT_EQ(o.dtype, DType::bfloat16);
+  EXPECT_EQ(o.report, "r");
+  EXPECT_EQ(o.trace, "t");
+  EXPECT_EQ(o.log_level, log::Level::warn);
+  EXPECT_FALSE(parse("generate", "--model m --input i --output o --overwrite false").overwrite);
+}
+
+TEST(Options, WhatIsMissingOrUnknownIsAUsageError) {
+  expect_usage_error("bench", "", "--model");
+  expect_usage_error("generate", "--model m --input i", "--output");
+  expect_usage_error("generate", "--model m --output o", "--input");
+  expect_usage_error("bench", "--model m --nonsense 5", "nonsense");
+  expect_usage_error("bench", "--model m --nonsense", "nonsense");
+  expect_usage_error("bench", "--model m stray", "stray");
+  expect_usage_error("generate", "--model m --input i --output o --dummy", "dummy");
+  expect_usage_error("bench", "--model m --input i", "input");
+  expect_usage_error("bench", "--model m --verbose 2", "verbose");
+}
+
+TEST(Options, BadValuesAreUsageErrors) {
+  expect_usage_error("bench", "--model m --gen-len 0", "--gen-len 0");
+  expect_usage_error("bench", "--model m --gen-len -4", "-4");
+  expect_usage_error("bench", "--model m --gen-len many", "many");
+  expect_usage_error("bench", "--model m --gen-len 99999999999", "99999999999");
+  expect_usage_error("bench", "--model m --gen-len 3.5", "3.5");
+  expect_usage_error("bench", "--model m --prompt-len 0", "--prompt-len 0");
+  expect_usage_error("bench", "--model m --num-rows 0", "--num-rows");
+  expect_usage_error("bench", "--model m --gpu-batch-size 0", "--gpu-batch-size 0");
+  expect_usage_error("bench", "--model m --num-gpu-batches -1", "--num-gpu-batches -1");
+  expect_usage_error("bench", "--model m --percent 1 2 3 4 5", "six numbers, not 5");
+  expect_usage_error("bench", "--model m --percent 1 2 3 4 5 6 7", "six numbers, not 7");
+  expect_usage_error("bench", "--model m --percent", "percent");
+  expect_usage_error("bench", "--model m --percent a b c d e f", "percent");
+  expect_usage_error("bench", "--model m --dtype int4", "int4");
+  expect_usage_error("bench", "--model m --device tpu", "cpu, cuda");
+  expect_usage_error("bench", "--model m --transport pigeon", "mpi, nccl");
+  expect_usage_error("bench", "--model m --gpu-mem lots", "lots");
+  expect_usage_error("bench", "--model m --log-level loud", "loud");
+  expect_usage_error("bench", "--model m --overlap=maybe", "maybe");
+  expect_usage_error("bench", "--model", "model");
+}
+
+TEST(Options, FlagsThatCannotBeHonouredAreErrorsUnlessTheyAskForNothing) {
+  for (const char* flag : {"--compress-weight", "--compress-cache", "--cpu-cache-compute"}) {
+    expect_usage_error("bench", std::string("--model m ") + flag, std::string(flag) + " cannot be honoured");
+    expect_usage_error("bench", std::string("--model m ") + flag + " True", std::string(flag) + " cannot be honoured");
+    EXPECT_NO_THROW(parse("bench", std::string("--model m ") + flag + " False"));
+  }
+  expect_usage_error("bench", "--model m --attn-sparsity 0.1", "--attn-sparsity");
+  EXPECT_NO_THROW(parse("bench", "--model m --attn-sparsity 1"));
+}
+
+TEST(Options, HelpPrintsAndEndsThere) {
+  for (const char* command : {"generate", "bench"}) {
+    ::testing::internal::CaptureStdout();
+    EXPECT_FALSE(parse_options(command, {"--help"}).has_value());
+    const std::string text = ::testing::internal::GetCapturedStdout();
+    for (const char* flag : {"--percent", "--gpu-batch-size", "--offload-dir", "--config"})
+      EXPECT_NE(text.find(flag), std::string::npos) << command << " " << flag;
+    EXPECT_EQ(text.find("--prompt-len") != std::string::npos, std::string(command) == "bench");
+  }
+}
+
+TEST(Options, PoliciesOfTheConfigFolderCanBeUsed) {
+  const std::filesystem::path folder = std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs/policies";
+  std::size_t num_files = 0;
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    const Options o = parse("bench", "--model m --config " + file.path().string() + " --gpu-batch-size 7");
+    EXPECT_TRUE(o.percent.has_value() && o.num_gpu_batches.has_value()) << file.path();
+    EXPECT_EQ(o.gpu_batch_size, 7) << "the command line wins";
+    ++num_files;
+  }
+  EXPECT_GE(num_files, 5U);
+}
+
+TEST(Options, AnUnknownOptionInAConfigFileIsAUsageError) {
+  const test::ScratchPlace place;
+  std::ofstream(place / "c.json") << R"({"model": "m", "gen-length": 5})";
+  expect_usage_error("bench", "--config " + (place / "c.json").string(), "gen-length");
+}
+
+TEST(Machine, DataTypeOnACpu) {
+  Options o = parse("bench", "--model m");
+  EXPECT_EQ(choose_dtype(o, Device{}, DType::float16), DType::float32);
+  o.dtype = DType::bfloat16;
+  EXPECT_EQ(choose_dtype(o, Device{}, DType::float16), DType::bfloat16);
+}
+
+TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {
+  if (num_cuda_devices() > 0) GTEST_SKIP() << "there is a GPU";
+  const NullCommunicator alone;
+  Options o = parse("bench", "--model m");
+  EXPECT_FALSE(choose_device(o, alone).is_cuda());
+  o.device = "cuda";
+  try {
+    choose_device(o, alone);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::usage);
+  }
+}
+
+TEST(Machine, BudgetsThatAreGivenAreTaken) {
+  const NullCommunicator alone;
+  const test::ScratchPlace place;
+  Options o = parse("bench", "--model m --gpu-mem 1GiB --cpu-mem 2GiB --disk-mem 3GiB");
+  o.offload_dir = place.path().string();
+  const Budgets given = choose_budgets(o, Device{}, alone);
+  EXPECT_EQ(given.gpu_bytes, 1 * GiB);
+  EXPECT_EQ(given.dram_bytes, 2 * GiB);
+  EXPECT_EQ(given.ssd_bytes, 3 * GiB);
+  o.gpu_mem.reset();
+  o.cpu_mem.reset();
+  o.disk_mem.reset();
+  const Budgets found = choose_budgets(o, Device{}, alone);
+  EXPECT_GT(found.gpu_bytes, 0U);
+  EXPECT_GT(found.dram_bytes, 0U);
+  EXPECT_GT(found.gpu_bytes, found.dram_bytes);
+}
+
+}  // namespace
+}  // namespace flexgen

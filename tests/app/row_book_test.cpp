@@ -1,0 +1,246 @@
+// Rows in, results out, with the demo model's tokenizer and made-up tokens in place of the model's.
+#include "app/row_book.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen {
+namespace {
+
+using nlohmann::json;
+using Ids = std::vector<std::int32_t>;
+
+const std::filesystem::path demo_model = std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs/demo-model";
+
+const Tokenizer& tokenizer() {
+  static const Tokenizer demo = Tokenizer::from_directory(demo_model);
+  return demo;
+}
+
+Ids plain_ids(const std::string& text) { return tokenizer().encode(text, false); }
+
+class RowBookTest : public ::testing::Test {
+ protected:
+  void read(const std::vector<json>& rows) {
+    std::ofstream input(place_ / "in.jsonl");
+    for (const json& row : rows) input << row.dump() << "\n";
+    input.close();
+    RequestReader reader((place_ / "in.jsonl").string(), RequestDefaults{8});
+    book_.read(reader);
+  }
+
+  /// Feeds tokens until the row stops or they are used up; whether it stopped by itself.
+  bool feed(RowId id, const Ids& tokens) {
+    for (const std::int32_t token : tokens)
+      if (book_.add_token(id, token)) return true;
+    return false;
+  }
+
+  std::vector<json> results() {
+    std::ifstream output(place_ / "out.jsonl");
+    std::vector<json> lines;
+    for (std::string line; std::getline(output, line);) lines.push_back(json::parse(line));
+    return lines;
+  }
+
+  test::ScratchPlace place_;
+  ModelSpec model_ = read_model_spec(demo_model.string());
+  ResultWriter writer_{(place_ / "out.jsonl").string()};
+  RowBook book_{tokenizer(), model_, writer_, ResultFormat{true, "demo-model", 1700000000}};
+};
+
+TEST_F(RowBookTest, ARowGoesInAndOut) {
+  read({{{"custom_id", "a"}, {"prompt", "What is the city?"}, {"max_tokens", 5}}, {{"prompt", "name: x"}}});
+  std::deque<GenerateRow> rows = book_.take_rows();
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0].id, RowId(0));
+  EXPECT_EQ(rows[0].prompt, tokenizer().encode("What is the city?"));
+  EXPECT_EQ(rows[0].max_new_tokens, 5);
+  EXPECT_EQ(rows[1].max_new_tokens, 8) << "the default";
+  EXPECT_TRUE(rows[0].stop_at_eos);
+  EXPECT_EQ(book_.shape().num_rows, 2);
+  EXPECT_EQ(book_.shape().max_prompt_tokens, static_cast<std::int32_t>(std::max(rows[0].prompt.size(), rows[1].prompt.size())));
+  EXPECT_EQ(book_.shape().max_new_tokens, 8);
+  EXPECT_EQ(book_.max_new_tokens(), 13U);
+  EXPECT_EQ(book_.num_prompt_tokens(), rows[0].prompt.size() + rows[1].prompt.size());
+
+  const Ids answer = plain_ids(" scottsdale");
+  EXPECT_FALSE(feed(RowId(0), answer));
+  EXPECT_TRUE(results().empty()) << "not finished yet";
+  EXPECT_TRUE(book_.finish(RowId(0), FinishReason::length));
+  ASSERT_EQ(results().size(), 1U) << "written as soon as it is finished";
+  const json line = results()[0];
+  EXPECT_EQ(line.at("custom_id"), "a");
+  EXPECT_EQ(line.at("text"), " scottsdale");
+  EXPECT_EQ(line.at("finish_reason"), "length");
+  EXPECT_EQ(line.at("usage").at("prompt_tokens"), rows[0].prompt.size());
+  EXPECT_EQ(line.at("usage").at("completion_tokens"), answer.size());
+  EXPECT_EQ(line.at("token_ids"), json(answer));
+  EXPECT_EQ(line.at("prompt_token_ids"), json(rows[0].prompt));
+  EXPECT_EQ(book_.num_generated_tokens(), answer.size());
+}
+
+TEST_F(RowBookTest, AStopStringOverSeveralTokensEndsTheRowThere) {
+  const std::string answer = " the answer is yes, and more";
+  const Ids tokens = plain_ids(answer);
+  ASSERT_GE(tokens.size(), 4U);
+  // From the middle of one token into the next.
+  const std::string first = tokenizer().decode(Ids(tokens.begin(), tokens.begin() + 2));
+  const std::string stop = answer.substr(first.size() - 1, 2);
+  const std::size_t at = answer.find(stop);
+  read({{{"custom_id", "a"}, {"prompt", "q"}, {"stop", stop}}});
+  std::size_t num_fed = 0;
+  bool stopped = false;
+  while (!stopped && num_fed < tokens.size()) stopped = book_.add_token(RowId(0), tokens[num_fed++]);
+  ASSERT_TRUE(stopped);
+  EXPECT_LE(num_fed, 3U);
+  book_.finish(RowId(0), FinishReason::stop);
+  const json line = results().at(0);
+  EXPECT_EQ(line.at("text"), answer.substr(0, at));
+  EXPECT_EQ(line.at("finish_reason"), "stop");
+  EXPECT_EQ(line.at("token_ids").size(), num_fed);
+}
+
+TEST_F(RowBookTest, AStopStringInTheMiddleOfATokenIsCutOff) {
+  read({{{"prompt", "q"}, {"stop", json::array({"zzz", "\n"})}}});
+  EXPECT_TRUE(feed(RowId(0), plain_ids(" no\nname")));
+  book_.finish(RowId(0), FinishReason::stop);
+  EXPECT_EQ(results().at(0).at("text"), " no");
+  EXPECT_EQ(results().at(0).at("finish_reason"), "stop");
+}
+
+TEST_F(RowBookTest, AStopStringOnTheLastTokenStillSaysStop) {
+  read({{{"prompt", "q"}, {"stop", "."}}});
+  EXPECT_TRUE(feed(RowId(0), plain_ids(" end.")));
+  book_.finish(RowId(0), FinishReason::length);
+  EXPECT_EQ(results().at(0).at("finish_reason"), "stop");
+}
+
+TEST_F(RowBookTest, TheEndOfSequenceTokenIsCountedButIsNoText) {
+  read({{{"prompt", "q"}}});
+  Ids tokens = plain_ids(" yes");
+  tokens.push_back(model_.eos_token);
+  EXPECT_FALSE(feed(RowId(0), tokens)) << "the generator ends such a row itself";
+  book_.finish(RowId(0), FinishReason::stop);
+  const json line = results().at(0);
+  EXPECT_EQ(line.at("text"), " yes");
+  EXPECT_EQ(line.at("finish_reason"), "stop");
+  EXPECT_EQ(line.at("token_ids"), json(tokens));
+  EXPECT_EQ(line.at("usage").at("completion_tokens"), tokens.size());
+}
+
+TEST_F(RowBookTest, HalfACharacterAtTheEndIsReplaced) {
+  read({{{"prompt", "q"}}});
+  Ids tokens = plain_ids(" \xF0\x9F\x98\x80");
+  ASSERT_GE(tokens.size(), 2U) << "the demo vocabulary has no token for it";
+  tokens.pop_back();
+  feed(RowId(0), tokens);
+  book_.finish(RowId(0), FinishReason::length);
+  EXPECT_EQ(results().at(0).at("text"), " \xEF\xBF\xBD");
+}
+
+TEST_F(RowBookTest, AListOfPromptsIsOneResultWithItsChoicesInOrder) {
+  read({{{"custom_id", "list"}, {"prompt", json::array({"one", "two", "three"})}}, {{"custom_id", "single"}, {"prompt", "four"}}});
+  EXPECT_EQ(book_.num_rows(), 2U);
+  EXPECT_EQ(book_.num_sequences(), 4U);
+  EXPECT_EQ(book_.take_rows().size(), 4U);
+  EXPECT_EQ(book_.shape().num_rows, 4);
+  feed(RowId(2), plain_ids(" C"));
+  EXPECT_FALSE(book_.finish(RowId(2), FinishReason::length));
+  feed(RowId(3), plain_ids(" D"));
+  EXPECT_TRUE(book_.finish(RowId(3), FinishReason::length));
+  feed(RowId(0), plain_ids(" A"));
+  EXPECT_FALSE(book_.finish(RowId(0), FinishReason::length));
+  feed(RowId(1), plain_ids(" B"));
+  EXPECT_TRUE(book_.finish(RowId(1), FinishReason::stop));
+  const std::vector<json> lines = results();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0].at("custom_id"), "single");
+  EXPECT_EQ(lines[1].at("custom_id"), "list");
+  ASSERT_EQ(lines[1].at("choices").size(), 3U);
+  EXPECT_EQ(lines[1].at("choices")[0].at("text"), " A");
+  EXPECT_EQ(lines[1].at("choices")[1].at("text"), " B");
+  EXPECT_EQ(lines[1].at("choices")[1].at("finish_reason"), "stop");
+  EXPECT_EQ(lines[1].at("choices")[2].at("text"), " C");
+  EXPECT_EQ(lines[1].at("choices")[2].at("index"), 2);
+}
+
+TEST_F(RowBookTest, IdsAreUsedAsTheyAre) {
+  read({{{"prompt", json::array({2, 17, 4095})}}});
+  EXPECT_EQ(book_.take_rows().at(0).prompt, (Ids{2, 17, 4095}));
+}
+
+TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
+  std::string long_text;
+  for (int i = 0; i < 2100; ++i) long_text += " yes";
+  read({{{"custom_id", "id-too-high"}, {"prompt", json::array({5, 4096})}},
+        {{"custom_id", "good"}, {"prompt", "fine"}},
+        {{"custom_id", "too-long"}, {"prompt", long_text}},
+        {{"custom_id", "too-many-new"}, {"prompt", "x"}, {"max_tokens", 2048}},
+        {{"custom_id", "one-of-list"}, {"prompt", json::array({json::array({1}), json::array({99999})})}},
+        {{"custom_id", "unknown"}, {"prompt", "x"}, {"colour", "red"}}});
+  EXPECT_EQ(book_.num_rows(), 6U);
+  EXPECT_EQ(book_.num_failed(), 5U);
+  std::deque<GenerateRow> rows = book_.take_rows();
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(book_.num_sequences(), 1U);
+  EXPECT_LT(book_.shape().max_row_tokens, 100) << "a bad row does not count for the job's shape";
+  const std::vector<json> lines = results();
+  ASSERT_EQ(lines.size(), 5U) << json(lines).dump();
+  const auto message = [&](std::size_t i) { return lines[i].at("error").at("message").get<std::string>(); };
+  EXPECT_EQ(lines[0].at("custom_id"), "id-too-high");
+  EXPECT_EQ(lines[0].at("error").at("code"), "invalid_prompt");
+  EXPECT_NE(message(0).find("4096"), std::string::npos);
+  EXPECT_EQ(lines[1].at("custom_id"), "too-long");
+  EXPECT_NE(message(1).find("2048"), std::string::npos) << message(1);
+  EXPECT_EQ(lines[2].at("custom_id"), "too-many-new");
+  EXPECT_EQ(lines[3].at("custom_id"), "one-of-list");
+  EXPECT_NE(message(3).find("99999"), std::string::npos);
+  EXPECT_EQ(lines[4].at("custom_id"), "unknown");
+  feed(rows[0].id, plain_ids(" ok"));
+  EXPECT_TRUE(book_.finish(rows[0].id, FinishReason::length));
+  EXPECT_EQ(results().back().at("text"), " ok");
+}
+
+TEST_F(RowBookTest, ARowThatJustFitsRuns) {
+  const std::size_t length = tokenizer().encode("x").size();
+  read({{{"prompt", "x"}, {"max_tokens", 2048 - length}}, {{"prompt", "x"}, {"max_tokens", 2049 - length}}});
+  EXPECT_EQ(book_.take_rows().size(), 1U);
+  EXPECT_EQ(book_.num_failed(), 1U);
+  EXPECT_EQ(book_.shape().max_row_tokens, 2048);
+}
+
+TEST_F(RowBookTest, AnEmptyPromptRunsFromTheBeginningOfSequenceOrIsAnErrorOfItsRow) {
+  read({{{"custom_id", "empty"}, {"prompt", ""}}});
+  const std::deque<GenerateRow> rows = book_.take_rows();
+  if (tokenizer().encode("").empty()) {
+    EXPECT_EQ(book_.num_failed(), 1U);
+  } else {
+    ASSERT_EQ(rows.size(), 1U);
+    EXPECT_EQ(rows[0].prompt, (Ids{model_.bos_token}));
+  }
+}
+
+TEST_F(RowBookTest, NoRowsIsAJobOfNothing) {
+  read({});
+  EXPECT_EQ(book_.num_rows(), 0U);
+  EXPECT_TRUE(book_.take_rows().empty());
+}
+
+TEST_F(RowBookTest, BatchRowsGetBatchResults) {
+  read({{{"custom_id", "b"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", {{"prompt", "q"}, {"max_tokens", 2}}}}});
+  feed(RowId(0), plain_ids(" x"));
+  book_.finish(RowId(0), FinishReason::length);
+  const json line = results().at(0);
+  EXPECT_EQ(line.at("custom_id"), "b");
+  EXPECT_EQ(line.at("response").at("body").at("model"), "demo-model");
+  EXPECT_EQ(line.at("response").at("body").at("created"), 1700000000);
+  EXPECT_EQ(line.at("response").at("body").at("choices")[0].at("text"), " x");
+}
+
+}  // namespace
+}  // namespace flexgen

@@ -1,0 +1,76 @@
+#include "engine/hidden_store.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen::test {
+namespace {
+
+constexpr std::uint64_t place_bytes = 36 * 4 * 97;  // no multiple of a cache line or a disk block
+
+class HiddenStoreTest : public ::testing::TestWithParam<Share> {};
+
+TEST_P(HiddenStoreTest, GivesBackWhatWasStored) {
+  const ScratchPlace scratch;
+  constexpr std::int32_t num_micro_batches = 3;
+  Arena arena(num_micro_batches * (place_bytes + 8192), Device{});
+  HiddenStore store(GetParam(), num_micro_batches, place_bytes, Device{}, scratch.path(), arena);
+  Stream stream("test", Stream::Mode::inline_tasks, Device{});
+  Transfer loads(stream, store.uses_disk(), 1 << 20), stores(stream, store.uses_disk(), 1 << 20);
+  std::mt19937 generator(3);
+  std::vector<std::vector<std::byte>> plain(num_micro_batches);
+  for (int round = 0; round < 12; ++round) {
+    // Every micro-batch has a length of its own in every round: a prefill is long, a decode short.
+    for (std::int32_t k = 0; k < num_micro_batches; ++k) {
+      const std::uint64_t bytes = round == 0 ? place_bytes : 4 * (1 + generator() % (place_bytes / 4));
+      plain[static_cast<std::size_t>(k)].resize(bytes);
+      for (std::byte& value : plain[static_cast<std::size_t>(k)]) value = static_cast<std::byte>(generator());
+      store.store(k, plain[static_cast<std::size_t>(k)].data(), bytes, stores);
+    }
+    for (std::int32_t k = 0; k < num_micro_batches; ++k) {
+      const std::vector<std::byte>& expected = plain[static_cast<std::size_t>(k)];
+      std::vector<std::byte> loaded(place_bytes, std::byte{0xCD});
+      store.load(k, loaded.data(), expected.size(), loads);
+      ASSERT_EQ(std::memcmp(loaded.data(), expected.data(), expected.size()), 0) << "micro-batch " << k << ", round " << round;
+      for (std::size_t i = expected.size(); i < loaded.size(); ++i) ASSERT_EQ(loaded[i], std::byte{0xCD}) << "wrote too far";
+    }
+  }
+}
+
+TEST_P(HiddenStoreTest, SplitsAsAskedFor) {
+  for (const std::uint64_t bytes : {place_bytes, std::uint64_t{100000}, std::uint64_t{36 * 4}}) {
+    const auto [gpu, dram] = hidden_split(GetParam(), bytes);
+    ASSERT_LE(gpu + dram, bytes);
+    const double slack = std::max(0.02 * static_cast<double>(bytes), 64.0);
+    EXPECT_NEAR(static_cast<double>(gpu), GetParam().gpu() * static_cast<double>(bytes), slack);
+    EXPECT_NEAR(static_cast<double>(dram), GetParam().dram() * static_cast<double>(bytes), slack);
+    if (GetParam().ssd() == 0) {
+      EXPECT_EQ(gpu + dram, bytes) << "nothing may lie on a tier that was not asked for";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Splits, HiddenStoreTest,
+                         ::testing::Values(Share{100, 0}, Share{0, 100}, Share{0, 0}, Share{50, 50}, Share{0, 50},
+                                           Share{20, 30}, Share{70, 0}),
+                         [](const auto& info) {
+                           return "gpu" + std::to_string(static_cast<int>(info.param.gpu_percent)) + "dram" +
+                                  std::to_string(static_cast<int>(info.param.dram_percent));
+                         });
+
+TEST(HiddenStoreResident, KeepsEverythingWhereLayersCompute) {
+  const ScratchPlace scratch;
+  Arena arena(1 << 20, Device{});
+  const HiddenStore store({100, 0}, 2, place_bytes, Device{}, scratch.path(), arena);
+  EXPECT_TRUE(store.is_resident());
+  EXPECT_FALSE(store.uses_disk());
+  EXPECT_EQ(store.scratch_bytes(), 0U);
+  EXPECT_GE(store.resident(1) - store.resident(0), static_cast<std::ptrdiff_t>(place_bytes));
+}
+
+}  // namespace
+}  // namespace flexgen::test

@@ -1,0 +1,131 @@
+#include "engine/sweep_batches.hpp"
+
+#include <gtest/gtest.h>
+
+#include "base/error.hpp"
+
+namespace flexgen::test {
+namespace {
+
+RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::int32_t count, bool wants_token = true) {
+  RowWork work{RowId(id), cache_row, start, wants_token, {}};
+  for (std::int32_t t = 0; t < count; ++t) work.tokens.push_back(static_cast<std::int32_t>(id) * 10000 + t);
+  return work;
+}
+
+class SweepBatchesTest : public ::testing::Test {
+ protected:
+  SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens) {
+    arena_ = std::make_unique<Arena>(SweepBatches::arena_bytes(num_micro_batches, rows, tokens) + 8192, Device{});
+    return {num_micro_batches, rows, tokens, Device{}, *arena_};
+  }
+  Stream& stream() { return stream_; }
+
+ private:
+  std::unique_ptr<Arena> arena_;
+  Stream stream_{"test", Stream::Mode::inline_tasks, Device{}};
+};
+
+// What a layer sees in the chunks must be the rows of the work, packed, wherever they were cut.
+void expect_packed(const MicroBatch& batch, const MicroBatchWork& work) {
+  EXPECT_EQ(batch.slot, work.slot);
+  EXPECT_EQ(batch.num_tokens, work.num_tokens());
+  ASSERT_EQ(batch.rows.size(), work.rows.size());
+  std::size_t r = 0;
+  std::int32_t tokens = 0;
+  std::vector<RowId> outputs;
+  for (const BatchChunk& chunk : batch.chunks) {
+    const BatchView& view = chunk.batch;
+    EXPECT_EQ(chunk.first_row, static_cast<std::int32_t>(r));
+    EXPECT_EQ(chunk.first_token, tokens);
+    EXPECT_EQ(chunk.first_output, static_cast<std::int32_t>(outputs.size()));
+    EXPECT_EQ(view.token_offset, view.host_token_offset);  // the host device has one copy
+    EXPECT_EQ(view.start, view.host_start);
+    std::int32_t longest_count = 0, longest = 0, at = 0, output = 0;
+    for (std::int32_t i = 0; i < view.num_rows; ++i, ++r) {
+      ASSERT_LT(r, work.rows.size());
+      const RowWork& expected = work.rows[r];
+      EXPECT_EQ(batch.rows[r].cache_row, expected.cache_row);
+      EXPECT_EQ(batch.rows[r].start, expected.start);
+      EXPECT_EQ(batch.rows[r].count, expected.count());
+      EXPECT_EQ(view.host_start[i], expected.start);
+      ASSERT_EQ(view.host_token_offset[i], at);
+      for (std::int32_t t = 0; t < expected.count(); ++t) {
+        ASSERT_EQ(chunk.token_ids[at + t], expected.tokens[static_cast<std::size_t>(t)]);
+        ASSERT_EQ(chunk.positions[at + t], expected.start + t);
+      }
+      at += expected.count();
+      longest_count = std::max(longest_count, expected.count());
+      longest = std::max(longest, expected.length());
+      if (!expected.wants_token) continue;
+      ASSERT_LT(output, chunk.num_outputs);
+      EXPECT_EQ(chunk.output_rows[output++], at - 1);
+      outputs.push_back(expected.row);
+    }
+    EXPECT_EQ(output, chunk.num_outputs);
+    EXPECT_EQ(view.host_token_offset[view.num_rows], at);
+    EXPECT_EQ(view.num_tokens, at);
+    EXPECT_EQ(view.max_count, longest_count);
+    EXPECT_EQ(view.max_length, longest);
+    tokens += at;
+  }
+  EXPECT_EQ(r, work.rows.size());
+  EXPECT_EQ(tokens, batch.num_tokens);
+  EXPECT_EQ(batch.output_ids, outputs);
+  EXPECT_EQ(batch.num_outputs, static_cast<std::int32_t>(outputs.size()));
+}
+
+TEST_F(SweepBatchesTest, PacksRaggedRowsOfAllKinds) {
+  SweepBatches batches = make(2, 4, 40);
+  SweepWork work;
+  work.micro_batches = {{5, {row(1, 3, 0, 7), row(2, 0, 9, 1), row(3, 1, 4, 3, false), row(4, 2, 30, 1)}},
+                        {6, {row(5, 1, 0, 1)}}};
+  const std::vector<MicroBatch>& packed = batches.prepare(work, stream());
+  ASSERT_EQ(packed.size(), 2U);
+  for (std::size_t k = 0; k < 2; ++k) expect_packed(packed[k], work.micro_batches[k]);
+  EXPECT_EQ(packed[0].chunks.size(), 1U);
+  EXPECT_EQ(packed[0].num_outputs, 3);
+}
+
+TEST_F(SweepBatchesTest, CutsIntoChunksBetweenRows) {
+  SweepBatches batches = make(1, 6, 6 * 5000);
+  SweepWork work;
+  // 3000 + 1096 fill a chunk to the last token; a row longer than a chunk has one to itself.
+  work.micro_batches = {{0, {row(1, 0, 0, 3000), row(2, 1, 0, 1096), row(3, 2, 0, 200), row(4, 3, 0, 5000, false),
+                             row(5, 4, 17, 1), row(6, 5, 0, 4096)}}};
+  const MicroBatch& batch = batches.prepare(work, stream()).front();
+  expect_packed(batch, work.micro_batches[0]);
+  std::vector<std::int32_t> sizes;
+  for (const BatchChunk& chunk : batch.chunks) sizes.push_back(chunk.batch.num_tokens);
+  EXPECT_EQ(sizes, (std::vector<std::int32_t>{4096, 200, 5000, 1, 4096}));
+}
+
+TEST_F(SweepBatchesTest, HoldsTheWorstCaseAndNoMore) {
+  constexpr std::int32_t rows = 3, length = chunk_tokens;  // every row a chunk of its own, every row an output
+  SweepBatches batches = make(2, rows, static_cast<std::int64_t>(rows) * length);
+  SweepWork work;
+  work.micro_batches.resize(2);
+  for (MicroBatchWork& batch : work.micro_batches)
+    for (std::int32_t r = 0; r < rows; ++r) batch.rows.push_back(row(r, r, 0, length));
+  const std::vector<MicroBatch>& packed = batches.prepare(work, stream());
+  for (std::size_t k = 0; k < 2; ++k) expect_packed(packed[k], work.micro_batches[k]);
+
+  work.micro_batches[1].rows[0].tokens.push_back(1);
+  EXPECT_THROW(batches.prepare(work, stream()), InternalError);
+}
+
+TEST_F(SweepBatchesTest, KeepsTheArraysOfTheSweepBefore) {
+  SweepBatches batches = make(1, 2, 8);
+  SweepWork first, second;
+  first.micro_batches = {{0, {row(1, 0, 0, 3), row(2, 1, 0, 4)}}};
+  second.micro_batches = {{0, {row(3, 0, 3, 1), row(4, 1, 4, 1)}}};
+  const MicroBatch before = batches.prepare(first, stream()).front();
+  batches.mark_used(stream());
+  const MicroBatch after = batches.prepare(second, stream()).front();
+  batches.mark_used(stream());
+  expect_packed(before, first.micro_batches[0]);
+  expect_packed(after, second.micro_batches[0]);
+}
+
+}  // namespace
+}  // namespace flexgen::test

@@ -1,0 +1,221 @@
+#include "policy/memory_plan.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "app/options.hpp"
+#include "base/error.hpp"
+#include "tests/policy/plan_cases.hpp"
+
+namespace flexgen {
+namespace {
+
+using test::plan_for;
+
+constexpr std::uint64_t plenty = 1ULL << 50;
+
+std::size_t at(TensorClass tensor_class) { return static_cast<std::size_t>(tensor_class); }
+
+bool fits(const PlanInput& input, const Budgets& budgets) { return explain_misfit(plan_memory(input), budgets).empty(); }
+
+TEST(MemoryPlan, TiersAddUpToTheWhole) {
+  const std::vector<std::array<double, 6>> placements{
+      {100, 0, 100, 0, 100, 0}, {20, 80, 0, 100, 0, 100}, {0, 0, 0, 0, 0, 0}, {33.3, 33.3, 12.5, 50, 70, 10}};
+  for (const char* name : {"demo-model", "opt-125m", "opt-1.3b", "opt-30b"})
+    for (const std::array<double, 6>& percent : placements) {
+      SCOPED_TRACE(name);
+      const PlanInput input = plan_for(name, 8, 3, percent);
+      const MemoryPlan plan = plan_memory(input);
+      const auto whole = [&](TensorClass c) { return plan.gpu.home[at(c)] + plan.dram.home[at(c)] + plan.ssd.home[at(c)]; };
+      const auto& model = input.model;
+      EXPECT_NEAR(static_cast<double>(whole(TensorClass::weights)) / (2.0 * static_cast<double>(num_parameters(model))), 1, 0.002);
+      EXPECT_EQ(whole(TensorClass::cache), 2ULL * 2 * static_cast<std::uint64_t>(model.hidden) * 544 * 8 * 3 *
+                                               static_cast<std::uint64_t>(model.num_layers));
+      EXPECT_EQ(whole(TensorClass::hidden), 8ULL * 512 * static_cast<std::uint64_t>(model.hidden) * 2 * 3);
+      for (const TensorClass c : {TensorClass::weights, TensorClass::cache, TensorClass::hidden}) {
+        const Share& share = input.policy.placement.of(c);
+        const auto total = static_cast<double>(whole(c));
+        EXPECT_NEAR(static_cast<double>(plan.gpu.home[at(c)]) / total, share.gpu(), 0.02);
+        EXPECT_NEAR(static_cast<double>(plan.dram.home[at(c)]) / total, share.dram(), 0.02);
+        EXPECT_NEAR(static_cast<double>(plan.ssd.home[at(c)]) / total, share.ssd(), 0.02);
+        EXPECT_NEAR(static_cast<double>(plan.gpu.requested[at(c)]), share.gpu() * total, 2);
+      }
+      EXPECT_EQ(plan.gpu.total(), plan.gpu.home[0] + plan.gpu.home[1] + plan.gpu.home[2] + plan.gpu.staging + plan.gpu.workspace);
+      EXPECT_EQ(plan.max_tokens, 8 * 512);
+      EXPECT_EQ(plan.dram.staging, plan.host_staging_bytes);
+      EXPECT_EQ(plan.gpu.workspace, plan.workspace_bytes);
+      EXPECT_GT(plan.workspace_bytes, 0U);
+    }
+}
+
+TEST(MemoryPlan, WhatIsResidentNeedsNoStaging) {
+  const MemoryPlan resident = plan_memory(plan_for("opt-1.3b", 4, 2, {100, 0, 100, 0, 100, 0}));
+  EXPECT_LT(resident.gpu.staging, 8 * MiB) << "index arrays and tables only";
+  EXPECT_EQ(resident.dram.total(), 0U);
+  EXPECT_EQ(resident.ssd.total(), 0U);
+
+  const MemoryPlan streamed = plan_memory(plan_for("opt-1.3b", 4, 2, {0, 100, 0, 100, 0, 100}));
+  EXPECT_GE(streamed.gpu.staging,
+            2 * streamed.weights.slot_bytes + 2 * streamed.cache.staged_bytes() + 3 * streamed.hidden_bytes);
+  EXPECT_EQ(streamed.ssd.total(), 0U);
+  EXPECT_EQ(streamed.host_staging_bytes, 0U) << "nothing comes from disk";
+}
+
+TEST(MemoryPlan, DiskTrafficNeedsHostStagingMoreOfItWithAGpu) {
+  PlanInput input = plan_for("opt-1.3b", 4, 2, {0, 50, 50, 50, 100, 0});
+  const std::uint64_t host_only = plan_memory(input).host_staging_bytes;
+  EXPECT_EQ(host_only, io_bounce_bytes);
+  input.on_gpu = true;
+  EXPECT_EQ(plan_memory(input).host_staging_bytes, io_bounce_bytes + 2 * staging_half_bytes);
+  input.policy.placement = make_placement({0, 0, 0, 0, 0, 0});
+  EXPECT_GT(plan_memory(input).host_staging_bytes, 5 * (io_bounce_bytes + 2 * staging_half_bytes) - 1);
+}
+
+TEST(MemoryPlan, GroupsMultiplyTheCacheAlone) {
+  PlanInput input = plan_for("demo-model", 4, 2, {50, 50, 50, 50, 50, 50});
+  const MemoryPlan one = plan_memory(input);
+  input.num_groups = 3;
+  const MemoryPlan three = plan_memory(input);
+  EXPECT_EQ(three.cache.num_slots, 6);
+  EXPECT_EQ(three.gpu.home[1] + three.dram.home[1], 3 * (one.gpu.home[1] + one.dram.home[1]));
+  EXPECT_EQ(three.gpu.home[0], one.gpu.home[0]);
+  EXPECT_EQ(three.gpu.home[2], one.gpu.home[2]);
+}
+
+TEST(ExplainMisfit, NamesTheTierAndTheNumbers) {
+  const MemoryPlan plan = plan_memory(plan_for("opt-30b", 32, 2, {100, 0, 100, 0, 100, 0}));
+  EXPECT_EQ(explain_misfit(plan, {plenty, plenty, plenty}), "");
+  EXPECT_EQ(explain_misfit(plan, {plan.gpu.total(), 0, 0}), "") << "to the byte";
+  const std::string text = explain_misfit(plan, {15 * GiB, 0, 0});
+  EXPECT_EQ(text.find("gpu needs " + format_bytes(plan.gpu.total())), 0U) << text;
+  EXPECT_NE(text.find("weights " + format_bytes(plan.gpu.home[0])), std::string::npos) << text;
+  EXPECT_NE(text.find("but may use 15.00 GiB"), std::string::npos) << text;
+  EXPECT_EQ(text.find("dram"), std::string::npos) << text;
+  EXPECT_NE(explain_misfit(plan, {plan.gpu.total() - 1, 0, 0}), "");
+
+  const std::string two = explain_misfit(plan_memory(plan_for("opt-30b", 32, 2, {50, 50, 0, 100, 0, 100})), {1, 1, 1});
+  EXPECT_NE(two.find("gpu needs"), std::string::npos);
+  EXPECT_NE(two.find("; dram needs"), std::string::npos);
+}
+
+// The policy that a message ends with, read as a user would paste it.
+Policy pasted(const std::string& message, const Policy& base) {
+  const std::string mark = "The nearest one that fits: ";
+  const auto begin = message.find(mark);
+  EXPECT_NE(begin, std::string::npos) << message;
+  std::istringstream flags(message.substr(begin + mark.size()));
+  std::vector<std::string> words{"--model", "any"};
+  for (std::string word; flags >> word;) words.push_back(word);
+  const Options options = parse_options("bench", words).value();
+  Policy policy = base;
+  policy.placement = make_placement(options.percent.value());
+  policy.micro_batch_size = options.gpu_batch_size.value();
+  policy.num_micro_batches = options.num_gpu_batches.value();
+  policy.dtype = options.dtype.value();
+  return policy;
+}
+
+TEST(RequireFit, WhatTheMessageOffersFits) {
+  const std::vector<std::array<double, 6>> placements{
+      {100, 0, 100, 0, 100, 0}, {20, 80, 0, 100, 0, 100}, {33.3, 66.7, 33.3, 66.7, 33.3, 66.7}, {0.1, 99.9, 100, 0, 0, 0}};
+  int num_refused = 0;
+  for (const char* name : {"demo-model", "opt-1.3b", "opt-30b"})
+    for (const std::array<double, 6>& percent : placements)
+      for (const std::uint64_t gpu : {200 * MiB, 2 * GiB, 15 * GiB})
+        for (const std::uint64_t dram : {300 * MiB, 4 * GiB, 64 * GiB}) {
+          PlanInput input = plan_for(name, 12, 4, percent);
+          const Budgets budgets{gpu, dram, 500 * GiB};
+          try {
+            require_fit(input, budgets);
+            EXPECT_TRUE(fits(input, budgets));
+          } catch (const UserError& error) {
+            ++num_refused;
+            EXPECT_EQ(error.code(), ExitCode::does_not_fit);
+            EXPECT_FALSE(fits(input, budgets));
+            const std::string message = error.what();
+            if (message.find("not even one row") != std::string::npos) {
+              PlanInput least = input;
+              least.policy.micro_batch_size = least.policy.num_micro_batches = 1;
+              least.policy.placement = make_placement({0, 0, 0, 0, 0, 0});
+              EXPECT_FALSE(fits(least, budgets)) << message;
+              continue;
+            }
+            EXPECT_NE(message.find(to_flags(input.policy)), std::string::npos) << message;
+            EXPECT_NE(message.find("needs"), std::string::npos) << message;
+            input.policy = pasted(message, input.policy);
+            EXPECT_TRUE(fits(input, budgets)) << message << "\n" << explain_misfit(plan_memory(input), budgets);
+          }
+        }
+  EXPECT_GT(num_refused, 30);
+}
+
+TEST(NearestFit, KeepsWhatFits) {
+  const PlanInput input = plan_for("opt-1.3b", 12, 4, {20, 80, 50, 25, 0, 0});
+  EXPECT_EQ(nearest_fit(input, {plenty, plenty, plenty}), input.policy);
+}
+
+TEST(NearestFit, MovesDownTheTiersBeforeItShrinksTheBlock) {
+  const PlanInput input = plan_for("opt-6.7b", 8, 4, {100, 0, 100, 0, 100, 0});
+  const Policy policy = nearest_fit(input, {12 * GiB, 200 * GiB, plenty});
+  EXPECT_EQ(policy.micro_batch_size, 8);
+  EXPECT_EQ(policy.num_micro_batches, 4);
+  EXPECT_LT(policy.placement.weights.ssd(), 1e-9);
+  EXPECT_LT(policy.placement.weights.gpu_percent, 100);
+}
+
+TEST(NearestFit, EndsForImpossibleBudgetsAndSaysWhy) {
+  for (const Budgets& budgets : {Budgets{0, 0, 0}, Budgets{plenty, plenty, 0}, Budgets{0, plenty, plenty},
+                                 Budgets{1 * MiB, 1 * MiB, 1 * MiB}, Budgets{plenty, 0, plenty}})
+    for (const char* name : {"demo-model", "opt-175b"}) {
+      const PlanInput input = plan_for(name, 48, 20, {10, 10, 10, 10, 10, 10});
+      try {
+        const Policy policy = nearest_fit(input, budgets);
+        PlanInput found = input;
+        found.policy = policy;
+        EXPECT_TRUE(fits(found, budgets));
+      } catch (const UserError& error) {
+        EXPECT_EQ(error.code(), ExitCode::does_not_fit);
+        EXPECT_NE(std::string(error.what()).find("may use"), std::string::npos) << error.what();
+      }
+    }
+}
+
+TEST(NearestFit, DiskThatIsTooSmallIsNamed) {
+  const PlanInput input = plan_for("opt-30b", 4, 1, {0, 0, 0, 0, 0, 0});
+  try {
+    nearest_fit(input, {15 * GiB, 20 * GiB, 1 * GiB});
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("ssd needs"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("--disk-mem"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Flags, RoundTripThroughTheParser) {
+  for (const std::array<double, 6>& percent :
+       {std::array<double, 6>{20, 80, 0, 100, 0, 100}, std::array<double, 6>{12.5, 33.3, 99.9, 0.1, 0, 0}})
+    for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16})
+      for (const bool on : {true, false}) {
+        Policy policy;
+        policy.placement = make_placement(percent);
+        policy.micro_batch_size = 48;
+        policy.num_micro_batches = 3;
+        policy.dtype = dtype;
+        policy.overlap = policy.separate_layers = policy.pin_weights = on;
+        std::istringstream flags(to_flags(policy));
+        std::vector<std::string> words{"--model", "any"};
+        for (std::string word; flags >> word;) words.push_back(word);
+        const Options options = parse_options("bench", words).value();
+        EXPECT_EQ(options.percent.value(), percent);
+        EXPECT_EQ(options.gpu_batch_size, 48);
+        EXPECT_EQ(options.num_gpu_batches, 3);
+        EXPECT_EQ(options.dtype, dtype);
+        EXPECT_EQ(options.overlap, on);
+        EXPECT_EQ(options.sep_layer, on);
+        EXPECT_EQ(options.pin_weight, on);
+      }
+}
+
+}  // namespace
+}  // namespace flexgen

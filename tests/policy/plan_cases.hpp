@@ -1,0 +1,38 @@
+// Plans of the shapes in configs/, for the tests of the policy room.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "base/bytes.hpp"
+#include "engine/stage_memory.hpp"
+#include "model/layer.hpp"
+#include "policy/memory_plan.hpp"
+
+namespace flexgen::test {
+
+/// "demo-model" or a name in configs/models.
+inline ModelSpec model_of(const std::string& name) {
+  const std::filesystem::path configs = std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs";
+  return read_model_spec((name == "demo-model" ? configs / name : configs / "models" / name).string());
+}
+
+inline std::vector<LayerDescription> layers_of(const ModelSpec& model, bool separate = true) {
+  return describe(make_layers(model, {0, model.num_layers, true, true}, separate));
+}
+
+/// One rank, host device; prompt and new tokens as given.
+inline PlanInput plan_for(const std::string& name, std::int32_t rows_per_batch, std::int32_t num_batches,
+                          const std::array<double, 6>& percent, DType dtype = DType::float16,
+                          std::int32_t prompt_tokens = 512, std::int32_t new_tokens = 32, std::int64_t num_rows = 96) {
+  const ModelSpec model = model_of(name);
+  Policy policy;
+  policy.micro_batch_size = rows_per_batch;
+  policy.num_micro_batches = num_batches;
+  policy.placement = make_placement(percent);
+  policy.dtype = dtype;
+  const JobShape job{prompt_tokens, new_tokens, prompt_tokens + new_tokens, num_rows};
+  return plan_input(model, {0, model.num_layers, true, true}, policy, job, 1, Device{});
+}
+
+}  // namespace flexgen::test

@@ -1,0 +1,105 @@
+#include "schedule/work_list.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "base/error.hpp"
+
+namespace flexgen {
+namespace {
+
+SweepWork random_work(std::mt19937& random) {
+  const auto below = [&](std::int64_t limit) { return std::uniform_int_distribution<std::int64_t>(0, limit - 1)(random); };
+  SweepWork work;
+  work.number = below(1LL << 60);
+  work.group = GroupId(static_cast<std::int32_t>(below(100)));
+  work.more_follow = below(2) != 0;
+  work.is_prefill = below(2) != 0;
+  work.micro_batches.resize(static_cast<std::size_t>(below(5)));
+  for (MicroBatchWork& batch : work.micro_batches) {
+    batch.slot = static_cast<std::int32_t>(below(1000));
+    batch.rows.resize(static_cast<std::size_t>(below(6)));
+    for (RowWork& row : batch.rows) {
+      row.row = RowId(below(1LL << 50));
+      row.cache_row = static_cast<std::int32_t>(below(64));
+      row.start = static_cast<std::int32_t>(below(2048));
+      row.wants_token = below(2) != 0;
+      row.tokens.resize(static_cast<std::size_t>(below(10)));
+      for (std::int32_t& token : row.tokens) token = static_cast<std::int32_t>(below(50272));
+    }
+  }
+  return work;
+}
+
+TEST(WorkList, RoundTrip) {
+  std::mt19937 random(1);
+  for (int i = 0; i < 500; ++i) {
+    const SweepWork work = random_work(random);
+    EXPECT_EQ(decode_work(encode_work(work)), work);
+  }
+}
+
+TEST(WorkList, LargePrompt) {
+  SweepWork work;
+  work.micro_batches.resize(1);
+  work.micro_batches[0].rows.resize(1);
+  for (std::int32_t t = 0; t < 100'000; ++t) work.micro_batches[0].rows[0].tokens.push_back(t);
+  EXPECT_EQ(decode_work(encode_work(work)), work);
+}
+
+TEST(WorkList, EveryTruncationAndEveryExcessThrows) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 40; ++i) {
+    std::vector<std::byte> message = encode_work(random_work(random));
+    for (std::size_t length = 0; length < message.size(); ++length)
+      EXPECT_THROW(decode_work(std::span(message).first(length)), Error) << length << " of " << message.size();
+    message.push_back(std::byte{0});
+    EXPECT_THROW(decode_work(message), Error);
+  }
+}
+
+TEST(WorkList, DamagedMessagesThrowOrDecodeButNeverCrash) {
+  std::mt19937 random(3);
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::vector<std::byte> message = encode_work(random_work(random));
+    for (int damage = 0; damage < 3; ++damage) message[random() % message.size()] = static_cast<std::byte>(random());
+    try {
+      decode_work(message);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(WorkList, HugeCountsAreRefusedBeforeAnythingIsAllocated) {
+  SweepWork work;
+  work.micro_batches.resize(1);
+  work.micro_batches[0].rows.resize(1);
+  work.micro_batches[0].rows[0].tokens = {1};
+  const std::vector<std::byte> message = encode_work(work);
+  for (const std::int64_t count : {std::int64_t{-1}, std::int64_t{1} << 40, std::int64_t{1} << 62, INT64_MIN, INT64_MAX})
+    for (std::size_t at = 0; at + sizeof count <= message.size(); at += sizeof count) {
+      std::vector<std::byte> damaged = message;
+      std::memcpy(damaged.data() + at, &count, sizeof count);
+      try {
+        decode_work(damaged);  // fields that are no counts may hold anything
+      } catch (const Error&) {
+      }
+    }
+}
+
+TEST(WorkList, CountsTokens) {
+  MicroBatchWork batch;
+  EXPECT_EQ(batch.num_tokens(), 0);
+  batch.rows = {{RowId(0), 0, 5, true, {1, 2, 3}}, {RowId(1), 1, 0, false, {4}}};
+  EXPECT_EQ(batch.num_tokens(), 4);
+  EXPECT_EQ(batch.rows[0].length(), 8);
+  EXPECT_EQ(batch.rows[1].count(), 1);
+}
+
+}  // namespace
+}  // namespace flexgen

@@ -1,0 +1,120 @@
+#include "tests/support/in_process_job.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <utility>
+
+#include "base/bytes.hpp"
+#include "comm/in_process.hpp"
+#include "engine/generator.hpp"
+#include "engine/stage.hpp"
+#include "model/layer.hpp"
+#include "policy/memory_plan.hpp"
+
+namespace flexgen::test {
+namespace {
+
+using LogitsByCall = std::map<std::pair<std::int64_t, std::int32_t>, std::vector<float>>;  // (sweep, micro-batch)
+
+struct Collected {
+  std::mutex mutex;
+  LogitsByCall logits;
+  std::vector<RowId> order;  // of the tokens: by sweep, micro-batch, output
+};
+
+JobShape shape_of(const InProcessJob& job) {
+  JobShape shape;
+  for (const auto& prompt : job.prompts)
+    shape.max_prompt_tokens = std::max(shape.max_prompt_tokens, static_cast<std::int32_t>(prompt.size()));
+  shape.max_new_tokens = job.new_tokens;
+  shape.max_row_tokens = shape.max_prompt_tokens + job.new_tokens;
+  shape.num_rows = static_cast<std::int64_t>(job.prompts.size());
+  return shape;
+}
+
+void generate(const InProcessJob& job, Stage& stage, Collected& collected, InProcessResult& result) {
+  std::deque<GenerateRow> rows;
+  for (std::size_t r = 0; r < job.prompts.size(); ++r)
+    rows.push_back({RowId(static_cast<std::int64_t>(r)), job.prompts[r], job.new_tokens, false});
+  GenerateCallbacks callbacks;
+  callbacks.on_token = [&](RowId row, std::int32_t token) {
+    collected.order.push_back(row);
+    result.ids[row.index()].push_back(token);
+    return false;
+  };
+  callbacks.on_finished = [](RowId, FinishReason) {};
+  Generator(stage, job.num_ranks, job.model.eos_token).run(std::move(rows), callbacks);
+}
+
+void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Collected& collected,
+              InProcessResult& result) {
+  const int rank = own.rank();
+  const std::unique_ptr<Transport> decorated = job.decorate ? job.decorate(own) : nullptr;
+  StageConfig config;
+  config.plan.bounds = balanced_slices(job.model, job.num_ranks)[static_cast<std::size_t>(rank)];
+  config.plan.input = plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);
+  config.plan.memory = plan_memory(config.plan.input);
+  config.budgets = {4 * GiB, 4 * GiB, 4 * GiB};
+  config.backend = job.backend;
+  config.source = job.make_source(rank);
+  config.offload_dir = job.offload_dir;
+  config.transport = decorated ? decorated.get() : &own;
+  if (job.keep_logits && rank + 1 == job.num_ranks)
+    config.on_logits = [&](std::int64_t sweep, MicroBatchId k, std::span<const float> logits) {
+      const std::lock_guard lock(collected.mutex);
+      collected.logits[{sweep, k.value}].assign(logits.begin(), logits.end());
+    };
+  config.on_error = [&world, rank](std::exception_ptr error) { world.fail(rank, std::move(error)); };
+  const auto on_error = config.on_error;
+  Stage stage(std::move(config));
+  try {
+    if (rank == 0)
+      generate(job, stage, collected, result);
+    else
+      stage.serve();
+  } catch (...) {
+    on_error(std::current_exception());  // before the stage is taken down: others may wait for it
+    throw;
+  }
+}
+
+// Sweeps are collected in the order of their numbers, so the tokens' order is that of the logits.
+void assign_logits(const Collected& collected, std::size_t vocab, InProcessResult& result) {
+  std::size_t next = 0;
+  for (const auto& [call, logits] : collected.logits)
+    for (std::size_t at = 0; at < logits.size(); at += vocab, ++next) {
+      const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(at);
+      result.logits[collected.order.at(next).index()].emplace_back(begin, begin + static_cast<std::ptrdiff_t>(vocab));
+    }
+  if (!collected.logits.empty() && next != collected.order.size()) throw std::logic_error("logits and tokens do not match");
+}
+
+}  // namespace
+
+InProcessResult run_in_process(const InProcessJob& job) {
+  InProcessResult result;
+  result.ids.resize(job.prompts.size());
+  result.logits.resize(job.prompts.size());
+  Collected collected;
+  InProcessWorld world(job.num_ranks);
+  world.run([&](Transport& transport, Communicator&) { run_rank(job, transport, world, collected, result); });
+  assign_logits(collected, static_cast<std::size_t>(job.model.vocab), result);
+  return result;
+}
+
+void within(double seconds, const char* what, const std::function<void()>& body) {
+  std::future<void> done = std::async(std::launch::async, body);
+  if (done.wait_for(std::chrono::duration<double>(seconds)) != std::future_status::ready) {
+    std::fprintf(stderr, "%s: not done after %.0f s\n", what, seconds);
+    std::abort();
+  }
+  done.get();
+}
+
+}  // namespace flexgen::test

@@ -1,0 +1,44 @@
+// A whole job in the test's own process: ranks are threads, weights come from any source, logits are kept.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "comm/transport.hpp"
+#include "engine/weight_source.hpp"
+#include "ops/context.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen::test {
+
+struct InProcessJob {
+  ModelSpec model;
+  Policy policy;
+  int num_ranks = 1;
+  Backend backend = Backend::native;
+  std::vector<std::vector<std::int32_t>> prompts;
+  std::int32_t new_tokens = 1;  // of every row: nothing stops early
+  std::filesystem::path offload_dir;
+  bool keep_logits = true;
+  std::function<std::shared_ptr<WeightSource>(int rank)> make_source;
+  /// A transport to use in the place of the rank's own; null: that one.
+  std::function<std::unique_ptr<Transport>(Transport& own)> decorate;
+};
+
+struct InProcessResult {
+  std::vector<std::vector<std::int32_t>> ids;                // [row][step]
+  std::vector<std::vector<std::vector<float>>> logits;       // [row][step][vocab]; empty without keep_logits
+};
+
+/// Runs it to its end. Whatever any rank throws is thrown here once all ranks have ended.
+InProcessResult run_in_process(const InProcessJob& job);
+
+/// Runs `body` on a thread of its own. When it is not done after `seconds` the process aborts with `what`: a hang
+/// cannot be undone, but it must not look like anything else. Exceptions are passed on.
+void within(double seconds, const char* what, const std::function<void()>& body);
+
+}  // namespace flexgen::test
