@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "app/commands.hpp"
+#include "app/interrupt.hpp"
 #include "app/options.hpp"
+#include "app/output_paths.hpp"
 #include "app/version.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -18,13 +20,15 @@ namespace {
 struct Command {
   const char* name;
   const char* summary;
+  const char* if_interrupted;
   int (*run)(flexgen::MpiSession&, const flexgen::Options&);
 };
 
 constexpr std::array<Command, 3> commands{{
-    {"generate", "run a batch job: JSONL rows in, JSONL rows out", flexgen::run_generate},
-    {"bench", "measure the throughput of a model and policy on synthetic prompts", flexgen::run_bench},
-    {"profile", "measure what this machine can do at best", flexgen::run_profile},
+    {"generate", "run a batch job: JSONL rows in, JSONL rows out",
+     "error: interrupted: the rows finished so far stand in the output\n", flexgen::run_generate},
+    {"bench", "measure the throughput of a model and policy on synthetic prompts", "error: interrupted\n", flexgen::run_bench},
+    {"profile", "measure what this machine can do at best", "error: interrupted\n", flexgen::run_profile},
 }};
 
 void print_usage(std::FILE* to) {
@@ -42,8 +46,12 @@ const Command* find_command(const char* name) {
 int run(flexgen::MpiSession& session, const Command& command, std::vector<std::string> words) {
   flexgen::Communicator& ranks = session.communicator();
   std::optional<flexgen::Options> options;
-  ranks.agree_on_error([&] { options = flexgen::parse_options(command.name, std::move(words)); });
+  ranks.agree_on_error([&] {
+    options = flexgen::parse_options(command.name, std::move(words));
+    if (options && ranks.rank() == 0) flexgen::check_output_paths(*options);
+  });
   if (!options) return 0;
+  flexgen::end_on_interrupt(ranks.rank() == 0 ? command.if_interrupted : "");
   flexgen::log::set_up(options->log_level, ranks.rank(), ranks.size(), ranks.host());
   return command.run(session, *options);
 }
@@ -67,6 +75,7 @@ int main(int argc, char** argv) {
     print_usage(stderr);
     return static_cast<int>(ExitCode::usage);
   }
+  end_on_interrupt("");
   try {
     MpiSession session(argc, argv);
     try {

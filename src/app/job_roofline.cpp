@@ -115,7 +115,8 @@ class MeasuredPhase {
   Need host_memory_;
 };
 
-RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resources, double measured_seconds, bool on_gpu) {
+RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resources, double measured_seconds,
+                           bool on_gpu) {
   RooflinePhase phase;
   phase.least_seconds = bound.seconds;
   phase.measured_seconds = measured_seconds;
@@ -126,8 +127,8 @@ RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resou
     if (need.amount <= 0 || (ceiling == Ceiling::both_directions && bound.binding() != ceiling)) continue;
     const Measured seen = measured.of(ceiling);
     const bool is_matrix = ceiling == Ceiling::matrix;
-    phase.resources.push_back({std::string(ceiling_name(ceiling)), need.seconds, seen.busy_seconds, is_matrix ? 0 : need.amount,
-                               is_matrix ? need.amount : 0, seen.bytes});
+    phase.resources.push_back({std::string(ceiling_name(ceiling)), need.seconds, seen.busy_seconds,
+                               is_matrix ? 0 : need.amount, is_matrix ? need.amount : 0, seen.bytes});
   }
   return phase;
 }
@@ -151,7 +152,8 @@ void add_roofline(Report& report, const RanJob& job) {
     return;
   }
   const auto sequences = static_cast<double>(report.job.sequences);
-  const RooflineJob ran{static_cast<std::int64_t>(report.job.sequences), static_cast<double>(report.job.prompt_tokens) / sequences,
+  const RooflineJob ran{static_cast<std::int64_t>(report.job.sequences),
+                        static_cast<double>(report.job.prompt_tokens) / sequences,
                         static_cast<double>(report.job.generated_tokens) / sequences};
   const std::vector<StageInput> stages = stage_inputs(report, job);
   const RunBound bound = bound_run(stages, ran);

@@ -25,18 +25,24 @@ struct Shape {
 
 std::vector<Shape> shapes_for(const Device& device, bool quick) {
   if (device.is_cuda()) {
-    std::vector<Shape> shapes{{DType::float16, 4096, 4096}, {DType::float16, 4096, 8192}, {DType::float16, 8, 4096},
-                              {DType::float16, 8, 8192}, {DType::float32, 4096, 4096}};
+    std::vector<Shape> shapes{{DType::float16, 4096, 4096},
+                              {DType::float16, 4096, 8192},
+                              {DType::float16, 8, 4096},
+                              {DType::float16, 8, 8192},
+                              {DType::float32, 4096, 4096}};
     return quick ? std::vector<Shape>{shapes[1], shapes[3]} : shapes;
   }
   if (quick) return {{DType::float32, 256, 2048}, {DType::float32, 8, 2048}};
-  return {{DType::float32, 512, 4096}, {DType::float32, 8, 4096}, {DType::bfloat16, 512, 4096}, {DType::bfloat16, 8, 4096}};
+  return {
+      {DType::float32, 512, 4096}, {DType::float32, 8, 4096}, {DType::bfloat16, 512, 4096}, {DType::bfloat16, 8, 4096}};
 }
 
 // Magnitudes between 1/4 and 1, either sign: no zeros, no infinities, and no constant, which would cost less power.
 void fill_with_numbers(std::span<std::byte> memory, DType dtype) {
   std::uint64_t state = 1;
-  const auto next = [&] { return static_cast<std::uint32_t>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 32); };
+  const auto next = [&] {
+    return static_cast<std::uint32_t>((state = state * 6364136223846793005ULL + 1442695040888963407ULL) >> 32);
+  };
   for (std::uint64_t at = 0; at + sizeof(std::uint32_t) <= memory.size(); at += sizeof(std::uint32_t)) {
     const std::uint32_t random = next();
     std::uint32_t word = 0;
@@ -55,7 +61,8 @@ Buffer make_operand(std::uint64_t bytes, DType dtype, const Device& device, Stre
   fill_with_numbers({host.data(), host.size_bytes()}, dtype);
   Buffer operand(MemoryKind::device, bytes, device);
   for (std::uint64_t done = 0; done < bytes; done += host.size_bytes())
-    stream.copy(operand.data() + done, host.data(), std::min(host.size_bytes(), bytes - done), Resource::host_to_gpu, "operand");
+    stream.copy(operand.data() + done, host.data(), std::min(host.size_bytes(), bytes - done), Resource::host_to_gpu,
+                "operand");
   stream.synchronize();
   return operand;
 }
@@ -77,7 +84,9 @@ class Product {
     context_.workspace = &workspace_;
   }
 
-  double operations() const { return 2.0 * static_cast<double>(shape_.rows) * static_cast<double>(shape_.size) * static_cast<double>(shape_.size); }
+  double operations() const {
+    return 2.0 * static_cast<double>(shape_.rows) * static_cast<double>(shape_.size) * static_cast<double>(shape_.size);
+  }
 
   /// Seconds of `num_calls` products, by the device's clock.
   double run(int num_calls) {
@@ -91,7 +100,9 @@ class Product {
   }
 
  private:
-  std::uint64_t activation_bytes() const { return static_cast<std::uint64_t>(shape_.rows * shape_.size) * element_bytes(shape_.dtype); }
+  std::uint64_t activation_bytes() const {
+    return static_cast<std::uint64_t>(shape_.rows * shape_.size) * element_bytes(shape_.dtype);
+  }
   std::uint64_t busy_ns() const { return tracer_.totals()[static_cast<std::size_t>(Resource::compute)].busy_ns; }
 
   void call() {
@@ -117,15 +128,18 @@ class Product {
 
 }  // namespace
 
-std::vector<MatrixRate> measure_matrix(const Device& device, bool quick, const std::function<void(std::string_view)>& progress) {
+std::vector<MatrixRate> measure_matrix(const Device& device, bool quick,
+                                       const std::function<void(std::string_view)>& progress) {
   const double seconds_per_run = quick ? 0.05 : 0.15;
   std::vector<MatrixRate> rates;
   for (const Shape& shape : shapes_for(device, quick)) {
-    progress(fmt::format("matrix product {} [{} x {}] x [{} x {}]", dtype_name(shape.dtype), shape.rows, shape.size, shape.size, shape.size));
+    progress(fmt::format("matrix product {} [{} x {}] x [{} x {}]", dtype_name(shape.dtype), shape.rows, shape.size,
+                         shape.size, shape.size));
     Product product(shape, device);
     product.run(1);  // kernels are chosen and loaded
     const double one_call = product.run(1);
-    const int num_calls = static_cast<int>(std::clamp(std::ceil(seconds_per_run / std::max(one_call, 1e-7)), 1.0, 5000.0));
+    const int num_calls =
+        static_cast<int>(std::clamp(std::ceil(seconds_per_run / std::max(one_call, 1e-7)), 1.0, 5000.0));
     double best = 0;
     for (int i = 0; i < 3; ++i) best = std::max(best, product.operations() * num_calls / product.run(num_calls));
     rates.push_back({shape.dtype, shape.rows, shape.size, best});

@@ -11,6 +11,7 @@
 namespace flexgen {
 
 /// The best of several repetitions per shape; weights take turns, so that no cache holds them from call to call.
-std::vector<MatrixRate> measure_matrix(const Device& device, bool quick, const std::function<void(std::string_view)>& progress);
+std::vector<MatrixRate> measure_matrix(const Device& device, bool quick,
+                                       const std::function<void(std::string_view)>& progress);
 
 }  // namespace flexgen

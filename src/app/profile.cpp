@@ -88,7 +88,8 @@ std::vector<LinkProfile> measure_links(MpiSession& session, const Options& optio
   const bool distinct = one_gpu_each(device, ranks);
   if (options.transport == "nccl" && !(distinct && has_nccl()))
     throw AgreedError(ExitCode::usage,
-                      "--transport nccl cannot be measured: it needs a GPU for every rank and a build with NCCL. Use --transport mpi");
+                      "--transport nccl cannot be measured: it needs a GPU for every rank and a build with NCCL. Use "
+                      "--transport mpi");
   std::unique_ptr<Transport> transport = session.make_transport();
   const auto measure_all = [&] {
     for (int from = 0; from + 1 < ranks.size(); ++from) {
@@ -110,11 +111,13 @@ std::filesystem::path output_path(const Options& options, const Communicator& ra
   if (options.output.empty()) {
     std::filesystem::path path = default_profile_path(ranks.host());
     if (path.empty())
-      throw UserError(ExitCode::usage, "there is no place for the profile", "neither HOME nor XDG_CACHE_HOME is set", "Give --output FILE");
+      throw UserError(ExitCode::usage, "there is no place for the profile", "neither HOME nor XDG_CACHE_HOME is set",
+                      "Give --output FILE");
     return path;
   }
   std::filesystem::path path = options.output;
-  if (ranks.rank() != 0) path.replace_filename(fmt::format("{}-{}{}", path.stem().string(), ranks.host(), path.extension().string()));
+  if (ranks.rank() != 0)
+    path.replace_filename(fmt::format("{}-{}{}", path.stem().string(), ranks.host(), path.extension().string()));
   return path;
 }
 

@@ -20,10 +20,11 @@ LoadedProfile read_profile(const fs::path& path) {
   std::ifstream file(path);
   std::ostringstream text;
   if (!file || !(text << file.rdbuf()))
-    throw UserError(ExitCode::file, fmt::format("cannot read the hardware profile '{}'", path.string()), errno_text(errno),
-                    "Measure one with flexgen-dist profile");
+    throw UserError(ExitCode::file, fmt::format("cannot read the hardware profile '{}'", path.string()),
+                    errno_text(errno), "Measure one with flexgen-dist profile");
   LoadedProfile loaded{"", parse_hardware_profile(text.str(), path.string())};
-  loaded.source = fmt::format("{} ({}{})", path.string(), loaded.profile.measured_at, loaded.profile.quick ? ", quick" : "");
+  loaded.source =
+      fmt::format("{} ({}{})", path.string(), loaded.profile.measured_at, loaded.profile.quick ? ", quick" : "");
   return loaded;
 }
 
@@ -33,12 +34,9 @@ fs::path default_profile_path(const std::string& host) {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
   fs::path folder;
-  if (cache && *cache == '/')
-    folder = cache;  // the specification wants relative ones ignored
-  else if (home && *home)
-    folder = fs::path(home) / ".cache";
-  else
-    return {};
+  if (cache && *cache == '/') folder = cache;  // the specification wants relative ones ignored
+  else if (home && *home) folder = fs::path(home) / ".cache";
+  else return {};
   return folder / "flexgen-dist" / ("profile-" + host + ".json");
 }
 

@@ -14,6 +14,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "job/file_descriptor.hpp"
 
 namespace flexgen {
 namespace {
@@ -44,9 +45,9 @@ void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
   try {
     std::rethrow_exception(std::move(error));
   } catch (const Error& known) {
-    session.abort_job(known.what(), ExitCode::communication);
+    session.abort_job(known.what(), known.code());
   } catch (const std::exception& other) {
-    session.abort_job(other.what(), ExitCode::communication);
+    session.abort_job(other.what(), ExitCode::internal);
   }
 }
 
@@ -54,6 +55,7 @@ void write_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns,
   const std::vector<std::string> parts =
       ranks.all_gather(chrome_trace_events(stage.tracer().events(), ranks.rank(), origin_ns));
   if (ranks.rank() != 0) return;
+  create_parent_directories(path);
   std::ofstream file(path);
   file << "{\"traceEvents\":[\n";
   for (std::size_t r = 0; r < parts.size(); ++r) file << (r == 0 ? "" : ",\n") << parts[r];

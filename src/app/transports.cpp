@@ -19,9 +19,10 @@ bool one_gpu_each(const Device& device, Communicator& ranks) {
 }
 
 std::unique_ptr<Transport> open_nccl(MpiSession& session, std::unique_ptr<Transport> host, const Device& device) {
-  return make_nccl_transport(session.communicator(), std::move(host), {device.index, 120, [&session](const Error& error) {
-                                                                         session.abort_job(error.what(), ExitCode::communication);
-                                                                       }});
+  return make_nccl_transport(session.communicator(), std::move(host),
+                             {device.index, 120, [&session](const Error& error) {
+                                session.abort_job(error.what(), ExitCode::communication);
+                              }});
 }
 
 std::unique_ptr<Transport> open_transport(MpiSession& session, const Options& options, const Device& device) {
@@ -32,7 +33,8 @@ std::unique_ptr<Transport> open_transport(MpiSession& session, const Options& op
   bool use_nccl = options.transport == "nccl";
   if (options.transport == "auto") use_nccl = distinct && has_nccl();
   if (use_nccl && !device.is_cuda())
-    throw AgreedError(ExitCode::usage, "--transport nccl cannot be honoured: the ranks compute on CPUs. Use --transport mpi");
+    throw AgreedError(ExitCode::usage,
+                      "--transport nccl cannot be honoured: the ranks compute on CPUs. Use --transport mpi");
   if (!use_nccl) return host;
   return open_nccl(session, std::move(host), device);
 }

@@ -32,17 +32,13 @@ class End {
 
   void send(std::uint64_t bytes) {
     std::byte* place = next_place(bytes);
-    if (on_stream_)
-      transport_.send_on_stream(place, bytes, peer_, stream_.native());
-    else
-      under_way_.push_back(transport_.send({place, bytes}, peer_, Channel::hidden));
+    if (on_stream_) transport_.send_on_stream(place, bytes, peer_, stream_.native());
+    else under_way_.push_back(transport_.send({place, bytes}, peer_, Channel::hidden));
   }
   void receive(std::uint64_t bytes) {
     std::byte* place = next_place(bytes);
-    if (on_stream_)
-      transport_.recv_on_stream(place, bytes, peer_, stream_.native());
-    else
-      under_way_.push_back(transport_.recv({place, bytes}, peer_, Channel::hidden));
+    if (on_stream_) transport_.recv_on_stream(place, bytes, peer_, stream_.native());
+    else under_way_.push_back(transport_.recv({place, bytes}, peer_, Channel::hidden));
   }
   /// Until all that was started is done.
   void wait() {

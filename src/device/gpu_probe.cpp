@@ -43,7 +43,9 @@ class TimedStream {
   cudaStream_t get() const { return stream_; }
   void begin() { FLEXGEN_CUDA_CALL(cudaEventRecord(begin_, stream_)); }
   void end() { FLEXGEN_CUDA_CALL(cudaEventRecord(end_, stream_)); }
-  void start_after_begin_of(const TimedStream& other) { FLEXGEN_CUDA_CALL(cudaStreamWaitEvent(stream_, other.begin_, 0)); }
+  void start_after_begin_of(const TimedStream& other) {
+    FLEXGEN_CUDA_CALL(cudaStreamWaitEvent(stream_, other.begin_, 0));
+  }
   void wait_for_end_of(const TimedStream& other) { FLEXGEN_CUDA_CALL(cudaStreamWaitEvent(stream_, other.end_, 0)); }
   double seconds() const {
     FLEXGEN_CUDA_CALL(cudaEventSynchronize(end_));
@@ -79,9 +81,11 @@ class GpuProbe::Impl {
     GpuProfile profile;
     profile.name = device_description(device_);
     progress("pinned copies to the GPU");
-    for (const std::uint64_t chunk : chunk_sizes) profile.host_to_gpu.push_back({chunk, one_way(down_gpu_, down_host_, chunk)});
+    for (const std::uint64_t chunk : chunk_sizes)
+      profile.host_to_gpu.push_back({chunk, one_way(down_gpu_, down_host_, chunk)});
     progress("pinned copies from the GPU");
-    for (const std::uint64_t chunk : chunk_sizes) profile.gpu_to_host.push_back({chunk, one_way(up_host_, up_gpu_, chunk)});
+    for (const std::uint64_t chunk : chunk_sizes)
+      profile.gpu_to_host.push_back({chunk, one_way(up_host_, up_gpu_, chunk)});
     progress("pinned copies both ways at once");
     for (const std::uint64_t chunk : chunk_sizes) profile.both_directions.push_back({chunk, both_ways(chunk)});
     progress("pageable copies to the GPU");
@@ -91,15 +95,19 @@ class GpuProbe::Impl {
     progress("copies to the GPU while processors read host memory");
     const int num_processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     for (const int quarters : {2, 3, 4})
-      if (num_processors * quarters / 4 >= 1) profile.beside_host_reads.push_back(beside_reads(num_processors * quarters / 4));
+      if (num_processors * quarters / 4 >= 1)
+        profile.beside_host_reads.push_back(beside_reads(num_processors * quarters / 4));
     return profile;
   }
 
  private:
   // Small chunks are slow: less data keeps the time alike.
-  std::uint64_t bytes_for(std::uint64_t chunk) const { return (chunk < 1 * MiB ? region_bytes : 4 * region_bytes) / scale_; }
+  std::uint64_t bytes_for(std::uint64_t chunk) const {
+    return (chunk < 1 * MiB ? region_bytes : 4 * region_bytes) / scale_;
+  }
 
-  static void copy_chunks(std::byte* to, const std::byte* from, std::uint64_t chunk, std::uint64_t bytes, cudaStream_t stream) {
+  static void copy_chunks(std::byte* to, const std::byte* from, std::uint64_t chunk, std::uint64_t bytes,
+                          cudaStream_t stream) {
     for (std::uint64_t done = 0; done < bytes; done += chunk) {
       const std::uint64_t at = done % region_bytes;
       FLEXGEN_CUDA_CALL(cudaMemcpyAsync(to + at, from + at, chunk, cudaMemcpyDefault, stream));
@@ -184,7 +192,8 @@ class GpuProbe::Impl {
       const double copied = static_cast<double>(bytes) / down_.seconds();
       const double read =
           static_cast<double>(readers.num_bytes() - begin_bytes) * 1e9 / static_cast<double>(now_ns() - begin_ns);
-      if (copied + read > best.read_bytes_per_second + best.host_to_gpu_bytes_per_second) best = {num_threads, read, copied};
+      if (copied + read > best.read_bytes_per_second + best.host_to_gpu_bytes_per_second)
+        best = {num_threads, read, copied};
     }
     return best;
   }

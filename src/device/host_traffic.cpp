@@ -37,7 +37,8 @@ std::span<std::byte> part_of(std::span<std::byte> memory, int index, int count) 
 HostTraffic::HostTraffic(HostTrafficKind kind, std::span<std::byte> memory, int num_threads)
     : kind_(kind), counts_(static_cast<std::size_t>(num_threads)) {
   for (int t = 0; t < num_threads; ++t)
-    threads_.emplace_back([this, part = part_of(memory, t, num_threads), t] { work(part, counts_[static_cast<std::size_t>(t)]); });
+    threads_.emplace_back(
+        [this, part = part_of(memory, t, num_threads), t] { work(part, counts_[static_cast<std::size_t>(t)]); });
 }
 
 HostTraffic::~HostTraffic() {
@@ -52,10 +53,8 @@ void HostTraffic::work(std::span<std::byte> part, Count& count) const {
   while (!stopping_.load(std::memory_order_relaxed)) {
     for (std::uint64_t at = 0; at < range && !stopping_.load(std::memory_order_relaxed); at += block_bytes) {
       const std::uint64_t bytes = std::min(block_bytes, range - at);
-      if (copies)
-        std::memcpy(part.data() + range + at, part.data() + at, bytes);
-      else
-        sum += sum_words(part.data() + at, bytes);
+      if (copies) std::memcpy(part.data() + range + at, part.data() + at, bytes);
+      else sum += sum_words(part.data() + at, bytes);
       count.bytes.fetch_add(copies ? 2 * bytes : bytes, std::memory_order_relaxed);
     }
     if (range == 0) std::this_thread::yield();

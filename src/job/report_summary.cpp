@@ -52,13 +52,16 @@ std::string amount_text(const RooflineResource& r) {
 
 // Resources of one phase: what they need at least beside what they were busy.
 std::string phase_table(std::string_view name, const RooflinePhase& phase) {
-  std::string text = fmt::format("{:<12}{:<16}{:>10}{:>10}{:>8}  {}\n", name, "resource", "least s", "busy s", "busy %", "bytes");
+  std::string text =
+      fmt::format("{:<12}{:<16}{:>10}{:>10}{:>8}  {}\n", name, "resource", "least s", "busy s", "busy %", "bytes");
   for (const RooflineResource& r : phase.resources) {
     const double percent = phase.measured_seconds > 0 ? 100 * r.busy_seconds / phase.measured_seconds : 0;
     text += fmt::format("{:<12}{:<16}{:>10}{:>10}{:>8}  {}\n", "", r.name, seconds_text(r.least_seconds),
-                        seconds_text(r.busy_seconds), std::isfinite(percent) ? fmt::format("{:.0f}", percent) : "-", amount_text(r));
+                        seconds_text(r.busy_seconds), std::isfinite(percent) ? fmt::format("{:.0f}", percent) : "-",
+                        amount_text(r));
   }
-  return text + fmt::format("{:<12}{:<16}{:>10}{:>10}\n", "", "whole phase", seconds_text(phase.least_seconds), seconds_text(phase.measured_seconds));
+  return text + fmt::format("{:<12}{:<16}{:>10}{:>10}\n", "", "whole phase", seconds_text(phase.least_seconds),
+                            seconds_text(phase.measured_seconds));
 }
 
 std::string roofline_text(const RooflineReport& roofline, std::size_t num_ranks) {
@@ -66,8 +69,8 @@ std::string roofline_text(const RooflineReport& roofline, std::size_t num_ranks)
   if (num_ranks > 1) text += line("roofline", fmt::format("of rank {}, the slowest stage", roofline.rank));
   if (!roofline.prefill.resources.empty()) text += phase_table("prefill", roofline.prefill);
   if (!roofline.decode.resources.empty()) text += phase_table("decode", roofline.decode);
-  text += line("roofline", fmt::format("at most {:.2f} tokens/s by {}; reached {:.0f} %", roofline.bound_tokens_per_second,
-                                       roofline.profile, 100 * roofline.fraction));
+  text += line("roofline", fmt::format("at most {:.2f} tokens/s by {}; reached {:.0f} %",
+                                       roofline.bound_tokens_per_second, roofline.profile, 100 * roofline.fraction));
   return text + line("bound by", fmt::format("{} ({}); what would help most: {}", roofline.binding_resource,
                                              roofline.binding_phase, roofline.advice));
 }

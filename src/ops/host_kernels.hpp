@@ -22,7 +22,7 @@ struct DotsArgs {
   float* c = nullptr;  // [m, n]
   std::int64_t c_stride = 0;
   bool accumulate = false;  // c += instead of c =
-  // What the caller reads next, as many bytes as n rows of b have in k columns, or null: fetched into the L2 cache
+  // What the caller reads next, as many bytes as n rows of b have in k columns, or null: fetched into the caches
   // meanwhile, front to back. Made for few rows of a, where memory binds and the processor's own fetching, which ends
   // with every page, is not enough.
   const std::byte* next = nullptr;

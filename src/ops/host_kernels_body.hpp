@@ -58,32 +58,19 @@ void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, 
   }
   std::int64_t k = 0;
   for (; k + kLanes <= depth; k += kLanes) {
-    // The shorter side waits in registers.
-    if constexpr (Rows > Cols) {
-      Floats col[Cols];
+    Floats row[Rows];
 #pragma GCC unroll 8
-      for (int j = 0; j < Cols; ++j) col[j] = load(b + j * b_stride + k);
+    for (int i = 0; i < Rows; ++i) row[i] = load(a + i * a_stride + k);
 #pragma GCC unroll 8
-      for (int i = 0; i < Rows; ++i) {
-        const Floats row = load(a + i * a_stride + k);
+    for (int j = 0; j < Cols; ++j) {
+      const Floats col = load(b + j * b_stride + k);
 #pragma GCC unroll 8
-        for (int j = 0; j < Cols; ++j) sum[i][j] = multiply_add(row, col[j], sum[i][j]);
-      }
-    } else {
-      Floats row[Rows];
-#pragma GCC unroll 8
-      for (int i = 0; i < Rows; ++i) row[i] = load(a + i * a_stride + k);
-#pragma GCC unroll 8
-      for (int j = 0; j < Cols; ++j) {
-        const Floats col = load(b + j * b_stride + k);
-#pragma GCC unroll 8
-        for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
-      }
+      for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
     }
-    if constexpr (Fetch) {
+    if (Fetch && k % (64 / sizeof(Element)) == 0) {
 #pragma GCC unroll 8
-      for (int j = 0; j < Cols; ++j) __builtin_prefetch(next + j * kLanes, 0, 2);
-      next += Cols * kLanes;
+      for (int j = 0; j < Cols; ++j) __builtin_prefetch(next + j * 64 / sizeof(Element), 0, 2);
+      next += Cols * 64 / sizeof(Element);
     }
   }
   if (k < depth) {
@@ -119,7 +106,7 @@ void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, 
   }
 }
 
-/// Tile of args.m rows, as far as they fit one.
+/// Rows `first` and after, as far as a tile reaches.
 template <int Cols, bool Fetch, class Element>
 void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float* c, const Element* next) {
   const float* a = args.a + first * args.a_stride;
@@ -132,25 +119,8 @@ void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float*
   }
 }
 
-template <bool Fetch, class Element>
-void dot_tall(const DotsArgs& args, const Element* b, float* c, const Element* next) {
-  switch (args.m) {
-    case 5: dot_tile<5, kTallCols, Fetch>(args, args.a, b, c, next); break;
-    case 6: dot_tile<6, kTallCols, Fetch>(args, args.a, b, c, next); break;
-    case 7: dot_tile<7, kTallCols, Fetch>(args, args.a, b, c, next); break;
-    default: dot_tile<8, kTallCols, Fetch>(args, args.a, b, c, next); break;
-  }
-}
-
 template <int Cols, bool Fetch, class Element>
 void dot_panel(const DotsArgs& args, const Element* b, float* c, const Element* next) {
-  if constexpr (kTallRows == 8 && Cols % kTallCols == 0) {
-    if (args.m > 4 && args.m <= kTallRows) {
-      for (int j = 0; j < Cols; j += kTallCols)
-        dot_tall<Fetch>(args, b + j * args.b_stride, c + j, Fetch ? next + j * args.k : nullptr);
-      return;
-    }
-  }
   dot_rows<Cols, Fetch>(args, 0, b, c, next);
   for (std::int64_t i = kTileRows; i < args.m; i += kTileRows) dot_rows<Cols, false>(args, i, b, c, next);
 }

@@ -78,9 +78,10 @@ void stream_tile(const LinearArgs& args, const WideRows& x, const Tile& tile) {
   dots.b_dtype = args.weight.dtype;
   dots.m = tile.num_tokens;
   dots.c_stride = tile.num_outputs;
+  const std::int64_t panel = kernels.panel_rows;
   const bool contiguous = args.weight.contiguous();
-  for (std::int64_t j = 0; j < tile.num_outputs; j += kernels.panel_rows) {
-    dots.n = std::min(kernels.panel_rows, tile.num_outputs - j);
+  for (std::int64_t j = 0; j < tile.num_outputs; j += panel) {
+    dots.n = std::min(panel, tile.num_outputs - j);
     dots.c = sums + j;
     for (std::int64_t k = 0; k < in; k += kDepth) {
       dots.k = std::min(kDepth, in - k);
@@ -88,7 +89,7 @@ void stream_tile(const LinearArgs& args, const WideRows& x, const Tile& tile) {
       dots.b = args.weight.row(tile.first_output + j) + k * element_bytes(args.weight.dtype);
       dots.accumulate = k > 0;
       // In time for the next panel: what lies one panel further on.
-      const std::int64_t ahead = (j + kernels.panel_rows) * in + k * dots.n;
+      const std::int64_t ahead = (j + panel) * in + k * dots.n;
       dots.next = contiguous && ahead + dots.n * dots.k <= tile.num_outputs * in
                       ? args.weight.row(tile.first_output) + ahead * element_bytes(args.weight.dtype)
                       : nullptr;

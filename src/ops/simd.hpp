@@ -25,8 +25,6 @@ struct BFloat16 {
 constexpr int kLanes = 16;
 constexpr int kTileRows = 4;  // a tile of sums that fits the registers: 4 x 6 of 32
 constexpr int kTileCols = 6;
-constexpr int kTallRows = 8;  // few rows of a at once: they stay in the L1 cache, b passes through it once
-constexpr int kTallCols = 3;
 using Floats = __m512;
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) { return _mm512_loadu_ps(p); }
@@ -66,8 +64,6 @@ FLEXGEN_ALWAYS_INLINE __m128 lane_sums(Floats a, Floats b, Floats c, Floats d) {
 constexpr int kLanes = 8;
 constexpr int kTileRows = 3;  // 3 x 4 of 16 registers
 constexpr int kTileCols = 4;
-constexpr int kTallRows = 0;  // none: too few registers
-constexpr int kTallCols = 1;
 using Floats = __m256;
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) { return _mm256_loadu_ps(p); }
@@ -97,8 +93,6 @@ FLEXGEN_ALWAYS_INLINE __m128 lane_sums(Floats a, Floats b, Floats c, Floats d) {
 constexpr int kLanes = 4;
 constexpr int kTileRows = 2;
 constexpr int kTileCols = 4;
-constexpr int kTallRows = 0;
-constexpr int kTallCols = 1;
 typedef float Floats __attribute__((vector_size(16)));
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) {

@@ -77,7 +77,8 @@ StageModel::StageModel(const StageInput& input) : stage(input), memory(plan_memo
   streamed_weights = bytes_loaded_per_sweep(memory.weights);
   const auto units = static_cast<double>(memory.cache.gpu_units + memory.cache.dram_units + memory.cache.ssd_units);
   if (units > 0)
-    cache_share = {static_cast<double>(memory.cache.dram_units) / units, static_cast<double>(memory.cache.ssd_units) / units};
+    cache_share = {static_cast<double>(memory.cache.dram_units) / units,
+                   static_cast<double>(memory.cache.ssd_units) / units};
   cached_layers = memory.cache.num_layers;
 }
 
@@ -131,7 +132,8 @@ void StageModel::add_cache(const SweepRows& sweep, Traffic& t) const {
   const double stored = sweep.rows * sweep.count * position_bytes;
   bring({loaded * cache_share.dram, loaded * cache_share.ssd}, t);
   take_away({stored * cache_share.dram, stored * cache_share.ssd}, t);
-  (on_gpu() ? t.gpu_memory : t.host_read) += loaded + 2 * stored;  // attention reads all, the new ones are written first
+  (on_gpu() ? t.gpu_memory : t.host_read) +=
+      loaded + 2 * stored;  // attention reads all, the new ones are written first
   const double pairs = sweep.rows * sweep.count * (sweep.start + (sweep.count + 1) / 2);  // query and key, causal
   t.operations += 4 * hidden * cached_layers * pairs;
 }
@@ -172,7 +174,8 @@ Needs needs_of(const Traffic& t, const Ceilings& c) {
   set(Ceiling::both_directions, both, over(both, c.both_directions_bytes));
   set(Ceiling::host_memory, t.host_moved + t.host_read,
       over(t.host_moved, c.host_copy_bytes) + over(t.host_read, c.host_read_bytes));
-  set(Ceiling::disk, t.disk_read + t.disk_write, over(t.disk_read, c.disk_read_bytes) + over(t.disk_write, c.disk_write_bytes));
+  set(Ceiling::disk, t.disk_read + t.disk_write,
+      over(t.disk_read, c.disk_read_bytes) + over(t.disk_write, c.disk_write_bytes));
   set(Ceiling::network, t.network, over(t.network, c.network_bytes));
   return needs;
 }
@@ -215,7 +218,8 @@ std::string_view ceiling_name(Ceiling ceiling) {
 }
 
 Ceiling PhaseBound::binding() const {
-  const auto longest = std::max_element(needs.begin(), needs.end(), [](const Need& a, const Need& b) { return a.seconds < b.seconds; });
+  const auto longest =
+      std::max_element(needs.begin(), needs.end(), [](const Need& a, const Need& b) { return a.seconds < b.seconds; });
   return static_cast<Ceiling>(longest - needs.begin());
 }
 
@@ -235,7 +239,8 @@ Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, i
     c.both_directions_bytes = best_rate(gpu.both_directions);
     // DMA and processors together reach more than either alone.
     for (const SharedMemoryRate& rate : gpu.beside_host_reads)
-      c.host_copy_bytes = std::max(c.host_copy_bytes, share * (rate.read_bytes_per_second + rate.host_to_gpu_bytes_per_second));
+      c.host_copy_bytes =
+          std::max(c.host_copy_bytes, share * (rate.read_bytes_per_second + rate.host_to_gpu_bytes_per_second));
     c.host_copy_bytes = std::max(c.host_copy_bytes, c.host_read_bytes);
   } else if (!on_gpu) {
     c.matrix_operations = share * best_rate(profile.memory.matrix, dtype);
@@ -253,7 +258,8 @@ StageBound bound_stage(const StageInput& stage, const RooflineJob& job) {
   const std::int64_t block_rows = stage.plan.policy.block_rows();
   StageBound bound;
   add_blocks(model, job, static_cast<double>(job.num_sequences / block_rows), static_cast<double>(block_rows), bound);
-  if (const std::int64_t rest = job.num_sequences % block_rows; rest > 0) add_blocks(model, job, 1, static_cast<double>(rest), bound);
+  if (const std::int64_t rest = job.num_sequences % block_rows; rest > 0)
+    add_blocks(model, job, 1, static_cast<double>(rest), bound);
   return bound;
 }
 

@@ -21,8 +21,8 @@ namespace flexgen {
 
 /// What can bind.
 enum class Ceiling : std::uint8_t {
-  matrix,           // arithmetic of the device that computes
-  gpu_memory,       // bytes that the GPU reads and writes in its own memory
+  matrix,      // arithmetic of the device that computes
+  gpu_memory,  // bytes that the GPU reads and writes in its own memory
   host_to_gpu,
   gpu_to_host,
   both_directions,  // both of them, where the link gives less than their sum
@@ -90,10 +90,10 @@ struct StageBound {
 
 struct RunBound {
   std::vector<StageBound> stages;
-  std::size_t slowest = 0;         // stage
-  double seconds = 0;              // whole run
-  double tokens_per_second = 0;    // generated tokens over that
-  bool unfilled = false;           // too few rows for all stages: a block's way through them takes longer
+  std::size_t slowest = 0;            // stage
+  double seconds = 0;                 // whole run
+  double tokens_per_second = 0;       // generated tokens over that
+  bool unfilled = false;              // too few rows for all stages: a block's way through them takes longer
   Ceiling binding = Ceiling::matrix;  // of the longer phase of the slowest stage
   bool decode_binds = true;           // that phase
 };

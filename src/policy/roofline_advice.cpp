@@ -41,8 +41,10 @@ const std::vector<Change>& changes() {
       {"10 % more of the weights on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.weights); }},
       {"10 % more of the cache on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.cache); }},
       {"10 % more of the hidden states on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.hidden); }},
-      {"10 % more of the weights in host memory instead of on disk", [](Policy& p) { return move_to_dram(p.placement.weights); }},
-      {"10 % more of the cache in host memory instead of on disk", [](Policy& p) { return move_to_dram(p.placement.cache); }},
+      {"10 % more of the weights in host memory instead of on disk",
+       [](Policy& p) { return move_to_dram(p.placement.weights); }},
+      {"10 % more of the cache in host memory instead of on disk",
+       [](Policy& p) { return move_to_dram(p.placement.cache); }},
   };
   return all;
 }
@@ -75,7 +77,8 @@ std::string beyond_policy(Ceiling binding) {
 
 std::string advise(std::span<const StageInput> stages, const RooflineJob& job, const RunBound& bound) {
   if (bound.unfilled)
-    return fmt::format("more rows: a pipeline of {} stages is full with {} blocks of B x K rows", stages.size(), stages.size());
+    return fmt::format("more rows: a pipeline of {} stages is full with {} blocks of B x K rows", stages.size(),
+                       stages.size());
   // As many rows as fill the blocks before and after: what counts is the rate of a long job.
   RooflineJob endless = job;
   endless.num_sequences = 4 * stages.front().plan.policy.block_rows() * static_cast<std::int64_t>(stages.size());
@@ -86,7 +89,8 @@ std::string advise(std::span<const StageInput> stages, const RooflineJob& job, c
     const std::optional<double> after = bound_after(stages, change, endless);
     if (!after || *after <= best) continue;
     best = *after;
-    text = fmt::format("{} (it fits; the bound of a long job becomes {:.4g} tokens/s instead of {:.4g})", change.text, best, now);
+    text = fmt::format("{} (it fits; the bound of a long job becomes {:.4g} tokens/s instead of {:.4g})", change.text,
+                       best, now);
   }
   return text.empty() ? beyond_policy(bound.binding) : text;
 }

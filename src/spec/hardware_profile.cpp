@@ -25,7 +25,10 @@ void decode(const Json& j, LinkProfile& l);
 Json encode(const CopyRate& r) { return {{"chunk_bytes", r.chunk_bytes}, {"bytes_per_second", r.bytes_per_second}}; }
 Json encode(const ThreadRate& r) { return {{"num_threads", r.num_threads}, {"bytes_per_second", r.bytes_per_second}}; }
 Json encode(const MatrixRate& r) {
-  return {{"dtype", dtype_name(r.dtype)}, {"rows", r.rows}, {"size", r.size}, {"operations_per_second", r.operations_per_second}};
+  return {{"dtype", dtype_name(r.dtype)},
+          {"rows", r.rows},
+          {"size", r.size},
+          {"operations_per_second", r.operations_per_second}};
 }
 Json encode(const DiskRate& r) {
   return {{"block_bytes", r.block_bytes}, {"queue_depth", r.queue_depth}, {"bytes_per_second", r.bytes_per_second}};
@@ -71,8 +74,9 @@ Json encode(const GpuProfile& g) {
 }
 
 Json encode(const DiskProfile& d) {
-  return {{"directory", d.directory}, {"method", d.method}, {"direct", d.direct}, {"file_bytes", d.file_bytes},
-          {"note", d.note}, {"read", encode_list(d.read)}, {"write", encode_list(d.write)}};
+  return {{"directory", d.directory},     {"method", d.method}, {"direct", d.direct},
+          {"file_bytes", d.file_bytes},   {"note", d.note},     {"read", encode_list(d.read)},
+          {"write", encode_list(d.write)}};
 }
 
 // Numbers of a profile are sizes, counts and rates: a negative or infinite one is a damaged file.
@@ -155,7 +159,8 @@ void decode(const Json& j, DiskProfile& d) {
 HardwareProfile decode_profile(const Json& j) {
   HardwareProfile p;
   read(j, "schema_version", p.schema_version);
-  if (p.schema_version != 1) throw std::domain_error("schema_version is " + std::to_string(p.schema_version) + ", this program reads 1");
+  if (p.schema_version != 1)
+    throw std::domain_error("schema_version is " + std::to_string(p.schema_version) + ", this program reads 1");
   read(j, "program", p.program);
   read(j, "host", p.host);
   read(j, "measured_at", p.measured_at);
@@ -184,7 +189,8 @@ double link_rate(const std::vector<LinkProfile>& links, std::string_view transpo
   double within = 0;
   double between = 0;
   for (const LinkProfile& link : links)
-    if (link.transport == transport) (link.same_machine ? within : between) = std::max(link.same_machine ? within : between, best_rate(link.rates));
+    if (link.transport == transport)
+      (link.same_machine ? within : between) = std::max(link.same_machine ? within : between, best_rate(link.rates));
   return between > 0 ? between : within;
 }
 

@@ -23,8 +23,8 @@ struct Point {
   int queue_depth;
 };
 
-const std::vector<Point> all_points{{64 * KiB, 32}, {64 * KiB, 128}, {256 * KiB, 8},  {256 * KiB, 32}, {256 * KiB, 128},
-                                    {1 * MiB, 1},   {1 * MiB, 8},    {1 * MiB, 32}, {1 * MiB, 64},  {1 * MiB, 128}};
+const std::vector<Point> all_points{{64 * KiB, 32}, {64 * KiB, 128}, {256 * KiB, 8}, {256 * KiB, 32}, {256 * KiB, 128},
+                                    {1 * MiB, 1},   {1 * MiB, 8},    {1 * MiB, 32},  {1 * MiB, 64},   {1 * MiB, 128}};
 const std::vector<Point> quick_points{{256 * KiB, 32}, {1 * MiB, 8}, {1 * MiB, 32}};
 
 // Blocks of the file one after another, from where the last point stopped, until the time is over or the file is done.
@@ -32,8 +32,13 @@ class Walk : public IoSource {
  public:
   Walk(const FileHandle& file, bool write, const Point& point, std::span<std::byte> memory, std::uint64_t& place,
        std::uint64_t limit_bytes, double limit_seconds)
-      : file_(file), write_(write), block_bytes_(point.block_bytes), memory_(memory), place_(place),
-        limit_bytes_(limit_bytes), end_ns_(now_ns() + static_cast<std::uint64_t>(limit_seconds * 1e9)) {
+      : file_(file),
+        write_(write),
+        block_bytes_(point.block_bytes),
+        memory_(memory),
+        place_(place),
+        limit_bytes_(limit_bytes),
+        end_ns_(now_ns() + static_cast<std::uint64_t>(limit_seconds * 1e9)) {
     for (std::uint64_t slot = 0; slot < memory.size() / block_bytes_; ++slot) free_slots_.push_back(slot);
   }
 
@@ -95,7 +100,8 @@ class DiskProbe {
                 limit_bytes, limit_seconds);
     queue->run_source(source);
     if (write && ::fdatasync(file_.handle().fd()) != 0)
-      throw UserError(ExitCode::file, "cannot write the disk's test file", errno_text(errno), "Check the disk of --offload-dir");
+      throw UserError(ExitCode::file, "cannot write the disk's test file", errno_text(errno),
+                      "Check the disk of --offload-dir");
     return static_cast<double>(source.num_bytes()) * 1e9 / static_cast<double>(now_ns() - begin_ns);
   }
 
@@ -113,7 +119,8 @@ DiskProfile measure_disk(const std::filesystem::path& directory, const DiskProbe
   const std::uint64_t free_bytes = free_disk_bytes(directory);
   const std::uint64_t file_bytes = align_down(std::min(options.file_bytes, free_bytes / 2), 1 * MiB);
   if (file_bytes < 16 * MiB)
-    throw UserError(ExitCode::does_not_fit, fmt::format("too little room to measure the disk of '{}'", directory.string()),
+    throw UserError(ExitCode::does_not_fit,
+                    fmt::format("too little room to measure the disk of '{}'", directory.string()),
                     fmt::format("{} are free", format_bytes(free_bytes)), "Name another --offload-dir");
   progress(fmt::format("disk: writing {}", format_bytes(file_bytes)));
   DiskProbe probe(directory, file_bytes, options);
@@ -125,10 +132,12 @@ DiskProfile measure_disk(const std::filesystem::path& directory, const DiskProbe
   profile.method = IoQueue::make_uring(1, refusal) ? "io_uring" : "pread";
   profile.direct = probe.direct();
   profile.file_bytes = file_bytes;
-  profile.note = profile.direct
-                     ? fmt::format("the page cache is bypassed; a virtual disk's host, or the drive's own memory, may still hold the {}",
-                                   format_bytes(file_bytes))
-                     : "no direct I/O here: these are figures of the page cache as much as of a disk";
+  profile.note =
+      profile.direct
+          ? fmt::format(
+                "the page cache is bypassed; a virtual disk's host, or the drive's own memory, may still hold the {}",
+                format_bytes(file_bytes))
+          : "no direct I/O here: these are figures of the page cache as much as of a disk";
   const std::vector<Point>& points = options.quick ? quick_points : all_points;
   progress("disk: direct reads");
   for (const Point& point : points) profile.read.push_back(probe.measure(false, point));

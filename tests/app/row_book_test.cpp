@@ -182,9 +182,9 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
         {{"custom_id", "too-long"}, {"prompt", long_text}},
         {{"custom_id", "too-many-new"}, {"prompt", "x"}, {"max_tokens", 2048}},
         {{"custom_id", "one-of-list"}, {"prompt", json::array({json::array({1}), json::array({99999})})}},
-        {{"custom_id", "unknown"}, {"prompt", "x"}, {"colour", "red"}}});
+        {{"custom_id", "sampled"}, {"prompt", "x"}, {"temperature", 0.7}}});
   EXPECT_EQ(book_.num_rows(), 6U);
-  EXPECT_EQ(book_.num_failed(), 5U);
+  EXPECT_EQ(book_.num_failed(), 5U) << json(results()).dump();
   std::deque<GenerateRow> rows = book_.take_rows();
   ASSERT_EQ(rows.size(), 1U);
   EXPECT_EQ(book_.num_sequences(), 1U);
@@ -200,7 +200,7 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
   EXPECT_EQ(lines[2].at("custom_id"), "too-many-new");
   EXPECT_EQ(lines[3].at("custom_id"), "one-of-list");
   EXPECT_NE(message(3).find("99999"), std::string::npos);
-  EXPECT_EQ(lines[4].at("custom_id"), "unknown");
+  EXPECT_EQ(lines[4].at("custom_id"), "sampled");
   feed(rows[0].id, plain_ids(" ok"));
   EXPECT_TRUE(book_.finish(rows[0].id, FinishReason::length));
   EXPECT_EQ(results().back().at("text"), " ok");

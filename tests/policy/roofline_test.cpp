@@ -73,7 +73,7 @@ TEST(Roofline, Opt67bAllOnTheGpu) {
   const StageInput stage = stage_of("opt-6.7b", 8, 1, {100, 0, 100, 0, 100, 0});
   const RunBound bound = bound_run({&stage, 1}, job_of(8));
   expect_within(bound.tokens_per_second, 1300, 0.08);
-  expect_within(bound.stages[0].prefill.seconds, 0.08, 0.10);
+  expect_within(bound.stages[0].prefill.seconds, 0.08, 0.12);
   expect_within(bound.stages[0].decode.seconds / 31, 3.6e-3, 0.05);
   EXPECT_EQ(bound.stages[0].prefill.binding(), Ceiling::matrix);
   EXPECT_EQ(bound.stages[0].decode.binding(), Ceiling::gpu_memory);

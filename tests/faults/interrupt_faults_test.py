@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""A single process that is interrupted or killed, and two jobs side by side: nothing is left, no result is torn.
+
+usage: interrupt_faults_test.py FLEXGEN-DIST
+"""
+import os
+import signal
+import subprocess
+
+from fault_case import FaultCase, Job, main
+
+INTERRUPTED = 130
+
+
+class InterruptTest(FaultCase):
+    def end_by(self, number, words=None):
+        job = Job(self, words or self.long_words())
+        self.started(job, 3)
+        job.process.send_signal(number)
+        code = job.wait(10)
+        self.assertEqual(os.listdir(self.offload), [])
+        self.assertGreaterEqual(len(self.results()), 3)
+        return code, job.text()
+
+    def test_sigint_and_sigterm(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            code, text = self.end_by(number)
+            self.assertEqual(code, INTERRUPTED, text)
+            self.assertIn("error: interrupted: the rows finished so far stand in the output\n", text)
+            self.output.unlink()
+
+    def test_sigkill_leaves_nothing_and_tears_no_line(self):
+        code, _ = self.end_by(signal.SIGKILL)
+        self.assertEqual(code, -signal.SIGKILL)
+
+    def test_an_ignored_signal_stays_ignored(self):
+        """nohup and the background jobs of a script ignore SIGINT."""
+        rows = self.rows(300, max_tokens=60, stop=None)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            job = Job(self, self.words(rows))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        self.started(job)
+        job.process.send_signal(signal.SIGINT)
+        self.assertRaises(subprocess.TimeoutExpired, job.wait, 0.3)
+        job.process.terminate()
+        self.assertEqual(job.wait(10), INTERRUPTED)
+
+
+class SideBySideTest(FaultCase):
+    def test_two_jobs_in_one_offload_dir(self):
+        rows = self.rows(24)
+        self.expect(0, self.words(rows))
+        alone = self.results()
+        outputs = [self.folder / "first.jsonl", self.folder / "second.jsonl"]
+        jobs = [Job(self, self.words(rows, output=output)) for output in outputs]
+        for job, output in zip(jobs, outputs):
+            self.assertEqual(job.wait(), 0, job.text())
+            self.assertEqual(self.results(output), alone)
+        self.assertEqual(os.listdir(self.offload), [])
+
+    def test_a_killed_job_does_not_disturb_its_neighbour(self):
+        rows = self.rows(24)
+        other = self.folder / "other.jsonl"
+        job = Job(self, self.words(rows, output=other))
+        victim = Job(self, self.long_words())
+        self.started(victim)
+        victim.process.kill()
+        self.assertEqual(job.wait(), 0, job.text())
+        self.assertEqual(len(self.results(other)), 24)
+        victim.wait()
+        self.assertEqual(os.listdir(self.offload), [])
+
+
+if __name__ == "__main__":
+    main()

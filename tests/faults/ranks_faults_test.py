@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Three ranks: one is killed, the launcher is interrupted or killed, set-up fails. The job ends everywhere, soon.
+
+usage: ranks_faults_test.py FLEXGEN-DIST
+"""
+import os
+import signal
+import socket
+import time
+
+from fault_case import DEMO_MODEL, FaultCase, Job, main
+
+USAGE, MODEL, DOES_NOT_FIT, INTERRUPTED = 2, 3, 4, 130
+
+
+class LostRankTest(FaultCase):
+    def start(self):
+        job = Job(self, self.long_words(), ranks=3)
+        pids = job.pids()
+        self.assertEqual(sorted(pids), [0, 1, 2], job.text())
+        self.started(job)
+        return job, pids
+
+    def expect_end(self, job, pids):
+        """Ends within 10 s with a code of its own; no process, no scratch file, no torn line is left."""
+        code = job.wait(10)
+        self.assertNotEqual(code, 0, job.text())
+        self.expect_gone(pids.values())
+        self.assertEqual(os.listdir(self.offload), [])
+        self.assertGreaterEqual(len(self.results()), 1)
+        return code
+
+    def test_a_killed_rank(self):
+        for victim in (0, 1, 2):
+            with self.subTest(rank=victim):
+                job, pids = self.start()
+                begin = time.monotonic()
+                os.kill(pids[victim], signal.SIGKILL)
+                self.expect_end(job, pids)
+                self.assertLess(time.monotonic() - begin, 10)
+                self.assertIn(f"rank {victim}", job.text())
+                self.assertIn(socket.gethostname().split(".")[0], job.text())
+                self.output.unlink()
+
+    def test_an_interrupted_launcher(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number):
+                job, pids = self.start()
+                job.process.send_signal(number)
+                self.expect_end(job, pids)
+                self.output.unlink()
+
+    def test_an_interrupted_rank(self):
+        job, pids = self.start()
+        os.kill(pids[1], signal.SIGTERM)
+        self.assertEqual(self.expect_end(job, pids), INTERRUPTED, job.text())
+
+    def test_a_killed_launcher(self):
+        job, pids = self.start()
+        job.process.kill()
+        self.expect_end(job, pids)
+
+
+class SetUpTest(FaultCase):
+    def test_all_ranks_agree_on_one_message(self):
+        self.expect(USAGE, self.words(self.rows(1), "--nonsense"), "nonsense", ranks=3)
+        self.expect(MODEL, self.words(self.rows(1), model="nowhere"), "nowhere", ranks=3)
+        self.expect(DOES_NOT_FIT, self.words(self.rows(1), "--gpu-mem", "18MiB"), "gpu needs", "nearest", ranks=3)
+
+    def test_more_ranks_than_layers(self):
+        self.expect(USAGE, ["bench", "--model", DEMO_MODEL, "--dummy", "--device", "cpu", "--offload-dir", self.offload],
+                    "8 layers into 9", "at most 8 ranks", ranks=9)
+
+    def test_three_ranks_give_what_one_gives(self):
+        rows = self.rows(12)
+        self.expect(0, self.words(rows))
+        alone = self.results()
+        self.expect(0, self.words(rows, "--overwrite"), ranks=3)
+        self.assertEqual(self.results(), alone)
+
+
+if __name__ == "__main__":
+    main()
