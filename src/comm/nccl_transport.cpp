@@ -16,53 +16,22 @@
 #include <thread>
 
 #include "comm/gpu_sharing.hpp"
+#include "comm/nccl_stream.hpp"
 
 namespace flexgen {
 namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+using nccl::check_cuda;
+using nccl::Event;
+using nccl::Stream;
 
 constexpr auto poll_pause = 20us;
 constexpr auto watch_period = 100ms;
 constexpr auto close_limit = 5s;
 // Blocks of the GPU that a transfer may occupy, also while it waits for the peer; ample for hidden states.
 constexpr int max_blocks = 4;
-
-void check_cuda(cudaError_t code, std::string_view call, std::string_view who) {
-  if (code == cudaSuccess) return;
-  throw SystemError(ExitCode::communication, std::string(call) + " by " + std::string(who), cudaGetErrorString(code));
-}
-
-class Stream {
- public:
-  explicit Stream(std::string_view who) {
-    int least = 0, greatest = 0;  // transfers go before computation: the next stage waits for them
-    check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange", who);
-    check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreate", who);
-  }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-class Event {
- public:
-  explicit Event(std::string_view who) {
-    check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate", who);
-  }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 /// The communicator of two neighbours. Thread-safe.
 class Link {

@@ -111,7 +111,7 @@ template <int Cols, bool Fetch, class Element>
 void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float* c, const Element* next) {
   const float* a = args.a + first * args.a_stride;
   c += first * args.c_stride;
-  switch (args.m - first) {
+  switch (args.m - first < kTileRows ? args.m - first : kTileRows) {
     case 1: dot_tile<1, Cols, Fetch>(args, a, b, c, next); break;
     case 2: dot_tile<2, Cols, Fetch>(args, a, b, c, next); break;
     case 3: dot_tile<3, Cols, Fetch>(args, a, b, c, next); break;

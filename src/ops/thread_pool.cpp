@@ -1,5 +1,7 @@
 #include "ops/thread_pool.hpp"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -84,6 +86,7 @@ void ThreadPool::take_tasks() {
 }
 
 void ThreadPool::work(std::uint32_t bell) {
+  pthread_setname_np(pthread_self(), "ops loop");  // else it would bear the name of the thread that came first
   inside_loop = true;
   while (!stopping_.load(std::memory_order_acquire)) {
     take_tasks();

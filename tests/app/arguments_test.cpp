@@ -24,7 +24,8 @@ TEST(Arguments, ValuesJoinTheirOption) {
 }
 
 TEST(Arguments, ListsTakeAllNumbersThatFollow) {
-  EXPECT_EQ(normal({"--percent", "20", "80", "0", "100", "0", "100", "--model", "m"}), (Words{"--percent=20,80,0,100,0,100", "--model=m"}));
+  EXPECT_EQ(normal({"--percent", "20", "80", "0", "100", "0", "100", "--model", "m"}),
+            (Words{"--percent=20,80,0,100,0,100", "--model=m"}));
   EXPECT_EQ(normal({"--percent", "12.5", "-1", "x"}), (Words{"--percent=12.5,-1", "x"}));
   EXPECT_EQ(normal({"--percent=1,2"}), (Words{"--percent=1,2"}));
   EXPECT_THROW(normal({"--percent"}), UserError);
@@ -71,7 +72,8 @@ TEST_F(ConfigFile, HoldsAnyOptionAndTheCommandLineWins) {
   const Words words = normal({"--gen-len", "5", "--config", path, "--dummy"});
   EXPECT_EQ(words, (Words{"--model=m", "--overlap=false", "--percent=20,80,0,100,0,12.5", "--pin-weight=true",
                           "--gen-len=5", "--dummy=true"}));
-  EXPECT_EQ(normal({"--config=" + path, "--overlap", "--percent", "0", "0", "0", "0", "0", "0", "--model=x", "--gen-len", "1"}),
+  EXPECT_EQ(normal({"--config=" + path, "--overlap", "--percent", "0", "0", "0", "0", "0", "0", "--model=x",
+                    "--gen-len", "1"}),
             (Words{"--pin-weight=true", "--overlap=true", "--percent=0,0,0,0,0,0", "--model=x", "--gen-len=1"}));
   EXPECT_EQ(normal({"--config", write("{}")}), Words{});
 }

@@ -31,10 +31,11 @@ void expect_usage_error(const std::string& command, const std::string& line, con
 }
 
 TEST(Options, AFlexGenCommandLineCanBePasted) {
-  const Options o = parse("bench",
-                          "--model facebook/opt-1.3b --path /data/w --offload-dir X --percent 20 80 0 100 0 100 "
-                          "--gpu-batch-size 48 --num-gpu-batches 3 --prompt-len 256 --gen-len 16 --pin-weight 0 --overlap True "
-                          "--sep-layer False --attn-sparsity 1.0");
+  const Options o =
+      parse("bench",
+            "--model facebook/opt-1.3b --path /data/w --offload-dir X --percent 20 80 0 100 0 100 "
+            "--gpu-batch-size 48 --num-gpu-batches 3 --prompt-len 256 --gen-len 16 --pin-weight 0 --overlap True "
+            "--sep-layer False --attn-sparsity 1.0");
   EXPECT_EQ(o.model, "facebook/opt-1.3b");
   EXPECT_EQ(o.path, "/data/w");
   EXPECT_EQ(o.offload_dir, "X");
@@ -61,8 +62,10 @@ TEST(Options, Defaults) {
 }
 
 TEST(Options, GenerateHasFiles) {
-  const Options o = parse("generate", "--model m --input in.jsonl --output - --overwrite --return-token-ids --gpu-mem 15GiB "
-                                      "--cpu-mem 1.5GB --disk-mem 4096 --dtype bfloat16 --device cpu --report r --trace t --log-level warn");
+  const Options o =
+      parse("generate",
+            "--model m --input in.jsonl --output - --overwrite --return-token-ids --gpu-mem 15GiB "
+            "--cpu-mem 1.5GB --disk-mem 4096 --dtype bfloat16 --device cpu --report r --trace t --log-level warn");
   EXPECT_EQ(o.input, "in.jsonl");
   EXPECT_EQ(o.output, "-");
   EXPECT_TRUE(o.overwrite && o.return_token_ids);

@@ -30,8 +30,8 @@ class ProfileCommand : public ::testing::Test {
     const std::string launcher =
         num_ranks > 1 ? FLEXGEN_SOURCE_DIR "/launch/mpirun.sh -n " + std::to_string(num_ranks) + " " : std::string();
     const fs::path log = place_ / "output";
-    const std::string command = "XDG_CACHE_HOME='" + (place_ / "cache").string() + "' " + launcher + FLEXGEN_PROGRAM " " + arguments +
-                                " > '" + log.string() + "' 2>&1";
+    const std::string command = "XDG_CACHE_HOME='" + (place_ / "cache").string() + "' " + launcher +
+                                FLEXGEN_PROGRAM " " + arguments + " > '" + log.string() + "' 2>&1";
     const int status = std::system(command.c_str());
     output_ = read_text(log);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -39,10 +39,13 @@ class ProfileCommand : public ::testing::Test {
 
   fs::path profile_file() const { return place_ / "cache" / "flexgen-dist" / ("profile-" + host_name() + ".json"); }
 
-  std::string profile_arguments() const { return "profile --quick --device cpu --offload-dir '" + (place_ / "scratch").string() + "'"; }
+  std::string profile_arguments() const {
+    return "profile --quick --device cpu --offload-dir '" + (place_ / "scratch").string() + "'";
+  }
 
   static constexpr const char* bench_arguments =
-      "bench --model demo-model --dummy --device cpu --prompt-len 16 --gen-len 8 --gpu-batch-size 2 --num-gpu-batches 2 "
+      "bench --model demo-model --dummy --device cpu --prompt-len 16 --gen-len 8 --gpu-batch-size 2 --num-gpu-batches "
+      "2 "
       "--percent 50 50 0 100 0 100 --path '" FLEXGEN_SOURCE_DIR "/configs'";
 
   test::ScratchPlace place_;

@@ -63,7 +63,8 @@ TEST_F(RowBookTest, ARowGoesInAndOut) {
   EXPECT_EQ(rows[1].max_new_tokens, 8) << "the default";
   EXPECT_TRUE(rows[0].stop_at_eos);
   EXPECT_EQ(book_.shape().num_rows, 2);
-  EXPECT_EQ(book_.shape().max_prompt_tokens, static_cast<std::int32_t>(std::max(rows[0].prompt.size(), rows[1].prompt.size())));
+  EXPECT_EQ(book_.shape().max_prompt_tokens,
+            static_cast<std::int32_t>(std::max(rows[0].prompt.size(), rows[1].prompt.size())));
   EXPECT_EQ(book_.shape().max_new_tokens, 8);
   EXPECT_EQ(book_.max_new_tokens(), 13U);
   EXPECT_EQ(book_.num_prompt_tokens(), rows[0].prompt.size() + rows[1].prompt.size());
@@ -144,7 +145,8 @@ TEST_F(RowBookTest, HalfACharacterAtTheEndIsReplaced) {
 }
 
 TEST_F(RowBookTest, AListOfPromptsIsOneResultWithItsChoicesInOrder) {
-  read({{{"custom_id", "list"}, {"prompt", json::array({"one", "two", "three"})}}, {{"custom_id", "single"}, {"prompt", "four"}}});
+  read({{{"custom_id", "list"}, {"prompt", json::array({"one", "two", "three"})}},
+        {{"custom_id", "single"}, {"prompt", "four"}}});
   EXPECT_EQ(book_.num_rows(), 2U);
   EXPECT_EQ(book_.num_sequences(), 4U);
   EXPECT_EQ(book_.take_rows().size(), 4U);
@@ -232,7 +234,10 @@ TEST_F(RowBookTest, NoRowsIsAJobOfNothing) {
 }
 
 TEST_F(RowBookTest, BatchRowsGetBatchResults) {
-  read({{{"custom_id", "b"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", {{"prompt", "q"}, {"max_tokens", 2}}}}});
+  read({{{"custom_id", "b"},
+         {"method", "POST"},
+         {"url", "/v1/completions"},
+         {"body", {{"prompt", "q"}, {"max_tokens", 2}}}}});
   feed(RowId(0), plain_ids(" x"));
   book_.finish(RowId(0), FinishReason::length);
   const json line = results().at(0);

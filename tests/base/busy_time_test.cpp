@@ -51,7 +51,9 @@ TEST(BusyTime, StaysExactOverManyGaps) {
 }
 
 TEST(TracePhases, SpansBelongToThePhaseTheyBeginIn) {
-  const auto of = [](const TotalsByResource& totals) { return totals[static_cast<std::size_t>(Resource::host_to_gpu)]; };
+  const auto of = [](const TotalsByResource& totals) {
+    return totals[static_cast<std::size_t>(Resource::host_to_gpu)];
+  };
   Tracer tracer;
   tracer.record(Resource::host_to_gpu, "loading", 0, 50, 1);
   tracer.begin_phase(TracePhase::prefill, 100);

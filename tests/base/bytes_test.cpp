@@ -34,7 +34,8 @@ TEST(ParseBytes, UnitsOfBothKinds) {
 }
 
 TEST(ParseBytes, RefusesWhatIsNoSize) {
-  for (const char* text : {"", " ", "GiB", "-1", "-1GiB", "12 apples", "1GiBs", "1,5GB", "nan", "inf", "1e30", "99999999TiB", "1G 5"}) {
+  for (const char* text :
+       {"", " ", "GiB", "-1", "-1GiB", "12 apples", "1GiBs", "1,5GB", "nan", "inf", "1e30", "99999999TiB", "1G 5"}) {
     try {
       const std::uint64_t bytes = parse_bytes(text);
       FAIL() << "'" << text << "' was read as " << bytes;

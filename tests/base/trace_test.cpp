@@ -107,7 +107,8 @@ TEST(ChromeTrace, RanksJoinIntoOneValidDocument) {
 }
 
 TEST(ChromeTrace, AnEventBeforeTheOriginHasANegativeTime) {
-  const json events = json::parse("[" + chrome_trace_events({{Resource::compute, "early", 1'000, 2'000, 0}}, 0, 5'000) + "]");
+  const json events =
+      json::parse("[" + chrome_trace_events({{Resource::compute, "early", 1'000, 2'000, 0}}, 0, 5'000) + "]");
   EXPECT_DOUBLE_EQ(events.back().at("ts").get<double>(), -4);
   EXPECT_DOUBLE_EQ(events.back().at("dur").get<double>(), 1);
 }

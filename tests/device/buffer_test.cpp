@@ -45,8 +45,8 @@ TEST(Buffer, MovingHandsTheMemoryOver) {
   EXPECT_EQ(second.data(), data);
   EXPECT_EQ(second.size_bytes(), 100U);
   EXPECT_EQ(second.kind(), MemoryKind::pinned);
-  EXPECT_EQ(first.data(), nullptr);       // NOLINT: what a moved-from buffer is, is part of the contract
-  EXPECT_EQ(first.size_bytes(), 0U);      // NOLINT
+  EXPECT_EQ(first.data(), nullptr);   // NOLINT: what a moved-from buffer is, is part of the contract
+  EXPECT_EQ(first.size_bytes(), 0U);  // NOLINT
 
   Buffer third(MemoryKind::pageable, 5000, Device{});
   third = std::move(second);

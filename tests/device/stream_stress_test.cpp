@@ -47,7 +47,8 @@ TEST(StreamStress, APipelineOverTwoSlots) {
     store.synchronize();
     ASSERT_EQ(stored.size(), static_cast<std::size_t>(num_steps));
     for (int step = 0; step < num_steps; ++step) ASSERT_EQ(stored[static_cast<std::size_t>(step)], step * 3);
-    EXPECT_EQ(tracer.totals()[static_cast<std::size_t>(Resource::host_to_gpu)].bytes, static_cast<std::uint64_t>(num_steps));
+    EXPECT_EQ(tracer.totals()[static_cast<std::size_t>(Resource::host_to_gpu)].bytes,
+              static_cast<std::uint64_t>(num_steps));
   }
 }
 

@@ -169,9 +169,8 @@ TEST(Stream, InlineErrorsReachTheCallerAtOnce) {
 TEST(Stream, TheErrorHandlerHearsOfTheFirstErrorOnly) {
   Stream stream("handler", Mode::threaded, Device{});
   std::vector<std::string> heard;
-  stream.set_error_handler([&](std::exception_ptr error) {
-    heard.push_back(thrown_by([&] { std::rethrow_exception(error); }));
-  });
+  stream.set_error_handler(
+      [&](std::exception_ptr error) { heard.push_back(thrown_by([&] { std::rethrow_exception(error); })); });
   stream.post([] {});
   stream.post([] { throw Failure("first"); });
   stream.post([] { throw Failure("second"); });

@@ -35,8 +35,10 @@ TEST_P(HiddenStoreTest, GivesBackWhatWasStored) {
       const std::vector<std::byte>& expected = plain[static_cast<std::size_t>(k)];
       std::vector<std::byte> loaded(place_bytes, std::byte{0xCD});
       store.load(k, loaded.data(), expected.size(), loads);
-      ASSERT_EQ(std::memcmp(loaded.data(), expected.data(), expected.size()), 0) << "micro-batch " << k << ", round " << round;
-      for (std::size_t i = expected.size(); i < loaded.size(); ++i) ASSERT_EQ(loaded[i], std::byte{0xCD}) << "wrote too far";
+      ASSERT_EQ(std::memcmp(loaded.data(), expected.data(), expected.size()), 0)
+          << "micro-batch " << k << ", round " << round;
+      for (std::size_t i = expected.size(); i < loaded.size(); ++i)
+        ASSERT_EQ(loaded[i], std::byte{0xCD}) << "wrote too far";
     }
   }
 }

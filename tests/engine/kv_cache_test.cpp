@@ -25,7 +25,8 @@ class PlainCache {
   }
 
  private:
-  std::vector<std::vector<Position>> heads_{static_cast<std::size_t>(num_layers * num_slots * shape.rows * shape.heads)};
+  std::vector<std::vector<Position>> heads_{
+      static_cast<std::size_t>(num_layers * num_slots * shape.rows * shape.heads)};
 };
 
 class KvCacheTest : public ::testing::TestWithParam<Share> {
@@ -59,7 +60,8 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
     for (std::int32_t r = 0; r < shape.rows; ++r) {
       if (random(4) == 0) continue;  // finished, or not begun
       std::vector<Position>& first_head = plain_.head(layer, slot, r, 0);
-      const bool is_new = first_head.empty() || random(8) == 0 || static_cast<std::int32_t>(first_head.size()) == shape.capacity;
+      const bool is_new =
+          first_head.empty() || random(8) == 0 || static_cast<std::int32_t>(first_head.size()) == shape.capacity;
       if (is_new)
         for (std::int32_t h = 0; h < shape.heads; ++h) plain_.head(layer, slot, r, h).clear();
       const auto start = static_cast<std::int32_t>(first_head.size());
@@ -72,11 +74,14 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
 
   void visit_head(const KvHead& head, const CacheRow& row, std::vector<Position>& plain) {
     const std::uint64_t size = element_bytes(shape.dtype);
-    const auto key_at = [&](std::int32_t p) { return head.base + static_cast<std::uint64_t>(p) * static_cast<std::uint64_t>(head.position_stride) * size; };
+    const auto key_at = [&](std::int32_t p) {
+      return head.base + static_cast<std::uint64_t>(p) * static_cast<std::uint64_t>(head.position_stride) * size;
+    };
     const std::uint64_t to_value = static_cast<std::uint64_t>(head.v_offset) * size;
     for (std::int32_t p = 0; p < row.start; ++p) {
       const Position& expected = plain[static_cast<std::size_t>(p)];
-      ASSERT_EQ(std::memcmp(key_at(p), expected.data(), half_bytes()), 0) << "key of row " << row.cache_row << " at " << p;
+      ASSERT_EQ(std::memcmp(key_at(p), expected.data(), half_bytes()), 0)
+          << "key of row " << row.cache_row << " at " << p;
       ASSERT_EQ(std::memcmp(key_at(p) + to_value, expected.data() + half_bytes(), half_bytes()), 0)
           << "value of row " << row.cache_row << " at " << p;
     }
@@ -89,7 +94,9 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
     }
   }
 
-  std::int32_t random(std::int32_t below) { return static_cast<std::int32_t>(generator_() % static_cast<std::uint32_t>(below)); }
+  std::int32_t random(std::int32_t below) {
+    return static_cast<std::int32_t>(generator_() % static_cast<std::uint32_t>(below));
+  }
 
   const CacheLayout& layout() const { return layout_; }
   const KvCache& cache() const { return cache_; }

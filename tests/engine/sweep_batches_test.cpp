@@ -91,8 +91,9 @@ TEST_F(SweepBatchesTest, CutsIntoChunksBetweenRows) {
   SweepBatches batches = make(1, 6, 6 * 5000);
   SweepWork work;
   // 3000 + 1096 fill a chunk to the last token; a row longer than a chunk has one to itself.
-  work.micro_batches = {{0, {row(1, 0, 0, 3000), row(2, 1, 0, 1096), row(3, 2, 0, 200), row(4, 3, 0, 5000, false),
-                             row(5, 4, 17, 1), row(6, 5, 0, 4096)}}};
+  work.micro_batches = {{0,
+                         {row(1, 0, 0, 3000), row(2, 1, 0, 1096), row(3, 2, 0, 200), row(4, 3, 0, 5000, false),
+                          row(5, 4, 17, 1), row(6, 5, 0, 4096)}}};
   const MicroBatch& batch = batches.prepare(work, stream()).front();
   expect_packed(batch, work.micro_batches[0]);
   std::vector<std::int32_t> sizes;

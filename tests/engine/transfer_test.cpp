@@ -53,7 +53,8 @@ TEST_F(TransferTest, JoinsExtentsOfAnyAlignment) {
   const ScratchRegion region = store.allocate(300000, "test");
   const Bytes content = random_bytes(300000);
   transfer_.gpu_to_disk(region, content.data(), content.size(), "out");
-  const std::pair<std::uint64_t, std::uint64_t> parts[] = {{0, 4096}, {5000, 7}, {4095, 2}, {8192, 200000}, {299999, 1}, {17, 4096}};
+  const std::pair<std::uint64_t, std::uint64_t> parts[] = {{0, 4096},      {5000, 7},   {4095, 2},
+                                                           {8192, 200000}, {299999, 1}, {17, 4096}};
   std::vector<FileExtent> extents;
   Bytes expected;
   for (const auto& [begin, size] : parts) {
@@ -90,7 +91,8 @@ TEST_F(TransferTest, AppendsToRegionsAndReadsPrefixes) {
     }
     transfer_.regions_to_gpu(loads, "in");
     for (std::size_t i = 0; i < num_regions; ++i)
-      ASSERT_EQ(std::memcmp(loaded[i].data(), plain[i].data(), loaded[i].size()), 0) << "region " << i << ", round " << round;
+      ASSERT_EQ(std::memcmp(loaded[i].data(), plain[i].data(), loaded[i].size()), 0)
+          << "region " << i << ", round " << round;
   }
 }
 

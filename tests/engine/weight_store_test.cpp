@@ -35,7 +35,8 @@ class StoreUnderTest {
     std::memset(slot.data(), 0xCD, slot.size());
     if (store_.has_load(id)) store_.load(id, slot.data(), transfer_);
     std::vector<Image> images;
-    for (const MatrixView& view : store_.views(id, slot.data())) images.emplace_back(view.data, view.data + view.size_bytes());
+    for (const MatrixView& view : store_.views(id, slot.data()))
+      images.emplace_back(view.data, view.data + view.size_bytes());
     return images;
   }
 
@@ -75,7 +76,8 @@ TEST(WeightStore, GivesEveryLayerTheSameWeightsFromEverywhere) {
       spec.tied_head = tied;
       const auto layers = layers_of(spec, {0, 2, true, true}, dtype == DType::float32);
       StoreUnderTest all_gpu(layers, make_random_source(), dtype, {100, 0});
-      for (std::size_t j = 0; j < layers.size(); ++j) EXPECT_FALSE(all_gpu.store().has_load(LayerId(static_cast<std::int32_t>(j))));
+      for (std::size_t j = 0; j < layers.size(); ++j)
+        EXPECT_FALSE(all_gpu.store().has_load(LayerId(static_cast<std::int32_t>(j))));
       for (const Share& share : shares) {
         StoreUnderTest store(layers, make_random_source(), dtype, share);
         expect_same_layers(layers, all_gpu, store, share);
@@ -152,7 +154,8 @@ TEST_F(CheckpointOnSsd, OfTheWrongShapeIsRefusedBeforeAnythingIsRead) {
   EXPECT_THROW(StoreUnderTest(layers, source(), DType::float32, {100, 0}), UserError);
   larger = spec_;
   larger.num_layers = 99;
-  EXPECT_THROW(StoreUnderTest(layers_of(larger, {98, 1, false, false}, true), source(), DType::float32, {0, 0}), UserError);
+  EXPECT_THROW(StoreUnderTest(layers_of(larger, {98, 1, false, false}, true), source(), DType::float32, {0, 0}),
+               UserError);
 }
 
 TEST(WeightStore, PassesOnTheErrorOfItsSource) {

@@ -56,7 +56,8 @@ std::int64_t num_elements(const std::vector<LayerDescription>& layers) {
 TEST(OptDescription, LayersInOrder) {
   Strings separate;
   for (const LayerDescription& layer : whole(small())) separate.push_back(layer.name);
-  EXPECT_EQ(separate, (Strings{"embedding", "attention 0", "mlp 0", "attention 1", "mlp 1", "attention 2", "mlp 2", "head"}));
+  EXPECT_EQ(separate,
+            (Strings{"embedding", "attention 0", "mlp 0", "attention 1", "mlp 1", "attention 2", "mlp 2", "head"}));
   Strings joined;
   for (const LayerDescription& layer : whole(small(), false)) joined.push_back(layer.name);
   EXPECT_EQ(joined, (Strings{"embedding", "block 0", "block 1", "block 2", "head"}));
@@ -82,8 +83,10 @@ TEST(OptDescription, ASliceNamesItsOwnLayers) {
 
 TEST(OptDescription, ShapesOfOneLayer) {
   const std::vector<LayerDescription> layers = whole(small());
-  EXPECT_EQ(names(layers[1]), (Strings{"qkv.weight", "qkv.bias", "out.weight", "out.bias", "norm.weight", "norm.bias"}));
-  EXPECT_EQ(names(layers[2]), (Strings{"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "norm.weight", "norm.bias"}));
+  EXPECT_EQ(names(layers[1]),
+            (Strings{"qkv.weight", "qkv.bias", "out.weight", "out.bias", "norm.weight", "norm.bias"}));
+  EXPECT_EQ(names(layers[2]),
+            (Strings{"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "norm.weight", "norm.bias"}));
   const auto expect_shape = [](const WeightSpec& one, std::int64_t rows, std::int64_t cols) {
     EXPECT_EQ(one.rows, rows) << one.name;
     EXPECT_EQ(one.cols, cols) << one.name;
@@ -117,7 +120,8 @@ TEST(OptDescription, KeysOfBothPrefixes) {
   const std::vector<LayerDescription> layers = whole(small());
   const WeightSpec& qkv = weight(layers[3], "qkv.weight");
   ASSERT_EQ(qkv.sources.size(), 3U);
-  EXPECT_EQ(qkv.sources[0].keys, (Strings{"model.decoder.layers.1.self_attn.q_proj.weight", "decoder.layers.1.self_attn.q_proj.weight"}));
+  EXPECT_EQ(qkv.sources[0].keys,
+            (Strings{"model.decoder.layers.1.self_attn.q_proj.weight", "decoder.layers.1.self_attn.q_proj.weight"}));
   EXPECT_EQ(qkv.sources[1].keys[0], "model.decoder.layers.1.self_attn.k_proj.weight");
   EXPECT_EQ(qkv.sources[2].keys[0], "model.decoder.layers.1.self_attn.v_proj.weight");
   EXPECT_EQ(weight(layers[3], "norm.weight").sources[0].keys[0], "model.decoder.layers.1.self_attn_layer_norm.weight");

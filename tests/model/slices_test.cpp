@@ -45,10 +45,8 @@ std::int64_t least_largest(const ModelSpec& spec, std::int32_t num_stages) {
     const std::int32_t left = spec.num_layers - first;
     for (std::int32_t count = last ? left : 1; count <= left - (num_stages - stage - 1); ++count) {
       slices[static_cast<std::size_t>(stage)] = {first, count, stage == 0, last};
-      if (last)
-        best = std::min(best, largest(spec, slices));
-      else
-        cut(stage + 1, first + count);
+      if (last) best = std::min(best, largest(spec, slices));
+      else cut(stage + 1, first + count);
     }
   };
   cut(0, 0);
@@ -75,7 +73,8 @@ TEST(BalancedSlices, NoCutIsBetter) {
         for (std::int32_t stages = 1; stages <= std::min(layers, 5); ++stages) {
           const ModelSpec spec = shape(layers, 16, vocab, tied);
           const std::vector<SliceBounds> slices = balanced_slices(spec, stages);
-          SCOPED_TRACE(std::to_string(layers) + " layers, " + std::to_string(stages) + " stages, vocab " + std::to_string(vocab));
+          SCOPED_TRACE(std::to_string(layers) + " layers, " + std::to_string(stages) + " stages, vocab " +
+                       std::to_string(vocab));
           ASSERT_EQ(slices.size(), static_cast<std::size_t>(stages));
           expect_complete(spec, slices);
           EXPECT_EQ(largest(spec, slices), least_largest(spec, stages));

@@ -28,7 +28,7 @@ TEST(HostKernels, Dots) {
           c = before;
           kernels.dots({reinterpret_cast<float*>(a.view().data), a.view().row_stride, b.view().data,
                         b.view().row_stride, dtype, 7, 15, k, reinterpret_cast<float*>(c.view().data),
-                        c.view().row_stride, accumulate});
+                        c.view().row_stride, accumulate, accumulate ? b.view().data : nullptr});
           for (int i = 0; i < 7; ++i) {
             for (int j = 0; j < 15; ++j) {
               double expected = accumulate ? before.at(i, j) : 0.0;

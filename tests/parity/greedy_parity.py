@@ -96,8 +96,9 @@ def placement_faults(case, report):
             shares = percent[2 * index:2 * index + 2]
             shares.append(100 - sum(shares))
             for tier, share, bytes_there in zip(("gpu", "dram", "ssd"), shares, achieved):
-                if abs(100 * bytes_there / max(1, total) - share) > 2:
-                    yield f"{name}: {100 * bytes_there / max(1, total):.2f} % of the {tensor_class} on {tier}, not {share} %"
+                actual = 100 * bytes_there / max(1, total)
+                if abs(actual - share) > 2:
+                    yield f"{name}: {actual:.2f} % of the {tensor_class} on {tier}, not {share} %"
         for tier in ("gpu", "dram", "ssd"):
             if tiers[tier]["achieved_bytes"] != sum(tiers[tier]["achieved_bytes_by_class"].values()):
                 yield f"{name}: the classes on {tier} do not add up"

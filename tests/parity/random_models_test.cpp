@@ -32,7 +32,7 @@ struct Reference {
   std::vector<std::vector<std::int32_t>> greedy_ids;  // [row][step]
   std::size_t steps = 0;
   std::size_t vocab = 0;
-  std::vector<float> logits;                          // [row, step, vocab]
+  std::vector<float> logits;  // [row, step, vocab]
 
   const float* at(std::size_t row, std::size_t step) const { return logits.data() + (row * steps + step) * vocab; }
 };
@@ -48,7 +48,8 @@ Reference read_reference(const fs::path& folder) {
   reference.vocab = shape.at(2);
   reference.logits.resize(shape.at(0) * shape.at(1) * shape.at(2));
   std::ifstream raw(folder / "reference.bin", std::ios::binary);
-  raw.read(reinterpret_cast<char*>(reference.logits.data()), static_cast<std::streamsize>(reference.logits.size() * sizeof(float)));
+  raw.read(reinterpret_cast<char*>(reference.logits.data()),
+           static_cast<std::streamsize>(reference.logits.size() * sizeof(float)));
   EXPECT_EQ(static_cast<std::size_t>(raw.gcount()), reference.logits.size() * sizeof(float)) << folder;
   return reference;
 }

@@ -17,7 +17,9 @@ constexpr std::uint64_t plenty = 1ULL << 50;
 
 std::size_t at(TensorClass tensor_class) { return static_cast<std::size_t>(tensor_class); }
 
-bool fits(const PlanInput& input, const Budgets& budgets) { return explain_misfit(plan_memory(input), budgets).empty(); }
+bool fits(const PlanInput& input, const Budgets& budgets) {
+  return explain_misfit(plan_memory(input), budgets).empty();
+}
 
 TEST(MemoryPlan, TiersAddUpToTheWhole) {
   const std::vector<std::array<double, 6>> placements{
@@ -27,9 +29,12 @@ TEST(MemoryPlan, TiersAddUpToTheWhole) {
       SCOPED_TRACE(name);
       const PlanInput input = plan_for(name, 8, 3, percent);
       const MemoryPlan plan = plan_memory(input);
-      const auto whole = [&](TensorClass c) { return plan.gpu.home[at(c)] + plan.dram.home[at(c)] + plan.ssd.home[at(c)]; };
+      const auto whole = [&](TensorClass c) {
+        return plan.gpu.home[at(c)] + plan.dram.home[at(c)] + plan.ssd.home[at(c)];
+      };
       const auto& model = input.model;
-      EXPECT_NEAR(static_cast<double>(whole(TensorClass::weights)) / (2.0 * static_cast<double>(num_parameters(model))), 1, 0.002);
+      EXPECT_NEAR(static_cast<double>(whole(TensorClass::weights)) / (2.0 * static_cast<double>(num_parameters(model))),
+                  1, 0.002);
       EXPECT_EQ(whole(TensorClass::cache), 2ULL * 2 * static_cast<std::uint64_t>(model.hidden) * 544 * 8 * 3 *
                                                static_cast<std::uint64_t>(model.num_layers));
       EXPECT_EQ(whole(TensorClass::hidden), 8ULL * 512 * static_cast<std::uint64_t>(model.hidden) * 2 * 3);
@@ -41,7 +46,8 @@ TEST(MemoryPlan, TiersAddUpToTheWhole) {
         EXPECT_NEAR(static_cast<double>(plan.ssd.home[at(c)]) / total, share.ssd(), 0.02);
         EXPECT_NEAR(static_cast<double>(plan.gpu.requested[at(c)]), share.gpu() * total, 2);
       }
-      EXPECT_EQ(plan.gpu.total(), plan.gpu.home[0] + plan.gpu.home[1] + plan.gpu.home[2] + plan.gpu.staging + plan.gpu.workspace);
+      EXPECT_EQ(plan.gpu.total(),
+                plan.gpu.home[0] + plan.gpu.home[1] + plan.gpu.home[2] + plan.gpu.staging + plan.gpu.workspace);
       EXPECT_EQ(plan.max_tokens, 8 * 512);
       EXPECT_EQ(plan.dram.staging, plan.host_staging_bytes);
       EXPECT_EQ(plan.gpu.workspace, plan.workspace_bytes);
@@ -117,8 +123,10 @@ Policy pasted(const std::string& message, const Policy& base) {
 }
 
 TEST(RequireFit, WhatTheMessageOffersFits) {
-  const std::vector<std::array<double, 6>> placements{
-      {100, 0, 100, 0, 100, 0}, {20, 80, 0, 100, 0, 100}, {33.3, 66.7, 33.3, 66.7, 33.3, 66.7}, {0.1, 99.9, 100, 0, 0, 0}};
+  const std::vector<std::array<double, 6>> placements{{100, 0, 100, 0, 100, 0},
+                                                      {20, 80, 0, 100, 0, 100},
+                                                      {33.3, 66.7, 33.3, 66.7, 33.3, 66.7},
+                                                      {0.1, 99.9, 100, 0, 0, 0}};
   int num_refused = 0;
   for (const char* name : {"demo-model", "opt-1.3b", "opt-30b"})
     for (const std::array<double, 6>& percent : placements)

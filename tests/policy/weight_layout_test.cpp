@@ -33,7 +33,8 @@ void check_layout(const std::vector<LayerDescription>& layers, DType dtype, cons
   for (const WeightPack& pack : layout.packs) {
     ASSERT_LE(pack.gpu_bytes + pack.dram_bytes, pack.bytes);
     for (const std::uint64_t edge : {pack.gpu_bytes, pack.gpu_bytes + pack.dram_bytes})
-      ASSERT_TRUE(edge == pack.bytes || edge % (pack.bytes >= 256 * split_alignment ? split_alignment : weight_alignment) == 0)
+      ASSERT_TRUE(edge == pack.bytes ||
+                  edge % (pack.bytes >= 256 * split_alignment ? split_alignment : weight_alignment) == 0)
           << edge << " of " << pack.bytes;
     gpu += pack.gpu_bytes;
     dram += pack.dram_bytes;
@@ -100,7 +101,8 @@ TEST(WeightLayout, InvariantsHoldForManySharesOfEveryShape) {
       const std::vector<LayerDescription> layers = layers_of(model_of(name), separate);
       for (const DType dtype : {DType::float16, DType::float32})
         for (const Share& share : many_shares()) {
-          SCOPED_TRACE(std::string(name) + " " + std::to_string(share.gpu_percent) + " " + std::to_string(share.dram_percent));
+          SCOPED_TRACE(std::string(name) + " " + std::to_string(share.gpu_percent) + " " +
+                       std::to_string(share.dram_percent));
           check_layout(layers, dtype, plan_weights(layers, dtype, share));
           if (HasFatalFailure()) return;
         }
@@ -111,7 +113,8 @@ TEST(WeightLayout, AchievedSharesAreWithinTwoPercentAndEven) {
   for (const char* name : {"demo-model", "opt-125m", "opt-350m", "opt-1.3b", "opt-6.7b", "opt-30b"}) {
     const std::vector<LayerDescription> layers = layers_of(model_of(name));
     for (const Share& share : many_shares()) {
-      SCOPED_TRACE(std::string(name) + " " + std::to_string(share.gpu_percent) + " " + std::to_string(share.dram_percent));
+      SCOPED_TRACE(std::string(name) + " " + std::to_string(share.gpu_percent) + " " +
+                   std::to_string(share.dram_percent));
       const WeightLayout layout = plan_weights(layers, DType::float16, share);
       const auto total = static_cast<double>(layout.total_bytes());
       EXPECT_NEAR(static_cast<double>(layout.gpu_bytes) / total, share.gpu(), 0.02);
@@ -168,8 +171,13 @@ TEST(WeightLayout, RandomLayersKeepTheInvariants) {
     std::vector<LayerDescription> layers(1 + random() % 6);
     for (LayerDescription& layer : layers)
       for (std::size_t w = 0; w < 1 + random() % 5; ++w) {
-        WeightSpec weight{"w" + std::to_string(w), 1 + static_cast<std::int64_t>(random() % 900),
-                          1 + static_cast<std::int64_t>(random() % 900), {}, "", 0, 0};
+        WeightSpec weight{"w" + std::to_string(w),
+                          1 + static_cast<std::int64_t>(random() % 900),
+                          1 + static_cast<std::int64_t>(random() % 900),
+                          {},
+                          "",
+                          0,
+                          0};
         layer.weights.push_back(weight);
       }
     // The first weight of the first layer may be shared with the last layer.

@@ -11,7 +11,9 @@ namespace flexgen {
 namespace {
 
 SweepWork random_work(std::mt19937& random) {
-  const auto below = [&](std::int64_t limit) { return std::uniform_int_distribution<std::int64_t>(0, limit - 1)(random); };
+  const auto below = [&](std::int64_t limit) {
+    return std::uniform_int_distribution<std::int64_t>(0, limit - 1)(random);
+  };
   SweepWork work;
   work.number = below(1LL << 60);
   work.group = GroupId(static_cast<std::int32_t>(below(100)));
@@ -81,7 +83,8 @@ TEST(WorkList, HugeCountsAreRefusedBeforeAnythingIsAllocated) {
   work.micro_batches[0].rows.resize(1);
   work.micro_batches[0].rows[0].tokens = {1};
   const std::vector<std::byte> message = encode_work(work);
-  for (const std::int64_t count : {std::int64_t{-1}, std::int64_t{1} << 40, std::int64_t{1} << 62, INT64_MIN, INT64_MAX})
+  for (const std::int64_t count :
+       {std::int64_t{-1}, std::int64_t{1} << 40, std::int64_t{1} << 62, INT64_MIN, INT64_MAX})
     for (std::size_t at = 0; at + sizeof count <= message.size(); at += sizeof count) {
       std::vector<std::byte> damaged = message;
       std::memcpy(damaged.data() + at, &count, sizeof count);

@@ -19,9 +19,8 @@ using nlohmann::json;
 const std::filesystem::path configs = std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs";
 
 json small_config() {
-  return {{"model_type", "opt"},        {"num_hidden_layers", 2}, {"num_attention_heads", 4},
-          {"hidden_size", 32},          {"ffn_dim", 96},          {"vocab_size", 100},
-          {"max_position_embeddings", 50}};
+  return {{"model_type", "opt"}, {"num_hidden_layers", 2}, {"num_attention_heads", 4},     {"hidden_size", 32},
+          {"ffn_dim", 96},       {"vocab_size", 100},      {"max_position_embeddings", 50}};
 }
 
 ModelSpec parse(const json& config) { return parse_model_spec(config.dump(), "models/tiny/config.json"); }
@@ -85,7 +84,8 @@ TEST(ModelSpec, DemoModel) {
   EXPECT_EQ(spec.name, "demo-model");
   EXPECT_EQ(spec.num_layers, 8);
   EXPECT_EQ(spec.head_dim(), 64);
-  EXPECT_EQ(num_parameters(spec), 8 * (4 * (256 * 256 + 256) + 2 * 256 * 1024 + 1024 + 256 + 4 * 256) + 4096 * 256 + 2050 * 256 + 512);
+  EXPECT_EQ(num_parameters(spec),
+            8 * (4 * (256 * 256 + 256) + 2 * 256 * 1024 + 1024 + 256 + 4 * 256) + 4096 * 256 + 2050 * 256 + 512);
   EXPECT_TRUE(spec.tied_head);
 }
 
@@ -115,8 +115,12 @@ TEST(ModelSpec, WhatIsLeftOutHasTheFamilysDefault) {
 
 TEST(ModelSpec, SwitchesChangeTheShape) {
   json config = small_config();
-  config.update({{"enable_bias", false}, {"layer_norm_elementwise_affine", false}, {"tie_word_embeddings", false},
-                 {"activation_function", "gelu"}, {"word_embed_proj_dim", 16}, {"eos_token_id", 7}});
+  config.update({{"enable_bias", false},
+                 {"layer_norm_elementwise_affine", false},
+                 {"tie_word_embeddings", false},
+                 {"activation_function", "gelu"},
+                 {"word_embed_proj_dim", 16},
+                 {"eos_token_id", 7}});
   const ModelSpec spec = parse(config);
   EXPECT_FALSE(spec.bias || spec.norm_affine || spec.tied_head);
   EXPECT_EQ(spec.activation, ActivationKind::gelu);
@@ -137,8 +141,10 @@ TEST(ModelSpec, NullCountsAsLeftOut) {
 
 TEST(ModelSpec, DataTypeOldAndNewName) {
   json config = small_config();
-  for (const auto& [text, dtype] : std::map<std::string, DType>{{"float32", DType::float32}, {"float16", DType::float16},
-                                                                {"bfloat16", DType::bfloat16}, {"torch.float16", DType::float16}}) {
+  for (const auto& [text, dtype] : std::map<std::string, DType>{{"float32", DType::float32},
+                                                                {"float16", DType::float16},
+                                                                {"bfloat16", DType::bfloat16},
+                                                                {"torch.float16", DType::float16}}) {
     config.erase("dtype");
     config["torch_dtype"] = text;
     EXPECT_EQ(parse(config).stored_dtype, dtype) << text;
@@ -170,7 +176,8 @@ TEST(ModelSpec, EveryNeededFieldIsMissedAndChecked) {
     json config = small_config();
     config.erase(key);
     expect_refused(config.dump(), {"'" + std::string(key) + "' is missing"});
-    for (const json& bad : {json("2"), json(2.5), json(true), json(0), json(-1), json(1e12), json(2'000'000'000'000), json::array(), json::object()}) {
+    for (const json& bad : {json("2"), json(2.5), json(true), json(0), json(-1), json(1e12), json(2'000'000'000'000),
+                            json::array(), json::object()}) {
       config[key] = bad;
       expect_refused(config.dump(), {"'" + std::string(key) + "' is " + bad.dump()});
     }
@@ -179,9 +186,10 @@ TEST(ModelSpec, EveryNeededFieldIsMissedAndChecked) {
 
 TEST(ModelSpec, OptionalFieldsAreCheckedToo) {
   const std::vector<std::pair<std::string, json>> cases{
-      {"do_layer_norm_before", "yes"}, {"enable_bias", 1},           {"tie_word_embeddings", "false"},
-      {"eos_token_id", -3},            {"eos_token_id", json::array({2, 3})},
-      {"word_embed_proj_dim", 0},      {"activation_function", false}};
+      {"do_layer_norm_before", "yes"},       {"enable_bias", 1},
+      {"tie_word_embeddings", "false"},      {"eos_token_id", -3},
+      {"eos_token_id", json::array({2, 3})}, {"word_embed_proj_dim", 0},
+      {"activation_function", false}};
   for (const auto& [key, bad] : cases) {
     json config = small_config();
     config[key] = bad;
@@ -225,14 +233,14 @@ TEST(Fingerprint, DiffersWithEveryFieldThatChangesTheModel) {
   ModelSpec renamed = spec;
   renamed.name = "elsewhere";
   EXPECT_EQ(fingerprint(renamed), fingerprint(spec)) << "folders may differ between ranks";
-  const auto changes = std::to_array<void (*)(ModelSpec&)>({
-      [](ModelSpec& s) { ++s.num_layers; }, [](ModelSpec& s) { s.num_heads = 8; }, [](ModelSpec& s) { s.hidden = 64; },
-      [](ModelSpec& s) { ++s.ffn; }, [](ModelSpec& s) { ++s.vocab; }, [](ModelSpec& s) { ++s.max_positions; },
-      [](ModelSpec& s) { ++s.embedding_dim; }, [](ModelSpec& s) { s.activation = ActivationKind::gelu; },
-      [](ModelSpec& s) { s.pre_norm = false; }, [](ModelSpec& s) { s.final_norm = false; },
-      [](ModelSpec& s) { s.bias = false; }, [](ModelSpec& s) { s.norm_affine = false; },
-      [](ModelSpec& s) { s.tied_head = false; }, [](ModelSpec& s) { ++s.bos_token; }, [](ModelSpec& s) { ++s.eos_token; },
-      [](ModelSpec& s) { ++s.pad_token; }});
+  const auto changes = std::to_array<void (*)(ModelSpec&)>(
+      {[](ModelSpec& s) { ++s.num_layers; }, [](ModelSpec& s) { s.num_heads = 8; }, [](ModelSpec& s) { s.hidden = 64; },
+       [](ModelSpec& s) { ++s.ffn; }, [](ModelSpec& s) { ++s.vocab; }, [](ModelSpec& s) { ++s.max_positions; },
+       [](ModelSpec& s) { ++s.embedding_dim; }, [](ModelSpec& s) { s.activation = ActivationKind::gelu; },
+       [](ModelSpec& s) { s.pre_norm = false; }, [](ModelSpec& s) { s.final_norm = false; },
+       [](ModelSpec& s) { s.bias = false; }, [](ModelSpec& s) { s.norm_affine = false; },
+       [](ModelSpec& s) { s.tied_head = false; }, [](ModelSpec& s) { ++s.bos_token; },
+       [](ModelSpec& s) { ++s.eos_token; }, [](ModelSpec& s) { ++s.pad_token; }});
   std::set<std::string> seen{fingerprint(spec)};
   for (const auto change : changes) {
     ModelSpec other = spec;

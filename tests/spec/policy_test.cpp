@@ -62,7 +62,8 @@ TEST(Policy, FlagsNameOnlyWhatDiffersFromTheDefault) {
   policy.micro_batch_size = 48;
   policy.num_micro_batches = 3;
   policy.dtype = DType::bfloat16;
-  EXPECT_EQ(to_flags(policy), "--percent 12.5 87.5 0 99.9 100 0 --gpu-batch-size 48 --num-gpu-batches 3 --dtype bfloat16");
+  EXPECT_EQ(to_flags(policy),
+            "--percent 12.5 87.5 0 99.9 100 0 --gpu-batch-size 48 --num-gpu-batches 3 --dtype bfloat16");
   policy.overlap = policy.separate_layers = policy.pin_weights = false;
   EXPECT_EQ(to_flags(policy),
             "--percent 12.5 87.5 0 99.9 100 0 --gpu-batch-size 48 --num-gpu-batches 3 --dtype bfloat16 --overlap false "

@@ -20,7 +20,8 @@ class FaultyWeightSource final : public WeightSource {
 
   void require(std::span<const LayerDescription> layers) const override { inner_->require(layers); }
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
-    if (num_calls_++ == failing_call_) throw UserError(ExitCode::file, "injected into produce", "the shard is unreadable");
+    if (num_calls_++ == failing_call_)
+      throw UserError(ExitCode::file, "injected into produce", "the shard is unreadable");
     inner_->produce(pieces, dtype);
   }
   bool in_place(const WeightSpec& weight, std::int64_t first, std::int64_t count, DType dtype,

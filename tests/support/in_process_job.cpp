@@ -58,7 +58,8 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   const std::unique_ptr<Transport> decorated = job.decorate ? job.decorate(own) : nullptr;
   StageConfig config;
   config.plan.bounds = balanced_slices(job.model, job.num_ranks)[static_cast<std::size_t>(rank)];
-  config.plan.input = plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);
+  config.plan.input =
+      plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);
   config.plan.memory = plan_memory(config.plan.input);
   config.budgets = {4 * GiB, 4 * GiB, 4 * GiB};
   config.backend = job.backend;
@@ -74,10 +75,8 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   const auto on_error = config.on_error;
   Stage stage(std::move(config));
   try {
-    if (rank == 0)
-      generate(job, stage, collected, result);
-    else
-      stage.serve();
+    if (rank == 0) generate(job, stage, collected, result);
+    else stage.serve();
   } catch (...) {
     on_error(std::current_exception());  // before the stage is taken down: others may wait for it
     throw;
@@ -92,7 +91,8 @@ void assign_logits(const Collected& collected, std::size_t vocab, InProcessResul
       const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(at);
       result.logits[collected.order.at(next).index()].emplace_back(begin, begin + static_cast<std::ptrdiff_t>(vocab));
     }
-  if (!collected.logits.empty() && next != collected.order.size()) throw std::logic_error("logits and tokens do not match");
+  if (!collected.logits.empty() && next != collected.order.size())
+    throw std::logic_error("logits and tokens do not match");
 }
 
 }  // namespace

@@ -30,8 +30,8 @@ struct InProcessJob {
 };
 
 struct InProcessResult {
-  std::vector<std::vector<std::int32_t>> ids;                // [row][step]
-  std::vector<std::vector<std::vector<float>>> logits;       // [row][step][vocab]; empty without keep_logits
+  std::vector<std::vector<std::int32_t>> ids;           // [row][step]
+  std::vector<std::vector<std::vector<float>>> logits;  // [row][step][vocab]; empty without keep_logits
 };
 
 /// Runs it to its end. Whatever any rank throws is thrown here once all ranks have ended.

@@ -58,7 +58,7 @@ MpiSession& mpi_session() { return *session; }
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   // An exception on one rank would leave the others waiting in the next collective: end the job instead.
-  GTEST_FLAG_SET(catch_exceptions, false);
+  testing::GTEST_FLAG(catch_exceptions) = false;
   try {
     flexgen::MpiSession session(argc, argv);
     flexgen::testing::session = &session;
