@@ -45,8 +45,8 @@ void from_float(const float* from, std::byte* to, DType dtype, std::int64_t coun
 // ---- dots -------------------------------------------------------------------------------------------------------
 // Lanes run along k, which is contiguous in both operands: nothing is packed. One sum per output element.
 
-/// With `Fetch` as much memory from `next` on goes into the L2 cache as is read from b.
-template <int Rows, int Cols, bool Fetch, class Element>
+/// `Fetch` cache lines from `next` on are fetched for each line of a row of b.
+template <int Rows, int Cols, int Fetch, class Element>
 void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, const Element* next) {
   // Unrolled throughout, else the sums would live in memory.
   const std::int64_t depth = args.k, a_stride = args.a_stride, b_stride = args.b_stride;
@@ -67,10 +67,10 @@ void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, 
 #pragma GCC unroll 8
       for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
     }
-    if (Fetch && k % (64 / sizeof(Element)) == 0) {
+    if (Fetch > 0 && k % (64 / sizeof(Element)) == 0) {
 #pragma GCC unroll 8
-      for (int j = 0; j < Cols; ++j) __builtin_prefetch(next + j * 64 / sizeof(Element), 0, 2);
-      next += Cols * 64 / sizeof(Element);
+      for (int j = 0; j < Fetch; ++j) __builtin_prefetch(next + j * 64 / sizeof(Element), 0, 3);
+      next += Fetch * 64 / sizeof(Element);
     }
   }
   if (k < depth) {
@@ -107,7 +107,7 @@ void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, 
 }
 
 /// Rows `first` and after, as far as a tile reaches.
-template <int Cols, bool Fetch, class Element>
+template <int Cols, int Fetch, class Element>
 void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float* c, const Element* next) {
   const float* a = args.a + first * args.a_stride;
   c += first * args.c_stride;
@@ -121,8 +121,15 @@ void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float*
 
 template <int Cols, bool Fetch, class Element>
 void dot_panel(const DotsArgs& args, const Element* b, float* c, const Element* next) {
-  dot_rows<Cols, Fetch>(args, 0, b, c, next);
-  for (std::int64_t i = kTileRows; i < args.m; i += kTileRows) dot_rows<Cols, false>(args, i, b, c, next);
+  std::int64_t i = 0;
+  if (Fetch && args.m <= kTileRows) return dot_rows<Cols, Cols>(args, 0, b, c, next);
+  if (Fetch) {  // the first two tiles share the work
+    constexpr int half = (Cols + 1) / 2;
+    dot_rows<Cols, half>(args, 0, b, c, next);
+    dot_rows<Cols, Cols - half>(args, kTileRows, b, c, next + half * args.k);
+    i = 2 * kTileRows;
+  }
+  for (; i < args.m; i += kTileRows) dot_rows<Cols, 0>(args, i, b, c, next);
 }
 
 template <bool Fetch, class Element>

@@ -31,7 +31,7 @@ class LostRankTest(FaultCase):
         return code
 
     def test_a_killed_rank(self):
-        for victim in (0, 1, 2):
+        for victim in (0, 1):
             with self.subTest(rank=victim):
                 job, pids = self.start()
                 begin = time.monotonic()
