@@ -49,7 +49,9 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
     return false;
   };
   callbacks.on_finished = [](RowId, FinishReason) {};
-  Generator(stage, job.num_ranks, job.model.eos_token).run(std::move(rows), callbacks);
+  Generator generator(stage, job.num_ranks, job.model.eos_token);
+  generator.run(std::move(rows), callbacks);
+  result.times = generator.times();
 }
 
 void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Collected& collected,

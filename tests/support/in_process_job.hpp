@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/transport.hpp"
+#include "engine/generator.hpp"
 #include "engine/weight_source.hpp"
 #include "ops/context.hpp"
 #include "spec/model_spec.hpp"
@@ -32,6 +33,7 @@ struct InProcessJob {
 struct InProcessResult {
   std::vector<std::vector<std::int32_t>> ids;           // [row][step]
   std::vector<std::vector<std::vector<float>>> logits;  // [row][step][vocab]; empty without keep_logits
+  PhaseTimes times;
 };
 
 /// Runs it to its end. Whatever any rank throws is thrown here once all ranks have ended.
