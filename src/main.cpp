@@ -27,7 +27,8 @@ struct Command {
 constexpr std::array<Command, 3> commands{{
     {"generate", "run a batch job: JSONL rows in, JSONL rows out",
      "error: interrupted: the rows finished so far stand in the output\n", flexgen::run_generate},
-    {"bench", "measure the throughput of a model and policy on synthetic prompts", "error: interrupted\n", flexgen::run_bench},
+    {"bench", "measure the throughput of a model and policy on synthetic prompts", "error: interrupted\n",
+     flexgen::run_bench},
     {"profile", "measure what this machine can do at best", "error: interrupted\n", flexgen::run_profile},
 }};
 

@@ -37,8 +37,9 @@ std::optional<std::string> canonical_truth(std::string word) {
 }
 
 [[noreturn]] void refuse_config(const std::string& path, const std::string& reason) {
-  throw UserError(ExitCode::usage, "cannot use the config file '" + path + "'", reason,
-                  R"(It must be a JSON object of options, for example {"percent": [20, 80, 0, 100, 0, 100], "overlap": true})");
+  throw UserError(
+      ExitCode::usage, "cannot use the config file '" + path + "'", reason,
+      R"(It must be a JSON object of options, for example {"percent": [20, 80, 0, 100, 0, 100], "overlap": true})");
 }
 
 std::string value_text(const json& value, const std::string& path, const std::string& key) {
@@ -47,9 +48,11 @@ std::string value_text(const json& value, const std::string& path, const std::st
   refuse_config(path, "'" + key + "' has a value that is no text, number, switch or list of numbers");
 }
 
-std::vector<std::string> config_words(const std::string& path, const ArgumentRules& rules, const std::set<std::string>& given) {
+std::vector<std::string> config_words(const std::string& path, const ArgumentRules& rules,
+                                      const std::set<std::string>& given) {
   std::ifstream file(path);
-  if (!file) throw UserError(ExitCode::file, "cannot open the config file '" + path + "'", errno_text(errno), "Check --config");
+  if (!file)
+    throw UserError(ExitCode::file, "cannot open the config file '" + path + "'", errno_text(errno), "Check --config");
   std::ostringstream text;
   text << file.rdbuf();
   const json config = json::parse(text.str(), nullptr, false);
@@ -63,8 +66,7 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
     std::string joined;
     if (value.is_array())
       for (const json& element : value) joined += (joined.empty() ? "" : ",") + value_text(element, path, key);
-    else
-      joined = value_text(value, path, key);
+    else joined = value_text(value, path, key);
     if (rules.switches.contains(name)) joined = canonical_truth(joined).value_or(joined);
     words.push_back("--" + name + "=" + joined);
   }
@@ -91,7 +93,8 @@ std::vector<std::string> normalize_arguments(std::vector<std::string> words, con
     if (rules.lists.contains(name) && !has_value) {
       std::string joined;
       while (i + 1 < words.size() && is_number(words[i + 1])) joined += (joined.empty() ? "" : ",") + words[++i];
-      if (joined.empty()) throw UserError(ExitCode::usage, word + " has no numbers", "", "For example " + word + " 20 80 0 100 0 100");
+      if (joined.empty())
+        throw UserError(ExitCode::usage, word + " has no numbers", "", "For example " + word + " 20 80 0 100 0 100");
       normal.push_back(word + "=" + joined);
     } else if (rules.switches.contains(name) && !has_value) {
       const std::optional<std::string> truth = has_next ? canonical_truth(words[i + 1]) : std::nullopt;

@@ -43,8 +43,9 @@ int run_bench(MpiSession& session, const Options& options) {
     directory = find_model(options, options.dummy);
     input.model = read_model_spec(directory.string());
     if (options.prompt_len + options.gen_len > input.model.max_positions)
-      throw UserError(ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),
-                      fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
+      throw UserError(
+          ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),
+          fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
   });
   const std::int64_t num_rows = options.num_rows > 0 ? options.num_rows : default_rows(options, ranks.size());
   input.shape = {options.prompt_len, options.gen_len, options.prompt_len + options.gen_len, num_rows};

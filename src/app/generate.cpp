@@ -23,8 +23,10 @@ struct JobFiles {
 
 void check_distinct(const Options& options) {
   std::error_code ignored;
-  if (options.input != "-" && options.output != "-" && std::filesystem::equivalent(options.input, options.output, ignored))
-    throw UserError(ExitCode::usage, "--input and --output are the same file", "the rows would be overwritten", "Name another output");
+  if (options.input != "-" && options.output != "-" &&
+      std::filesystem::equivalent(options.input, options.output, ignored))
+    throw UserError(ExitCode::usage, "--input and --output are the same file", "the rows would be overwritten",
+                    "Name another output");
 }
 
 JobFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
@@ -32,11 +34,13 @@ JobFiles open_files(const Options& options, const std::filesystem::path& directo
   JobFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(Tokenizer::from_directory(directory));
   if (files.tokenizer->vocab_size() > model.vocab)
-    throw UserError(ExitCode::model, "tokenizer and model do not belong together",
-                    fmt::format("vocab.json names id {}, the model has {} tokens", files.tokenizer->vocab_size() - 1, model.vocab),
-                    "Use the tokenizer files of the same model");
+    throw UserError(
+        ExitCode::model, "tokenizer and model do not belong together",
+        fmt::format("vocab.json names id {}, the model has {} tokens", files.tokenizer->vocab_size() - 1, model.vocab),
+        "Use the tokenizer files of the same model");
   RequestReader reader(options.input, RequestDefaults{options.gen_len});
-  files.writer = std::make_unique<ResultWriter>(options.output, options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
+  files.writer = std::make_unique<ResultWriter>(options.output,
+                                                options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
   const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
   files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format);
   files.book->read(reader);
@@ -58,14 +62,17 @@ int run_generate(MpiSession& session, const Options& options) {
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, input.model);
   });
-  input.make_source = [&]() -> std::shared_ptr<WeightSource> { return make_checkpoint_source(Checkpoint::open(directory)); };
+  input.make_source = [&]() -> std::shared_ptr<WeightSource> {
+    return make_checkpoint_source(Checkpoint::open(directory));
+  };
 
   std::unique_ptr<Progress> progress;
   if (ranks.rank() == 0) {
     RowBook& book = *files.book;
     input.shape = book.shape();
     input.rows = book.take_rows();
-    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(), book.num_prompt_tokens()));
+    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(),
+                          book.num_prompt_tokens()));
     input.on_start = [&] {
       progress = Progress::to_stderr(book.num_rows(), book.max_new_tokens());
       for (std::size_t i = 0; i < book.num_failed(); ++i) progress->add_row(true);
@@ -78,7 +85,8 @@ int run_generate(MpiSession& session, const Options& options) {
       if (book.finish(id, reason)) progress->add_row();
     };
     input.count_job = [&]() -> JobReport {
-      return {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(), book.num_generated_tokens()};
+      return {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(),
+              book.num_generated_tokens()};
     };
   }
 
@@ -90,7 +98,8 @@ int run_generate(MpiSession& session, const Options& options) {
   std::fputs(summary(report).c_str(), stderr);
   if (!options.report.empty()) write_report(report, options.report);
   if (book.num_failed() > 0)
-    log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", book.num_failed(), book.num_rows(), options.output));
+    log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", book.num_failed(), book.num_rows(),
+                          options.output));
   return static_cast<int>(book.num_failed() > 0 ? ExitCode::rows_failed : ExitCode::ok);
 }
 

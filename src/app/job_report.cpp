@@ -11,7 +11,9 @@ namespace {
 
 using nlohmann::json;
 
-ClassBytes class_bytes(const std::array<std::uint64_t, num_tensor_classes>& bytes) { return {bytes[0], bytes[1], bytes[2]}; }
+ClassBytes class_bytes(const std::array<std::uint64_t, num_tensor_classes>& bytes) {
+  return {bytes[0], bytes[1], bytes[2]};
+}
 
 TierReport tier_report(const TierDemand& demand, std::uint64_t capacity, std::uint64_t peak) {
   return {capacity, class_bytes(demand.requested), class_bytes(demand.home), peak};
@@ -28,22 +30,34 @@ TierReport decode_tier(const json& j) {
 
 json encode(const ResourceReports& reports) {
   json resources = json::object();
-  for (const auto& [name, use] : reports) resources[name] = {use.busy_seconds, use.bytes, use.count, use.occupied_seconds};
+  for (const auto& [name, use] : reports)
+    resources[name] = {use.busy_seconds, use.bytes, use.count, use.occupied_seconds};
   return resources;
 }
 ResourceReports decode_resources(const json& j) {
   ResourceReports reports;
   for (const auto& [name, use] : j.items())
-    reports[name] = {use[0].get<double>(), use[1].get<std::uint64_t>(), use[2].get<std::uint64_t>(), use[3].get<double>()};
+    reports[name] = {use[0].get<double>(), use[1].get<std::uint64_t>(), use[2].get<std::uint64_t>(),
+                     use[3].get<double>()};
   return reports;
 }
 
 std::string encode(const RankReport& r) {
-  return json{{"rank", r.rank}, {"host", r.host}, {"device", r.device}, {"first_layer", r.first_layer},
-              {"num_layers", r.num_layers}, {"gpu", encode(r.tiers.gpu)}, {"dram", encode(r.tiers.dram)},
-              {"ssd", encode(r.tiers.ssd)}, {"resources", encode(r.resources)},
-              {"prefill", encode(r.prefill_resources)}, {"decode", encode(r.decode_resources)}, {"load_seconds", r.load_seconds},
-              {"sweep_seconds", r.sweep_seconds}, {"busy_fraction", r.busy_fraction}, {"peak_host_bytes", r.peak_host_bytes}}
+  return json{{"rank", r.rank},
+              {"host", r.host},
+              {"device", r.device},
+              {"first_layer", r.first_layer},
+              {"num_layers", r.num_layers},
+              {"gpu", encode(r.tiers.gpu)},
+              {"dram", encode(r.tiers.dram)},
+              {"ssd", encode(r.tiers.ssd)},
+              {"resources", encode(r.resources)},
+              {"prefill", encode(r.prefill_resources)},
+              {"decode", encode(r.decode_resources)},
+              {"load_seconds", r.load_seconds},
+              {"sweep_seconds", r.sweep_seconds},
+              {"busy_fraction", r.busy_fraction},
+              {"peak_host_bytes", r.peak_host_bytes}}
       .dump();
 }
 
@@ -96,7 +110,7 @@ PolicyReport policy_report(const Policy& policy) {
   r.gpu_batch_size = policy.micro_batch_size;
   r.num_gpu_batches = policy.num_micro_batches;
   r.percent = {at.weights.gpu_percent, at.weights.dram_percent, at.cache.gpu_percent,
-               at.cache.dram_percent, at.hidden.gpu_percent, at.hidden.dram_percent};
+               at.cache.dram_percent,  at.hidden.gpu_percent,   at.hidden.dram_percent};
   r.overlap = policy.overlap;
   r.sep_layer = policy.separate_layers;
   r.pin_weight = policy.pin_weights;

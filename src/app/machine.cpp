@@ -19,7 +19,8 @@ Device choose_device(const Options& options, const Communicator& ranks) {
   if (visible == 0) {
     if (options.device == "auto") return {};
     throw UserError(ExitCode::usage, "--device cuda cannot be honoured",
-                    cuda_compiled() ? "no usable GPU or driver is visible" : "this build has no CUDA", "Use --device cpu");
+                    cuda_compiled() ? "no usable GPU or driver is visible" : "this build has no CUDA",
+                    "Use --device cpu");
   }
   // One visible GPU: the launcher has bound it to this rank (CUDA_VISIBLE_DEVICES).
   return {DeviceKind::cuda, visible == 1 ? 0 : ranks.local_rank() % visible};
@@ -31,7 +32,8 @@ Budgets choose_budgets(const Options& options, const Device& device, const Commu
   Budgets budgets;
   if (device.is_cuda()) {
     // Ranks that share a GPU share its memory; as a rule there is one each.
-    const auto sharing = std::max<std::uint64_t>(1, local / static_cast<std::uint64_t>(std::max(1, num_cuda_devices())));
+    const auto sharing =
+        std::max<std::uint64_t>(1, local / static_cast<std::uint64_t>(std::max(1, num_cuda_devices())));
     budgets.gpu_bytes = device_memory(device).free_bytes / sharing * 95 / 100;
     budgets.dram_bytes = host * 85 / 100;
   } else {

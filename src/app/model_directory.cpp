@@ -16,7 +16,7 @@ std::vector<fs::path> shape_folders() {
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
   if (ignored) return folders;
   const fs::path here = program.parent_path();
-  folders.push_back(here.parent_path() / "configs/models");                            // build folder in the source tree
+  folders.push_back(here.parent_path() / "configs/models");                     // build folder in the source tree
   folders.push_back(here.parent_path() / "share/flexgen-dist/configs/models");  // installed
   return folders;
 }

@@ -1,9 +1,9 @@
 #include "app/options.hpp"
 
-#include <cxxopts.hpp>
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cxxopts.hpp>
 #include <limits>
 
 #include "app/arguments.hpp"
@@ -16,75 +16,78 @@ namespace {
 using cxxopts::value;
 
 cxxopts::Options describe_profile() {
-  cxxopts::Options options("flexgen-dist profile",
-                           "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
-                           "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the result.\n");
-  options.add_options()
-      ("offload-dir", "directory whose disk is measured", value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR")
-      ("output", "where the profile goes; default ~/.cache/flexgen-dist/profile-HOST.json", value<std::string>(), "FILE")
-      ("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")
-      ("transport", "links between ranks to measure: auto (all there are) | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")
-      ("quick", "fewer points and less data: some seconds, rougher figures", value<bool>()->implicit_value("true"))
-      ("log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")
-      ("config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")
-      ("help", "this text");
+  cxxopts::Options options(
+      "flexgen-dist profile",
+      "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
+      "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the result.\n");
+  options.add_options()("offload-dir", "directory whose disk is measured",
+                        value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR")(
+      "output", "where the profile goes; default ~/.cache/flexgen-dist/profile-HOST.json", value<std::string>(),
+      "FILE")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
+      "transport", "links between ranks to measure: auto (all there are) | mpi | nccl",
+      value<std::string>()->default_value("auto"), "NAME")(
+      "quick", "fewer points and less data: some seconds, rougher figures", value<bool>()->implicit_value("true"))(
+      "log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")(
+      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("help", "this text");
   return options;
 }
 
 cxxopts::Options describe(const std::string& command) {
   if (command == "profile") return describe_profile();
   const bool bench = command == "bench";
-  cxxopts::Options options("flexgen-dist " + command, bench
-      ? "Measures the throughput of a model and policy on synthetic prompts.\n"
-      : "Runs a batch job: one result row for every input row, written as rows finish.\n");
+  cxxopts::Options options("flexgen-dist " + command,
+                           bench ? "Measures the throughput of a model and policy on synthetic prompts.\n"
+                                 : "Runs a batch job: one result row for every input row, written as rows finish.\n");
   if (bench)
-    options.add_options("Job")
-        ("model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)", value<std::string>(), "NAME|DIR")
-        ("path", "folder in which model directories lie", value<std::string>(), "DIR")
-        ("dummy", "random weights, made in place in their tier; only config.json is needed", value<bool>()->implicit_value("true"))
-        ("prompt-len", "tokens per prompt", value<int>()->default_value("512"), "N")
-        ("gen-len", "tokens to generate per row", value<int>()->default_value("32"), "N")
-        ("num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
+    options.add_options("Job")(
+        "model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)",
+        value<std::string>(), "NAME|DIR")("path", "folder in which model directories lie", value<std::string>(), "DIR")(
+        "dummy", "random weights, made in place in their tier; only config.json is needed",
+        value<bool>()->implicit_value("true"))("prompt-len", "tokens per prompt", value<int>()->default_value("512"),
+                                               "N")("gen-len", "tokens to generate per row",
+                                                    value<int>()->default_value("32"), "N")(
+        "num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
   else
-    options.add_options("Job")
-        ("model", "Hugging Face model directory", value<std::string>(), "DIR")
-        ("path", "folder in which model directories lie", value<std::string>(), "DIR")
-        ("input", "rows in: JSONL, plain or OpenAI batch; - is standard input", value<std::string>(), "FILE")
-        ("output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")
-        ("overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))
-        ("gen-len", "tokens to generate where a row has no max_tokens", value<int>()->default_value("32"), "N")
-        ("return-token-ids", "add token_ids and prompt_token_ids to the results", value<bool>()->implicit_value("true"));
-  options.add_options("Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)")
-      ("percent", "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on ssd", value<std::vector<double>>(), "wg wc cg cc hg hc")
-      ("gpu-batch-size", "rows computed in one call (B)", value<int>(), "N")
-      ("num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<int>(), "N")
-      ("dtype", "float32 | float16 | bfloat16; default float32 on a CPU, the model's own on a GPU", value<std::string>(), "TYPE")
-      ("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")
-      ("sep-layer", "attention and mlp are two layers of a sweep [true]", value<bool>()->implicit_value("true"), "BOOL")
-      ("pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")
-      ("compress-weight", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")
-      ("compress-cache", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")
-      ("cpu-cache-compute", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")
-      ("attn-sparsity", "only 1.0, dense attention, in this version", value<double>(), "X");
-  options.add_options("Machine")
-      ("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")
-      ("transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")
-      ("gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)", value<std::string>(), "SIZE")
-      ("cpu-mem", "budget of the dram tier per rank", value<std::string>(), "SIZE")
-      ("disk-mem", "budget of the ssd tier per rank", value<std::string>(), "SIZE")
-      ("offload-dir", "where scratch files of the ssd tier go", value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR");
-  options.add_options("Output")
-      ("profile", "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)", value<std::string>(), "FILE")
-      ("report", "write figures as JSON", value<std::string>(), "FILE")
-      ("trace", "write a Chrome trace", value<std::string>(), "FILE")
-      ("log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")
-      ("config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")
-      ("help", "this text");
+    options.add_options("Job")("model", "Hugging Face model directory", value<std::string>(), "DIR")(
+        "path", "folder in which model directories lie", value<std::string>(), "DIR")(
+        "input", "rows in: JSONL, plain or OpenAI batch; - is standard input", value<std::string>(), "FILE")(
+        "output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")(
+        "overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))(
+        "gen-len", "tokens to generate where a row has no max_tokens", value<int>()->default_value("32"), "N")(
+        "return-token-ids", "add token_ids and prompt_token_ids to the results", value<bool>()->implicit_value("true"));
+  options.add_options("Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)")(
+      "percent",
+      "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on "
+      "ssd",
+      value<std::vector<double>>(),
+      "wg wc cg cc hg hc")("gpu-batch-size", "rows computed in one call (B)", value<int>(), "N")(
+      "num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<int>(), "N")(
+      "dtype", "float32 | float16 | bfloat16; default float32 on a CPU, the model's own on a GPU", value<std::string>(),
+      "TYPE")("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")(
+      "sep-layer", "attention and mlp are two layers of a sweep [true]", value<bool>()->implicit_value("true"), "BOOL")(
+      "pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
+      "compress-weight", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")(
+      "compress-cache", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")(
+      "cpu-cache-compute", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")(
+      "attn-sparsity", "only 1.0, dense attention, in this version", value<double>(), "X");
+  options.add_options("Machine")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
+      "transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")(
+      "gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)",
+      value<std::string>(), "SIZE")("cpu-mem", "budget of the dram tier per rank", value<std::string>(), "SIZE")(
+      "disk-mem", "budget of the ssd tier per rank", value<std::string>(), "SIZE")(
+      "offload-dir", "where scratch files of the ssd tier go",
+      value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR");
+  options.add_options("Output")(
+      "profile", "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)",
+      value<std::string>(), "FILE")("report", "write figures as JSON", value<std::string>(), "FILE")(
+      "trace", "write a Chrome trace", value<std::string>(), "FILE")(
+      "log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")(
+      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("help", "this text");
   return options;
 }
 
-const ArgumentRules rules{{"dummy", "quick", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight", "compress-weight",
-                           "compress-cache", "cpu-cache-compute", "help"},
+const ArgumentRules rules{{"dummy", "quick", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight",
+                           "compress-weight", "compress-cache", "cpu-cache-compute", "help"},
                           {"percent"}};
 
 template <class T>
@@ -122,8 +125,8 @@ void refuse_unavailable(const cxxopts::ParseResult& parsed) {
       throw UserError(ExitCode::usage, fmt::format("--{} cannot be honoured", name), "this version does not have it",
                       "Leave it out: weights and cache stay uncompressed, attention runs on the computing device");
   if (parsed.count("attn-sparsity") && parsed["attn-sparsity"].as<double>() != 1.0)
-    throw UserError(ExitCode::usage, "--attn-sparsity below 1 cannot be honoured", "this version has dense attention only",
-                    "Leave it out or give 1.0");
+    throw UserError(ExitCode::usage, "--attn-sparsity below 1 cannot be honoured",
+                    "this version has dense attention only", "Leave it out or give 1.0");
 }
 
 Options read_profile(const cxxopts::ParseResult& parsed) {
@@ -142,7 +145,8 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   Options o;
   o.model = text(parsed, "model");
   o.path = text(parsed, "path");
-  if (o.model.empty()) throw UserError(ExitCode::usage, "--model is missing", "", "See flexgen-dist " + command + " --help");
+  if (o.model.empty())
+    throw UserError(ExitCode::usage, "--model is missing", "", "See flexgen-dist " + command + " --help");
   o.gen_len = positive(parsed["gen-len"].as<int>(), "gen-len");
   if (command == "bench") {
     o.dummy = parsed.count("dummy") && parsed["dummy"].as<bool>();
@@ -155,7 +159,8 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
     o.input = text(parsed, "input");
     o.output = text(parsed, "output");
     if (o.input.empty() || o.output.empty())
-      throw UserError(ExitCode::usage, "--input and --output are needed", "", "See flexgen-dist " + command + " --help");
+      throw UserError(ExitCode::usage, "--input and --output are needed", "",
+                      "See flexgen-dist " + command + " --help");
     o.overwrite = parsed.count("overwrite") && parsed["overwrite"].as<bool>();
     o.return_token_ids = parsed.count("return-token-ids") && parsed["return-token-ids"].as<bool>();
   }

@@ -38,7 +38,7 @@ std::uint64_t slice_elements(const PlanInput& input) {
 std::string encode(const Policy& policy) {
   const Placement& at = policy.placement;
   return json{policy.micro_batch_size, policy.num_micro_batches, at.weights.gpu_percent, at.weights.dram_percent,
-              at.cache.gpu_percent, at.cache.dram_percent, at.hidden.gpu_percent, at.hidden.dram_percent}
+              at.cache.gpu_percent,    at.cache.dram_percent,    at.hidden.gpu_percent,  at.hidden.dram_percent}
       .dump();
 }
 
@@ -79,7 +79,8 @@ Policy choose_policy(const Options& options, const ModelSpec& model, const std::
       if (ranks.rank() != 0) return;
       PlanInput largest = input_of(slices.front());
       for (const SliceBounds& bounds : slices)
-        if (PlanInput other = input_of(bounds); slice_elements(other) > slice_elements(largest)) largest = std::move(other);
+        if (PlanInput other = input_of(bounds); slice_elements(other) > slice_elements(largest))
+          largest = std::move(other);
       const bool sizes_given = options.gpu_batch_size || options.num_gpu_batches;
       chosen = encode(sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least));
     });

@@ -11,10 +11,8 @@ namespace flexgen {
 void RowBook::read(RequestReader& reader) {
   while (const std::optional<ParsedRow> row = reader.next()) {
     ++num_rows_;
-    if (const auto* error = std::get_if<RowError>(&*row))
-      add_error(*error);
-    else
-      add_request(std::get<Request>(*row));
+    if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
+    else add_request(std::get<Request>(*row));
   }
   shape_.num_rows = static_cast<std::int64_t>(rows_.size());
 }
@@ -27,14 +25,16 @@ void RowBook::add_error(const RowError& error) {
 std::vector<std::int32_t> RowBook::ids_of(const Prompt& prompt) const {
   if (const auto* text = std::get_if<std::string>(&prompt)) {
     std::vector<std::int32_t> ids = tokenizer_.encode(*text);
-    if (ids.empty()) throw UserError(ExitCode::rows_failed, "the prompt has no tokens", "it is empty", "Give some text");
+    if (ids.empty())
+      throw UserError(ExitCode::rows_failed, "the prompt has no tokens", "it is empty", "Give some text");
     return ids;
   }
   const auto& ids = std::get<std::vector<std::int32_t>>(prompt);
   for (const std::int32_t id : ids)
     if (id < 0 || id >= model_.vocab)
       throw UserError(ExitCode::rows_failed, fmt::format("token id {} cannot be run", id),
-                      fmt::format("the model's vocabulary has {} entries", model_.vocab), "Use the model's own tokenizer");
+                      fmt::format("the model's vocabulary has {} entries", model_.vocab),
+                      "Use the model's own tokenizer");
   return ids;
 }
 
@@ -42,8 +42,8 @@ void RowBook::check_length(const std::vector<std::int32_t>& ids, int max_tokens)
   const std::size_t wanted = ids.size() + static_cast<std::size_t>(max_tokens);
   if (wanted > static_cast<std::size_t>(model_.max_positions))
     throw UserError(ExitCode::rows_failed, "the row is too long for the model",
-                    fmt::format("{} prompt tokens and max_tokens {} need {} positions, the model has {}", ids.size(), max_tokens,
-                                wanted, model_.max_positions),
+                    fmt::format("{} prompt tokens and max_tokens {} need {} positions, the model has {}", ids.size(),
+                                max_tokens, wanted, model_.max_positions),
                     "Shorten the prompt or lower max_tokens");
 }
 
@@ -73,7 +73,8 @@ void RowBook::add_request(const Request& request) {
     row->result.choices[i].index = static_cast<int>(i);
     row->result.choices[i].prompt_token_ids = prompts[i];
     rows_.push_back({id, std::move(prompts[i]), request.max_tokens, true});
-    sequences_.push_back({row, i, std::make_unique<StreamingDecoder>(tokenizer_), std::make_unique<StopMatcher>(request.stop)});
+    sequences_.push_back(
+        {row, i, std::make_unique<StreamingDecoder>(tokenizer_), std::make_unique<StopMatcher>(request.stop)});
   }
 }
 

@@ -61,7 +61,8 @@ void write_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns,
   for (std::size_t r = 0; r < parts.size(); ++r) file << (r == 0 ? "" : ",\n") << parts[r];
   file << "\n]}\n";
   file.close();
-  if (!file) throw UserError(ExitCode::file, "cannot write the trace '" + path + "'", errno_text(errno), "Check --trace");
+  if (!file)
+    throw UserError(ExitCode::file, "cannot write the trace '" + path + "'", errno_text(errno), "Check --trace");
 }
 
 }  // namespace
@@ -97,7 +98,8 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   config.transport = transport.get();
   config.keep_trace_events = !options.trace.empty();
   config.on_error = [&session](std::exception_ptr error) { tell_other_ranks(session, std::move(error)); };
-  log::info(fmt::format("{} rank{} on {}; loading", ranks.size(), ranks.size() == 1 ? "" : "s", device_description(device)));
+  log::info(
+      fmt::format("{} rank{} on {}; loading", ranks.size(), ranks.size() == 1 ? "" : "s", device_description(device)));
 
   std::unique_ptr<Stage> stage;
   ranks.agree_on_error([&] {

@@ -63,8 +63,8 @@ std::string errno_text(int error_number);
 }  // namespace flexgen
 
 /// Always-on check of an invariant of our own; throws InternalError.
-#define FLEXGEN_CHECK(condition, message)                                       \
-  do {                                                                          \
-    if (!(condition)) [[unlikely]]                                              \
-      ::flexgen::fail_check(#condition, (message), __FILE__, __LINE__);         \
+#define FLEXGEN_CHECK(condition, message)                               \
+  do {                                                                  \
+    if (!(condition)) [[unlikely]]                                      \
+      ::flexgen::fail_check(#condition, (message), __FILE__, __LINE__); \
   } while (false)

@@ -44,8 +44,7 @@ void set_up(Level level, int rank, int world_size, const std::string& host) {
   logger().set_level(to_spdlog(quiet ? Level::warn : level));
   if (world_size > 1 && rank != 0)
     logger().set_pattern("[r" + std::to_string(rank) + "/" + std::to_string(world_size) + " " + host + "] %v");
-  else
-    logger().set_pattern("%v");
+  else logger().set_pattern("%v");
 }
 
 void debug(std::string_view message) { logger().debug(message); }

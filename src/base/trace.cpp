@@ -72,13 +72,17 @@ std::vector<TraceEvent> Tracer::events() const {
 }
 
 std::string chrome_trace_events(const std::vector<TraceEvent>& events, int rank, std::uint64_t origin_ns) {
-  std::string out = fmt::format(R"({{"name":"process_name","ph":"M","pid":{},"args":{{"name":"rank {}"}}}})", rank, rank);
+  std::string out =
+      fmt::format(R"({{"name":"process_name","ph":"M","pid":{},"args":{{"name":"rank {}"}}}})", rank, rank);
   for (std::size_t r = 0; r < num_resources; ++r)
-    out += fmt::format(",\n" R"({{"name":"thread_name","ph":"M","pid":{},"tid":{},"args":{{"name":"{}"}}}})", rank, r,
-                       resource_name(static_cast<Resource>(r)));
+    out += fmt::format(
+        ",\n"
+        R"({{"name":"thread_name","ph":"M","pid":{},"tid":{},"args":{{"name":"{}"}}}})",
+        rank, r, resource_name(static_cast<Resource>(r)));
   for (const TraceEvent& event : events)
     out += fmt::format(
-        ",\n" R"({{"name":"{}","cat":"{}","ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},"args":{{"bytes":{}}}}})",
+        ",\n"
+        R"({{"name":"{}","cat":"{}","ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},"args":{{"bytes":{}}}}})",
         event.name, resource_name(event.resource), rank, static_cast<int>(event.resource),
         (static_cast<double>(event.begin_ns) - static_cast<double>(origin_ns)) / 1e3,
         static_cast<double>(event.end_ns - event.begin_ns) / 1e3, event.bytes);

@@ -30,7 +30,7 @@ struct TraceEvent {
   std::string name;            // what was done: "weights 3", "layer 3 micro-batch 0"
   std::uint64_t begin_ns = 0;  // now_ns() scale
   std::uint64_t end_ns = 0;
-  std::uint64_t bytes = 0;     // moved; 0 for compute
+  std::uint64_t bytes = 0;  // moved; 0 for compute
 };
 
 struct ResourceTotals {

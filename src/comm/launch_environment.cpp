@@ -74,8 +74,7 @@ void end_with_launcher() {
   const int signal_number = SIGRTMIN + 4;  // a signal of our own: SIGTERM and SIGINT mean an orderly interrupt
   if (sigaction(signal_number, &action, nullptr) != 0 || prctl(PR_SET_PDEATHSIG, signal_number) != 0)
     log::debug("this process cannot be tied to its launcher");
-  else if (getppid() != launcher_pid)
-    _exit(static_cast<int>(ExitCode::communication));  // it went away in between
+  else if (getppid() != launcher_pid) _exit(static_cast<int>(ExitCode::communication));  // it went away in between
 }
 
 }  // namespace flexgen

@@ -9,7 +9,8 @@
 namespace flexgen {
 
 /// Collective: ranks `from` and `from + 1` exchange messages on the channel of hidden states, the others wait. Every
-/// rank gets the result. Device memory where the transport moves it (then `device` is this rank's GPU), else host memory.
+/// rank gets the result. Device memory where the transport moves it (then `device` is this rank's GPU), else host
+/// memory.
 LinkProfile measure_link(Transport& transport, Communicator& ranks, int from, const Device& device, bool quick);
 
 }  // namespace flexgen

@@ -84,8 +84,7 @@ class GatherTask final : public CollectiveTask {
               "MPI_Iallgatherv");
         return true;
       }
-      default:
-        return false;
+      default: return false;
     }
   }
 
@@ -109,16 +108,13 @@ class BroadcastTask final : public CollectiveTask {
  private:
   bool start_phase(MPI_Request* request) override {
     switch (phase_++) {
-      case 0:
-        check(MPI_Ibcast(&length_, 1, MPI_UINT64_T, root_, comm_, request), "MPI_Ibcast");
-        return true;
+      case 0: check(MPI_Ibcast(&length_, 1, MPI_UINT64_T, root_, comm_, request), "MPI_Ibcast"); return true;
       case 1:
         FLEXGEN_CHECK(length_ <= INT_MAX, "too long for a broadcast");
         value_.resize(length_);
         check(MPI_Ibcast(value_.data(), static_cast<int>(length_), MPI_BYTE, root_, comm_, request), "MPI_Ibcast");
         return true;
-      default:
-        return false;
+      default: return false;
     }
   }
 

@@ -156,10 +156,8 @@ class Link {
       if (code != ncclSuccess) state = code;
       if (state != ncclInProgress) break;
       if (Clock::now() > deadline) fail(call, "no answer in time");
-      if (round < 100)
-        std::this_thread::yield();
-      else
-        std::this_thread::sleep_for(poll_pause);
+      if (round < 100) std::this_thread::yield();
+      else std::this_thread::sleep_for(poll_pause);
     }
     if (state != ncclSuccess) fail(call, text_of(state));
   }
@@ -213,10 +211,8 @@ class NcclOp final : public PendingOp {
 
   void wait() override {
     for (int round = 0; !done(); ++round)
-      if (round < 100)
-        std::this_thread::yield();
-      else
-        std::this_thread::sleep_for(poll_pause);
+      if (round < 100) std::this_thread::yield();
+      else std::this_thread::sleep_for(poll_pause);
   }
 
  private:

@@ -8,14 +8,10 @@ namespace flexgen {
 
 std::string_view channel_name(Channel channel) {
   switch (channel) {
-    case Channel::control:
-      return "control";
-    case Channel::hidden:
-      return "hidden";
-    case Channel::tokens:
-      return "tokens";
-    case Channel::report:
-      return "report";
+    case Channel::control: return "control";
+    case Channel::hidden: return "hidden";
+    case Channel::tokens: return "tokens";
+    case Channel::report: return "report";
   }
   return "unknown";
 }

@@ -44,7 +44,8 @@ void fault_in(std::byte* data, std::uint64_t bytes) {
       const std::uint64_t share = align_up(bytes / num_threads + 1, 2 * MiB);
       const std::uint64_t begin = std::min(bytes, share * t);
       const std::uint64_t end = std::min(bytes, begin + share);
-      for (std::uint64_t at = begin; at < end; at += page_bytes) *reinterpret_cast<volatile std::byte*>(data + at) = std::byte{0};
+      for (std::uint64_t at = begin; at < end; at += page_bytes)
+        *reinterpret_cast<volatile std::byte*>(data + at) = std::byte{0};
     });
 }
 
@@ -56,9 +57,10 @@ bool pin(std::byte* data, std::uint64_t bytes) {
   cudaGetLastError();
   static std::atomic_flag warned;
   if (!warned.test_and_set())
-    log::warn(fmt::format("host memory stays pageable, copies to the GPU will be slower: cudaHostRegister of {} said {}. "
-                          "Raise `ulimit -l` or lower --cpu-mem",
-                          format_bytes(bytes), cudaGetErrorName(status)));
+    log::warn(
+        fmt::format("host memory stays pageable, copies to the GPU will be slower: cudaHostRegister of {} said {}. "
+                    "Raise `ulimit -l` or lower --cpu-mem",
+                    format_bytes(bytes), cudaGetErrorName(status)));
   return false;
 }
 

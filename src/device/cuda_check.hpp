@@ -10,8 +10,10 @@
 namespace flexgen {
 
 inline void check_cuda(cudaError_t status, const char* call) {
-  if (status == cudaSuccess) [[likely]] return;
-  throw SystemError(ExitCode::internal, call, std::string(cudaGetErrorName(status)) + " (" + cudaGetErrorString(status) + ")");
+  if (status == cudaSuccess) [[likely]]
+    return;
+  throw SystemError(ExitCode::internal, call,
+                    std::string(cudaGetErrorName(status)) + " (" + cudaGetErrorString(status) + ")");
 }
 
 }  // namespace flexgen

@@ -55,10 +55,8 @@ void CudaSpans::close(std::uint64_t number, Resource resource, std::string_view 
 void CudaSpans::drain(bool all) noexcept {
   while (!pending_.empty() && pending_.front().end) {
     Span& span = pending_.front();
-    if (all)
-      cudaEventSynchronize(span.end);
-    else if (cudaEventQuery(span.end) != cudaSuccess)
-      break;
+    if (all) cudaEventSynchronize(span.end);
+    else if (cudaEventQuery(span.end) != cudaSuccess) break;
     float begin_ms = 0;
     float length_ms = 0;
     if (cudaEventElapsedTime(&begin_ms, epoch_, span.begin) == cudaSuccess &&

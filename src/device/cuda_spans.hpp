@@ -39,9 +39,9 @@ class CudaSpans {
 
   cudaStream_t stream_;
   Tracer* tracer_;
-  cudaEvent_t epoch_ = nullptr;   // complete at epoch_ns_ on the host clock
+  cudaEvent_t epoch_ = nullptr;  // complete at epoch_ns_ on the host clock
   std::uint64_t epoch_ns_ = 0;
-  std::uint64_t first_ = 0;       // number of the oldest span in pending_
+  std::uint64_t first_ = 0;  // number of the oldest span in pending_
   std::deque<Span> pending_;
   std::vector<cudaEvent_t> free_events_;
 };

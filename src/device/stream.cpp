@@ -239,10 +239,8 @@ void Stream::wait(const EventPtr& event) {
     event->wait_until_recorded();
 #ifdef FLEXGEN_HAS_CUDA
     if (event->state_->cuda) {
-      if (state->cuda)
-        FLEXGEN_CUDA_CALL(cudaStreamWaitEvent(state->cuda, event->state_->cuda, 0));
-      else
-        event->synchronize();
+      if (state->cuda) FLEXGEN_CUDA_CALL(cudaStreamWaitEvent(state->cuda, event->state_->cuda, 0));
+      else event->synchronize();
     }
 #else
     (void)state;

@@ -28,23 +28,23 @@ class CheckpointSource final : public WeightSource {
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     std::vector<ExtentRead> reads;
     for (const WeightPiece& piece : pieces)
-      for_each_part(*piece.weight, piece.first, piece.count, [&](const CheckpointTensor& tensor, std::int64_t first, std::int64_t count, std::int64_t done) {
-        std::byte* to = piece.destination + static_cast<std::uint64_t>(done) * element_bytes(dtype);
-        if (tensor.dtype == dtype)
-          reads.push_back({extent(tensor, first, count), to});
-        else
-          convert(tensor, first, count, dtype, to);
-      });
+      for_each_part(*piece.weight, piece.first, piece.count,
+                    [&](const CheckpointTensor& tensor, std::int64_t first, std::int64_t count, std::int64_t done) {
+                      std::byte* to = piece.destination + static_cast<std::uint64_t>(done) * element_bytes(dtype);
+                      if (tensor.dtype == dtype) reads.push_back({extent(tensor, first, count), to});
+                      else convert(tensor, first, count, dtype, to);
+                    });
     read_extents(reader_.queue(), reads);
   }
 
   bool in_place(const WeightSpec& weight, std::int64_t first, std::int64_t count, DType dtype,
                 std::vector<FileExtent>& extents) const override {
     bool same = true;
-    for_each_part(weight, first, count, [&](const CheckpointTensor& tensor, std::int64_t at, std::int64_t n, std::int64_t) {
-      same = same && tensor.dtype == dtype;
-      extents.push_back(extent(tensor, at, n));
-    });
+    for_each_part(weight, first, count,
+                  [&](const CheckpointTensor& tensor, std::int64_t at, std::int64_t n, std::int64_t) {
+                    same = same && tensor.dtype == dtype;
+                    extents.push_back(extent(tensor, at, n));
+                  });
     return same;
   }
 
@@ -93,8 +93,8 @@ class CheckpointSource final : public WeightSource {
     for (std::int64_t done = 0; done < count; done += per_read) {
       const std::int64_t n = std::min(per_read, count - done);
       reader_.read(extent(tensor, first + done, n), buffer_.data());
-      convert_elements(buffer_.data(), tensor.dtype, to + static_cast<std::uint64_t>(done) * element_bytes(dtype), dtype,
-                       static_cast<std::uint64_t>(n));
+      convert_elements(buffer_.data(), tensor.dtype, to + static_cast<std::uint64_t>(done) * element_bytes(dtype),
+                       dtype, static_cast<std::uint64_t>(n));
     }
   }
 

@@ -14,7 +14,8 @@ bool Generator::fill(Group& group) {
   const Policy& policy = stage_.plan().input.policy;
   group.micro_batches.clear();
   // The groups that have nothing share what is left, or one would work while the other stages wait.
-  const auto num_idle = std::count_if(groups_.begin(), groups_.end(), [](const Group& g) { return g.micro_batches.empty(); });
+  const auto num_idle =
+      std::count_if(groups_.begin(), groups_.end(), [](const Group& g) { return g.micro_batches.empty(); });
   const auto num_waiting = static_cast<std::int64_t>(waiting_.size());
   std::int64_t room = std::min<std::int64_t>(policy.block_rows(), (num_waiting + num_idle - 1) / num_idle);
   for (std::int32_t k = 0; k < policy.num_micro_batches && room > 0; ++k) {

@@ -53,9 +53,9 @@ class Generator {
   struct ActiveRow {
     GenerateRow request;
     std::int32_t cache_row = 0;
-    std::int32_t length = 0;          // positions in the cache once the sweep under way is done
+    std::int32_t length = 0;  // positions in the cache once the sweep under way is done
     std::int32_t num_generated = 0;
-    std::vector<std::int32_t> next;   // tokens that the next sweep reads
+    std::vector<std::int32_t> next;  // tokens that the next sweep reads
     bool done = false;
   };
   struct Group {

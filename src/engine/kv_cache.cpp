@@ -105,10 +105,8 @@ void KvCache::load(std::int32_t layer, std::int32_t slot, std::span<const CacheR
       const std::uint64_t bytes = static_cast<std::uint64_t>(row.start) * position_bytes(segment);
       if (segment.tier == TierKind::gpu || bytes == 0) continue;
       std::byte* to = stage + segment.stage_offset;
-      if (segment.tier == TierKind::dram)
-        transfer.host_to_gpu(to, home.dram + segment.home_offset, bytes, "cache");
-      else
-        from_disk.push_back({&home.ssd[static_cast<std::size_t>(row.cache_row)], bytes, to});
+      if (segment.tier == TierKind::dram) transfer.host_to_gpu(to, home.dram + segment.home_offset, bytes, "cache");
+      else from_disk.push_back({&home.ssd[static_cast<std::size_t>(row.cache_row)], bytes, to});
     }
   }
   if (!from_disk.empty()) transfer.regions_to_gpu(from_disk, "cache");

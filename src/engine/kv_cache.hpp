@@ -43,7 +43,8 @@ class KvCache {
                   std::span<KvHead> heads) const;
 
   /// Brings positions [0, start) of the rows' staged units to `stage`.
-  void load(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage, Transfer& transfer);
+  void load(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
+            Transfer& transfer);
   /// Takes positions [start, start + count) of the rows' staged units home.
   void store(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, const std::byte* stage,
              Transfer& transfer);

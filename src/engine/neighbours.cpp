@@ -49,16 +49,19 @@ void Neighbours::send_hidden(const std::byte* from, std::uint64_t bytes, Transfe
 }
 
 void Neighbours::send_tokens(const SampledTokens& tokens) {
-  std::vector<std::byte> message(sizeof(std::int64_t) + sizeof(std::int32_t) + tokens.tokens.size() * sizeof(std::int32_t));
+  std::vector<std::byte> message(sizeof(std::int64_t) + sizeof(std::int32_t) +
+                                 tokens.tokens.size() * sizeof(std::int32_t));
   std::memcpy(message.data(), &tokens.sweep, sizeof tokens.sweep);
   std::memcpy(message.data() + 8, &tokens.micro_batch, sizeof tokens.micro_batch);
-  if (!tokens.tokens.empty()) std::memcpy(message.data() + 12, tokens.tokens.data(), tokens.tokens.size() * sizeof(std::int32_t));
+  if (!tokens.tokens.empty())
+    std::memcpy(message.data() + 12, tokens.tokens.data(), tokens.tokens.size() * sizeof(std::int32_t));
   transport_->send_message(message, 0, Channel::tokens);
 }
 
 SampledTokens Neighbours::receive_tokens() {
   const std::vector<std::byte> message = transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
-  FLEXGEN_CHECK(message.size() >= 12 && (message.size() - 12) % sizeof(std::int32_t) == 0, "token message is malformed");
+  FLEXGEN_CHECK(message.size() >= 12 && (message.size() - 12) % sizeof(std::int32_t) == 0,
+                "token message is malformed");
   SampledTokens tokens;
   std::memcpy(&tokens.sweep, message.data(), sizeof tokens.sweep);
   std::memcpy(&tokens.micro_batch, message.data() + 8, sizeof tokens.micro_batch);

@@ -1,7 +1,7 @@
 // A stage's links to the rest of the pipeline: hidden states in and out, sampled tokens back to rank 0.
 //
-// Called from the tasks of the hidden streams. Where the transport moves host memory and layers compute on a GPU, hidden
-// states pass through pinned staging; where it moves device memory they go from GPU to GPU in stream order.
+// Called from the tasks of the hidden streams. Where the transport moves host memory and layers compute on a GPU,
+// hidden states pass through pinned staging; where it moves device memory they go from GPU to GPU in stream order.
 #pragma once
 
 #include <cstdint>

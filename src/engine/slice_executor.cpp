@@ -23,7 +23,7 @@ auto& next_slot(Slots& slots, std::size_t& turn) {
 
 SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageMemory& memory, Neighbours& neighbours,
                              const Device& device, Backend backend, Tracer& tracer, TokenSink token_sink,
-                             LogitsSink logits_sink, std::function<void(std::exception_ptr)> on_stream_error)
+                             LogitsSink logits_sink, const std::function<void(std::exception_ptr)>& on_stream_error)
     : plan_(plan),
       layers_(layers),
       memory_(memory),
@@ -44,7 +44,8 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       layer_slot_(layers.size(), nullptr),
       cache_stored_(plan.memory.cache.splits.size()),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
-      host_tokens_(MemoryKind::pinned, static_cast<std::uint64_t>(plan.input.policy.block_rows()) * sizeof(std::int32_t), device) {
+      host_tokens_(MemoryKind::pinned,
+                   static_cast<std::uint64_t>(plan.input.policy.block_rows()) * sizeof(std::int32_t), device) {
   context_ = {device, compute_.native(), &memory.workspace, backend};
   if (logits_sink_)
     logits_ = Buffer(MemoryKind::device,
@@ -56,9 +57,10 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
   for (std::byte* data : memory.hidden_slots) hidden_slots_.push_back({data, nullptr, nullptr});
   std::int32_t cached = 0;
   for (const auto& layer : layers) cache_index_.push_back(layer->description().has_cache() ? cached++ : -1);
-  cache_tables_.resize(static_cast<std::size_t>(cached * plan.input.policy.num_micro_batches));
-  const std::size_t table_entries =
-      static_cast<std::size_t>(plan.input.policy.micro_batch_size) * static_cast<std::size_t>(plan.input.model.num_heads);
+  cache_tables_.resize(static_cast<std::size_t>(cached) *
+                       static_cast<std::size_t>(plan.input.policy.num_micro_batches));
+  const std::size_t table_entries = static_cast<std::size_t>(plan.input.policy.micro_batch_size) *
+                                    static_cast<std::size_t>(plan.input.model.num_heads);
   for (std::size_t i = 0; i < cache_tables_.size(); ++i)
     cache_tables_[i].device = reinterpret_cast<KvHead*>(memory.cache_tables) + i * table_entries;
   for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
@@ -67,7 +69,8 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
 
 // The streams' tasks use the transfers, which die first.
 SliceExecutor::~SliceExecutor() {
-  for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_}) stream->stop();
+  for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
+    stream->stop();
 }
 
 void SliceExecutor::fill_weights() {
@@ -133,7 +136,8 @@ bool SliceExecutor::is_staged(LayerId layer, MicroBatchId k) const {
 }
 
 EventPtr& SliceExecutor::cache_stored(LayerId layer, std::int32_t slot) {
-  return cache_stored_[static_cast<std::size_t>(cache_index_[layer.index()] * plan_.memory.cache.num_slots + slot)];
+  const auto index = static_cast<std::size_t>(cache_index_[layer.index()]);
+  return cache_stored_[index * static_cast<std::size_t>(plan_.memory.cache.num_slots) + static_cast<std::size_t>(slot)];
 }
 
 void SliceExecutor::load_weights(LayerId layer) {
@@ -174,14 +178,14 @@ void SliceExecutor::load_hidden(LayerId layer, MicroBatchId k) {
   }
   if (received) {
     hidden_loads_.wait(input.ready);
-    hidden_loads_.post([this, data = input.data, bytes] { neighbours_.receive_hidden(data, bytes, hidden_load_transfer_); });
+    hidden_loads_.post(
+        [this, data = input.data, bytes] { neighbours_.receive_hidden(data, bytes, hidden_load_transfer_); });
     input.ready = hidden_loads_.record();
   } else if (!is_first(layer) && input.slot) {
     hidden_loads_.wait(input.ready);
     hidden_loads_.wait(stored);
-    hidden_loads_.post([this, k, data = input.data, bytes] {
-      memory_.hidden.load(k.value, data, bytes, hidden_load_transfer_);
-    });
+    hidden_loads_.post(
+        [this, k, data = input.data, bytes] { memory_.hidden.load(k.value, data, bytes, hidden_load_transfer_); });
     input.ready = hidden_loads_.record();
   }
   hidden_inputs_.push_back(input);
@@ -192,7 +196,8 @@ KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage
   const std::int32_t index = cache_index_[layer.index()];
   const std::int32_t heads = plan_.input.model.num_heads;
   CacheTable& table =
-      cache_tables_[static_cast<std::size_t>(index * plan_.input.policy.num_micro_batches + k.value)];
+      cache_tables_[static_cast<std::size_t>(index) * static_cast<std::size_t>(plan_.input.policy.num_micro_batches) +
+                    k.index()];
   std::vector<KvHead> fresh(batch(k).rows.size() * static_cast<std::size_t>(heads));
   memory_.cache.fill_table(index, batch(k).slot, batch(k).rows, stage, fresh);
   const std::size_t bytes = fresh.size() * sizeof(KvHead);
@@ -201,8 +206,8 @@ KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage
   if (!same) {
     table.host = std::move(fresh);
     if (on_gpu)
-      compute_.copy(reinterpret_cast<std::byte*>(table.device), reinterpret_cast<const std::byte*>(table.host.data()), bytes,
-                    Resource::host_to_gpu, "cache table");
+      compute_.copy(reinterpret_cast<std::byte*>(table.device), reinterpret_cast<const std::byte*>(table.host.data()),
+                    bytes, Resource::host_to_gpu, "cache table");
   }
   return {on_gpu ? table.device : table.host.data(), table.host.data(), heads, plan_.input.model.head_dim()};
 }
@@ -275,7 +280,8 @@ void SliceExecutor::store_hidden(LayerId layer, MicroBatchId k) {
   EventPtr& stored = hidden_stored_[k.index()];
   if (is_last(layer) && neighbours_.has_downstream()) {
     hidden_stores_.wait(computed_);
-    hidden_stores_.post([this, data = hidden_.data, bytes] { neighbours_.send_hidden(data, bytes, hidden_store_transfer_); });
+    hidden_stores_.post(
+        [this, data = hidden_.data, bytes] { neighbours_.send_hidden(data, bytes, hidden_store_transfer_); });
     stored = hidden_stores_.record();
   } else if (is_last(layer)) {
     hidden_stores_.wait(computed_);
@@ -283,9 +289,8 @@ void SliceExecutor::store_hidden(LayerId layer, MicroBatchId k) {
     stored = hidden_stores_.record();
   } else if (hidden_.slot) {
     hidden_stores_.wait(computed_);
-    hidden_stores_.post([this, k, data = hidden_.data, bytes] {
-      memory_.hidden.store(k.value, data, bytes, hidden_store_transfer_);
-    });
+    hidden_stores_.post(
+        [this, k, data = hidden_.data, bytes] { memory_.hidden.store(k.value, data, bytes, hidden_store_transfer_); });
     stored = hidden_stores_.record();
   }
   if (hidden_.slot) hidden_.slot->free = stored;

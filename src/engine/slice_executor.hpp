@@ -1,5 +1,5 @@
-// Runs the calls of the zig-zag on a slice: loads ahead and stores behind on streams of their own, everything ordered by
-// events. With overlap off, the same calls on streams that work in the caller: nothing runs beside anything else.
+// Runs the calls of the zig-zag on a slice: loads ahead and stores behind on streams of their own, everything ordered
+// by events. With overlap off, the same calls on streams that work in the caller: nothing runs beside anything else.
 //
 //   weights stream:     wait slot free          -> load layer j + 1       -> event
 //   cache loads:        wait slot free, stored  -> load (j, k + 1)        -> event
@@ -38,15 +38,15 @@ class SliceExecutor final : public Executor {
 
   SliceExecutor(const StagePlan& plan, const Layers& layers, StageMemory& memory, Neighbours& neighbours,
                 const Device& device, Backend backend, Tracer& tracer, TokenSink token_sink, LogitsSink logits_sink,
-                std::function<void(std::exception_ptr)> on_stream_error);
+                const std::function<void(std::exception_ptr)>& on_stream_error);
 
   ~SliceExecutor() override;
 
   /// Fills the homes of the weights. Before the first sweep.
   void fill_weights();
 
-  /// On a GPU, computes one layer of each kind at the job's largest prefill and decode shape, on whatever lies in memory:
-  /// what libraries and driver do at a first call is then done. Before the first sweep.
+  /// On a GPU, computes one layer of each kind at the job's largest prefill and decode shape, on whatever lies in
+  /// memory: what libraries and driver do at a first call is then done. Before the first sweep.
   void warm_up();
 
   /// Call before a sweep's first call; `work` is copied.
@@ -70,7 +70,8 @@ class SliceExecutor final : public Executor {
     EventPtr loaded;
     EventPtr free;
   };
-  // What a computation will use, in the order of the computations: the schedule loads in the order in which it computes.
+  // What a computation will use, in the order of the computations: the schedule loads in the order in which it
+  // computes.
   struct Input {
     std::byte* data = nullptr;
     Slot* slot = nullptr;  // null: memory of its own, not staging
@@ -120,13 +121,13 @@ class SliceExecutor final : public Executor {
   std::vector<Slot*> layer_slot_;         // by layer: the slot its weights were last loaded to
   std::vector<MatrixView> weight_views_;  // of the layer being computed
   std::deque<Input> cache_inputs_, hidden_inputs_;
-  Input cache_, hidden_;                  // of the last computation, for its stores
+  Input cache_, hidden_;  // of the last computation, for its stores
   EventPtr computed_;
   std::vector<EventPtr> cache_stored_;    // by (cache layer, cache slot)
   std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
   std::vector<EventPtr> hidden_stored_;   // by micro-batch: home, sent, or turned into tokens
-  Buffer host_tokens_;                     // [num_micro_batches * rows] int32, where the last stage's tokens arrive
-  Buffer logits_;                          // [rows, vocab] float32 on the device, when they are wanted
+  Buffer host_tokens_;                    // [num_micro_batches * rows] int32, where the last stage's tokens arrive
+  Buffer logits_;                         // [rows, vocab] float32 on the device, when they are wanted
   const std::vector<MicroBatch>* batches_ = nullptr;
   SweepWork work_;
 };

@@ -21,17 +21,16 @@ Stage::Stage(StageConfig config)
   Transport* transport = is_alone() ? nullptr : config_.transport;
   const std::uint64_t begin_ns = now_ns();
   use_device(config_.device);
-  memory_ = std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
+  memory_ =
+      std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
   neighbours_ = std::make_unique<Neighbours>(transport, config_.device, config_.plan.memory.hidden_bytes);
   const auto sink = [this](SampledTokens tokens) {
-    if (is_alone())
-      push_tokens(std::move(tokens));
-    else
-      neighbours_->send_tokens(tokens);
+    if (is_alone()) push_tokens(std::move(tokens));
+    else neighbours_->send_tokens(tokens);
   };
-  executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, config_.device, config_.backend,
-                                              tracer_, sink, config_.on_logits,
-                                              [this](std::exception_ptr error) { push_error(error); });
+  executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, config_.device,
+                                              config_.backend, tracer_, sink, config_.on_logits,
+                                              [this](const std::exception_ptr& error) { push_error(error); });
   executor_->fill_weights();
   executor_->warm_up();
   load_seconds_ = static_cast<double>(now_ns() - begin_ns) / 1e9;
@@ -54,7 +53,7 @@ void Stage::push_tokens(SampledTokens tokens) {
   changed_.notify_one();
 }
 
-void Stage::push_error(std::exception_ptr error) {
+void Stage::push_error(const std::exception_ptr& error) {
   {
     const std::lock_guard lock(mutex_);
     if (!error_) error_ = error;
@@ -75,7 +74,8 @@ void Stage::guarded(const std::function<void()>& body) {
 void Stage::run_own_part(const SweepWork& work) {
   const std::uint64_t begin_ns = now_ns();
   tracer_.begin_phase(work.is_prefill ? TracePhase::prefill : TracePhase::decode, begin_ns);
-  const SweepShape shape{static_cast<std::int32_t>(layers_.size()), static_cast<std::int32_t>(work.micro_batches.size())};
+  const SweepShape shape{static_cast<std::int32_t>(layers_.size()),
+                         static_cast<std::int32_t>(work.micro_batches.size())};
   executor_->begin_sweep(work);
   zigzag_sweep(*executor_, shape, {first_weights_loaded_, work.more_follow});
   executor_->end_sweep();

@@ -63,7 +63,7 @@ class Stage {
   void run_own_part(const SweepWork& work);
   void guarded(const std::function<void()>& body);
   void push_tokens(SampledTokens tokens);
-  void push_error(std::exception_ptr error);
+  void push_error(const std::exception_ptr& error);
   bool is_alone() const { return config_.transport == nullptr || config_.transport->world_size() == 1; }
 
   StageConfig config_;

@@ -38,7 +38,8 @@ PlanInput plan_input(const ModelSpec& model, const SliceBounds& bounds, const Po
   input.job = job;
   input.num_groups = num_groups;
   input.on_gpu = device.is_cuda();
-  const std::shared_ptr<const Layers> layers = std::make_shared<Layers>(make_layers(model, bounds, policy.separate_layers));
+  const std::shared_ptr<const Layers> layers =
+      std::make_shared<Layers>(make_layers(model, bounds, policy.separate_layers));
   input.layers = describe(*layers);
   input.workspace_bytes = [layers, dtype = policy.dtype, device, longest = std::max(1, job.max_prompt_tokens)](
                               std::int64_t rows, std::int64_t tokens) {
@@ -62,11 +63,13 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       cache(plan.memory.cache, device, offload_dir, arena),
       hidden(plan.input.policy.placement.hidden, plan.input.policy.num_micro_batches, plan.memory.hidden_bytes, device,
              offload_dir, arena),
-      batches(plan.input.policy.num_micro_batches, plan.input.policy.micro_batch_size, plan.memory.max_tokens, device, arena),
+      batches(plan.input.policy.num_micro_batches, plan.input.policy.micro_batch_size, plan.memory.max_tokens, device,
+              arena),
       workspace(arena.take(plan.memory.workspace_bytes, "workspace"), plan.memory.workspace_bytes),
       weight_slots(take_slots(arena, num_weight_slots, plan.memory.weights.slot_bytes, "weight slots")),
       cache_slots(take_slots(arena, num_cache_slots, plan.memory.cache.staged_bytes(), "cache slots")),
-      hidden_slots(take_slots(arena, hidden.is_resident() ? 0 : num_hidden_slots, plan.memory.hidden_bytes, "hidden slots")) {
+      hidden_slots(
+          take_slots(arena, hidden.is_resident() ? 0 : num_hidden_slots, plan.memory.hidden_bytes, "hidden slots")) {
   const auto block_rows = static_cast<std::uint64_t>(plan.input.policy.block_rows());
   const std::uint64_t table_entries = static_cast<std::uint64_t>(plan.memory.cache.num_layers) * block_rows *
                                       static_cast<std::uint64_t>(plan.input.model.num_heads);

@@ -10,7 +10,8 @@ namespace {
 // Appends ints to the host image and knows where they will be on the device.
 class Packer {
  public:
-  Packer(std::int32_t* host, std::int32_t* device, std::int64_t capacity) : host_(host), device_(device), capacity_(capacity) {}
+  Packer(std::int32_t* host, std::int32_t* device, std::int64_t capacity)
+      : host_(host), device_(device), capacity_(capacity) {}
 
   std::int32_t* take(std::int64_t count) {
     FLEXGEN_CHECK(used_ + count <= capacity_, "index arrays are larger than planned");
@@ -121,7 +122,8 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
   if (on_gpu_)
     compute.copy(reinterpret_cast<std::byte*>(set.device), set.host.data(),
-                 static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), Resource::host_to_gpu, "index arrays");
+                 static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), Resource::host_to_gpu,
+                 "index arrays");
   return set.batches;
 }
 

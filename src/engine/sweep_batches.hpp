@@ -1,8 +1,8 @@
 // The micro-batches of one sweep as the layers see them: index arrays on the computing device, cut into chunks.
 //
 // A chunk is a run of whole rows whose tokens fit the workspace; a layer is called once per chunk, so a prefill of a
-// large block needs no more scratch than a small one. Two sets of arrays alternate from sweep to sweep, so that the next
-// sweep's can be written while the GPU still reads the last's.
+// large block needs no more scratch than a small one. Two sets of arrays alternate from sweep to sweep, so that the
+// next sweep's can be written while the GPU still reads the last's.
 #pragma once
 
 #include <array>
@@ -24,8 +24,8 @@ inline constexpr std::int64_t chunk_tokens = 4096;
 
 struct BatchChunk {
   BatchView batch;
-  std::int32_t first_row = 0;    // in the micro-batch
-  std::int32_t first_token = 0;  // packed row in the micro-batch's hidden states
+  std::int32_t first_row = 0;                 // in the micro-batch
+  std::int32_t first_token = 0;               // packed row in the micro-batch's hidden states
   const std::int32_t* token_ids = nullptr;    // [tokens], device
   const std::int32_t* positions = nullptr;    // [tokens], device
   const std::int32_t* output_rows = nullptr;  // [outputs], device, relative to the chunk
@@ -45,7 +45,8 @@ struct MicroBatch {
 class SweepBatches {
  public:
   /// Device memory for micro-batches of at most these sizes; `arena_bytes` says how much that takes.
-  SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, const Device& device, Arena& arena);
+  SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, const Device& device,
+               Arena& arena);
   static std::uint64_t arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens);
 
   /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.

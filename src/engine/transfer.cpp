@@ -77,10 +77,10 @@ class Transfer::StagedReads final : public IoSource {
   std::vector<StageBlock>& blocks_;
   Transfer& transfer_;
   const char* what_;
-  std::size_t at_ = 0;          // extent that is being handed out
-  std::uint64_t within_ = 0;    // bytes of it handed out
-  std::uint64_t done_ = 0;      // bytes handed out in all
-  std::size_t turn_ = 0;        // block that comes next
+  std::size_t at_ = 0;        // extent that is being handed out
+  std::uint64_t within_ = 0;  // bytes of it handed out
+  std::uint64_t done_ = 0;    // bytes handed out in all
+  std::size_t turn_ = 0;      // block that comes next
   std::size_t num_reading_ = 0;
 };
 
@@ -214,8 +214,8 @@ void Transfer::gpu_to_disk(const ScratchRegion& region, const std::byte* from, s
     gpu_to_host(half.buffer.data(), from + done, part, what);
     stream_.record_in_task()->synchronize();
     const TraceSpan span(stream_.tracer(), Resource::disk_write, what, part);
-    const ExtentWrite write{&region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {},
-                            {half.buffer.data(), part}};
+    const ExtentWrite write{
+        &region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {}, {half.buffer.data(), part}};
     write_extents(*queue_, {&write, 1});
     done += part;
   }

@@ -63,7 +63,7 @@ class Transfer {
   struct StageBlock {
     std::byte* data = nullptr;
     bool reading = false;
-    std::uint64_t skip = 0;   // bytes before the wanted ones
+    std::uint64_t skip = 0;  // bytes before the wanted ones
     std::uint64_t bytes = 0;
     std::byte* to = nullptr;
     EventPtr copied;

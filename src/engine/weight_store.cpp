@@ -11,8 +11,8 @@ namespace {
 constexpr std::uint64_t piece_bytes = 32 * MiB;  // produced at once where the destination is not host memory
 }
 
-WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layout, std::shared_ptr<WeightSource> source,
-                         WeightStoreOptions options, Arena& arena)
+WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layout,
+                         std::shared_ptr<WeightSource> source, WeightStoreOptions options, Arena& arena)
     : layers_(std::move(layers)), layout_(std::move(layout)), source_(std::move(source)), options_(std::move(options)) {
   source_->require(layers_);
   packs_.resize(layout_.packs.size());
@@ -20,7 +20,8 @@ WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layo
   for (std::size_t p = 0; p < packs_.size(); ++p) {
     packs_[p].gpu = arena.take(layout_.packs[p].gpu_bytes, "weights");
     const bool pinned = options_.pin && options_.device.is_cuda();
-    packs_[p].dram = Buffer(pinned ? MemoryKind::pinned : MemoryKind::pageable, layout_.packs[p].dram_bytes, options_.device);
+    packs_[p].dram =
+        Buffer(pinned ? MemoryKind::pinned : MemoryKind::pageable, layout_.packs[p].dram_bytes, options_.device);
   }
 }
 
@@ -111,8 +112,8 @@ void WeightStore::fill_disk(std::size_t pack, Transfer& transfer) {
     const std::uint64_t part = std::min(piece_bytes, split.ssd_bytes() - done);
     produce(pack, begin + done, begin + done + part, staging.data());
     const TraceSpan span(transfer.stream().tracer(), Resource::disk_write, "weights to their home", part);
-    const ExtentWrite write{&region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {},
-                            {staging.data(), part}};
+    const ExtentWrite write{
+        &region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {}, {staging.data(), part}};
     write_extents(transfer.queue(), {&write, 1});
   }
 }
@@ -163,7 +164,8 @@ std::vector<MatrixView> WeightStore::views(LayerId layer, std::byte* slot) const
   for (std::size_t w = 0; w < weights.places.size(); ++w) {
     const WeightPlace& place = weights.places[w];
     const WeightSpec& spec = layers_[layer.index()].weights[w];
-    std::byte* data = place.resident ? packs_[static_cast<std::size_t>(place.pack)].gpu + place.offset : slot + place.slot_offset;
+    std::byte* data =
+        place.resident ? packs_[static_cast<std::size_t>(place.pack)].gpu + place.offset : slot + place.slot_offset;
     views.push_back(contiguous_view(data, spec.rows, spec.cols, options_.dtype));
   }
   return views;

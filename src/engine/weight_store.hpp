@@ -24,7 +24,7 @@ namespace flexgen {
 struct WeightStoreOptions {
   Device device;
   DType dtype = DType::float32;
-  bool pin = true;                      // dram homes
+  bool pin = true;  // dram homes
   std::filesystem::path offload_dir;
 };
 

@@ -37,7 +37,8 @@ Progress::Progress(ProgressOptions options, Clock clock, Sink sink)
   next_show_seconds_ = start_seconds_ + (options_.is_terminal ? 0.0 : line_interval_seconds);
 }
 
-std::unique_ptr<Progress> Progress::to_stderr(std::optional<std::size_t> total_rows, std::optional<std::uint64_t> total_tokens) {
+std::unique_ptr<Progress> Progress::to_stderr(std::optional<std::size_t> total_rows,
+                                              std::optional<std::uint64_t> total_tokens) {
   return std::make_unique<Progress>(
       ProgressOptions{total_rows, total_tokens, ::isatty(STDERR_FILENO) == 1},
       [] { return static_cast<double>(now_ns()) * 1e-9; },

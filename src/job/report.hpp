@@ -102,12 +102,12 @@ struct ThroughputReport {
 
 /// One resource in one phase: what the policy makes unavoidable, and what was measured.
 struct RooflineResource {
-  std::string name;           // ceiling_name(): "matrix", "gpu_memory", "host_to_gpu", ...
+  std::string name;  // ceiling_name(): "matrix", "gpu_memory", "host_to_gpu", ...
   double least_seconds = 0;
-  double busy_seconds = 0;    // time in which the resource was in use; not finite: not measured
-  double least_bytes = 0;     // 0 for "matrix"
-  double operations = 0;      // of "matrix", else 0
-  double bytes = 0;           // measured; not finite: not measured
+  double busy_seconds = 0;  // time in which the resource was in use; not finite: not measured
+  double least_bytes = 0;   // 0 for "matrix"
+  double operations = 0;    // of "matrix", else 0
+  double bytes = 0;         // measured; not finite: not measured
 };
 
 struct RooflinePhase {

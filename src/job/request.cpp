@@ -27,17 +27,14 @@ class ParseGuard {
         keys_.emplace_back();
         break;
       case Json::parse_event_t::object_end:
-      case Json::parse_event_t::array_end:
-        keys_.pop_back();
-        break;
+      case Json::parse_event_t::array_end: keys_.pop_back(); break;
       case Json::parse_event_t::key:
         if (!keys_.back().insert(parsed.get<std::string>()).second)
           throw RowProblem("invalid_json", fmt::format("the row is not usable JSON: the key {} stands twice in one "
                                                        "object. Remove one",
                                                        describe(parsed)));
         break;
-      case Json::parse_event_t::value:
-        break;
+      case Json::parse_event_t::value: break;
     }
     return true;
   }

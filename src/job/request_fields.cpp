@@ -121,8 +121,7 @@ std::vector<std::int32_t> read_token_ids(const Json& list, const std::string& wh
   for (const Json& value : list) {
     if (value.is_number_unsigned() && value.get<std::uint64_t>() <= 0x7fffffffu)
       ids.push_back(static_cast<std::int32_t>(value.get<std::uint64_t>()));
-    else
-      ids.push_back(read_token_id(value, fmt::format("{}[{}]", where, ids.size())));
+    else ids.push_back(read_token_id(value, fmt::format("{}[{}]", where, ids.size())));
   }
   return ids;
 }
@@ -146,10 +145,8 @@ void read_prompts(const Json& prompt, Request& request) {
     const std::string where = fmt::format("prompt[{}]", request.prompts.size());
     if (is_text ? !one.is_string() : !one.is_array())
       fail_type(where, is_text ? "a string like the first" : "a list of token ids like the first", one);
-    if (is_text)
-      request.prompts.emplace_back(one.get<std::string>());
-    else
-      request.prompts.emplace_back(read_token_ids(one, where));
+    if (is_text) request.prompts.emplace_back(one.get<std::string>());
+    else request.prompts.emplace_back(read_token_ids(one, where));
   }
 }
 
@@ -208,18 +205,13 @@ std::string describe(const Json& value) {
   constexpr std::size_t max_shown_bytes = 60;
   const auto shown = [&] { return value.dump(-1, ' ', false, Json::error_handler_t::replace); };
   switch (value.type()) {
-    case Json::value_t::null:
-      return "null";
-    case Json::value_t::boolean:
-      return shown();
-    case Json::value_t::object:
-      return value.empty() ? "an empty object" : "an object";
-    case Json::value_t::array:
-      return value.empty() ? "an empty list" : "a list";
+    case Json::value_t::null: return "null";
+    case Json::value_t::boolean: return shown();
+    case Json::value_t::object: return value.empty() ? "an empty object" : "an object";
+    case Json::value_t::array: return value.empty() ? "an empty list" : "a list";
     case Json::value_t::string:  // a long one is cut before it is escaped: it may be the size of the row
       return "the string " + shorten(Json(shorten(value.get<std::string>(), max_shown_bytes)).dump(), max_shown_bytes);
-    default:
-      return "the number " + shown();
+    default: return "the number " + shown();
   }
 }
 

@@ -20,14 +20,14 @@ namespace flexgen {
 struct LayerCall {
   std::span<const MatrixView> weights;  // in the order of the description
   BatchView batch;
-  MatrixView hidden;                    // [tokens, hidden], in and out
-  const std::int32_t* token_ids = nullptr;     // [tokens]; embedding
-  const std::int32_t* positions = nullptr;     // [tokens], 0-based; embedding
-  KvView cache;                                // attention
-  const std::int32_t* output_rows = nullptr;   // [num_outputs] packed rows whose logits are wanted; head
+  MatrixView hidden;                          // [tokens, hidden], in and out
+  const std::int32_t* token_ids = nullptr;    // [tokens]; embedding
+  const std::int32_t* positions = nullptr;    // [tokens], 0-based; embedding
+  KvView cache;                               // attention
+  const std::int32_t* output_rows = nullptr;  // [num_outputs] packed rows whose logits are wanted; head
   std::int32_t num_outputs = 0;
-  std::int32_t* next_tokens = nullptr;         // [num_outputs], greedy choice; head
-  MatrixView logits;                           // [num_outputs, vocab] float32, optional (data null: not wanted); head
+  std::int32_t* next_tokens = nullptr;  // [num_outputs], greedy choice; head
+  MatrixView logits;                    // [num_outputs, vocab] float32, optional (data null: not wanted); head
 };
 
 class Layer {

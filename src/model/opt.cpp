@@ -209,7 +209,8 @@ class OptBlock final : public Layer {
   }
   std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
                                 std::int64_t num_tokens) const override {
-    return std::max(attention_scratch(spec_, device, dtype, num_rows, num_tokens), mlp_scratch(spec_, dtype, num_tokens));
+    return std::max(attention_scratch(spec_, device, dtype, num_rows, num_tokens),
+                    mlp_scratch(spec_, dtype, num_tokens));
   }
 
  private:
@@ -231,13 +232,13 @@ class OptHead final : public Layer {
     gather_rows(context, call.hidden, call.output_rows, last);
     if (spec_.final_norm) apply_norm(context, norm, last, last);
     if (spec_.has_projections()) {
-      const MatrixView narrow = scratch(context, call.num_outputs, spec_.embedding_dim, call.hidden.dtype, "head narrow");
+      const MatrixView narrow =
+          scratch(context, call.num_outputs, spec_.embedding_dim, call.hidden.dtype, "head narrow");
       linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, narrow});
       last = narrow;
     }
-    const MatrixView logits = call.logits.data
-                                  ? call.logits
-                                  : scratch(context, call.num_outputs, spec_.vocab, DType::float32, "logits");
+    const MatrixView logits =
+        call.logits.data ? call.logits : scratch(context, call.num_outputs, spec_.vocab, DType::float32, "logits");
     linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, logits});
     argmax_rows(context, logits, call.next_tokens);
   }

@@ -51,7 +51,8 @@ std::string layer_stem(std::int32_t decoder_layer, const char* rest) {
 std::vector<WeightSpec> opt_embedding_weights(const ModelSpec& spec) {
   std::vector<WeightSpec> weights;
   weights.push_back(token_table(spec));
-  weights.push_back(matrix("positions.weight", spec.max_positions + 2, spec.hidden, decoder_keys("embed_positions.weight")));
+  weights.push_back(
+      matrix("positions.weight", spec.max_positions + 2, spec.hidden, decoder_keys("embed_positions.weight")));
   if (spec.has_projections())
     weights.push_back(matrix("project_in.weight", spec.hidden, spec.embedding_dim, decoder_keys("project_in.weight")));
   return weights;
@@ -90,11 +91,13 @@ std::vector<WeightSpec> opt_head_weights(const ModelSpec& spec) {
     add_norm(weights, spec, "norm", stems);
   }
   if (spec.has_projections())
-    weights.push_back(matrix("project_out.weight", spec.embedding_dim, spec.hidden, decoder_keys("project_out.weight")));
+    weights.push_back(
+        matrix("project_out.weight", spec.embedding_dim, spec.hidden, decoder_keys("project_out.weight")));
   if (spec.tied_head) {
     weights.push_back(token_table(spec));
   } else {
-    weights.push_back(matrix("head.weight", spec.vocab, spec.embedding_dim, {"lm_head.weight", "model.lm_head.weight"}));
+    weights.push_back(
+        matrix("head.weight", spec.vocab, spec.embedding_dim, {"lm_head.weight", "model.lm_head.weight"}));
   }
   return weights;
 }

@@ -19,9 +19,10 @@ std::int64_t elements(const Layers& layers) {
 
 std::vector<SliceBounds> balanced_slices(const ModelSpec& spec, std::int32_t num_stages) {
   if (num_stages > spec.num_layers)
-    throw UserError(ExitCode::usage,
-                    "cannot cut " + std::to_string(spec.num_layers) + " layers into " + std::to_string(num_stages) + " slices",
-                    "every rank needs at least one layer", "Start at most " + std::to_string(spec.num_layers) + " ranks");
+    throw UserError(
+        ExitCode::usage,
+        "cannot cut " + std::to_string(spec.num_layers) + " layers into " + std::to_string(num_stages) + " slices",
+        "every rank needs at least one layer", "Start at most " + std::to_string(spec.num_layers) + " ranks");
   const std::int64_t per_layer = elements(make_layers(spec, {0, 1, false, false}, false));
   const std::int64_t embedding = elements(make_layers(spec, {0, 0, true, false}, false));
   const std::int64_t head = elements(make_layers(spec, {0, 0, false, true}, false));
@@ -30,7 +31,8 @@ std::vector<SliceBounds> balanced_slices(const ModelSpec& spec, std::int32_t num
 
   // Smallest possible largest stage: least[s][n] is the best maximum for the first n layers in s stages.
   const auto cost = [&](std::size_t stage, std::size_t count) {
-    return static_cast<std::int64_t>(count) * per_layer + (stage == 0 ? embedding : 0) + (stage + 1 == stages ? head : 0);
+    return static_cast<std::int64_t>(count) * per_layer + (stage == 0 ? embedding : 0) +
+           (stage + 1 == stages ? head : 0);
   };
   constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
   std::vector<std::vector<std::int64_t>> least(stages + 1, std::vector<std::int64_t>(layers + 1, never));

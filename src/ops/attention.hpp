@@ -18,10 +18,10 @@ void append_kv_reference(const BatchView& batch, const MatrixView& k, const Matr
 
 struct AttentionArgs {
   BatchView batch;
-  MatrixView q;      // [tokens, heads * head_dim]
-  KvView cache;      // holds positions 0 .. start+count-1 of every row, the new ones included; q's dtype
+  MatrixView q;  // [tokens, heads * head_dim]
+  KvView cache;  // holds positions 0 .. start+count-1 of every row, the new ones included; q's dtype
   float scale = 1.0F;
-  MatrixView out;    // [tokens, heads * head_dim], q's dtype
+  MatrixView out;  // [tokens, heads * head_dim], q's dtype
 };
 
 /// Softmax and sums in float32. Scratch (split keys on the GPU) comes from the context's workspace:

@@ -28,7 +28,7 @@ struct Task {
   std::int64_t first_token = 0;     // packed row of the first query
   std::int64_t first_position = 0;  // its position
   std::int64_t num_queries = 0;
-  std::int64_t first_col = 0;       // head * head_dim
+  std::int64_t first_col = 0;  // head * head_dim
 };
 
 class QueryBlock {

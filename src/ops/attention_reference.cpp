@@ -32,8 +32,8 @@ void attend(const AttentionArgs& args, const KvHead& kv, std::int64_t token, std
   for (std::int64_t d = 0; d < dim; ++d) {
     double value = 0.0;
     for (std::int64_t p = 0; p <= last; ++p)
-      value += weight[static_cast<std::size_t>(p)] *
-               load_element(kv.base, dtype, kv.v_offset + p * kv.position_stride + d);
+      value +=
+          weight[static_cast<std::size_t>(p)] * load_element(kv.base, dtype, kv.v_offset + p * kv.position_stride + d);
     store_element(args.out.row(token), dtype, head * dim + d, static_cast<float>(value / sum));
   }
 }

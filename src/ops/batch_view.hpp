@@ -12,8 +12,8 @@ namespace flexgen {
 struct BatchView {
   std::int32_t num_rows = 0;
   std::int32_t num_tokens = 0;
-  std::int32_t max_count = 0;   // largest count; 1 means that every row decodes
-  std::int32_t max_length = 0;  // largest start + count
+  std::int32_t max_count = 0;                       // largest count; 1 means that every row decodes
+  std::int32_t max_length = 0;                      // largest start + count
   const std::int32_t* host_token_offset = nullptr;  // [num_rows + 1]
   const std::int32_t* host_start = nullptr;         // [num_rows]
   const std::int32_t* token_offset = nullptr;       // [num_rows + 1], device

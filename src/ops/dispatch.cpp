@@ -18,10 +18,10 @@ Implementation choose_implementation(const OpContext& context, std::string_view 
 }
 
 void check_view(const MatrixView& view, std::int64_t rows, std::int64_t cols, DType dtype, std::string_view name) {
-  FLEXGEN_CHECK(view.rows == rows && view.cols == cols, fmt::format("{} is [{}, {}] where [{}, {}] is due", name,
-                                                                    view.rows, view.cols, rows, cols));
-  FLEXGEN_CHECK(view.dtype == dtype, fmt::format("{} is {} where {} is due", name, dtype_name(view.dtype),
-                                                 dtype_name(dtype)));
+  FLEXGEN_CHECK(view.rows == rows && view.cols == cols,
+                fmt::format("{} is [{}, {}] where [{}, {}] is due", name, view.rows, view.cols, rows, cols));
+  FLEXGEN_CHECK(view.dtype == dtype,
+                fmt::format("{} is {} where {} is due", name, dtype_name(view.dtype), dtype_name(dtype)));
   FLEXGEN_CHECK(view.rows <= 1 || view.row_stride >= view.cols,
                 fmt::format("{}: rows of {} elements overlap at stride {}", name, view.cols, view.row_stride));
   FLEXGEN_CHECK(view.data != nullptr || view.rows * view.cols == 0, fmt::format("{} has no memory", name));

@@ -72,8 +72,7 @@ FLEXGEN_ALWAYS_INLINE void store_element(std::byte* data, DType dtype, std::int6
     __builtin_memcpy(data + index * 4, &value, 4);
     return;
   }
-  const std::uint16_t bits =
-      dtype == DType::float16 ? half_bits_from_float(value) : bfloat16_bits_from_float(value);
+  const std::uint16_t bits = dtype == DType::float16 ? half_bits_from_float(value) : bfloat16_bits_from_float(value);
   __builtin_memcpy(data + index * 2, &bits, 2);
 }
 

@@ -20,8 +20,7 @@ void check(const OpContext& context, const MatrixView& table, const std::int32_t
 
 }  // namespace
 
-void gather_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index,
-                 const MatrixView& out) {
+void gather_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index, const MatrixView& out) {
   check(context, table, index, out);
   if (out.rows == 0 || out.cols == 0) return;
   switch (choose_implementation(context, "gather_rows")) {

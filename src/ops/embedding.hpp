@@ -10,8 +10,7 @@
 namespace flexgen {
 
 /// out[i] = table[index[i]]; index in the computing device's memory, every value within the table.
-void gather_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index,
-                 const MatrixView& out);
+void gather_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index, const MatrixView& out);
 void gather_rows_reference(const MatrixView& table, const std::int32_t* index, const MatrixView& out);
 
 /// out[i] += table[index[i]] (learned positions on top of token embeddings); accumulated in float32, rounded once.

@@ -90,9 +90,7 @@ void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, 
   alignas(16) float total[(Rows * Cols + 3) / 4 * 4];
 #pragma GCC unroll 8
   for (int first = 0; first < Rows * Cols; first += 4) {
-    const auto at = [&](int index) {
-      return index < Rows * Cols ? sum[index / Cols][index % Cols] : broadcast(0.0F);
-    };
+    const auto at = [&](int index) { return index < Rows * Cols ? sum[index / Cols][index % Cols] : broadcast(0.0F); };
     const auto four = lane_sums(at(first), at(first + 1), at(first + 2), at(first + 3));
     __builtin_memcpy(total + first, &four, sizeof four);
   }
@@ -230,8 +228,8 @@ float softmax_step(float* score, std::int64_t count, float scale, SoftmaxState* 
   for (std::int64_t j = count; j < padded; ++j) score[j] = minus_infinity;
   Floats largest = broadcast(minus_infinity);
   for (std::int64_t j = 0; j < padded; j += kLanes) {
-    const Floats scaled = j + kLanes <= count ? load(score + j) * broadcast(scale)
-                                              : load_part(score + j, count - j) * broadcast(scale);
+    const Floats scaled =
+        j + kLanes <= count ? load(score + j) * broadcast(scale) : load_part(score + j, count - j) * broadcast(scale);
     if (j + kLanes <= count) store(score + j, scaled);
     else store_part(score + j, scaled, count - j);
     largest = larger(load(score + j), largest);
@@ -317,8 +315,17 @@ void random(float* to, std::int64_t count, float scale, std::uint64_t seed, std:
 }  // namespace
 
 const HostKernels FLEXGEN_KERNEL_SET = {
-    FLEXGEN_KERNEL_SET_NAME, kTileCols, to_float, from_float, dots, weighted_sum, softmax_step, normalize, add,
-    argmax,                  random,
+    FLEXGEN_KERNEL_SET_NAME,
+    kTileCols,
+    to_float,
+    from_float,
+    dots,
+    weighted_sum,
+    softmax_step,
+    normalize,
+    add,
+    argmax,
+    random,
 };
 
 }  // namespace flexgen

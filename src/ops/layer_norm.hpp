@@ -13,7 +13,7 @@ struct LayerNormArgs {
   std::optional<MatrixView> gamma;  // [1, hidden]; absent: 1
   std::optional<MatrixView> beta;   // [1, hidden]; absent: 0
   float epsilon = 1e-5F;
-  MatrixView out;                   // [tokens, hidden], x's dtype; may be x itself
+  MatrixView out;  // [tokens, hidden], x's dtype; may be x itself
 };
 
 void layer_norm(const OpContext& context, const LayerNormArgs& args);

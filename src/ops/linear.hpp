@@ -11,9 +11,9 @@ namespace flexgen {
 enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (erf) form
 
 struct LinearArgs {
-  MatrixView x;                        // [tokens, in]
-  MatrixView weight;                   // [out, in], as Hugging Face stores it
-  std::optional<MatrixView> bias;      // [1, out]
+  MatrixView x;                    // [tokens, in]
+  MatrixView weight;               // [out, in], as Hugging Face stores it
+  std::optional<MatrixView> bias;  // [1, out]
   Activation activation = Activation::none;
   std::optional<MatrixView> residual;  // [tokens, out], added after the activation; may be `out` itself
   MatrixView out;                      // [tokens, out]; x's dtype, or float32 for logits; not overlapping x

@@ -21,7 +21,8 @@ constexpr std::uint64_t kWorkspaceBytes = 32ULL << 20;
 constexpr std::size_t kMaxChoices = 4096;
 
 void check_cublas(cublasStatus_t status, const char* call) {
-  if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
+  if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
+    return;
   throw SystemError(ExitCode::internal, call, cublasLtGetStatusString(status));
 }
 #define FLEXGEN_CUBLAS_CALL(call) check_cublas((call), #call)
@@ -89,8 +90,7 @@ void set(cublasLtMatmulDescOpaque_t& desc, cublasLtMatmulDescAttributes_t attrib
   FLEXGEN_CUBLAS_CALL(cublasLtMatmulDescSetAttribute(&desc, attribute, &value, sizeof value));
 }
 template <class T>
-void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceAttributes_t attribute,
-         const T& value) {
+void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
   FLEXGEN_CUBLAS_CALL(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value));
 }
 

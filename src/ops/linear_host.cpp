@@ -14,12 +14,12 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kDepth = 1024;       // inputs per block: a panel of weight rows stays in the L1 cache
-constexpr std::int64_t kBlockTokens = 96;   // x block: 384 KiB of L2
-constexpr std::int64_t kStreamTokens = 8;   // up to here the weights' bandwidth binds
-constexpr std::int64_t kWidenTokens = 24;   // from here on widening a panel of weights once pays
+constexpr std::int64_t kDepth = 1024;      // inputs per block: a panel of weight rows stays in the L1 cache
+constexpr std::int64_t kBlockTokens = 96;  // x block: 384 KiB of L2
+constexpr std::int64_t kStreamTokens = 8;  // up to here the weights' bandwidth binds
+constexpr std::int64_t kWidenTokens = 24;  // from here on widening a panel of weights once pays
 
-constexpr std::int64_t kPad = 16;           // floats: one cache line
+constexpr std::int64_t kPad = 16;  // floats: one cache line
 
 thread_local Scratch thread_scratch;
 thread_local Scratch wide_scratch;  // of the calling thread, read by all
@@ -127,8 +127,8 @@ void block_tile(const LinearArgs& args, const Tile& tile) {
       dots.b_dtype = args.weight.dtype;
       if (widen_panels) {
         for (std::int64_t p = 0; p < dots.n; ++p)
-          kernels.to_float(args.weight.row(tile.first_output + j + p) + k * bytes, args.weight.dtype,
-                           panel + p * depth, depth);
+          kernels.to_float(args.weight.row(tile.first_output + j + p) + k * bytes, args.weight.dtype, panel + p * depth,
+                           depth);
         dots.b = reinterpret_cast<const std::byte*>(panel);
         dots.b_stride = depth;
         dots.b_dtype = DType::float32;

@@ -3,7 +3,6 @@
 //
 // Our own threads take tiles of outputs, and ATen computes each with one thread: a second pool would wait actively on
 // the processors that the first one needs. Tiles are of one size whatever the number of threads, and so are results.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/addmm.h>
@@ -12,6 +11,7 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/relu.h>
+#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>

@@ -18,7 +18,9 @@ struct MatrixView {
   std::byte* row(std::int64_t r) const {
     return data + static_cast<std::uint64_t>(r * row_stride) * element_bytes(dtype);
   }
-  MatrixView row_range(std::int64_t first, std::int64_t count) const { return {row(first), count, cols, row_stride, dtype}; }
+  MatrixView row_range(std::int64_t first, std::int64_t count) const {
+    return {row(first), count, cols, row_stride, dtype};
+  }
   MatrixView col_range(std::int64_t first, std::int64_t count) const {
     return {data + static_cast<std::uint64_t>(first) * element_bytes(dtype), rows, count, row_stride, dtype};
   }

@@ -168,7 +168,7 @@ FLEXGEN_ALWAYS_INLINE float lane_max(Floats v) {
 FLEXGEN_ALWAYS_INLINE Floats exponential(Floats x) {
   const Floats lowest = broadcast(-87.3F);
   const Floats magic = broadcast(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer
-  const Floats clamped = larger(lowest, x);  // in this order a NaN gets through
+  const Floats clamped = larger(lowest, x);     // in this order a NaN gets through
   const Floats n = multiply_add(clamped, broadcast(1.44269504F), magic) - magic;
   Floats r = multiply_add(n, broadcast(-0.693359375F), clamped);
   r = multiply_add(n, broadcast(2.12194440e-4F), r);

@@ -16,10 +16,10 @@
 namespace flexgen {
 
 struct CacheShape {
-  std::int32_t rows = 0;       // B
+  std::int32_t rows = 0;  // B
   std::int32_t heads = 0;
   std::int32_t head_dim = 0;
-  std::int32_t capacity = 0;   // positions per row
+  std::int32_t capacity = 0;  // positions per row
   DType dtype = DType::float32;
 
   std::int64_t units() const { return static_cast<std::int64_t>(rows) * heads; }
@@ -37,16 +37,17 @@ struct CacheSplit {
 
 struct CacheLayout {
   CacheShape shape;
-  std::int32_t num_layers = 0;  // layers with a cache
-  std::int32_t num_slots = 0;   // micro-batches of all groups
+  std::int32_t num_layers = 0;     // layers with a cache
+  std::int32_t num_slots = 0;      // micro-batches of all groups
   std::vector<CacheSplit> splits;  // [layer * num_slots + slot]
   std::int64_t gpu_units = 0;
   std::int64_t dram_units = 0;
   std::int64_t ssd_units = 0;
-  std::int64_t staged_units = 0;   // largest dram + ssd part of a (layer, slot)
+  std::int64_t staged_units = 0;  // largest dram + ssd part of a (layer, slot)
 
   const CacheSplit& split(std::int32_t layer, std::int32_t slot) const {
-    return splits[static_cast<std::size_t>(layer) * static_cast<std::size_t>(num_slots) + static_cast<std::size_t>(slot)];
+    return splits[static_cast<std::size_t>(layer) * static_cast<std::size_t>(num_slots) +
+                  static_cast<std::size_t>(slot)];
   }
   std::uint64_t gpu_bytes() const { return static_cast<std::uint64_t>(gpu_units) * shape.unit_bytes(); }
   std::uint64_t dram_bytes() const { return static_cast<std::uint64_t>(dram_units) * shape.unit_bytes(); }

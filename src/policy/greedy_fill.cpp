@@ -12,7 +12,8 @@ namespace {
 
 double percent_of(std::uint64_t part, std::uint64_t whole) {
   if (whole == 0 || part >= whole) return 100;
-  return std::floor(1000.0 * static_cast<double>(part) / static_cast<double>(whole)) / 10;  // one decimal, never too much
+  return std::floor(1000.0 * static_cast<double>(part) / static_cast<double>(whole)) /
+         10;  // one decimal, never too much
 }
 
 // Fills one class into what the two upper tiers have left, given a plan in which the class lies on ssd.
@@ -20,7 +21,8 @@ Share fill(std::uint64_t class_bytes, std::uint64_t gpu_left, std::uint64_t dram
   Share share;
   share.gpu_percent = percent_of(gpu_left, class_bytes);
   const auto rest = static_cast<std::uint64_t>(static_cast<double>(class_bytes) * (100 - share.gpu_percent) / 100);
-  share.dram_percent = rest == 0 ? 0 : std::min(100 - share.gpu_percent, percent_of(dram_left, rest) * (100 - share.gpu_percent) / 100);
+  share.dram_percent =
+      rest == 0 ? 0 : std::min(100 - share.gpu_percent, percent_of(dram_left, rest) * (100 - share.gpu_percent) / 100);
   share.dram_percent = std::floor(share.dram_percent * 10) / 10;
   if (dram_left >= rest) share.dram_percent = 100 - share.gpu_percent;
   return share;
@@ -41,7 +43,8 @@ bool place(PlanInput& in, const Budgets& budgets) {
     if (plan_memory(in).gpu.total() <= budgets.gpu_bytes) return;
     // A share is met to one grain: that much stays free, lest rounding up throws the plan over the edge.
     const std::uint64_t grain = tensor_class == TensorClass::cache ? plan.cache.shape.unit_bytes() : split_alignment;
-    share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total() + grain), left(budgets.dram_bytes, plan.dram.total() + grain));
+    share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total() + grain),
+                 left(budgets.dram_bytes, plan.dram.total() + grain));
   };
   fill_class(at.hidden, TensorClass::hidden);
   fill_class(at.weights, TensorClass::weights);
@@ -71,7 +74,8 @@ std::optional<Policy> grow_block(PlanInput& trial, const Budgets& budgets, std::
 
 Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
   constexpr std::array<std::int32_t, 7> sizes{64, 32, 16, 8, 4, 2, 1};
-  const std::int64_t rows_per_group = std::max<std::int64_t>(1, (input.job.num_rows + input.num_groups - 1) / input.num_groups);
+  const std::int64_t rows_per_group =
+      std::max<std::int64_t>(1, (input.job.num_rows + input.num_groups - 1) / input.num_groups);
   PlanInput trial = input;
 
   // Everything on the gpu: nothing streams, so one micro-batch as large as fits.

@@ -23,8 +23,8 @@ void set_class(MemoryPlan& plan, TensorClass tensor_class, const Share& share, s
 }
 
 CacheShape cache_shape(const PlanInput& in) {
-  return {in.policy.micro_batch_size, in.model.num_heads, in.model.head_dim(),
-          std::max(1, in.job.max_row_tokens), in.policy.dtype};
+  return {in.policy.micro_batch_size, in.model.num_heads, in.model.head_dim(), std::max(1, in.job.max_row_tokens),
+          in.policy.dtype};
 }
 
 // Index arrays, cache tables, sampled tokens, and what aligning every piece of the tier costs.
@@ -62,8 +62,10 @@ MemoryPlan plan_memory(const PlanInput& in) {
     return static_cast<std::uint64_t>(std::max(0.0, fraction) * static_cast<double>(hidden_total));
   };
   const std::uint64_t hidden_gpu = hidden_part(placement.hidden.gpu());
-  const std::uint64_t hidden_dram = placement.hidden.ssd() < 1e-9 ? hidden_total - hidden_gpu : hidden_part(placement.hidden.dram());
-  set_class(plan, TensorClass::hidden, placement.hidden, hidden_gpu, hidden_dram, hidden_total - hidden_gpu - hidden_dram);
+  const std::uint64_t hidden_dram =
+      placement.hidden.ssd() < 1e-9 ? hidden_total - hidden_gpu : hidden_part(placement.hidden.dram());
+  set_class(plan, TensorClass::hidden, placement.hidden, hidden_gpu, hidden_dram,
+            hidden_total - hidden_gpu - hidden_dram);
 
   plan.workspace_bytes = in.workspace_bytes ? in.workspace_bytes(in.policy.micro_batch_size, plan.max_tokens) : 0;
   plan.gpu.workspace = plan.workspace_bytes;
@@ -72,7 +74,8 @@ MemoryPlan plan_memory(const PlanInput& in) {
   if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
 
   // Through the host pass: what lies on ssd on its way to the GPU, and the edges of direct I/O.
-  const std::uint64_t segment_bytes = static_cast<std::uint64_t>(plan.cache.shape.heads) * plan.cache.shape.unit_bytes();
+  const std::uint64_t segment_bytes =
+      static_cast<std::uint64_t>(plan.cache.shape.heads) * plan.cache.shape.unit_bytes();
   plan.cache_staging_half_bytes = std::max(staging_half_bytes, segment_bytes);
   const auto add_streams = [&](TensorClass tensor_class, std::uint64_t num_streams, std::uint64_t half_bytes) {
     if (plan.ssd.home[static_cast<std::size_t>(tensor_class)] == 0) return;
@@ -150,12 +153,9 @@ Policy nearest_fit(const PlanInput& input, const Budgets& budgets) {
     const Policy sizes = trial.policy;
     if (fit_by_moving(trial, budgets)) return trial.policy;
     trial.policy = sizes;
-    if (trial.policy.num_micro_batches > 1)
-      trial.policy.num_micro_batches /= 2;
-    else if (trial.policy.micro_batch_size > 1)
-      trial.policy.micro_batch_size /= 2;
-    else
-      break;
+    if (trial.policy.num_micro_batches > 1) trial.policy.num_micro_batches /= 2;
+    else if (trial.policy.micro_batch_size > 1) trial.policy.micro_batch_size /= 2;
+    else break;
   }
   PlanInput least = input;
   least.policy.micro_batch_size = least.policy.num_micro_batches = 1;

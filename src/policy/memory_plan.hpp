@@ -32,8 +32,8 @@ struct PlanInput {
   std::vector<LayerDescription> layers;  // of the rank's slice
   Policy policy;
   JobShape job;
-  std::int32_t num_groups = 1;           // blocks in flight: at least the number of stages
-  bool on_gpu = false;                   // the gpu tier is real
+  std::int32_t num_groups = 1;  // blocks in flight: at least the number of stages
+  bool on_gpu = false;          // the gpu tier is real
   /// Scratch of the ops for one call of `rows` rows and `tokens` tokens.
   std::function<std::uint64_t(std::int64_t rows, std::int64_t tokens)> workspace_bytes;
 };
@@ -42,16 +42,16 @@ struct PlanInput {
 struct TierDemand {
   std::array<std::uint64_t, num_tensor_classes> home{};       // achieved, by TensorClass
   std::array<std::uint64_t, num_tensor_classes> requested{};  // exact share of the class's total
-  std::uint64_t staging = 0;    // slots and buffers in transit
-  std::uint64_t workspace = 0;  // scratch of the ops
+  std::uint64_t staging = 0;                                  // slots and buffers in transit
+  std::uint64_t workspace = 0;                                // scratch of the ops
   std::uint64_t total() const { return home[0] + home[1] + home[2] + staging + workspace; }
 };
 
 struct MemoryPlan {
   WeightLayout weights;
   CacheLayout cache;
-  std::int64_t max_tokens = 0;        // of one micro-batch
-  std::uint64_t hidden_bytes = 0;     // of one micro-batch at max_tokens
+  std::int64_t max_tokens = 0;     // of one micro-batch
+  std::uint64_t hidden_bytes = 0;  // of one micro-batch at max_tokens
   std::uint64_t workspace_bytes = 0;
   std::uint64_t cache_staging_half_bytes = 0;  // holds the longest row on ssd
   std::uint64_t host_staging_bytes = 0;

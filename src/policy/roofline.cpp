@@ -256,8 +256,9 @@ Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, i
 StageBound bound_stage(const StageInput& stage, const RooflineJob& job) {
   const StageModel model(stage);
   const std::int64_t block_rows = stage.plan.policy.block_rows();
+  const std::int64_t num_full_blocks = job.num_sequences / block_rows;
   StageBound bound;
-  add_blocks(model, job, static_cast<double>(job.num_sequences / block_rows), static_cast<double>(block_rows), bound);
+  add_blocks(model, job, static_cast<double>(num_full_blocks), static_cast<double>(block_rows), bound);
   if (const std::int64_t rest = job.num_sequences % block_rows; rest > 0)
     add_blocks(model, job, 1, static_cast<double>(rest), bound);
   return bound;

@@ -15,8 +15,8 @@
 
 namespace flexgen {
 
-inline constexpr std::uint64_t weight_alignment = 256;   // of each weight in its pack: vector loads, cuBLAS
-inline constexpr std::uint64_t split_alignment = 4096;   // of the tier boundaries: direct file I/O
+inline constexpr std::uint64_t weight_alignment = 256;  // of each weight in its pack: vector loads, cuBLAS
+inline constexpr std::uint64_t split_alignment = 4096;  // of the tier boundaries: direct file I/O
 
 /// One layer's own weights.
 struct WeightPack {
@@ -28,10 +28,10 @@ struct WeightPack {
 
 /// Where a layer finds one of its weights.
 struct WeightPlace {
-  std::int32_t pack = 0;       // another layer's when shared
-  std::uint64_t offset = 0;    // in that pack
+  std::int32_t pack = 0;     // another layer's when shared
+  std::uint64_t offset = 0;  // in that pack
   std::uint64_t bytes = 0;
-  bool resident = false;       // used in place in the gpu part
+  bool resident = false;          // used in place in the gpu part
   std::uint64_t slot_offset = 0;  // in the layer's slot otherwise
 };
 
@@ -55,7 +55,7 @@ struct WeightLayout {
   std::uint64_t gpu_bytes = 0;       // achieved, sums over the packs
   std::uint64_t dram_bytes = 0;
   std::uint64_t ssd_bytes = 0;
-  std::uint64_t slot_bytes = 0;      // of the largest load; 0 when all is resident
+  std::uint64_t slot_bytes = 0;  // of the largest load; 0 when all is resident
 
   std::uint64_t total_bytes() const { return gpu_bytes + dram_bytes + ssd_bytes; }
 };

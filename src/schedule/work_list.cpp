@@ -36,7 +36,8 @@ class Reader {
   // A count of things that need at least `least_bytes` each: a corrupt message must not make us allocate wildly.
   std::size_t get_count(std::size_t least_bytes) {
     const std::int64_t count = get();
-    FLEXGEN_CHECK(count >= 0 && static_cast<std::uint64_t>(count) <= rest_.size() / least_bytes, "work list is malformed");
+    FLEXGEN_CHECK(count >= 0 && static_cast<std::uint64_t>(count) <= rest_.size() / least_bytes,
+                  "work list is malformed");
     return static_cast<std::size_t>(count);
   }
   std::vector<std::int32_t> get_tokens() {

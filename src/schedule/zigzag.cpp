@@ -20,10 +20,8 @@ void zigzag_sweep(Executor& executor, SweepShape shape, SweepOptions options) {
       executor.load_weights(at.next_layer());  // zig: down the layers, one ahead
 
     const std::optional<Cursor> next = at.next();  // zag: across the block, one ahead
-    if (next && next_hidden_exists_early)
-      load_inputs(*next);
-    else if (next)
-      executor.load_cache(next->layer(), next->micro_batch());
+    if (next && next_hidden_exists_early) load_inputs(*next);
+    else if (next) executor.load_cache(next->layer(), next->micro_batch());
 
     executor.compute(at.layer(), at.micro_batch());
     executor.store_cache(at.layer(), at.micro_batch());

@@ -67,7 +67,7 @@ struct GpuProfile {
   std::vector<CopyRate> gpu_to_host;      // pinned
   std::vector<CopyRate> both_directions;  // pinned, at once; the sum of the two
   double pageable_host_to_gpu_bytes_per_second = 0;
-  double memory_bytes_per_second = 0;     // a copy within the GPU: bytes read and bytes written, summed
+  double memory_bytes_per_second = 0;  // a copy within the GPU: bytes read and bytes written, summed
   std::vector<MatrixRate> matrix;
   std::vector<SharedMemoryRate> beside_host_reads;
   bool operator==(const GpuProfile&) const = default;
@@ -97,7 +97,7 @@ struct LinkProfile {
 
 struct HardwareProfile {
   int schema_version = 1;
-  std::string program;      // version of flexgen-dist
+  std::string program;  // version of flexgen-dist
   std::string host;
   std::string measured_at;  // UTC, ISO 8601
   bool quick = false;       // shortened: good for a look, not for figures to be published

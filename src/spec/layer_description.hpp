@@ -17,11 +17,11 @@ struct CheckpointKeys {
 /// A matrix as the layer computes with it: the elements of its sources one after another (so q, k and v are one
 /// product). A vector has rows == 1.
 struct WeightSpec {
-  std::string name;      // "qkv.weight"
+  std::string name;  // "qkv.weight"
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   std::vector<CheckpointKeys> sources;
-  std::string shared_as;  // not empty: layers of a slice that name the same share one copy (tied head)
+  std::string shared_as;    // not empty: layers of a slice that name the same share one copy (tied head)
   float random_center = 0;  // of made-up weights (bench --dummy): LayerNorm weights lie about 1
   float random_scale = 0;
 

@@ -91,12 +91,9 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
   spec.pad_token = config.count_or("pad_token_id", 1);
 
   const std::string activation = config.text_or("activation_function", "relu");
-  if (activation == "relu")
-    spec.activation = ActivationKind::relu;
-  else if (activation == "gelu")
-    spec.activation = ActivationKind::gelu;
-  else
-    config.refuse("its activation_function is '" + activation + "'", "OPT runs with relu or gelu");
+  if (activation == "relu") spec.activation = ActivationKind::relu;
+  else if (activation == "gelu") spec.activation = ActivationKind::gelu;
+  else config.refuse("its activation_function is '" + activation + "'", "OPT runs with relu or gelu");
 
   const std::string dtype = config.text_or("dtype", config.text_or("torch_dtype", "float16"));
   try {
@@ -105,7 +102,8 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
     config.refuse("its data type is '" + dtype + "'", "We run float32, float16 and bfloat16");
   }
   if (spec.hidden % spec.num_heads != 0)
-    config.refuse(fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", spec.hidden, spec.num_heads), "");
+    config.refuse(
+        fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", spec.hidden, spec.num_heads), "");
   return spec;
 }
 
@@ -139,9 +137,9 @@ std::uint64_t num_parameters(const ModelSpec& spec) {
 }
 
 std::string fingerprint(const ModelSpec& s) {
-  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}", s.family, s.num_layers, s.num_heads, s.hidden, s.ffn,
-                     s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation), s.pre_norm, s.final_norm,
-                     s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token, s.pad_token);
+  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}", s.family, s.num_layers, s.num_heads, s.hidden,
+                     s.ffn, s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation), s.pre_norm,
+                     s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token, s.pad_token);
 }
 
 }  // namespace flexgen

@@ -19,14 +19,14 @@ struct ModelSpec {
   std::int32_t hidden = 0;
   std::int32_t ffn = 0;
   std::int32_t vocab = 0;
-  std::int32_t max_positions = 0;    // longest row, prompt and generated tokens together
-  std::int32_t embedding_dim = 0;    // width of the token table; != hidden means project_in / project_out
+  std::int32_t max_positions = 0;  // longest row, prompt and generated tokens together
+  std::int32_t embedding_dim = 0;  // width of the token table; != hidden means project_in / project_out
   ActivationKind activation = ActivationKind::relu;
-  bool pre_norm = true;              // LayerNorm before attention and mlp (opt-350m: after)
+  bool pre_norm = true;  // LayerNorm before attention and mlp (opt-350m: after)
   bool final_norm = true;
-  bool bias = true;                  // linear layers have biases
-  bool norm_affine = true;           // LayerNorms have weight and bias
-  bool tied_head = true;             // the head is the token table
+  bool bias = true;         // linear layers have biases
+  bool norm_affine = true;  // LayerNorms have weight and bias
+  bool tied_head = true;    // the head is the token table
   std::int32_t bos_token = 2;
   std::int32_t eos_token = 2;
   std::int32_t pad_token = 1;

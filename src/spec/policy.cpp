@@ -27,20 +27,21 @@ const Share& Placement::of(TensorClass tensor_class) const {
 Placement make_placement(const std::array<double, 6>& percent) {
   for (std::size_t i = 0; i < 6; i += 2)
     if (!(percent[i] >= 0) || !(percent[i + 1] >= 0) || percent[i] + percent[i + 1] > 100 + 1e-9)
-      throw UserError(ExitCode::usage,
-                      fmt::format("--percent cannot place {} percent on gpu and {} on dram", percent[i], percent[i + 1]),
-                      "each must be at least 0 and the two together at most 100",
-                      "Give six numbers: weights gpu, weights dram, cache gpu, cache dram, hidden gpu, hidden dram; the "
-                      "rest of each lies on ssd");
+      throw UserError(
+          ExitCode::usage,
+          fmt::format("--percent cannot place {} percent on gpu and {} on dram", percent[i], percent[i + 1]),
+          "each must be at least 0 and the two together at most 100",
+          "Give six numbers: weights gpu, weights dram, cache gpu, cache dram, hidden gpu, hidden dram; the "
+          "rest of each lies on ssd");
   return {{percent[0], percent[1]}, {percent[2], percent[3]}, {percent[4], percent[5]}};
 }
 
 std::string to_flags(const Policy& p) {
   const Placement& at = p.placement;
-  std::string flags = fmt::format("--percent {:g} {:g} {:g} {:g} {:g} {:g} --gpu-batch-size {} --num-gpu-batches {} --dtype {}",
-                                  at.weights.gpu_percent, at.weights.dram_percent, at.cache.gpu_percent, at.cache.dram_percent,
-                                  at.hidden.gpu_percent, at.hidden.dram_percent, p.micro_batch_size, p.num_micro_batches,
-                                  dtype_name(p.dtype));
+  std::string flags = fmt::format(
+      "--percent {:g} {:g} {:g} {:g} {:g} {:g} --gpu-batch-size {} --num-gpu-batches {} --dtype {}",
+      at.weights.gpu_percent, at.weights.dram_percent, at.cache.gpu_percent, at.cache.dram_percent,
+      at.hidden.gpu_percent, at.hidden.dram_percent, p.micro_batch_size, p.num_micro_batches, dtype_name(p.dtype));
   if (!p.overlap) flags += " --overlap false";
   if (!p.separate_layers) flags += " --sep-layer false";
   if (!p.pin_weights) flags += " --pin-weight false";

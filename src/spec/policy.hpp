@@ -43,10 +43,10 @@ struct Policy {
   std::int32_t micro_batch_size = 1;   // B: rows computed in one call
   std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
   Placement placement;
-  DType dtype = DType::float32;        // of weights, cache and activations
-  bool overlap = true;                 // loads and stores behind the computation
-  bool separate_layers = true;         // attention and mlp are two layers of the sweep
-  bool pin_weights = true;             // host memory that the GPU reads is pinned
+  DType dtype = DType::float32;  // of weights, cache and activations
+  bool overlap = true;           // loads and stores behind the computation
+  bool separate_layers = true;   // attention and mlp are two layers of the sweep
+  bool pin_weights = true;       // host memory that the GPU reads is pinned
 
   std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
   bool operator==(const Policy&) const = default;
@@ -65,8 +65,8 @@ struct Budgets {
 /// The sizes of a job that decide its memory.
 struct JobShape {
   std::int32_t max_prompt_tokens = 0;
-  std::int32_t max_new_tokens = 0;   // per row
-  std::int32_t max_row_tokens = 0;   // longest prompt + new tokens of any single row
+  std::int32_t max_new_tokens = 0;  // per row
+  std::int32_t max_row_tokens = 0;  // longest prompt + new tokens of any single row
   std::int64_t num_rows = 0;
 };
 

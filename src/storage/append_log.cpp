@@ -37,8 +37,11 @@ void AppendRegion::append_many(IoQueue& queue, std::span<const Append> appends) 
     const std::uint64_t tail = region->tail_bytes();
     const std::uint64_t whole = align_down(tail + data.size(), direct_alignment);
     if (whole == 0) continue;
-    writes.push_back({&region->region_.file(), region->region_.offset_bytes() + region->flushed_bytes(), whole,
-                      {region->tail_.data(), tail}, data});
+    writes.push_back({&region->region_.file(),
+                      region->region_.offset_bytes() + region->flushed_bytes(),
+                      whole,
+                      {region->tail_.data(), tail},
+                      data});
   }
   write_extents(queue, writes);
   for (const auto& [region, data] : appends) region->commit(data);

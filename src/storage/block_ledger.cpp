@@ -104,8 +104,8 @@ void BlockLedger::complete(IoBlock& block, std::int64_t result) {
     if (transient && block.num_attempts < max_attempts) {
       retries_.push_back(&block);
     } else {
-      fail(std::make_exception_ptr(io_error(block.fd, block.write, block.next_offset_bytes(), block.next_size_bytes(),
-                                            error_number)));
+      fail(std::make_exception_ptr(
+          io_error(block.fd, block.write, block.next_offset_bytes(), block.next_size_bytes(), error_number)));
     }
     return;
   }

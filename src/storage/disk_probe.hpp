@@ -1,8 +1,8 @@
 // Measures direct reads and writes of one directory's disk, over block size and queue depth, by the engine's own I/O
 // queue.
 //
-// The file has no name and is gone at the end. Its contents are random, so that a disk that compresses is not flattered.
-// Thread-safety: none; nothing else should use the disk meanwhile.
+// The file has no name and is gone at the end. Its contents are random, so that a disk that compresses is not
+// flattered. Thread-safety: none; nothing else should use the disk meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ struct DiskProbeOptions {
   bool quick = false;                     // few points
 };
 
-/// `progress` is told what comes next. Throws UserError: does_not_fit when not even 16 MiB are free; file as ScratchFile.
+/// `progress` is told what comes next. Throws UserError: does_not_fit when not even 16 MiB are free; file as
+/// ScratchFile.
 DiskProfile measure_disk(const std::filesystem::path& directory, const DiskProbeOptions& options,
                          const std::function<void(std::string_view)>& progress);
 

@@ -33,9 +33,9 @@ bool direct_read_works(int fd) {
 }
 
 [[noreturn]] void fail_open(const std::filesystem::path& path, int error_number) {
-  throw UserError(ExitCode::file, fmt::format("cannot open '{}'", path.string()), errno_text(error_number),
-                  error_number == EMFILE ? "Raise the limit of open files (ulimit -n)"
-                                         : "Check the path and its permissions");
+  throw UserError(
+      ExitCode::file, fmt::format("cannot open '{}'", path.string()), errno_text(error_number),
+      error_number == EMFILE ? "Raise the limit of open files (ulimit -n)" : "Check the path and its permissions");
 }
 
 }  // namespace

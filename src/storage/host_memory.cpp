@@ -112,8 +112,8 @@ std::uint64_t free_disk_bytes(const std::filesystem::path& path) {
   while (!std::filesystem::exists(existing, error) && existing.has_relative_path()) existing = existing.parent_path();
   struct statvfs file_system {};
   if (::statvfs(existing.c_str(), &file_system) != 0) {
-    throw UserError(ExitCode::file, fmt::format("cannot tell the free space of '{}'", path.string()),
-                    errno_text(errno), "Check the path");
+    throw UserError(ExitCode::file, fmt::format("cannot tell the free space of '{}'", path.string()), errno_text(errno),
+                    "Check the path");
   }
   return std::uint64_t{file_system.f_bavail} * file_system.f_frsize;
 }

@@ -37,19 +37,13 @@ std::string reason_of(int fd, std::uint64_t size_bytes, int error_number) {
 
 const char* remedy_of(bool write, int error_number) {
   switch (error_number) {
-    case end_of_file:
-      return "It was cut short or changed while in use: fetch it again";
+    case end_of_file: return "It was cut short or changed while in use: fetch it again";
     case ENOSPC:
-    case EDQUOT:
-      return "Lower --disk-mem, free space, or name another --offload-dir";
-    case EFBIG:
-      return "Raise the file size limit (ulimit -f) or name an --offload-dir on another file system";
-    case EINVAL:
-      return "Direct I/O wants offset, length and memory address in multiples of 4096";
-    case EIO:
-      return write ? "Check the disk (dmesg), or name another --offload-dir" : "Check the disk (dmesg)";
-    default:
-      return "Check the disk and the permissions of the file";
+    case EDQUOT: return "Lower --disk-mem, free space, or name another --offload-dir";
+    case EFBIG: return "Raise the file size limit (ulimit -f) or name an --offload-dir on another file system";
+    case EINVAL: return "Direct I/O wants offset, length and memory address in multiples of 4096";
+    case EIO: return write ? "Check the disk (dmesg), or name another --offload-dir" : "Check the disk (dmesg)";
+    default: return "Check the disk and the permissions of the file";
   }
 }
 

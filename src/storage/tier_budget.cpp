@@ -35,13 +35,12 @@ std::string_view tier_name(TierKind tier) {
 void TierBudget::take(std::uint64_t bytes, std::string_view what) {
   std::lock_guard lock(mutex_);
   if (bytes > capacity_bytes_ - used_bytes_) {
-    throw UserError(ExitCode::does_not_fit,
-                    fmt::format("{} do not fit the {} tier", what, tier_name(tier_)),
-                    fmt::format("{} ({} bytes) are wanted, {} of {} are used, {} are left", format_bytes(bytes), bytes,
-                                format_bytes(used_bytes_), format_bytes(capacity_bytes_),
-                                format_bytes(capacity_bytes_ - used_bytes_)),
-                    fmt::format("Raise {}, put less on this tier (--percent), or lower the batch size",
-                                flag_of(tier_)));
+    throw UserError(
+        ExitCode::does_not_fit, fmt::format("{} do not fit the {} tier", what, tier_name(tier_)),
+        fmt::format("{} ({} bytes) are wanted, {} of {} are used, {} are left", format_bytes(bytes), bytes,
+                    format_bytes(used_bytes_), format_bytes(capacity_bytes_),
+                    format_bytes(capacity_bytes_ - used_bytes_)),
+        fmt::format("Raise {}, put less on this tier (--percent), or lower the batch size", flag_of(tier_)));
   }
   used_bytes_ += bytes;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);

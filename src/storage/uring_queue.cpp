@@ -42,8 +42,8 @@ class UringQueue : public BlockIoQueue {
       return fmt::format("io_uring is refused here: {}", errno_text(error_number));
     }
     io_uring_probe* probe = io_uring_get_probe_ring(ring_.get());
-    const bool capable = probe && io_uring_opcode_supported(probe, IORING_OP_READ) &&
-                         io_uring_opcode_supported(probe, IORING_OP_WRITE);
+    const bool capable =
+        probe && io_uring_opcode_supported(probe, IORING_OP_READ) && io_uring_opcode_supported(probe, IORING_OP_WRITE);
     if (probe) io_uring_free_probe(probe);
     return capable ? std::string() : "io_uring of this kernel lacks plain reads and writes (Linux 5.6 has them)";
   }

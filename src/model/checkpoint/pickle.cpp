@@ -73,10 +73,8 @@ class Machine {
   void step(Op opcode) {
     if (step_scalar(opcode) || step_container(opcode) || step_memo(opcode)) return;
     switch (opcode) {
-      case Op::protocol:
-        return check_protocol(take_number<std::uint8_t>());
-      case Op::frame:
-        return check_frame(take_number<std::uint64_t>());
+      case Op::protocol: return check_protocol(take_number<std::uint8_t>());
+      case Op::frame: return check_frame(take_number<std::uint64_t>());
       case Op::global: {
         const auto module = take_line();
         return push_global(module, take_line());
@@ -85,8 +83,7 @@ class Machine {
         const auto name = pop_text();
         return push_global(pop_text(), name);
       }
-      case Op::persistent_id:
-        return push_storage(pop());
+      case Op::persistent_id: return push_storage(pop());
       case Op::reduce: {
         const PickleId arguments = pop();
         return call(pop(), arguments);
@@ -109,84 +106,50 @@ class Machine {
 
   bool step_scalar(Op opcode) {
     switch (opcode) {
-      case Op::none:
-        return push({}), true;
-      case Op::new_true:
-        return push({.kind = PickleKind::boolean, .integer = 1}), true;
-      case Op::new_false:
-        return push({.kind = PickleKind::boolean, .integer = 0}), true;
-      case Op::int4:
-        return push_integer(static_cast<std::int32_t>(take_number<std::uint32_t>())), true;
-      case Op::int1:
-        return push_integer(take_number<std::uint8_t>()), true;
-      case Op::int2:
-        return push_integer(take_number<std::uint16_t>()), true;
-      case Op::long1:
-        return push_wide_integer(take(take_number<std::uint8_t>())), true;
-      case Op::float8:
-        return take(8), push({.kind = PickleKind::opaque}), true;
-      case Op::text4:
-        return push_text(take(take_number<std::uint32_t>())), true;
-      case Op::text1:
-        return push_text(take(take_number<std::uint8_t>())), true;
-      case Op::text8:
-        return push_text(take(take_number<std::uint64_t>())), true;
-      case Op::bytes1:
-        return take(take_number<std::uint8_t>()), push({.kind = PickleKind::opaque}), true;
-      case Op::bytes4:
-        return take(take_number<std::uint32_t>()), push({.kind = PickleKind::opaque}), true;
-      case Op::bytes8:
-        return take(take_number<std::uint64_t>()), push({.kind = PickleKind::opaque}), true;
-      default:
-        return false;
+      case Op::none: return push({}), true;
+      case Op::new_true: return push({.kind = PickleKind::boolean, .integer = 1}), true;
+      case Op::new_false: return push({.kind = PickleKind::boolean, .integer = 0}), true;
+      case Op::int4: return push_integer(static_cast<std::int32_t>(take_number<std::uint32_t>())), true;
+      case Op::int1: return push_integer(take_number<std::uint8_t>()), true;
+      case Op::int2: return push_integer(take_number<std::uint16_t>()), true;
+      case Op::long1: return push_wide_integer(take(take_number<std::uint8_t>())), true;
+      case Op::float8: return take(8), push({.kind = PickleKind::opaque}), true;
+      case Op::text4: return push_text(take(take_number<std::uint32_t>())), true;
+      case Op::text1: return push_text(take(take_number<std::uint8_t>())), true;
+      case Op::text8: return push_text(take(take_number<std::uint64_t>())), true;
+      case Op::bytes1: return take(take_number<std::uint8_t>()), push({.kind = PickleKind::opaque}), true;
+      case Op::bytes4: return take(take_number<std::uint32_t>()), push({.kind = PickleKind::opaque}), true;
+      case Op::bytes8: return take(take_number<std::uint64_t>()), push({.kind = PickleKind::opaque}), true;
+      default: return false;
     }
   }
 
   bool step_container(Op opcode) {
     switch (opcode) {
-      case Op::open_mark:
-        return stack_.push_back(mark), true;
-      case Op::empty_tuple:
-        return push({.kind = PickleKind::tuple}), true;
-      case Op::empty_dict:
-        return push({.kind = PickleKind::dict}), true;
-      case Op::empty_list:
-        return push({.kind = PickleKind::list}), true;
-      case Op::tuple:
-        return push({.kind = PickleKind::tuple, .items = pop_to_mark()}), true;
-      case Op::tuple1:
-        return push({.kind = PickleKind::tuple, .items = pop_many(1)}), true;
-      case Op::tuple2:
-        return push({.kind = PickleKind::tuple, .items = pop_many(2)}), true;
-      case Op::tuple3:
-        return push({.kind = PickleKind::tuple, .items = pop_many(3)}), true;
-      case Op::set_item:
-        return extend_top(PickleKind::dict, pop_many(2)), true;
-      case Op::set_items:
-        return extend_top(PickleKind::dict, pop_to_mark()), true;
-      case Op::append:
-        return extend_top(PickleKind::list, pop_many(1)), true;
-      case Op::appends:
-        return extend_top(PickleKind::list, pop_to_mark()), true;
-      default:
-        return false;
+      case Op::open_mark: return stack_.push_back(mark), true;
+      case Op::empty_tuple: return push({.kind = PickleKind::tuple}), true;
+      case Op::empty_dict: return push({.kind = PickleKind::dict}), true;
+      case Op::empty_list: return push({.kind = PickleKind::list}), true;
+      case Op::tuple: return push({.kind = PickleKind::tuple, .items = pop_to_mark()}), true;
+      case Op::tuple1: return push({.kind = PickleKind::tuple, .items = pop_many(1)}), true;
+      case Op::tuple2: return push({.kind = PickleKind::tuple, .items = pop_many(2)}), true;
+      case Op::tuple3: return push({.kind = PickleKind::tuple, .items = pop_many(3)}), true;
+      case Op::set_item: return extend_top(PickleKind::dict, pop_many(2)), true;
+      case Op::set_items: return extend_top(PickleKind::dict, pop_to_mark()), true;
+      case Op::append: return extend_top(PickleKind::list, pop_many(1)), true;
+      case Op::appends: return extend_top(PickleKind::list, pop_to_mark()), true;
+      default: return false;
     }
   }
 
   bool step_memo(Op opcode) {
     switch (opcode) {
-      case Op::put1:
-        return remember(take_number<std::uint8_t>()), true;
-      case Op::put4:
-        return remember(take_number<std::uint32_t>()), true;
-      case Op::memoize:
-        return remember(num_remembered_), true;
-      case Op::get1:
-        return recall(take_number<std::uint8_t>()), true;
-      case Op::get4:
-        return recall(take_number<std::uint32_t>()), true;
-      default:
-        return false;
+      case Op::put1: return remember(take_number<std::uint8_t>()), true;
+      case Op::put4: return remember(take_number<std::uint32_t>()), true;
+      case Op::memoize: return remember(num_remembered_), true;
+      case Op::get1: return recall(take_number<std::uint8_t>()), true;
+      case Op::get4: return recall(take_number<std::uint32_t>()), true;
+      default: return false;
     }
   }
 
@@ -349,8 +312,7 @@ class Machine {
         stack_.push_back(tuple.items[0]);
         return;
       case GlobalRole::storage:
-      case GlobalRole::dtype:
-        break;
+      case GlobalRole::dtype: break;
     }
     refuse("it calls something that is not a function");
   }
