@@ -48,6 +48,12 @@ std::string value_text(const json& value, const std::string& path, const std::st
   refuse_config(path, "'" + key + "' has a value that is no text, number, switch or list of numbers");
 }
 
+// "1" and then "2" make "1,2", the form in which the parser takes lists.
+void append_listed(std::string& list, const std::string& element) {
+  if (!list.empty()) list += ',';
+  list += element;
+}
+
 std::vector<std::string> config_words(const std::string& path, const ArgumentRules& rules,
                                       const std::set<std::string>& given) {
   std::ifstream file(path);
@@ -65,7 +71,7 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
     if (given.contains(name)) continue;
     std::string joined;
     if (value.is_array())
-      for (const json& element : value) joined += (joined.empty() ? "" : ",") + value_text(element, path, key);
+      for (const json& element : value) append_listed(joined, value_text(element, path, key));
     else joined = value_text(value, path, key);
     if (rules.switches.contains(name)) joined = canonical_truth(joined).value_or(joined);
     words.push_back("--" + name + "=" + joined);
@@ -92,7 +98,7 @@ std::vector<std::string> normalize_arguments(std::vector<std::string> words, con
     given.insert(name);
     if (rules.lists.contains(name) && !has_value) {
       std::string joined;
-      while (i + 1 < words.size() && is_number(words[i + 1])) joined += (joined.empty() ? "" : ",") + words[++i];
+      while (i + 1 < words.size() && is_number(words[i + 1])) append_listed(joined, words[++i]);
       if (joined.empty())
         throw UserError(ExitCode::usage, word + " has no numbers", "", "For example " + word + " 20 80 0 100 0 100");
       normal.push_back(word + "=" + joined);

@@ -1,6 +1,6 @@
 #include "app/interrupt.hpp"
 
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): sigaction is POSIX's, <csignal> need not have it
 #include <unistd.h>
 
 #include <atomic>

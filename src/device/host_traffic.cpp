@@ -88,6 +88,7 @@ double measure_host_traffic(HostTrafficKind kind, std::span<std::byte> memory, i
 
 void fill_host_memory(std::span<std::byte> memory, int num_threads) {
   std::vector<std::jthread> threads;
+  threads.reserve(static_cast<std::size_t>(num_threads));
   for (int t = 0; t < num_threads; ++t)
     threads.emplace_back([part = part_of(memory, t, num_threads), t] {
       std::uint64_t word = static_cast<std::uint64_t>(t) + 1;

@@ -14,7 +14,7 @@ WeightSpec matrix(const std::string& name, std::int64_t rows, std::int64_t cols,
 }
 
 void add_norm(std::vector<WeightSpec>& weights, const ModelSpec& spec, const std::string& name,
-              std::vector<std::string> stems) {
+              const std::vector<std::string>& stems) {
   if (!spec.norm_affine) return;
   std::vector<std::string> gamma;
   std::vector<std::string> beta;
