@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "base/error.hpp"
 #include "device/call_counts.hpp"
@@ -25,6 +26,49 @@ AtomicCallCounts& call_counts() {
 
 DeviceCallCounts device_call_counts() { return {call_counts().host_waits.load(), call_counts().allocations.load()}; }
 
+#ifdef FLEXGEN_HAS_CUDA
+namespace {
+
+// Events that are not in use, by device: making one is a call into the driver, and a sweep needs hundreds.
+class EventPool {
+ public:
+  cudaEvent_t take(int device) {
+    {
+      const std::lock_guard lock(mutex_);
+      std::vector<cudaEvent_t>& free = free_of(device);
+      if (!free.empty()) {
+        cudaEvent_t event = free.back();
+        free.pop_back();
+        return event;
+      }
+    }
+    cudaEvent_t event = nullptr;
+    FLEXGEN_CUDA_CALL(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    return event;
+  }
+  void give_back(int device, cudaEvent_t event) {
+    const std::lock_guard lock(mutex_);
+    free_of(device).push_back(event);
+  }
+  /// Lives as long as the process: the driver may be gone when statics are destroyed.
+  static EventPool& instance() {
+    static auto& pool = *new EventPool;
+    return pool;
+  }
+
+ private:
+  std::vector<cudaEvent_t>& free_of(int device) {
+    const auto index = static_cast<std::size_t>(device);
+    if (index >= free_.size()) free_.resize(index + 1);
+    return free_[index];
+  }
+  std::mutex mutex_;
+  std::vector<std::vector<cudaEvent_t>> free_;
+};
+
+}  // namespace
+#endif
+
 struct Event::State {
   std::mutex mutex;
   std::condition_variable changed;
@@ -32,6 +76,7 @@ struct Event::State {
   std::exception_ptr error;
 #ifdef FLEXGEN_HAS_CUDA
   cudaEvent_t cuda = nullptr;  // null: complete as soon as recorded
+  int device = 0;
 #endif
 };
 
@@ -39,7 +84,7 @@ Event::Event() : state_(std::make_unique<State>()) {}
 
 Event::~Event() {
 #ifdef FLEXGEN_HAS_CUDA
-  if (state_->cuda) cudaEventDestroy(state_->cuda);
+  if (state_->cuda) EventPool::instance().give_back(state_->device, state_->cuda);
 #endif
 }
 
@@ -57,12 +102,17 @@ void Event::wait_until_recorded() {
 }
 
 void Event::synchronize() {
+#ifdef FLEXGEN_HAS_CUDA
+  wait_until_recorded();
+  if (state_->cuda && cudaEventQuery(state_->cuda) != cudaSuccess) ++call_counts().host_waits;
+#endif
+  await_result();
+}
+
+void Event::await_result() {
   wait_until_recorded();
 #ifdef FLEXGEN_HAS_CUDA
-  if (state_->cuda && cudaEventQuery(state_->cuda) != cudaSuccess) {
-    ++call_counts().host_waits;
-    FLEXGEN_CUDA_CALL(cudaEventSynchronize(state_->cuda));
-  }
+  if (state_->cuda) FLEXGEN_CUDA_CALL(cudaEventSynchronize(state_->cuda));
 #endif
 }
 
@@ -206,7 +256,8 @@ void Stream::record_now(Event& event) {
 #ifdef FLEXGEN_HAS_CUDA
   if (state_->cuda && !error) {
     try {
-      FLEXGEN_CUDA_CALL(cudaEventCreateWithFlags(&event.state_->cuda, cudaEventDisableTiming));
+      event.state_->device = state_->device.index;
+      event.state_->cuda = EventPool::instance().take(state_->device.index);
       FLEXGEN_CUDA_CALL(cudaEventRecord(event.state_->cuda, state_->cuda));
     } catch (...) {
       error = std::current_exception();

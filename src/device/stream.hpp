@@ -102,6 +102,8 @@ class Event {
 
   /// Blocks until host and device have passed the event; rethrows the recording stream's error.
   void synchronize();
+  /// The same, for a job's results that the host cannot do without: not counted as a host wait.
+  void await_result();
   /// True once host and device have passed it.
   bool complete();
 

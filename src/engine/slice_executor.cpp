@@ -192,6 +192,12 @@ void SliceExecutor::load_hidden(LayerId layer, MicroBatchId k) {
   end_call(hidden_loads_);
 }
 
+// On a GPU no event then stands between its kernels and those of the next layer, which may start before they end.
+bool SliceExecutor::nothing_waits_for(LayerId layer) const {
+  const bool wanted = layer_slot_[layer.index()] || hidden_.slot || cache_.slot || is_last(layer);
+  return !wanted && context_.device.is_cuda() && plan_.input.policy.overlap && !compute_.tracer()->keeps_events();
+}
+
 KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage) {
   const std::int32_t index = cache_index_[layer.index()];
   const std::int32_t heads = plan_.input.model.num_heads;
@@ -246,6 +252,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
     cache_inputs_.pop_front();
   }
   Slot* weights = layer_slot_[layer.index()];
+  if (weights || hidden_.ready || cache_.ready) span_.reset();  // waiting is not computing
   if (k.value == 0) {
     if (weights) compute_.wait(weights->loaded);
     weight_views_ = memory_.weights.views(layer, weights ? weights->data : nullptr);
@@ -256,11 +263,11 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   if (is_last(layer) && logits_sink_)
     for (const EventPtr& read : hidden_stored_) compute_.wait(read);  // one place for all micro-batches
 
-  {
-    const StreamSpan span(compute_, Resource::compute, what.description().name);
-    const KvView cache = is_cached(layer) ? cache_view(layer, k, cache_.data) : KvView{};
-    for (const BatchChunk& chunk : batch(k).chunks) what.forward(context_, chunk_call(chunk, k, hidden_.data, cache));
-  }
+  if (!span_) span_.emplace(compute_, Resource::compute, what.description().name);
+  const KvView cache = is_cached(layer) ? cache_view(layer, k, cache_.data) : KvView{};
+  for (const BatchChunk& chunk : batch(k).chunks) what.forward(context_, chunk_call(chunk, k, hidden_.data, cache));
+  if (nothing_waits_for(layer)) return;
+  span_.reset();
   computed_ = compute_.record();
   if (weights && k.index() + 1 == batches_->size()) weights->free = computed_;
   end_call(compute_);
@@ -311,7 +318,7 @@ void SliceExecutor::deliver_tokens(MicroBatchId k) {
       hidden_store_transfer_.gpu_to_host(reinterpret_cast<std::byte*>(logits.data()), logits_.data(),
                                          logits.size() * sizeof(float), "logits");
     }
-    hidden_stores_.record_in_task()->synchronize();
+    hidden_stores_.record_in_task()->await_result();
     if (logits_sink_) logits_sink_(sweep, k, logits);
     token_sink_({sweep, k.value, {host, host + count}});
   });

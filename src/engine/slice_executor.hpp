@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -87,6 +88,7 @@ class SliceExecutor final : public Executor {
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
   bool is_cached(LayerId layer) const { return cache_index_[layer.index()] >= 0; }
   bool is_staged(LayerId layer, MicroBatchId k) const;
+  bool nothing_waits_for(LayerId layer) const;
   std::uint64_t hidden_bytes(const MicroBatch& batch) const;
   EventPtr& cache_stored(LayerId layer, std::int32_t slot);
   KvView cache_view(LayerId layer, MicroBatchId k, std::byte* stage);
@@ -123,6 +125,7 @@ class SliceExecutor final : public Executor {
   std::deque<Input> cache_inputs_, hidden_inputs_;
   Input cache_, hidden_;  // of the last computation, for its stores
   EventPtr computed_;
+  std::optional<StreamSpan> span_;        // of the computation under way
   std::vector<EventPtr> cache_stored_;    // by (cache layer, cache slot)
   std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
   std::vector<EventPtr> hidden_stored_;   // by micro-batch: home, sent, or turned into tokens

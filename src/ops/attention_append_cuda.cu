@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "ops/attention_decode.cuh"
+#include "ops/cuda_dependency.cuh"
 #include "ops/cuda_kernels.hpp"
 #include "ops/cuda_launch.cuh"
 
@@ -27,6 +28,7 @@ struct AppendParams {
 /// Unit: what a thread moves at a time, uint4 where everything is aligned, else 2 bytes.
 template <typename Unit>
 __global__ void __launch_bounds__(kThreads) append_kernel(const AppendParams p) {
+  start_dependents_after_predecessor();
   const int token = blockIdx.x;
   const int row = row_of_token(p.token_offset, p.num_rows, token);
   const std::int64_t position = p.start[row] + (token - p.token_offset[row]);
@@ -69,11 +71,10 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
   const unsigned blocks = grid_extent(batch.num_tokens);
   const int threads = std::clamp((p.num_heads * p.head_units + 31) / 32 * 32, 32, kThreads);
   if (vectors) {
-    append_kernel<uint4><<<blocks, threads, 0, stream_of(context)>>>(p);
+    launch_dependent(context, append_kernel<uint4>, blocks, threads, p, "launch of append_kernel");
   } else {
-    append_kernel<std::uint16_t><<<blocks, threads, 0, stream_of(context)>>>(p);
+    launch_dependent(context, append_kernel<std::uint16_t>, blocks, threads, p, "launch of append_kernel");
   }
-  check_launch("launch of append_kernel");
 }
 
 }  // namespace flexgen

@@ -71,16 +71,16 @@ DecodeParams decode_params(const AttentionArgs& args) {
 }
 
 template <typename T>
-void launch_decode_kernel(const DecodeParams& p, int lanes, dim3 grid, cudaStream_t stream) {
+void launch_decode_kernel(const OpContext& context, const DecodeParams& p, int lanes, dim3 grid) {
   constexpr int kThreads = kDecodeWarps * 32;
+  const char* name = "launch of decode_kernel";
   if (lanes == 8) {
-    decode_kernel<T, 8><<<grid, kThreads, 0, stream>>>(p);
+    launch_dependent(context, decode_kernel<T, 8>, grid, kThreads, p, name);
   } else if (lanes == 16) {
-    decode_kernel<T, 16><<<grid, kThreads, 0, stream>>>(p);
+    launch_dependent(context, decode_kernel<T, 16>, grid, kThreads, p, name);
   } else {
-    decode_kernel<T, 32><<<grid, kThreads, 0, stream>>>(p);
+    launch_dependent(context, decode_kernel<T, 32>, grid, kThreads, p, name);
   }
-  check_launch("launch of decode_kernel");
 }
 
 std::uint64_t partial_sum_bytes(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim, int splits) {
@@ -103,11 +103,10 @@ void attend_single_tokens(const OpContext& context, const AttentionArgs& args, i
         partial_state_bytes(p.num_rows, p.num_heads, p.max_splits), "attention: states of key splits"));
   }
   const unsigned pairs = grid_extent(static_cast<std::int64_t>(p.num_rows) * p.num_heads);
-  launch_decode_kernel<T>(p, lanes, dim3(pairs, p.max_splits), stream_of(context));
+  launch_decode_kernel<T>(context, p, lanes, dim3(pairs, p.max_splits));
   if (p.max_splits > 1) {
     const int threads = std::min(256, (p.head_dim + 31) / 32 * 32);
-    combine_splits_kernel<T><<<pairs, threads, 0, stream_of(context)>>>(p);
-    check_launch("launch of combine_splits_kernel");
+    launch_dependent(context, combine_splits_kernel<T>, pairs, threads, p, "launch of combine_splits_kernel");
   }
 }
 
@@ -117,7 +116,7 @@ void attend_each_token(const OpContext& context, const AttentionArgs& args, int 
   DecodeParams p = decode_params(args);
   p.per_token = true;
   const unsigned blocks = grid_extent(static_cast<std::int64_t>(args.batch.num_tokens) * p.num_heads);
-  launch_decode_kernel<T>(p, lanes, dim3(blocks), stream_of(context));
+  launch_decode_kernel<T>(context, p, lanes, dim3(blocks));
 }
 
 template <typename T>

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "ops/batch_view.hpp"
+#include "ops/cuda_dependency.cuh"
 #include "ops/cuda_elements.cuh"
 
 namespace flexgen {
@@ -209,6 +210,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const Deco
   __shared__ float2 shared_state[kDecodeWarps];
   static_assert(kLanes * kVector <= kDecodeWarps * 32, "one thread per dimension at the end");
 
+  start_dependents_after_predecessor();
   DecodeWork work;
   if (!decode_work(p, work)) return;
   const int warp = threadIdx.x / 32;
@@ -254,6 +256,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const Deco
 /// Adds up the splits of rows that have several. Grid (rows * heads), any block size.
 template <typename T>
 __global__ void combine_splits_kernel(const DecodeParams p) {
+  start_dependents_after_predecessor();
   const int row = blockIdx.x / p.num_heads;
   const int head = blockIdx.x % p.num_heads;
   const int token = p.token_offset[row];

@@ -14,6 +14,7 @@
 #include "ops/elementwise.hpp"
 #include "ops/embedding.hpp"
 #include "ops/layer_norm.hpp"
+#include "ops/linear.hpp"
 #include "ops/matrix_view.hpp"
 #include "ops/sampling.hpp"
 
@@ -21,6 +22,12 @@ namespace flexgen {
 
 /// Any hidden size; gamma and beta have x's dtype.
 void layer_norm_cuda(const OpContext& context, const LayerNormArgs& args);
+
+/// Up to 16 tokens in float16 or bfloat16, inputs a multiple of 64, no more than 32 outputs per multiprocessor, rows on
+/// 16-byte boundaries, a GPU with asynchronous copies and 192 KiB of shared memory: a kernel bound by reading weights. They must not be what the kernel before in the stream writes
+/// (cuda_dependency.cuh).
+bool linear_few_tokens_takes(const OpContext& context, const LinearArgs& args);
+void linear_few_tokens_cuda(const OpContext& context, const LinearArgs& args);
 
 void gather_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
                       const MatrixView& out);

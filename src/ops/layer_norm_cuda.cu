@@ -1,6 +1,7 @@
 // LayerNorm on the GPU: one block per token; mean, then variance around it, then the output, all in float32.
 #include <algorithm>
 
+#include "ops/cuda_dependency.cuh"
 #include "ops/cuda_elements.cuh"
 #include "ops/cuda_kernels.hpp"
 #include "ops/cuda_launch.cuh"
@@ -27,6 +28,7 @@ template <typename T>
 __global__ void __launch_bounds__(kMaxThreads) layer_norm_vector_kernel(const LayerNormParams p) {
   constexpr int kVector = kVectorElements<T>;
   __shared__ float scratch[32];
+  start_dependents_after_predecessor();
   const int num_vectors = p.hidden / kVector;
   const auto* x = reinterpret_cast<const uint4*>(p.x + blockIdx.x * p.x_stride * sizeof(T));
   auto* out = reinterpret_cast<uint4*>(p.out + blockIdx.x * p.out_stride * sizeof(T));
@@ -83,6 +85,7 @@ __global__ void __launch_bounds__(kMaxThreads) layer_norm_vector_kernel(const La
 template <typename T>
 __global__ void __launch_bounds__(kMaxThreads) layer_norm_plain_kernel(const LayerNormParams p) {
   __shared__ float scratch[32];
+  start_dependents_after_predecessor();
   const T* x = reinterpret_cast<const T*>(p.x) + blockIdx.x * p.x_stride;
   T* out = reinterpret_cast<T*>(p.out) + blockIdx.x * p.out_stride;
   const T* gamma = reinterpret_cast<const T*>(p.gamma);
@@ -136,15 +139,16 @@ void layer_norm_cuda(const OpContext& context, const LayerNormArgs& args) {
   with_element_type(args.x.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if (vectors) {
-      const auto per_held = static_cast<int>((num_vectors + kHeldVectors - 1) / kHeldVectors);
-      const int threads = (per_held + 31) / 32 * 32;
-      layer_norm_vector_kernel<T><<<blocks, threads, 0, stream_of(context)>>>(p);
+      // Few rows: all of a row's loads at a time. Many: more rows at a time.
+      const int held = blocks <= 128 ? static_cast<int>(num_vectors / kMaxThreads) + 1 : kHeldVectors;
+      const auto per_held = static_cast<int>((num_vectors + held - 1) / held);
+      const int threads = std::min(kMaxThreads, (per_held + 31) / 32 * 32);
+      launch_dependent(context, layer_norm_vector_kernel<T>, blocks, threads, p, "launch of layer_norm");
     } else {
       const int threads = std::min(512, (p.hidden + 31) / 32 * 32);
-      layer_norm_plain_kernel<T><<<blocks, threads, 0, stream_of(context)>>>(p);
+      launch_dependent(context, layer_norm_plain_kernel<T>, blocks, threads, p, "launch of layer_norm");
     }
   });
-  check_launch("launch of layer_norm");
 }
 
 }  // namespace flexgen

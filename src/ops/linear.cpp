@@ -5,6 +5,7 @@
 #include "ops/dispatch.hpp"
 #include "ops/host_ops.hpp"
 #ifdef FLEXGEN_HAS_CUDA
+#include "ops/cuda_kernels.hpp"
 #include "ops/linear_cublas.hpp"
 #endif
 
@@ -37,7 +38,8 @@ void linear(const OpContext& context, const LinearArgs& args) {
       return;
     case Implementation::cuda:
 #ifdef FLEXGEN_HAS_CUDA
-      linear_cublas(context, args);
+      if (linear_few_tokens_takes(context, args)) linear_few_tokens_cuda(context, args);
+      else linear_cublas(context, args);
 #endif
       return;
   }

@@ -14,6 +14,7 @@
 #include "device/buffer.hpp"
 #include "device/cuda_check.hpp"
 #include "ops/cuda_kernels.hpp"
+#include "ops/linear_cublas.hpp"
 
 namespace flexgen::gpu {
 
@@ -32,6 +33,7 @@ class Twin {
   void upload() {
     if (host_.empty()) return;
     FLEXGEN_CUDA_CALL(cudaMemcpy(device_.data(), host_.data(), host_.size(), cudaMemcpyHostToDevice));
+    FLEXGEN_CUDA_CALL(cudaDeviceSynchronize());  // a small copy may return before it is on the GPU
   }
   std::vector<std::byte> download() const {
     std::vector<std::byte> copy(host_.size());

@@ -1,6 +1,7 @@
 // Checks every GPU kernel against its host reference, then times the kernels that a sweep lives on.
 //
-//   ops_cuda_bench [--check]     --check: no timings. Exit status 1 when a result is wrong.
+//   ops_cuda_bench [--check | --only NAME]     --check: no timings; --only: no checks, timings of one op. Exit status 1
+//                                              when a result is wrong.
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -78,6 +79,68 @@ Timing time_attention(const OpContext& context, int num_rows, RowShape shape, in
           decode ? "GB/s" : "TFLOP/s"};
 }
 
+/// Weights take turns, so that none of them is still in the GPU's cache; the rate counts weights alone.
+Timing time_linear(const OpContext& context, std::int64_t tokens, std::int64_t outputs, std::int64_t inputs, bool few) {
+  std::vector<std::unique_ptr<TwinMatrix>> weights;
+  double total = 0.0;
+  do {
+    weights.push_back(std::make_unique<TwinMatrix>(outputs, inputs, DType::float16));
+    FLEXGEN_CUDA_CALL(cudaMemset(weights.back()->memory().device(), 0x11, weights.back()->memory().size_bytes()));
+    total += weights.back()->memory().size_bytes();
+  } while (total < 300e6);
+  TwinMatrix x(tokens, inputs, DType::float16), out(tokens, outputs, DType::float16), bias(1, outputs, DType::float16);
+  x.randomise(1, 1.0F);
+  const double time = microseconds_of(context, [&](int i) {
+    const LinearArgs args{x.device(), weights[i % weights.size()]->device(), bias.device(),
+                          Activation::relu, std::nullopt, out.device()};
+    few ? linear_few_tokens_cuda(context, args) : linear_cublas(context, args);
+  });
+  return {"linear float16 " + std::to_string(tokens) + " x " + std::to_string(outputs) + " x " +
+              std::to_string(inputs) + (few ? ", few tokens" : ", cuBLASLt"),
+          time, 2.0 * outputs * inputs / time * 1e-3, "GB/s"};
+}
+
+/// A whole decoder layer of a decode step, kernels one after another; the rate counts weights and cache.
+Timing time_layer(const OpContext& context, int num_rows, std::int64_t hidden, int heads, bool few) {
+  const DType half = DType::float16;
+  std::vector<std::unique_ptr<TwinMatrix>> weights;
+  const auto weight = [&](std::int64_t rows, std::int64_t cols) {
+    weights.push_back(std::make_unique<TwinMatrix>(rows, cols, half));
+    FLEXGEN_CUDA_CALL(cudaMemset(weights.back()->memory().device(), 0x11, weights.back()->memory().size_bytes()));
+    return weights.back()->device();
+  };
+  const MatrixView qkv = weight(3 * hidden, hidden), proj = weight(hidden, hidden);
+  const MatrixView fc1 = weight(4 * hidden, hidden), fc2 = weight(hidden, 4 * hidden);
+  const MatrixView gamma = weight(1, hidden), bias = weight(1, 4 * hidden);
+  AttentionCase work(std::vector<RowShape>(num_rows, {527, 1}), heads, hidden / heads, half);
+  work.cache_memory().fill(0x11);
+  work.cache_memory().upload();
+  TwinMatrix x(num_rows, hidden, half), y(num_rows, hidden, half), mixed(num_rows, 3 * hidden, half),
+      inner(num_rows, 4 * hidden, half);
+  x.randomise(1, 1.0F);
+  const auto product = [&](const MatrixView& in, const MatrixView& w, Activation activation, bool residual,
+                           const MatrixView& out) {
+    const LinearArgs args{in, w, bias.col_range(0, w.rows), activation,
+                          residual ? std::optional(out) : std::nullopt, out};
+    few && linear_few_tokens_takes(context, args) ? linear_few_tokens_cuda(context, args) : linear_cublas(context, args);
+  };
+  const double time = microseconds_of(context, [&](int) {
+    const MatrixView q = mixed.device();
+    layer_norm_cuda(context, {x.device(), gamma, gamma, 1e-5F, y.device()});
+    product(y.device(), qkv, Activation::none, false, q);
+    append_kv_cuda(context, work.batch(true), q.col_range(hidden, hidden), q.col_range(2 * hidden, hidden),
+                   work.cache(true));
+    attention_cuda(context, {work.batch(true), q.col_range(0, hidden), work.cache(true), 0.1F, y.device()});
+    product(y.device(), proj, Activation::none, true, x.device());
+    layer_norm_cuda(context, {x.device(), gamma, gamma, 1e-5F, y.device()});
+    product(y.device(), fc1, Activation::relu, false, inner.device());
+    product(inner.device(), fc2, Activation::none, true, x.device());
+  });
+  return {"layer float16 rows " + std::to_string(num_rows) + " hidden " + std::to_string(hidden) +
+              (few ? ", few tokens" : ", cuBLASLt"),
+          time, (24.0 * hidden * hidden + work.cache_bytes()) / time * 1e-3, "GB/s"};
+}
+
 Timing time_append(const OpContext& context, int num_rows, RowShape shape) {
   AttentionCase work(std::vector<RowShape>(num_rows, shape), 32, 128, DType::float16);
   TwinMatrix qkv(work.num_tokens(), 3 * work.cols(), DType::float16);
@@ -110,9 +173,7 @@ Timing time_argmax(const OpContext& context, std::int64_t rows) {
   return {"argmax_rows " + std::to_string(rows) + " x 50272", time, 4.0 * rows * 50272 / time * 1e-3, "GB/s"};
 }
 
-void time_ops(const OpContext& context) {
-  std::vector<Timing> timings;
-  const double copy = copy_rate(context);
+void time_attentions(const OpContext& context, std::vector<Timing>& timings) {
   for (const int rows : {1, 8, 64}) {
     for (const int heads : {32, 56})
       timings.push_back(time_attention(context, rows, {543, 1}, heads, 128, DType::float16));
@@ -130,12 +191,45 @@ void time_ops(const OpContext& context) {
   timings.push_back(time_attention(context, 8, {0, 512}, 32, 64, DType::bfloat16));
   timings.push_back(time_attention(context, 8, {0, 512}, 32, 128, DType::float16, AttentionKernel::per_token));
   timings.push_back(time_attention(context, 8, {0, 512}, 32, 128, DType::float32));
-  timings.push_back(time_append(context, 64, {543, 1}));
-  timings.push_back(time_append(context, 8, {0, 512}));
-  timings.push_back(time_layer_norm(context, 64, 4096));
-  timings.push_back(time_layer_norm(context, 16384, 7168));
-  timings.push_back(time_argmax(context, 8));
-  timings.push_back(time_argmax(context, 64));
+}
+
+void time_linears(const OpContext& context, std::vector<Timing>& timings) {
+  for (const int rows : {1, 8, 16}) {
+    for (const bool few : {true, false}) {
+      timings.push_back(time_layer(context, rows, 4096, 32, few));
+      timings.push_back(time_layer(context, rows, 7168, 56, few));
+    }
+  }
+  for (const std::int64_t tokens : {1, 8, 16}) {
+    for (const auto& [outputs, inputs] : {std::pair{12288, 4096}, {4096, 4096}, {16384, 4096}, {4096, 16384},
+                                          {50272, 4096}, {21504, 7168}, {7168, 28672}}) {
+      for (const bool few : {true, false}) {
+        if (few && outputs > 4224) continue;  // past what it takes on the GPUs at hand
+        timings.push_back(time_linear(context, tokens, outputs, inputs, few));
+      }
+    }
+  }
+}
+
+void time_ops(const OpContext& context, std::string_view only) {
+  std::vector<Timing> timings;
+  const double copy = copy_rate(context);
+  const auto wanted = [&](std::string_view op) { return only.empty() || op == only; };
+  if (wanted("attention")) time_attentions(context, timings);
+  if (wanted("linear")) time_linears(context, timings);
+  if (wanted("append_kv")) {
+    timings.push_back(time_append(context, 64, {543, 1}));
+    timings.push_back(time_append(context, 8, {0, 512}));
+  }
+  if (wanted("layer_norm")) {
+    timings.push_back(time_layer_norm(context, 8, 4096));
+    timings.push_back(time_layer_norm(context, 64, 4096));
+    timings.push_back(time_layer_norm(context, 16384, 7168));
+  }
+  if (wanted("argmax_rows")) {
+    timings.push_back(time_argmax(context, 8));
+    timings.push_back(time_argmax(context, 64));
+  }
 
   std::printf("\n%s, device copy %.0f GB/s (read + write)\n", device_description(kGpu).c_str(), copy);
   for (const Timing& t : timings) {
@@ -145,11 +239,12 @@ void time_ops(const OpContext& context) {
   }
 }
 
-int run(bool only_check) {
+int run(bool only_check, std::string_view only) {
   use_device(kGpu);
   cudaStream_t stream = nullptr;
   FLEXGEN_CUDA_CALL(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  const Buffer scratch(MemoryKind::device, attention_workspace_bytes_cuda(64, 56, 256), kGpu);
+  const Buffer scratch(MemoryKind::device,
+                       attention_workspace_bytes_cuda(64, 56, 256) + linear_workspace_bytes_cublas(), kGpu);
   Workspace workspace(scratch.data(), scratch.size_bytes());
   OpContext context;
   context.device = kGpu;
@@ -157,8 +252,8 @@ int run(bool only_check) {
   context.workspace = &workspace;
 
   Report report;
-  check_ops(context, report);
-  if (!only_check) time_ops(context);
+  if (only.empty()) check_ops(context, report);
+  if (!only_check) time_ops(context, only);
   FLEXGEN_CUDA_CALL(cudaStreamDestroy(stream));
   std::printf("%s\n", report.failures() == 0 ? "all results agree" : "WRONG RESULTS, see above");
   return report.failures() == 0 ? 0 : 1;
@@ -169,7 +264,8 @@ int run(bool only_check) {
 
 int main(int argc, char** argv) {
   try {
-    return flexgen::gpu::run(argc > 1 && std::string(argv[1]) == "--check");
+    const std::string_view option = argc > 1 ? argv[1] : "";
+    return flexgen::gpu::run(option == "--check", option == "--only" && argc > 2 ? argv[2] : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ops_cuda_bench: %s\n", error.what());
     return 1;

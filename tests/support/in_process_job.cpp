@@ -46,6 +46,7 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   callbacks.on_token = [&](RowId row, std::int32_t token) {
     collected.order.push_back(row);
     result.ids[row.index()].push_back(token);
+    if (job.on_token) job.on_token(row, result.ids[row.index()].size() - 1);
     return false;
   };
   callbacks.on_finished = [](RowId, FinishReason) {};
@@ -59,6 +60,7 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   const int rank = own.rank();
   const std::unique_ptr<Transport> decorated = job.decorate ? job.decorate(own) : nullptr;
   StageConfig config;
+  config.device = job.device;
   config.plan.bounds = balanced_slices(job.model, job.num_ranks)[static_cast<std::size_t>(rank)];
   config.plan.input =
       plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);

@@ -20,12 +20,15 @@ struct InProcessJob {
   ModelSpec model;
   Policy policy;
   int num_ranks = 1;
+  Device device;
   Backend backend = Backend::native;
   std::vector<std::vector<std::int32_t>> prompts;
   std::int32_t new_tokens = 1;  // of every row: nothing stops early
   std::filesystem::path offload_dir;
   bool keep_logits = true;
   std::function<std::shared_ptr<WeightSource>(int rank)> make_source;
+  /// Told of every token, `step` counting those of the row from 0; may be empty.
+  std::function<void(RowId row, std::size_t step)> on_token;
   /// A transport to use in the place of the rank's own; null: that one.
   std::function<std::unique_ptr<Transport>(Transport& own)> decorate;
 };
