@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "spec/quantization.hpp"
+
 namespace flexgen {
 
 /// A row contributes `count` new tokens at its own positions start .. start+count-1; hidden states of all rows are
@@ -23,10 +25,14 @@ struct BatchView {
 /// Where one (row, head) pair keeps its keys and values: position p's key is the head_dim elements at
 /// base + p * position_stride, its value the head_dim elements at base + v_offset + p * position_stride.
 /// Strides and offsets count elements of the cache's dtype.
+/// In a compressed cache (KvView::quant) they count bytes: codes stand there, and the parameters of the groups of
+/// position p's key and value at base + k_parameters (v_parameters) + p * position_stride.
 struct KvHead {
   std::byte* base = nullptr;
   std::int32_t position_stride = 0;
   std::int32_t v_offset = 0;
+  std::int32_t k_parameters = 0;
+  std::int32_t v_parameters = 0;
 };
 
 /// The cache of one (layer, micro-batch) in memory of the computing device.
@@ -35,6 +41,7 @@ struct KvView {
   const KvHead* host_heads = nullptr;  // the same table on the host
   std::int32_t num_heads = 0;
   std::int32_t head_dim = 0;
+  QuantFormat quant = {};
 };
 
 }  // namespace flexgen

@@ -25,7 +25,7 @@ inline constexpr std::uint64_t staging_half_bytes = 32ULL << 20;
 /// Aligned memory through which each stream's disk transfers pass that are not aligned themselves.
 inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
-inline constexpr std::uint64_t cache_table_entry_bytes = 16;
+inline constexpr std::uint64_t cache_table_entry_bytes = 24;
 
 struct PlanInput {
   ModelSpec model;
