@@ -114,6 +114,9 @@ PolicyReport policy_report(const Policy& policy) {
   r.overlap = policy.overlap;
   r.sep_layer = policy.separate_layers;
   r.pin_weight = policy.pin_weights;
+  r.compress_weight = !policy.weight_format.is_none();
+  r.compress_cache = !policy.cache_format.is_none();
+  r.cpu_cache_compute = policy.uses_host_attention();
   return r;
 }
 

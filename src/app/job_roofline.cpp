@@ -102,11 +102,11 @@ class MeasuredPhase {
     for (const char* name : names) m.busy_seconds = std::max(m.busy_seconds, use(name).occupied_seconds);
     return m;
   }
-  // On a GPU only copies touch host memory: their bytes over the ceiling. On a CPU all that runs does.
+  // On a GPU only copies and the host's attention touch host memory: their bytes over the ceiling. On a CPU all that runs does.
   Measured host_memory() const {
     if (!on_gpu_) return {longest({"compute", "host_to_gpu", "gpu_to_host"}).busy_seconds, not_measured};
     if (host_memory_.seconds <= 0) return {};
-    const Measured copies = sum({"host_to_gpu", "gpu_to_host", "disk_read", "disk_write"});
+    const Measured copies = sum({"host_to_gpu", "gpu_to_host", "disk_read", "disk_write", "host_attention"});
     return {copies.bytes * host_memory_.seconds / host_memory_.amount, copies.bytes};
   }
 

@@ -8,6 +8,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "ops/host_kernels.hpp"
 #include "ops/threads.hpp"
 #include "storage/host_memory.hpp"
 
@@ -56,17 +57,19 @@ Budgets choose_budgets(const Options& options, const Device& device, const Commu
 
 DType choose_dtype(const Options& options, const Device& device, DType stored) {
   if (options.dtype) return *options.dtype;
-  if (!device.is_cuda()) return DType::float32;
+  if (!device.is_cuda()) return host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
   if (stored == DType::bfloat16 && compute_capability(device) >= 80) return DType::bfloat16;
   return DType::float16;
 }
 
-void share_processors(const Communicator& ranks) {
+void share_processors(const Communicator& ranks, bool beside_gpu) {
   if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
     if (const int num_threads = std::atoi(wanted); num_threads > 0) return set_num_loop_threads(num_threads);
   }
-  const unsigned processors = std::max(1U, std::thread::hardware_concurrency());
-  set_num_loop_threads(std::max(1, static_cast<int>(processors) / ranks.local_size()));
+  const int own = static_cast<int>(std::max(1U, std::thread::hardware_concurrency())) / ranks.local_size();
+  // Copies, disk and launches of kernels have threads of their own, and too many readers of memory hold DMA up.
+  constexpr int kept_free = 3;
+  set_num_loop_threads(std::max(1, beside_gpu && own > 2 * kept_free ? own - kept_free : own));
 }
 
 }  // namespace flexgen

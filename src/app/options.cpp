@@ -62,14 +62,22 @@ cxxopts::Options describe(const std::string& command) {
       value<std::vector<double>>(),
       "wg wc cg cc hg hc")("gpu-batch-size", "rows computed in one call (B)", value<int>(), "N")(
       "num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<int>(), "N")(
-      "dtype", "float32 | float16 | bfloat16; default float32 on a CPU, the model's own on a GPU", value<std::string>(),
+      "dtype", "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU the model's own", value<std::string>(),
       "TYPE")("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "sep-layer", "attention and mlp are two layers of a sweep [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
-      "compress-weight", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")(
-      "compress-cache", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")(
-      "cpu-cache-compute", "not available in this version", value<bool>()->implicit_value("true"), "BOOL")(
-      "attn-sparsity", "only 1.0, dense attention, in this version", value<double>(), "X");
+      "compress-weight", "keep weights in groups of 4-bit codes", value<bool>()->implicit_value("true"), "BOOL")(
+      "compress-cache", "keep keys and values so, too", value<bool>()->implicit_value("true"), "BOOL")(
+      "weight-bits", "4 | 8 bits of a compressed weight", value<int>()->default_value("4"), "N")(
+      "cache-bits", "4 | 8 bits of a compressed key or value", value<int>()->default_value("4"), "N")(
+      "compress-group", "32 | 64 | 128 elements that share a scale and a minimum",
+      value<int>()->default_value("64"), "N")(
+      "cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
+      value<bool>()->implicit_value("true"), "BOOL")(
+      "cpu-attention-percent", "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU",
+      value<double>()->default_value("100"), "P")(
+      "attn-sparsity", "decode attention uses the values of this share of the keys, those of most weight",
+      value<double>()->default_value("1"), "X");
   options.add_options("Machine")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
       "transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")(
       "gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)",
@@ -118,15 +126,38 @@ std::string one_of(const std::string& word, const char* name, std::initializer_l
   throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", name, word), "", "Use one of: " + known);
 }
 
-// Flags of FlexGen that this version cannot honour: an error, never ignored.
-void refuse_unavailable(const cxxopts::ParseResult& parsed) {
-  for (const char* name : {"compress-weight", "compress-cache", "cpu-cache-compute"})
-    if (parsed.count(name) && parsed[name].as<bool>())
-      throw UserError(ExitCode::usage, fmt::format("--{} cannot be honoured", name), "this version does not have it",
-                      "Leave it out: weights and cache stay uncompressed, attention runs on the computing device");
-  if (parsed.count("attn-sparsity") && parsed["attn-sparsity"].as<double>() != 1.0)
-    throw UserError(ExitCode::usage, "--attn-sparsity below 1 cannot be honoured",
-                    "this version has dense attention only", "Leave it out or give 1.0");
+QuantFormat compression(const cxxopts::ParseResult& parsed, const char* switch_name, const char* bits_name) {
+  if (!optional<bool>(parsed, switch_name).value_or(false)) {
+    if (parsed.count(bits_name))
+      throw UserError(ExitCode::usage, fmt::format("--{} needs --{}", bits_name, switch_name), "");
+    return {};
+  }
+  const QuantFormat format{parsed[bits_name].as<int>(), parsed["compress-group"].as<int>()};
+  if (format.bits != 4 && format.bits != 8)
+    throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
+  if (format.group != 32 && format.group != 64 && format.group != 128)
+    throw UserError(ExitCode::usage, fmt::format("--compress-group {} is not known", format.group), "",
+                    "Use 32, 64 or 128");
+  return format;
+}
+
+double number_in(const cxxopts::ParseResult& parsed, const char* name, double most) {
+  const double number = parsed[name].as<double>();
+  if (number > 0 && number <= most) return number;
+  throw UserError(ExitCode::usage, fmt::format("--{} {} makes no sense", name, number),
+                  fmt::format("it must be above 0 and at most {}", most));
+}
+
+void read_compression(const cxxopts::ParseResult& parsed, Options& o) {
+  o.weight_format = compression(parsed, "compress-weight", "weight-bits");
+  o.cache_format = compression(parsed, "compress-cache", "cache-bits");
+  if (parsed.count("compress-group") && o.weight_format.is_none() && o.cache_format.is_none())
+    throw UserError(ExitCode::usage, "--compress-group needs --compress-weight or --compress-cache", "");
+  const double share = number_in(parsed, "cpu-attention-percent", 100);
+  if (optional<bool>(parsed, "cpu-cache-compute").value_or(false)) o.cpu_attention_percent = share;
+  else if (parsed.count("cpu-attention-percent"))
+    throw UserError(ExitCode::usage, "--cpu-attention-percent needs --cpu-cache-compute", "");
+  o.attn_sparsity = number_in(parsed, "attn-sparsity", 1);
 }
 
 Options read_profile(const cxxopts::ParseResult& parsed) {
@@ -177,7 +208,7 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   o.overlap = optional<bool>(parsed, "overlap").value_or(true);
   o.sep_layer = optional<bool>(parsed, "sep-layer").value_or(true);
   o.pin_weight = optional<bool>(parsed, "pin-weight").value_or(true);
-  refuse_unavailable(parsed);
+  read_compression(parsed, o);
   o.device = one_of(parsed["device"].as<std::string>(), "device", {"auto", "cpu", "cuda"});
   o.transport = one_of(parsed["transport"].as<std::string>(), "transport", {"auto", "mpi", "nccl"});
   o.gpu_mem = size(parsed, "gpu-mem");

@@ -9,6 +9,7 @@
 
 #include "base/log.hpp"
 #include "spec/dtype.hpp"
+#include "spec/quantization.hpp"
 
 namespace flexgen {
 
@@ -31,6 +32,9 @@ struct Options {
   bool overlap = true;
   bool sep_layer = true;
   bool pin_weight = true;
+  QuantFormat weight_format, cache_format;
+  double cpu_attention_percent = 0;  // of rows whose cache is in dram; 0 without --cpu-cache-compute
+  double attn_sparsity = 1;
 
   // machine
   std::string device = "auto";     // auto | cpu | cuda

@@ -51,6 +51,13 @@ void decode(const std::string& text, Policy& policy) {
   policy.placement = make_placement(percent);
 }
 
+// Ranks on unlike machines may choose differently: then all take what each has.
+DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
+  for (const std::string& other : ranks.all_gather(dtype_name(mine)))
+    if (other != dtype_name(mine)) return device.is_cuda() ? DType::float16 : DType::float32;
+  return mine;
+}
+
 // FlexGen's defaults where its flags are given in part.
 constexpr std::int32_t default_micro_batch_size = 4;
 constexpr std::int32_t default_num_micro_batches = 1;
@@ -63,7 +70,11 @@ Policy choose_policy(const Options& options, const ModelSpec& model, const std::
   policy.overlap = options.overlap;
   policy.separate_layers = options.sep_layer;
   policy.pin_weights = options.pin_weight;
-  policy.dtype = choose_dtype(options, device, model.stored_dtype);
+  policy.weight_format = options.weight_format;
+  policy.cache_format = options.cache_format;
+  policy.host_attention_percent = options.cpu_attention_percent;
+  policy.attention_sparsity = options.attn_sparsity;
+  policy.dtype = agree_on_dtype(choose_dtype(options, device, model.stored_dtype), device, ranks);
   policy.micro_batch_size = options.gpu_batch_size.value_or(default_micro_batch_size);
   policy.num_micro_batches = options.num_gpu_batches.value_or(default_num_micro_batches);
   if (options.percent) policy.placement = make_placement(*options.percent);
@@ -87,6 +98,10 @@ Policy choose_policy(const Options& options, const ModelSpec& model, const std::
     decode(ranks.broadcast(chosen), policy);
     log::info("policy " + to_flags(policy));
   }
+  if (policy.uses_host_attention() && policy.placement.cache.ssd() > 1e-9)
+    throw UserError(ExitCode::usage, "--cpu-cache-compute cannot attend to a cache on ssd",
+                    fmt::format("the policy puts {:g} % of it there", 100 * policy.placement.cache.ssd()),
+                    "Give the cache to gpu and dram, for example --percent 20 80 0 100 0 100, or leave it out");
   ranks.agree_on_error([&] { require_fit(input_of(slices[static_cast<std::size_t>(ranks.rank())]), budgets); });
   return policy;
 }

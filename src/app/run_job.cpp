@@ -73,7 +73,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   ranks.all_equal("the model", fingerprint(input.model));
   const std::uint64_t begin_ns = now_ns();
   const Device device = agree_on_device(options, ranks);
-  share_processors(ranks);
+  share_processors(ranks, device.is_cuda() && options.cpu_attention_percent > 0);
   const JobShape shape = share_shape(input.shape, ranks);
   const std::vector<std::optional<LoadedProfile>> profiles = gather_profiles(options, ranks);
 

@@ -8,7 +8,7 @@ namespace flexgen {
 
 std::string_view resource_name(Resource resource) {
   static constexpr std::array<std::string_view, num_resources> names{
-      "compute", "host_to_gpu", "gpu_to_host", "gpu_copy", "disk_read", "disk_write", "send", "recv"};
+      "compute", "host_attention", "host_to_gpu", "gpu_to_host", "gpu_copy", "disk_read", "disk_write", "send", "recv"};
   return names[static_cast<std::size_t>(resource)];
 }
 

@@ -18,8 +18,18 @@
 namespace flexgen {
 
 /// A resource whose busy time and bytes are counted apart.
-enum class Resource : std::uint8_t { compute, host_to_gpu, gpu_to_host, gpu_copy, disk_read, disk_write, send, recv };
-inline constexpr std::size_t num_resources = 8;
+enum class Resource : std::uint8_t {
+  compute,
+  host_attention,  // attention on the host beside a device that computes the rest
+  host_to_gpu,
+  gpu_to_host,
+  gpu_copy,
+  disk_read,
+  disk_write,
+  send,
+  recv
+};
+inline constexpr std::size_t num_resources = 9;
 std::string_view resource_name(Resource resource);
 
 /// Monotonic clock, nanoseconds; the same epoch for all processes of one host.

@@ -54,7 +54,9 @@ bool Generator::make_work(Group& group, GroupId id) {
     for (ActiveRow& row : group.micro_batches[k]) {
       if (row.done) continue;
       if (row.length == 0) group.work.is_prefill = true;
-      batch.rows.push_back({row.request.id, row.cache_row, row.length, true, row.next});
+      const bool scores = row.length == 0 && row.request.score_prompt;
+      batch.rows.push_back(
+          {row.request.id, row.cache_row, row.length, row.request.max_new_tokens > 0, scores, row.next});
       row.length += static_cast<std::int32_t>(row.next.size());
     }
     if (!batch.rows.empty()) group.work.micro_batches.push_back(std::move(batch));
@@ -77,17 +79,35 @@ void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCal
   callbacks.on_finished(row.request.id, stopped ? FinishReason::stop : FinishReason::length);
 }
 
+std::size_t Generator::take_outputs(ActiveRow& row, const RowWork& work, const SampledTokens& sampled, std::size_t at,
+                                    const GenerateCallbacks& callbacks) {
+  const std::size_t count = work.wants_scores ? work.tokens.size() : work.wants_token ? 1 : 0;
+  FLEXGEN_CHECK(at + count <= sampled.tokens.size() && (!work.wants_scores || at + count <= sampled.scores.size()),
+                "tokens do not belong to the sweep that was awaited");
+  if (work.wants_scores)
+    callbacks.on_scores(row.request.id, std::span(sampled.scores).subspan(at, count - 1),
+                        std::span(sampled.tokens).subspan(at, count - 1));
+  if (work.wants_token) {
+    take_token(row, sampled.tokens[at + count - 1], callbacks);
+  } else {
+    row.done = true;
+    callbacks.on_finished(row.request.id, FinishReason::length);
+  }
+  return count;
+}
+
 void Generator::collect(Group& group, const GenerateCallbacks& callbacks) {
   const std::vector<SampledTokens> sampled = stage_.collect(group.work.micro_batches.size());
   for (std::size_t k = 0; k < sampled.size(); ++k) {
     const MicroBatchWork& batch = group.work.micro_batches[k];
-    FLEXGEN_CHECK(sampled[k].sweep == group.work.number && sampled[k].micro_batch == static_cast<std::int32_t>(k) &&
-                      sampled[k].tokens.size() == batch.rows.size(),
+    FLEXGEN_CHECK(sampled[k].sweep == group.work.number && sampled[k].micro_batch == static_cast<std::int32_t>(k),
                   "tokens do not belong to the sweep that was awaited");
     const std::int32_t slots = stage_.plan().input.policy.num_micro_batches;
     std::vector<ActiveRow>& rows = group.micro_batches[static_cast<std::size_t>(batch.slot % slots)];
-    for (std::size_t r = 0; r < batch.rows.size(); ++r)
-      take_token(rows[static_cast<std::size_t>(batch.rows[r].cache_row)], sampled[k].tokens[r], callbacks);
+    std::size_t at = 0;
+    for (const RowWork& work : batch.rows)
+      at += take_outputs(rows[static_cast<std::size_t>(work.cache_row)], work, sampled[k], at, callbacks);
+    FLEXGEN_CHECK(at == sampled[k].tokens.size(), "tokens do not belong to the sweep that was awaited");
   }
   group.in_flight = false;
 

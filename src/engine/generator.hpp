@@ -19,8 +19,9 @@ namespace flexgen {
 struct GenerateRow {
   RowId id;
   std::vector<std::int32_t> prompt;  // at least one token
-  std::int32_t max_new_tokens = 1;   // at least one
+  std::int32_t max_new_tokens = 1;   // at least one, or 0 where the prompt is scored
   bool stop_at_eos = true;
+  bool score_prompt = false;  // on_scores is told how likely the prompt was
 };
 
 enum class FinishReason : std::uint8_t { stop, length };
@@ -30,6 +31,9 @@ struct GenerateCallbacks {
   /// A row's next token; true: the row is to stop here (a stop string). The end-of-sequence token is passed too.
   std::function<bool(RowId, std::int32_t token)> on_token;
   std::function<void(RowId, FinishReason)> on_finished;
+  /// Of a row whose prompt is scored, before its first token: score[i] is the log-probability of prompt token i + 1 after
+  /// tokens 0 .. i, greedy[i] the token that was likeliest there; both have one entry less than the prompt.
+  std::function<void(RowId, std::span<const float> scores, std::span<const std::int32_t> greedy)> on_scores;
 };
 
 struct PhaseTimes {
@@ -67,6 +71,9 @@ class Generator {
   bool fill(Group& group);
   bool make_work(Group& group, GroupId id);
   void collect(Group& group, const GenerateCallbacks& callbacks);
+  // Takes the row's outputs from `at` on; returns how many they were.
+  std::size_t take_outputs(ActiveRow& row, const RowWork& work, const SampledTokens& sampled, std::size_t at,
+                           const GenerateCallbacks& callbacks);
   void take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks);
   bool anything_follows(const Group& group) const;
 

@@ -46,9 +46,11 @@ std::size_t KvCache::index(std::int32_t layer, std::int32_t slot) const {
   return static_cast<std::size_t>(layer) * static_cast<std::size_t>(layout_.num_slots) + static_cast<std::size_t>(slot);
 }
 
-bool KvCache::is_staged(std::int32_t layer, std::int32_t slot) const {
-  const CacheSplit& split = layout_.split(layer, slot);
-  return split.dram_units + split.ssd_units > 0;
+bool KvCache::is_staged(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows) const {
+  const std::int64_t gpu_units = layout_.split(layer, slot).gpu_units;
+  return std::any_of(rows.begin(), rows.end(), [&](const CacheRow& row) {
+    return (row.cache_row + 1LL) * layout_.shape.heads > gpu_units;
+  });
 }
 
 std::uint64_t KvCache::position_bytes(const Segment& segment) const {
@@ -80,18 +82,50 @@ std::vector<KvCache::Segment> KvCache::segments(const CacheSplit& split, std::in
   return found;
 }
 
+namespace {
+
+// Layout: policy/cache_layout.hpp and, compressed, spec/quantization.hpp.
+KvHead* fill_segment(const CacheShape& shape, std::byte* base, std::int32_t heads, KvHead* out) {
+  if (shape.format.is_none()) {
+    const std::uint64_t head_bytes = static_cast<std::uint64_t>(shape.head_dim) * element_bytes(shape.dtype);
+    for (std::int32_t h = 0; h < heads; ++h)
+      *out++ = {base + static_cast<std::uint64_t>(h) * head_bytes, 2 * heads * shape.head_dim, heads * shape.head_dim, 0,
+                0};
+    return out;
+  }
+  const auto codes = static_cast<std::int32_t>(shape.format.code_bytes(shape.head_dim));
+  const auto parameters = static_cast<std::int32_t>(shape.format.parameter_bytes(shape.head_dim));
+  const std::int32_t all_codes = heads * codes;
+  for (std::int32_t h = 0; h < heads; ++h) {
+    const std::int32_t k_parameters = 2 * all_codes + h * (parameters - codes);  // from this head's own codes on
+    *out++ = {base + static_cast<std::uint64_t>(h) * static_cast<std::uint64_t>(codes), 2 * (all_codes + heads * parameters),
+              all_codes, k_parameters, k_parameters + heads * parameters};
+  }
+  return out;
+}
+
+}  // namespace
+
 void KvCache::fill_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
                          std::span<KvHead> heads) const {
   const CacheShape& shape = layout_.shape;
   const Home& home = homes_[index(layer, slot)];
-  const std::uint64_t head_bytes = static_cast<std::uint64_t>(shape.head_dim) * element_bytes(shape.dtype);
   KvHead* out = heads.data();
   for (const CacheRow& row : rows)
     for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row)) {
       std::byte* base = segment.tier == TierKind::gpu ? home.gpu + segment.home_offset : stage + segment.stage_offset;
-      for (std::int32_t h = 0; h < segment.num_heads; ++h)
-        *out++ = {base + static_cast<std::uint64_t>(h) * head_bytes, 2 * segment.num_heads * shape.head_dim,
-                  segment.num_heads * shape.head_dim};
+      out = fill_segment(shape, base, segment.num_heads, out);
+    }
+  FLEXGEN_CHECK(out == heads.data() + heads.size(), "cache table does not match its rows");
+}
+
+void KvCache::fill_host_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows,
+                              std::span<KvHead> heads) const {
+  KvHead* out = heads.data();
+  for (const CacheRow& row : rows)
+    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row)) {
+      FLEXGEN_CHECK(segment.tier == TierKind::dram, "a row that the host attends for does not lie in dram");
+      out = fill_segment(layout_.shape, homes_[index(layer, slot)].dram + segment.home_offset, segment.num_heads, out);
     }
   FLEXGEN_CHECK(out == heads.data() + heads.size(), "cache table does not match its rows");
 }

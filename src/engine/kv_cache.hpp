@@ -35,12 +35,16 @@ class KvCache {
   const CacheLayout& layout() const { return layout_; }
   bool uses_disk() const { return layout_.ssd_units > 0; }
   std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
-  /// Anything of this (layer, slot) outside the gpu tier?
-  bool is_staged(std::int32_t layer, std::int32_t slot) const;
+  /// Anything of these rows of a (layer, slot) outside the gpu tier?
+  bool is_staged(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows) const;
 
   /// Fills the table of the computing op: heads[i * num_heads + h] for the i-th active row.
   void fill_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
                   std::span<KvHead> heads) const;
+
+  /// The same for the host, of rows that lie in dram: where they are at home.
+  void fill_host_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows,
+                       std::span<KvHead> heads) const;
 
   /// Brings positions [0, start) of the rows' staged units to `stage`.
   void load(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,

@@ -5,6 +5,9 @@
 #include "base/error.hpp"
 
 namespace flexgen {
+namespace {
+constexpr std::size_t token_header_bytes = 16;  // sweep, micro-batch, number of tokens
+}
 
 Neighbours::Neighbours(Transport* transport, const Device& device, std::uint64_t staging_bytes)
     : transport_(transport), through_host_(transport && device.is_cuda() && !transport->moves_device_memory()) {
@@ -49,24 +52,34 @@ void Neighbours::send_hidden(const std::byte* from, std::uint64_t bytes, Transfe
 }
 
 void Neighbours::send_tokens(const SampledTokens& tokens) {
-  std::vector<std::byte> message(sizeof(std::int64_t) + sizeof(std::int32_t) +
-                                 tokens.tokens.size() * sizeof(std::int32_t));
+  const auto num_tokens = static_cast<std::int32_t>(tokens.tokens.size());
+  const std::size_t token_bytes = tokens.tokens.size() * sizeof(std::int32_t);
+  const std::size_t score_bytes = tokens.scores.size() * sizeof(float);
+  std::vector<std::byte> message(token_header_bytes + token_bytes + score_bytes);
   std::memcpy(message.data(), &tokens.sweep, sizeof tokens.sweep);
   std::memcpy(message.data() + 8, &tokens.micro_batch, sizeof tokens.micro_batch);
-  if (!tokens.tokens.empty())
-    std::memcpy(message.data() + 12, tokens.tokens.data(), tokens.tokens.size() * sizeof(std::int32_t));
+  std::memcpy(message.data() + 12, &num_tokens, sizeof num_tokens);
+  if (token_bytes > 0) std::memcpy(message.data() + token_header_bytes, tokens.tokens.data(), token_bytes);
+  if (score_bytes > 0) std::memcpy(message.data() + token_header_bytes + token_bytes, tokens.scores.data(), score_bytes);
   transport_->send_message(message, 0, Channel::tokens);
 }
 
 SampledTokens Neighbours::receive_tokens() {
   const std::vector<std::byte> message = transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
-  FLEXGEN_CHECK(message.size() >= 12 && (message.size() - 12) % sizeof(std::int32_t) == 0,
-                "token message is malformed");
+  FLEXGEN_CHECK(message.size() >= token_header_bytes, "token message is malformed");
   SampledTokens tokens;
+  std::int32_t num_tokens = 0;
   std::memcpy(&tokens.sweep, message.data(), sizeof tokens.sweep);
   std::memcpy(&tokens.micro_batch, message.data() + 8, sizeof tokens.micro_batch);
-  tokens.tokens.resize((message.size() - 12) / sizeof(std::int32_t));
-  if (!tokens.tokens.empty()) std::memcpy(tokens.tokens.data(), message.data() + 12, message.size() - 12);
+  std::memcpy(&num_tokens, message.data() + 12, sizeof num_tokens);
+  const std::size_t body = message.size() - token_header_bytes;
+  const std::size_t token_bytes = static_cast<std::size_t>(std::max(0, num_tokens)) * sizeof(std::int32_t);
+  FLEXGEN_CHECK(num_tokens >= 0 && (body == token_bytes || body == 2 * token_bytes), "token message is malformed");
+  tokens.tokens.resize(static_cast<std::size_t>(num_tokens));
+  tokens.scores.resize((body - token_bytes) / sizeof(float));
+  if (token_bytes > 0) std::memcpy(tokens.tokens.data(), message.data() + token_header_bytes, token_bytes);
+  if (body > token_bytes)
+    std::memcpy(tokens.scores.data(), message.data() + token_header_bytes + token_bytes, body - token_bytes);
   return tokens;
 }
 

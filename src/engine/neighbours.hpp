@@ -19,7 +19,8 @@ namespace flexgen {
 struct SampledTokens {
   std::int64_t sweep = 0;
   std::int32_t micro_batch = 0;
-  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> tokens;  // greedy choice, one per output (MicroBatch)
+  std::vector<float> scores;         // log-probability of the token that stands there; empty where none was wanted
 };
 
 class Neighbours {

@@ -44,8 +44,11 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       layer_slot_(layers.size(), nullptr),
       cache_stored_(plan.memory.cache.splits.size()),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
+      max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
       host_tokens_(MemoryKind::pinned,
-                   static_cast<std::uint64_t>(plan.input.policy.block_rows()) * sizeof(std::int32_t), device) {
+                   static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) * max_outputs_ * sizeof(std::int32_t),
+                   device) {
+  if (plan.input.job.scores) host_scores_ = Buffer(MemoryKind::pinned, host_tokens_.size_bytes(), device);
   context_ = {device, compute_.native(), &memory.workspace, backend};
   if (logits_sink_)
     logits_ = Buffer(MemoryKind::device,
@@ -63,12 +66,18 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
                                     static_cast<std::size_t>(plan.input.model.num_heads);
   for (std::size_t i = 0; i < cache_tables_.size(); ++i)
     cache_tables_[i].device = reinterpret_cast<KvHead*>(memory.cache_tables) + i * table_entries;
+  half_done_.resize(static_cast<std::size_t>(plan.input.policy.num_micro_batches));
+  if (plan.input.policy.uses_host_attention()) {
+    host_attention_ = std::make_unique<HostAttention>(plan, memory, device, backend, tracer);
+    host_attention_->set_error_handler(on_stream_error);
+  }
   for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
     stream->set_error_handler(on_stream_error);
 }
 
 // The streams' tasks use the transfers, which die first.
 SliceExecutor::~SliceExecutor() {
+  if (host_attention_) host_attention_->stop();
   for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
     stream->stop();
 }
@@ -90,7 +99,7 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
   SweepWork work;
   MicroBatchWork& rows = work.micro_batches.emplace_back();
   for (std::int32_t r = 0; r < plan_.input.policy.micro_batch_size; ++r)
-    rows.rows.push_back({RowId(r), r, start, true, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+    rows.rows.push_back({RowId(r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
   begin_sweep(work);
   std::byte* hidden = hidden_slots_.empty() ? memory_.hidden.resident(0) : hidden_slots_[0].data;
   std::byte* stage = cache_slots_.empty() ? nullptr : cache_slots_[0].data;
@@ -103,6 +112,12 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
     const LayerId layer(static_cast<std::int32_t>(j));
     weight_views_ = memory_.weights.views(layer, slot);
     const KvView cache = is_cached(layer) ? cache_view(layer, MicroBatchId(0), stage) : KvView{};
+    if (is_cached(layer) && on_host(MicroBatchId(0))) {
+      const LayerCall call = half_call(MicroBatchId(0), hidden, cache);
+      layers_[j]->project(context_, call);
+      layers_[j]->finish(context_, call);
+      continue;
+    }
     for (const BatchChunk& chunk : batch(MicroBatchId(0)).chunks)
       layers_[j]->forward(context_, chunk_call(chunk, MicroBatchId(0), hidden, cache));
   }
@@ -119,6 +134,7 @@ void SliceExecutor::end_sweep() { memory_.batches.mark_used(compute_); }
 void SliceExecutor::synchronize() {
   for (Stream* stream : {&compute_, &weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
     stream->synchronize();
+  if (host_attention_) host_attention_->synchronize();
 }
 
 // With overlap off nothing may run beside the next call, on the GPU neither.
@@ -132,7 +148,13 @@ std::uint64_t SliceExecutor::hidden_bytes(const MicroBatch& batch) const {
 }
 
 bool SliceExecutor::is_staged(LayerId layer, MicroBatchId k) const {
-  return is_cached(layer) && memory_.cache.is_staged(cache_index_[layer.index()], batch(k).slot);
+  return is_cached(layer) && memory_.cache.is_staged(cache_index_[layer.index()], batch(k).slot, device_rows(k));
+}
+
+// Those whose attention the computing device does.
+std::span<const CacheRow> SliceExecutor::device_rows(MicroBatchId k) const {
+  const std::span<const CacheRow> all = batch(k).rows;
+  return on_host(k) ? all.first(static_cast<std::size_t>(host_attention_->num_device_rows(batch(k)))) : all;
 }
 
 EventPtr& SliceExecutor::cache_stored(LayerId layer, std::int32_t slot) {
@@ -155,7 +177,8 @@ void SliceExecutor::load_cache(LayerId layer, MicroBatchId k) {
   Slot& slot = next_slot(cache_slots_, cache_turn_);
   cache_loads_.wait(slot.free);
   cache_loads_.wait(cache_stored(layer, batch(k).slot));
-  cache_loads_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = batch(k).rows,
+  const std::span<const CacheRow> own = device_rows(k);
+  cache_loads_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = std::vector(own.begin(), own.end()),
                      data = slot.data] { memory_.cache.load(index, where, rows, data, cache_load_transfer_); });
   slot.loaded = cache_loads_.record();
   cache_inputs_.push_back({slot.data, &slot, slot.loaded});
@@ -167,8 +190,9 @@ void SliceExecutor::load_hidden(LayerId layer, MicroBatchId k) {
   const std::uint64_t bytes = hidden_bytes(batch(k));
   EventPtr& stored = hidden_stored_[k.index()];
   Input input;
-  if (memory_.hidden.is_resident()) {
-    input.data = memory_.hidden.resident(k.value);
+  const bool decodes_in_place = on_host(k);
+  if (memory_.hidden.is_resident() || decodes_in_place) {
+    input.data = decodes_in_place ? host_attention_->hidden(k.value) : memory_.hidden.resident(k.value);
     // The first layer overwrites what the sweep before may still be sending.
     if (is_first(layer)) input.ready = stored;
   } else {
@@ -204,8 +228,9 @@ KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage
   CacheTable& table =
       cache_tables_[static_cast<std::size_t>(index) * static_cast<std::size_t>(plan_.input.policy.num_micro_batches) +
                     k.index()];
-  std::vector<KvHead> fresh(batch(k).rows.size() * static_cast<std::size_t>(heads));
-  memory_.cache.fill_table(index, batch(k).slot, batch(k).rows, stage, fresh);
+  const std::span<const CacheRow> rows = device_rows(k);
+  std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
+  memory_.cache.fill_table(index, batch(k).slot, rows, stage, fresh);
   const std::size_t bytes = fresh.size() * sizeof(KvHead);
   const bool same = table.host.size() == fresh.size() && std::memcmp(table.host.data(), fresh.data(), bytes) == 0;
   const bool on_gpu = context_.device.is_cuda();
@@ -215,7 +240,8 @@ KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage
       compute_.copy(reinterpret_cast<std::byte*>(table.device), reinterpret_cast<const std::byte*>(table.host.data()),
                     bytes, Resource::host_to_gpu, "cache table");
   }
-  return {on_gpu ? table.device : table.host.data(), table.host.data(), heads, plan_.input.model.head_dim()};
+  return {on_gpu ? table.device : table.host.data(), table.host.data(), heads, plan_.input.model.head_dim(),
+          plan_.input.policy.cache_format};
 }
 
 LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache) {
@@ -233,12 +259,16 @@ LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std
     call.cache.heads += static_cast<std::ptrdiff_t>(chunk.first_row) * cache.num_heads;
     call.cache.host_heads += static_cast<std::ptrdiff_t>(chunk.first_row) * cache.num_heads;
   }
+  call.attention_sparsity = static_cast<float>(plan_.input.policy.attention_sparsity);
   call.output_rows = chunk.output_rows;
   call.num_outputs = chunk.num_outputs;
   if (logits_.data())
     call.logits = contiguous_view(logits_.data(), rows, plan_.input.model.vocab, DType::float32)
                       .row_range(chunk.first_output, chunk.num_outputs);
-  call.next_tokens = memory_.next_tokens + k.value * rows + chunk.first_output;
+  const std::size_t output = k.index() * max_outputs_ + static_cast<std::size_t>(chunk.first_output);
+  call.next_tokens = memory_.next_tokens + output;
+  call.targets = chunk.targets;
+  if (chunk.targets) call.scores = memory_.scores + output;
   return call;
 }
 
@@ -252,6 +282,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
     cache_inputs_.pop_front();
   }
   Slot* weights = layer_slot_[layer.index()];
+  finish_half_done(k);
   if (weights || hidden_.ready || cache_.ready) span_.reset();  // waiting is not computing
   if (k.value == 0) {
     if (weights) compute_.wait(weights->loaded);
@@ -265,6 +296,10 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
 
   if (!span_) span_.emplace(compute_, Resource::compute, what.description().name);
   const KvView cache = is_cached(layer) ? cache_view(layer, k, cache_.data) : KvView{};
+  if (is_cached(layer) && on_host(k)) {
+    compute_half(what, layer, k, cache, weights);
+    return;
+  }
   for (const BatchChunk& chunk : batch(k).chunks) what.forward(context_, chunk_call(chunk, k, hidden_.data, cache));
   if (nothing_waits_for(layer)) return;
   span_.reset();
@@ -273,10 +308,53 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   end_call(compute_);
 }
 
+LayerCall SliceExecutor::half_call(MicroBatchId k, std::byte* hidden, const KvView& cache) {
+  const MicroBatch& rows = batch(k);
+  FLEXGEN_CHECK(rows.chunks.size() == 1, "a decode step is one call");
+  LayerCall call = chunk_call(rows.chunks.front(), k, hidden, cache);
+  call.batch.num_rows = call.batch.num_tokens = host_attention_->num_device_rows(rows);
+  call.projected = host_attention_->projected(k.value, rows.num_tokens);
+  call.attended = host_attention_->attended(k.value, rows.num_tokens);
+  return call;
+}
+
+// The rest is done when the micro-batch comes to its next layer: meanwhile the device computes others.
+void SliceExecutor::compute_half(const Layer& layer, LayerId id, MicroBatchId k, const KvView& cache, Slot* weights) {
+  std::optional<HalfDone>& half = half_done_[k.index()];
+  half.emplace();
+  half->layer = id;
+  half->weights = weight_views_;
+  half->slot = k.index() + 1 == batches_->size() ? weights : nullptr;
+  half->call = half_call(k, hidden_.data, cache);
+  half->call.weights = half->weights;
+  layer.project(context_, half->call);
+  span_.reset();
+  computed_ = compute_.record();
+  half->attended =
+      host_attention_->start(cache_index_[id.index()], batch(k), k.value, computed_, cache_stored(id, batch(k).slot));
+  if (is_last(id) || !plan_.input.policy.overlap) finish_half_done(k);
+}
+
+void SliceExecutor::finish_half_done(MicroBatchId k) {
+  std::optional<HalfDone>& half = half_done_[k.index()];
+  if (!half) return;
+  span_.reset();
+  compute_.wait(half->attended);
+  {
+    const StreamSpan span(compute_, Resource::compute, layers_[half->layer.index()]->description().name);
+    layers_[half->layer.index()]->finish(context_, half->call);
+  }
+  computed_ = compute_.record();
+  if (half->slot) half->slot->free = computed_;
+  half.reset();
+  end_call(compute_);
+}
+
 void SliceExecutor::store_cache(LayerId layer, MicroBatchId k) {
   if (!cache_.slot) return;
   cache_stores_.wait(computed_);
-  cache_stores_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = batch(k).rows,
+  const std::span<const CacheRow> own = device_rows(k);
+  cache_stores_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = std::vector(own.begin(), own.end()),
                       data = cache_.data] { memory_.cache.store(index, where, rows, data, cache_store_transfer_); });
   cache_stored(layer, batch(k).slot) = cache_.slot->free = cache_stores_.record();
   end_call(cache_stores_);
@@ -305,13 +383,18 @@ void SliceExecutor::store_hidden(LayerId layer, MicroBatchId k) {
 }
 
 void SliceExecutor::deliver_tokens(MicroBatchId k) {
-  const auto first = static_cast<std::size_t>(k.value) * static_cast<std::size_t>(plan_.input.policy.micro_batch_size);
+  const std::size_t first = k.index() * max_outputs_;
   const auto count = static_cast<std::size_t>(batch(k).num_outputs);
-  hidden_stores_.post([this, first, count, sweep = work_.number, k] {
+  hidden_stores_.post([this, first, count, sweep = work_.number, k, has_scores = batch(k).has_scores] {
     auto* host = reinterpret_cast<std::int32_t*>(host_tokens_.data()) + first;
     hidden_store_transfer_.gpu_to_host(reinterpret_cast<std::byte*>(host),
                                        reinterpret_cast<const std::byte*>(memory_.next_tokens + first),
                                        count * sizeof(std::int32_t), "tokens");
+    auto* scores = reinterpret_cast<float*>(host_scores_.data()) + (has_scores ? first : 0);
+    if (has_scores)
+      hidden_store_transfer_.gpu_to_host(reinterpret_cast<std::byte*>(scores),
+                                         reinterpret_cast<const std::byte*>(memory_.scores + first),
+                                         count * sizeof(float), "scores");
     std::vector<float> logits;
     if (logits_sink_) {
       logits.resize(count * static_cast<std::size_t>(plan_.input.model.vocab));
@@ -320,7 +403,9 @@ void SliceExecutor::deliver_tokens(MicroBatchId k) {
     }
     hidden_stores_.record_in_task()->await_result();
     if (logits_sink_) logits_sink_(sweep, k, logits);
-    token_sink_({sweep, k.value, {host, host + count}});
+    SampledTokens sampled{sweep, k.value, {host, host + count}, {}};
+    if (has_scores) sampled.scores.assign(scores, scores + count);
+    token_sink_(std::move(sampled));
   });
 }
 

@@ -20,6 +20,7 @@
 
 #include "base/trace.hpp"
 #include "device/stream.hpp"
+#include "engine/host_attention.hpp"
 #include "engine/neighbours.hpp"
 #include "engine/stage_memory.hpp"
 #include "engine/transfer.hpp"
@@ -83,16 +84,30 @@ class SliceExecutor final : public Executor {
     KvHead* device = nullptr;
   };
 
+  // A layer's call whose attention the host is at.
+  struct HalfDone {
+    LayerId layer;
+    LayerCall call;
+    std::vector<MatrixView> weights;  // of the call
+    Slot* slot = nullptr;             // they lie in; null: resident
+    EventPtr attended;
+  };
+
   const MicroBatch& batch(MicroBatchId k) const { return (*batches_)[k.index()]; }
   bool is_first(LayerId layer) const { return layer.value == 0; }
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
   bool is_cached(LayerId layer) const { return cache_index_[layer.index()] >= 0; }
   bool is_staged(LayerId layer, MicroBatchId k) const;
   bool nothing_waits_for(LayerId layer) const;
+  bool on_host(MicroBatchId k) const { return host_attention_ && host_attention_->takes(batch(k)); }
+  std::span<const CacheRow> device_rows(MicroBatchId k) const;
   std::uint64_t hidden_bytes(const MicroBatch& batch) const;
   EventPtr& cache_stored(LayerId layer, std::int32_t slot);
   KvView cache_view(LayerId layer, MicroBatchId k, std::byte* stage);
   LayerCall chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache);
+  LayerCall half_call(MicroBatchId k, std::byte* hidden, const KvView& cache);
+  void compute_half(const Layer& layer, LayerId id, MicroBatchId k, const KvView& cache, Slot* weights);
+  void finish_half_done(MicroBatchId k);
   void warm_up_shape(std::int32_t start, std::int32_t count);
   void deliver_tokens(MicroBatchId k);
   void end_call(Stream& stream);
@@ -117,6 +132,8 @@ class SliceExecutor final : public Executor {
   Transfer hidden_load_transfer_;
   Transfer hidden_store_transfer_;
 
+  std::unique_ptr<HostAttention> host_attention_;  // null: attention is where the rest is
+  std::vector<std::optional<HalfDone>> half_done_;  // by micro-batch
   std::vector<std::int32_t> cache_index_;  // by layer: its number among the layers with a cache, or -1
   std::vector<Slot> weight_slots_, cache_slots_, hidden_slots_;
   std::size_t weight_turn_ = 0, cache_turn_ = 0, hidden_turn_ = 0;
@@ -129,7 +146,9 @@ class SliceExecutor final : public Executor {
   std::vector<EventPtr> cache_stored_;    // by (cache layer, cache slot)
   std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
   std::vector<EventPtr> hidden_stored_;   // by micro-batch: home, sent, or turned into tokens
-  Buffer host_tokens_;                    // [num_micro_batches * rows] int32, where the last stage's tokens arrive
+  std::size_t max_outputs_;               // of a micro-batch
+  Buffer host_tokens_;                    // [num_micro_batches * max_outputs] int32, where the last stage's tokens arrive
+  Buffer host_scores_;                    // the same, float32; empty where none are wanted
   Buffer logits_;                         // [rows, vocab] float32 on the device, when they are wanted
   const std::vector<MicroBatch>* batches_ = nullptr;
   SweepWork work_;

@@ -63,10 +63,10 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       cache(plan.memory.cache, device, offload_dir, arena),
       hidden(plan.input.policy.placement.hidden, plan.input.policy.num_micro_batches, plan.memory.hidden_bytes, device,
              offload_dir, arena),
-      batches(plan.input.policy.num_micro_batches, plan.input.policy.micro_batch_size, plan.memory.max_tokens, device,
-              arena),
+      batches(plan.input.policy.num_micro_batches, plan.input.policy.micro_batch_size, plan.memory.max_tokens,
+              plan.input.job.scores, device, arena),
       workspace(arena.take(plan.memory.workspace_bytes, "workspace"), plan.memory.workspace_bytes),
-      weight_slots(take_slots(arena, num_weight_slots, plan.memory.weights.slot_bytes, "weight slots")),
+      weight_slots(take_slots(arena, weight_slots_of(plan.input.policy), plan.memory.weights.slot_bytes, "weight slots")),
       cache_slots(take_slots(arena, num_cache_slots, plan.memory.cache.staged_bytes(), "cache slots")),
       hidden_slots(
           take_slots(arena, hidden.is_resident() ? 0 : num_hidden_slots, plan.memory.hidden_bytes, "hidden slots")) {
@@ -74,7 +74,10 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
   const std::uint64_t table_entries = static_cast<std::uint64_t>(plan.memory.cache.num_layers) * block_rows *
                                       static_cast<std::uint64_t>(plan.input.model.num_heads);
   cache_tables = arena.take(table_entries * sizeof(KvHead), "cache tables");
-  next_tokens = reinterpret_cast<std::int32_t*>(arena.take(block_rows * sizeof(std::int32_t), "sampled tokens"));
+  const std::uint64_t outputs = static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) *
+                                static_cast<std::uint64_t>(max_outputs(plan.input.policy, plan.input.job));
+  next_tokens = reinterpret_cast<std::int32_t*>(arena.take(outputs * sizeof(std::int32_t), "sampled tokens"));
+  if (plan.input.job.scores) scores = reinterpret_cast<float*>(arena.take(outputs * sizeof(float), "scores"));
 }
 
 }  // namespace flexgen

@@ -48,7 +48,8 @@ class StageMemory {
   std::vector<std::byte*> cache_slots;   // empty when the whole cache is on the gpu tier
   std::vector<std::byte*> hidden_slots;  // empty when hidden states are resident
   std::byte* cache_tables = nullptr;     // KvHead tables, one per (layer with cache, micro-batch of a sweep)
-  std::int32_t* next_tokens = nullptr;   // [num_micro_batches * rows]
+  std::int32_t* next_tokens = nullptr;   // [num_micro_batches * max_outputs]
+  float* scores = nullptr;               // the same; null where none are wanted
 };
 
 }  // namespace flexgen

@@ -37,7 +37,18 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
   std::int32_t* start = packer.take(num_rows);
   std::int32_t* ids = packer.take(num_tokens);
   std::int32_t* positions = packer.take(num_tokens);
-  std::int32_t* outputs = packer.take(num_rows);
+  std::int32_t num_outputs = 0;
+  bool has_scores = false;
+  for (const RowWork& row : rows) {
+    num_outputs += row.wants_scores ? row.count() : row.wants_token ? 1 : 0;
+    has_scores = has_scores || row.wants_scores;
+  }
+  std::int32_t* outputs = packer.take(num_outputs);
+  std::int32_t* targets = has_scores ? packer.take(num_outputs) : nullptr;
+  const auto add_output = [&](std::int32_t packed_row, std::int32_t target) {
+    if (targets) targets[chunk.num_outputs] = target;
+    outputs[chunk.num_outputs++] = packed_row;
+  };
 
   std::int32_t at = 0;
   for (std::int32_t r = 0; r < num_rows; ++r) {
@@ -48,8 +59,10 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
       ids[at + t] = row.tokens[static_cast<std::size_t>(t)];
       positions[at + t] = row.start + t;
     }
+    if (row.wants_scores)
+      for (std::int32_t t = 0; t + 1 < row.count(); ++t) add_output(at + t, row.tokens[static_cast<std::size_t>(t) + 1]);
     at += row.count();
-    if (row.wants_token) outputs[chunk.num_outputs++] = at - 1;
+    if (row.wants_scores || row.wants_token) add_output(at - 1, -1);
     chunk.batch.max_count = std::max(chunk.batch.max_count, row.count());
     chunk.batch.max_length = std::max(chunk.batch.max_length, row.length());
   }
@@ -63,6 +76,7 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
   chunk.token_ids = packer.on_device(ids);
   chunk.positions = packer.on_device(positions);
   chunk.output_rows = packer.on_device(outputs);
+  if (targets) chunk.targets = packer.on_device(targets);
   return chunk;
 }
 
@@ -71,7 +85,7 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
   batch.slot = work.slot;
   for (const RowWork& row : work.rows) {
     batch.rows.push_back({row.cache_row, row.start, row.count()});
-    if (row.wants_token) batch.output_ids.push_back(row.row);
+    batch.has_scores = batch.has_scores || row.wants_scores;
   }
   std::size_t first = 0;
   while (first < work.rows.size()) {
@@ -93,18 +107,20 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
 
 }  // namespace
 
-std::int64_t SweepBatches::ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens) {
-  // Per row: offset, start, output, and the closing offset of a chunk of its own; per token: id and position.
-  return num_micro_batches * (4LL * rows + 2 * tokens);
+std::int64_t SweepBatches::ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores) {
+  // Per row: offset, start, output, and the closing offset of a chunk of its own; per token: id and position, and
+  // where it is scored output and target.
+  return num_micro_batches * (4LL * rows + (scores ? 4 : 2) * tokens);
 }
 
-std::uint64_t SweepBatches::arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens) {
-  return 2 * (static_cast<std::uint64_t>(ints(num_micro_batches, rows, tokens)) * sizeof(std::int32_t) + 4096);
+std::uint64_t SweepBatches::arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens,
+                                        bool scores) {
+  return 2 * (static_cast<std::uint64_t>(ints(num_micro_batches, rows, tokens, scores)) * sizeof(std::int32_t) + 4096);
 }
 
-SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, const Device& device,
-                           Arena& arena)
-    : on_gpu_(device.is_cuda()), capacity_(ints(num_micro_batches, rows, tokens)) {
+SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
+                           const Device& device, Arena& arena)
+    : on_gpu_(device.is_cuda()), capacity_(ints(num_micro_batches, rows, tokens, scores)) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(capacity_) * sizeof(std::int32_t);
   for (Set& set : sets_) {
     set.host = Buffer(MemoryKind::pinned, bytes, device);

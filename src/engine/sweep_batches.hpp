@@ -29,6 +29,7 @@ struct BatchChunk {
   const std::int32_t* token_ids = nullptr;    // [tokens], device
   const std::int32_t* positions = nullptr;    // [tokens], device
   const std::int32_t* output_rows = nullptr;  // [outputs], device, relative to the chunk
+  const std::int32_t* targets = nullptr;      // [outputs], device: tokens that are scored, -1: none; null: no scores
   std::int32_t num_outputs = 0;
   std::int32_t first_output = 0;  // in the micro-batch
 };
@@ -38,16 +39,16 @@ struct MicroBatch {
   std::int32_t num_tokens = 0;
   std::int32_t num_outputs = 0;
   std::vector<CacheRow> rows;
-  std::vector<RowId> output_ids;  // rows whose token is wanted, in order of the outputs
+  bool has_scores = false;
   std::vector<BatchChunk> chunks;
 };
 
 class SweepBatches {
  public:
   /// Device memory for micro-batches of at most these sizes; `arena_bytes` says how much that takes.
-  SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, const Device& device,
-               Arena& arena);
-  static std::uint64_t arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens);
+  SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
+               const Device& device, Arena& arena);
+  static std::uint64_t arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores);
 
   /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
   const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
@@ -55,7 +56,7 @@ class SweepBatches {
   void mark_used(Stream& compute);
 
  private:
-  static std::int64_t ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens);
+  static std::int64_t ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores);
   struct Set {
     Buffer host;
     std::int32_t* device = nullptr;

@@ -33,6 +33,11 @@ class WeightSource {
 
   virtual void produce(std::span<const WeightPiece> pieces, DType dtype) = 0;
 
+  /// Rows [first, first + count) of a matrix as they are stored compressed (format.row_bytes each); false when the
+  /// source has plain values only.
+  virtual bool produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first,
+                                  std::int64_t count, std::byte* to);
+
   /// Appends the file extents that hold these elements as they are, in order; false when there are none such (other
   /// dtype, no file): then a copy has to be made.
   virtual bool in_place(const WeightSpec& weight, std::int64_t first, std::int64_t count, DType dtype,

@@ -13,7 +13,9 @@ constexpr std::uint64_t piece_bytes = 32 * MiB;  // produced at once where the d
 
 WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layout,
                          std::shared_ptr<WeightSource> source, WeightStoreOptions options, Arena& arena)
-    : layers_(std::move(layers)), layout_(std::move(layout)), source_(std::move(source)), options_(std::move(options)) {
+    : layers_(std::move(layers)), layout_(std::move(layout)), source_(std::move(source)),
+      options_(std::move(options)),
+      compressor_(*source_) {
   source_->require(layers_);
   packs_.resize(layout_.packs.size());
   plan_disk();
@@ -52,6 +54,7 @@ bool WeightStore::find_in_place(std::size_t pack, std::vector<FileExtent>& exten
   for (std::size_t w = 0; w < layers_[pack].weights.size(); ++w) {
     const WeightPlace& place = layout_.layers[pack].places[w];
     if (static_cast<std::size_t>(place.pack) != pack || place.offset + place.bytes <= begin) continue;
+    if (!place.quant.is_none()) return false;
     const std::uint64_t from = std::max(begin, place.offset);
     if (from != covered) return false;
     covered = place.offset + place.bytes;
@@ -72,10 +75,18 @@ void WeightStore::produce(std::size_t pack, std::uint64_t begin, std::uint64_t e
     const std::uint64_t from = std::max(begin, place.offset);
     const std::uint64_t until = std::min(end, place.offset + place.bytes);
     if (from >= until) continue;
+    std::byte* destination = to + (from - begin);
+    if (!place.quant.is_none()) {
+      compressor_.produce(layers_[pack], w, place.quant, from - place.offset, until - place.offset, destination);
+      continue;
+    }
     pieces.push_back({&layers_[pack].weights[w], static_cast<std::int64_t>((from - place.offset) / size),
-                      static_cast<std::int64_t>((until - from) / size), to + (from - begin)});
+                      static_cast<std::int64_t>((until - from) / size), destination});
   }
   source_->produce(pieces, options_.dtype);
+  for (const WeightPiece& piece : pieces)
+    compressor_.correct_bias(layers_[pack], static_cast<std::size_t>(piece.weight - layers_[pack].weights.data()),
+                             piece.first, piece.count, piece.destination, options_.dtype);
 }
 
 void WeightStore::fill(Transfer& transfer) {
@@ -166,7 +177,7 @@ std::vector<MatrixView> WeightStore::views(LayerId layer, std::byte* slot) const
     const WeightSpec& spec = layers_[layer.index()].weights[w];
     std::byte* data =
         place.resident ? packs_[static_cast<std::size_t>(place.pack)].gpu + place.offset : slot + place.slot_offset;
-    views.push_back(contiguous_view(data, spec.rows, spec.cols, options_.dtype));
+    views.push_back(contiguous_view(data, spec.rows, spec.cols, options_.dtype, place.quant));
   }
   return views;
 }

@@ -14,6 +14,7 @@
 #include "device/buffer.hpp"
 #include "engine/arena.hpp"
 #include "engine/transfer.hpp"
+#include "engine/weight_compressor.hpp"
 #include "engine/weight_source.hpp"
 #include "ops/matrix_view.hpp"
 #include "policy/weight_layout.hpp"
@@ -68,6 +69,7 @@ class WeightStore {
   WeightLayout layout_;
   std::shared_ptr<WeightSource> source_;
   WeightStoreOptions options_;
+  WeightCompressor compressor_;
   std::unique_ptr<ScratchStore> scratch_;  // before packs_: regions go back to it
   std::vector<PackHome> packs_;
 };

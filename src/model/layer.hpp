@@ -27,7 +27,14 @@ struct LayerCall {
   const std::int32_t* output_rows = nullptr;  // [num_outputs] packed rows whose logits are wanted; head
   std::int32_t num_outputs = 0;
   std::int32_t* next_tokens = nullptr;  // [num_outputs], greedy choice; head
+  const std::int32_t* targets = nullptr;  // [num_outputs] tokens to be scored, -1: none; null: no scores; head
+  float* scores = nullptr;              // [num_outputs] log-probabilities of the targets, 0 where there is none; head
   MatrixView logits;                    // [num_outputs, vocab] float32, optional (data null: not wanted); head
+  float attention_sparsity = 1;         // of decode attention; AttentionArgs::sparsity
+
+  // A call in two halves, `project` and `finish`, with attention between them:
+  MatrixView projected;  // [tokens, 3 * hidden]: query, key and value
+  MatrixView attended;   // [tokens, hidden]: what attention makes of them
 };
 
 class Layer {
@@ -39,6 +46,11 @@ class Layer {
 
   /// Takes its scratch from the context's workspace: at most workspace_bytes for such a micro-batch.
   virtual void forward(const OpContext& context, const LayerCall& call) const = 0;
+
+  /// forward = project, attention of the rows that `batch` leaves out, finish. `batch` and `cache` are those of the
+  /// first rows, whose attention `project` itself does. Only layers with a cache.
+  virtual void project(const OpContext& context, const LayerCall& call) const;
+  virtual void finish(const OpContext& context, const LayerCall& call) const;
   virtual std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
                                         std::int64_t num_tokens) const = 0;
 

@@ -1,6 +1,6 @@
 #include "model/opt.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <optional>
 
 #include "base/bytes.hpp"
@@ -69,31 +69,56 @@ void apply_norm(const OpContext& context, const Norm& norm, const MatrixView& x,
   layer_norm(context, {x, norm.gamma, norm.beta, 1e-5F, out});
 }
 
-// hidden += attention(norm(hidden)); post-norm: hidden = norm(hidden + attention(hidden))
-void attention_sublayer(const OpContext& context, const ModelSpec& spec, WeightReader& weights, const LayerCall& call) {
-  const Linear qkv = read_linear(weights, spec);
-  const Linear out = read_linear(weights, spec);
-  const Norm norm = read_norm(weights, spec);
-  const MatrixView& hidden = call.hidden;  // [tokens, hidden]
-  const std::int64_t h = spec.hidden;
-  const Workspace::Scope scope(*context.workspace);
+struct AttentionWeights {
+  Linear qkv;
+  Linear out;
+  Norm norm;
+};
 
-  const MatrixView mixed = scratch(context, hidden.rows, h, hidden.dtype, "attention output");
-  if (spec.pre_norm) apply_norm(context, norm, hidden, mixed);
-  const MatrixView projected = scratch(context, hidden.rows, 3 * h, hidden.dtype, "qkv");  // [tokens, 3 * hidden]
-  linear(context, {spec.pre_norm ? mixed : hidden, qkv.weight, qkv.bias, Activation::none, std::nullopt, projected});
-  append_kv(context, call.batch, projected.col_range(h, h), projected.col_range(2 * h, h), call.cache);
+AttentionWeights read_attention(WeightReader& weights, const ModelSpec& spec) {
+  AttentionWeights part;
+  part.qkv = read_linear(weights, spec);
+  part.out = read_linear(weights, spec);
+  part.norm = read_norm(weights, spec);
+  return part;
+}
+
+// norm(hidden) -> projected [tokens, 3 * hidden]; the rows of call.batch attend, into `attended` [tokens, hidden].
+void project_and_attend(const OpContext& context, const ModelSpec& spec, const AttentionWeights& weights,
+                        const LayerCall& call, const MatrixView& projected, const MatrixView& attended) {
+  const std::int64_t h = spec.hidden;
+  if (spec.pre_norm) apply_norm(context, weights.norm, call.hidden, attended);
+  linear(context, {spec.pre_norm ? attended : call.hidden, weights.qkv.weight, weights.qkv.bias, Activation::none,
+                   std::nullopt, projected});
+  if (call.batch.num_rows == 0) return;
+  const MatrixView tokens = projected.row_range(0, call.batch.num_tokens);
+  append_kv(context, call.batch, tokens.col_range(h, h), tokens.col_range(2 * h, h), call.cache);
 
   AttentionArgs args;
   args.batch = call.batch;
-  args.q = projected.col_range(0, h);
+  args.q = tokens.col_range(0, h);
   args.cache = call.cache;
-  args.scale = 1.0F / std::sqrt(static_cast<float>(spec.head_dim()));
-  args.out = mixed;
+  args.scale = spec.attention_scale();
+  args.sparsity = call.attention_sparsity;
+  args.out = attended.row_range(0, call.batch.num_tokens);
   attention(context, args);
+}
 
-  linear(context, {mixed, out.weight, out.bias, Activation::none, hidden, hidden});
-  if (!spec.pre_norm) apply_norm(context, norm, hidden, hidden);
+void finish_attention(const OpContext& context, const ModelSpec& spec, const AttentionWeights& weights,
+                      const MatrixView& hidden, const MatrixView& attended) {
+  linear(context, {attended, weights.out.weight, weights.out.bias, Activation::none, hidden, hidden});
+  if (!spec.pre_norm) apply_norm(context, weights.norm, hidden, hidden);
+}
+
+// hidden += attention(norm(hidden)); post-norm: hidden = norm(hidden + attention(hidden))
+void attention_sublayer(const OpContext& context, const ModelSpec& spec, WeightReader& reader, const LayerCall& call) {
+  const AttentionWeights weights = read_attention(reader, spec);
+  const MatrixView& hidden = call.hidden;  // [tokens, hidden]
+  const Workspace::Scope scope(*context.workspace);
+  const MatrixView attended = scratch(context, hidden.rows, spec.hidden, hidden.dtype, "attention output");
+  const MatrixView projected = scratch(context, hidden.rows, 3LL * spec.hidden, hidden.dtype, "qkv");
+  project_and_attend(context, spec, weights, call, projected, attended);
+  finish_attention(context, spec, weights, hidden, attended);
 }
 
 // hidden += fc2(act(fc1(norm(hidden)))); post-norm: hidden = norm(hidden + fc2(act(fc1(hidden))))
@@ -165,6 +190,14 @@ class OptAttention final : public Layer {
     WeightReader weights(call.weights);
     attention_sublayer(context, spec_, weights, call);
   }
+  void project(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    project_and_attend(context, spec_, read_attention(weights, spec_), call, call.projected, call.attended);
+  }
+  void finish(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    finish_attention(context, spec_, read_attention(weights, spec_), call.hidden, call.attended);
+  }
   std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
                                 std::int64_t num_tokens) const override {
     return attention_scratch(spec_, device, dtype, num_rows, num_tokens);
@@ -193,7 +226,11 @@ class OptMlp final : public Layer {
 
 std::vector<WeightSpec> block_weights(const ModelSpec& spec, std::int32_t index) {
   std::vector<WeightSpec> weights = opt_attention_weights(spec, index);
-  for (WeightSpec& weight : opt_mlp_weights(spec, index)) weights.push_back(std::move(weight));
+  const auto before = static_cast<std::int32_t>(weights.size());
+  for (WeightSpec& weight : opt_mlp_weights(spec, index)) {
+    if (weight.mean_input >= 0) weight.mean_input += before;
+    weights.push_back(std::move(weight));
+  }
   return weights;
 }
 
@@ -205,6 +242,15 @@ class OptBlock final : public Layer {
   void forward(const OpContext& context, const LayerCall& call) const override {
     WeightReader weights(call.weights);
     attention_sublayer(context, spec_, weights, call);
+    mlp_sublayer(context, spec_, weights, call);
+  }
+  void project(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    project_and_attend(context, spec_, read_attention(weights, spec_), call, call.projected, call.attended);
+  }
+  void finish(const OpContext& context, const LayerCall& call) const override {
+    WeightReader weights(call.weights);
+    finish_attention(context, spec_, read_attention(weights, spec_), call.hidden, call.attended);
     mlp_sublayer(context, spec_, weights, call);
   }
   std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
@@ -222,33 +268,48 @@ class OptHead final : public Layer {
   explicit OptHead(const ModelSpec& spec) : Layer({LayerKind::head, -1, "head", opt_head_weights(spec)}), spec_(spec) {}
 
   void forward(const OpContext& context, const LayerCall& call) const override {
-    if (call.num_outputs == 0) return;
+    // Scored prompts want logits of every position: as many at a time as there is room for.
+    const auto room = static_cast<std::int64_t>((context.workspace->size_bytes() - context.workspace->used_bytes()) /
+                                                output_bytes(call.hidden.dtype));
+    const std::int64_t most = std::clamp<std::int64_t>(room, 1, max_outputs_at_once);
+    for (std::int64_t first = 0; first < call.num_outputs; first += most)
+      compute_outputs(context, call, first, std::min<std::int64_t>(most, call.num_outputs - first));
+  }
+
+  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t num_rows, std::int64_t) const override {
+    return static_cast<std::uint64_t>(std::min(num_rows, max_outputs_at_once)) * output_bytes(dtype);
+  }
+
+ private:
+  static constexpr std::int64_t max_outputs_at_once = 512;
+
+  // Scratch of one position whose logits are wanted.
+  std::uint64_t output_bytes(DType dtype) const {
+    return scratch_bytes(1, spec_.hidden, dtype) + scratch_bytes(1, spec_.embedding_dim, dtype) +
+           scratch_bytes(1, spec_.vocab, DType::float32);
+  }
+
+  void compute_outputs(const OpContext& context, const LayerCall& call, std::int64_t first, std::int64_t count) const {
     WeightReader weights(call.weights);
     const Norm norm = spec_.final_norm ? read_norm(weights, spec_) : Norm{};
     const Workspace::Scope scope(*context.workspace);
 
     // Only the positions whose logits are wanted go on: [outputs, hidden].
-    MatrixView last = scratch(context, call.num_outputs, spec_.hidden, call.hidden.dtype, "head input");
-    gather_rows(context, call.hidden, call.output_rows, last);
+    MatrixView last = scratch(context, count, spec_.hidden, call.hidden.dtype, "head input");
+    gather_rows(context, call.hidden, call.output_rows + first, last);
     if (spec_.final_norm) apply_norm(context, norm, last, last);
     if (spec_.has_projections()) {
-      const MatrixView narrow =
-          scratch(context, call.num_outputs, spec_.embedding_dim, call.hidden.dtype, "head narrow");
+      const MatrixView narrow = scratch(context, count, spec_.embedding_dim, call.hidden.dtype, "head narrow");
       linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, narrow});
       last = narrow;
     }
-    const MatrixView logits =
-        call.logits.data ? call.logits : scratch(context, call.num_outputs, spec_.vocab, DType::float32, "logits");
+    const MatrixView logits = call.logits.data ? call.logits.row_range(first, count)
+                                               : scratch(context, count, spec_.vocab, DType::float32, "logits");
     linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, logits});
-    argmax_rows(context, logits, call.next_tokens);
+    argmax_rows(context, logits, call.next_tokens + first);
+    if (call.targets) log_probabilities(context, logits, call.targets + first, call.scores + first);
   }
 
-  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t num_rows, std::int64_t) const override {
-    return scratch_bytes(num_rows, spec_.hidden, dtype) + scratch_bytes(num_rows, spec_.embedding_dim, dtype) +
-           scratch_bytes(num_rows, spec_.vocab, DType::float32);
-  }
-
- private:
   ModelSpec spec_;
 };
 

@@ -30,6 +30,7 @@ void add_norm(std::vector<WeightSpec>& weights, const ModelSpec& spec, const std
 void add_linear(std::vector<WeightSpec>& weights, const ModelSpec& spec, const std::string& name, std::int64_t rows,
                 std::int64_t cols, const std::string& stem) {
   weights.push_back(matrix(name + ".weight", rows, cols, decoder_keys(stem + ".weight")));
+  weights.back().role = WeightRole::linear;
   if (spec.bias) weights.push_back(matrix(name + ".bias", 1, rows, decoder_keys(stem + ".bias")));
 }
 
@@ -39,7 +40,14 @@ WeightSpec token_table(const ModelSpec& spec) {
   if (spec.tied_head) keys.insert(keys.end(), {"lm_head.weight", "model.lm_head.weight"});
   WeightSpec table = matrix("tokens.weight", spec.vocab, spec.embedding_dim, std::move(keys));
   if (spec.tied_head) table.shared_as = "tokens";
+  table.role = WeightRole::table;
   return table;
+}
+
+// The first matrix of a sublayer is fed by the norm whose weights come last; after it, in a post-norm model, it is not.
+void set_mean_input(std::vector<WeightSpec>& weights, const ModelSpec& spec) {
+  if (spec.bias && spec.norm_affine && spec.pre_norm)
+    weights.front().mean_input = static_cast<std::int32_t>(weights.size()) - 1;
 }
 
 std::string layer_stem(std::int32_t decoder_layer, const char* rest) {
@@ -62,6 +70,7 @@ std::vector<WeightSpec> opt_attention_weights(const ModelSpec& spec, std::int32_
   const std::int64_t h = spec.hidden;
   std::vector<WeightSpec> weights;
   WeightSpec qkv{"qkv.weight", 3 * h, h, {}, "", 0, 0.06F};
+  qkv.role = WeightRole::linear;
   WeightSpec bias{"qkv.bias", 1, 3 * h, {}, "", 0, 0.06F};
   for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
     const std::string stem = layer_stem(decoder_layer, "self_attn.") + part;
@@ -72,6 +81,7 @@ std::vector<WeightSpec> opt_attention_weights(const ModelSpec& spec, std::int32_
   if (spec.bias) weights.push_back(std::move(bias));
   add_linear(weights, spec, "out", h, h, layer_stem(decoder_layer, "self_attn.out_proj"));
   add_norm(weights, spec, "norm", decoder_keys(layer_stem(decoder_layer, "self_attn_layer_norm")));
+  set_mean_input(weights, spec);
   return weights;
 }
 
@@ -80,6 +90,7 @@ std::vector<WeightSpec> opt_mlp_weights(const ModelSpec& spec, std::int32_t deco
   add_linear(weights, spec, "fc1", spec.ffn, spec.hidden, layer_stem(decoder_layer, "fc1"));
   add_linear(weights, spec, "fc2", spec.hidden, spec.ffn, layer_stem(decoder_layer, "fc2"));
   add_norm(weights, spec, "norm", decoder_keys(layer_stem(decoder_layer, "final_layer_norm")));
+  set_mean_input(weights, spec);
   return weights;
 }
 
@@ -98,6 +109,7 @@ std::vector<WeightSpec> opt_head_weights(const ModelSpec& spec) {
   } else {
     weights.push_back(
         matrix("head.weight", spec.vocab, spec.embedding_dim, {"lm_head.weight", "model.lm_head.weight"}));
+    weights.back().role = WeightRole::table;
   }
   return weights;
 }

@@ -2,6 +2,7 @@
 
 #include "ops/dispatch.hpp"
 #include "ops/host_ops.hpp"
+#include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
 #include "ops/cuda_kernels.hpp"
 #endif
@@ -11,6 +12,7 @@ namespace {
 
 void check(const BatchView& batch, const KvView& cache) {
   FLEXGEN_CHECK(cache.num_heads > 0 && cache.head_dim > 0, "attention: the cache has no heads");
+  if (!cache.quant.is_none()) check_format(cache.quant);
   FLEXGEN_CHECK(batch.num_rows == 0 || (cache.heads != nullptr && cache.host_heads != nullptr),
                 "attention: the cache has no table of heads");
   FLEXGEN_CHECK(batch.num_rows == 0 || (batch.host_token_offset != nullptr && batch.host_start != nullptr &&
@@ -43,6 +45,7 @@ void attention(const OpContext& context, const AttentionArgs& args) {
   const std::int64_t width = static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim;
   check_view(args.q, args.batch.num_tokens, width, args.q.dtype, "attention: q");
   check_view(args.out, args.batch.num_tokens, width, args.q.dtype, "attention: out");
+  FLEXGEN_CHECK(args.sparsity > 0.0F && args.sparsity <= 1.0F, "attention: the sparsity lies outside (0, 1]");
   if (args.batch.num_tokens == 0) return;
   switch (choose_implementation(context, "attention")) {
     case Implementation::reference: attention_reference(args); return;
@@ -56,13 +59,15 @@ void attention(const OpContext& context, const AttentionArgs& args) {
 }
 
 std::uint64_t attention_workspace_bytes(const Device& device, std::int64_t num_tokens, std::int64_t num_rows,
-                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype) {
-  static_cast<void>(num_tokens), static_cast<void>(dtype);  // both bounds hold for any
+                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype,
+                                        const QuantFormat& quant, std::int64_t longest) {
+  static_cast<void>(num_tokens);  // the bound holds for any
   if (!device.is_cuda()) return 0;
 #ifdef FLEXGEN_HAS_CUDA
-  return attention_workspace_bytes_cuda(num_rows, num_heads, head_dim);
+  return attention_workspace_bytes_cuda(num_rows, num_heads, head_dim, dtype, quant, longest);
 #else
   static_cast<void>(num_rows), static_cast<void>(num_heads), static_cast<void>(head_dim);
+  static_cast<void>(dtype), static_cast<void>(quant), static_cast<void>(longest);
   fail_without_cuda("attention");
 #endif
 }

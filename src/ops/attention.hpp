@@ -2,6 +2,9 @@
 //
 // Shape chain: qkv [tokens, 3 * heads * head_dim] -> append k, v at each row's positions -> for token t of row r at
 // position p: softmax(q . k[0..p] * scale) . v[0..p] -> out [tokens, heads * head_dim].
+// Sparse attention as in FlexGen (Sheng et al. 2023, section 4.3): of the weights that the softmax gives the positions
+// before the new one, the largest floor(sparsity * their number) and that of the new one meet their values, as they
+// are, without being scaled up to a sum of 1.
 #pragma once
 
 #include "ops/batch_view.hpp"
@@ -10,8 +13,10 @@
 
 namespace flexgen {
 
+class ThreadPool;
+
 /// Writes k and v of the new tokens into the cache. k, v: [tokens, heads * head_dim] (views into the fused qkv),
-/// dtype of the cache.
+/// dtype of the cache; compressed with `cache_refinements` where the cache is.
 void append_kv(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
                const KvView& cache);
 void append_kv_reference(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache);
@@ -22,6 +27,9 @@ struct AttentionArgs {
   KvView cache;  // holds positions 0 .. start+count-1 of every row, the new ones included; q's dtype
   float scale = 1.0F;
   MatrixView out;  // [tokens, heads * head_dim], q's dtype
+  /// Below 1: rows of count 1 use only the ceil(sparsity * length) values of largest weight, ties to the lower
+  /// position, without normalising anew. Source: FlexGen (Sheng et al. 2023), section 4.2.
+  float sparsity = 1.0F;
 };
 
 /// Softmax and sums in float32. Scratch (split keys on the GPU) comes from the context's workspace:
@@ -29,8 +37,19 @@ struct AttentionArgs {
 void attention(const OpContext& context, const AttentionArgs& args);
 void attention_reference(const AttentionArgs& args);
 
-/// Upper bound of the scratch that `attention` takes for a micro-batch of these sizes on this device.
+/// `attention` on host memory for rows that have one new token each (others are left alone), at the speed of memory, on
+/// the threads of `pool` and the caller's. Any thread; takes nothing from a workspace.
+void attention_decode_host(const AttentionArgs& args, ThreadPool& pool);
+
+/// How many of the positions before the new one, of `length` in all, the values are read of.
+inline std::int64_t num_chosen_positions(float sparsity, std::int64_t length) {
+  return sparsity >= 1.0F ? length - 1 : static_cast<std::int64_t>(sparsity * static_cast<float>(length - 1));
+}
+
+/// Upper bound of the scratch that `attention` takes for a micro-batch of these sizes on this device. `longest`: most
+/// positions of a row that brings several tokens, of interest where the cache is compressed.
 std::uint64_t attention_workspace_bytes(const Device& device, std::int64_t num_tokens, std::int64_t num_rows,
-                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype);
+                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype,
+                                        const QuantFormat& quant = {}, std::int64_t longest = 0);
 
 }  // namespace flexgen

@@ -1,6 +1,7 @@
 // Writes new keys and values into the cache: one block per token.
 #include <algorithm>
 
+#include "ops/attention_compressed.hpp"
 #include "ops/attention_decode.cuh"
 #include "ops/cuda_dependency.cuh"
 #include "ops/cuda_kernels.hpp"
@@ -53,6 +54,7 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
   FLEXGEN_CHECK(k.dtype == v.dtype && k.cols == cols && v.cols == cols, "append_kv: k and v are heads * head_dim wide");
   FLEXGEN_CHECK(k.rows == batch.num_tokens && v.rows == batch.num_tokens, "append_kv: k and v hold one row per token");
   if (batch.num_tokens == 0 || cols == 0) return;
+  if (!cache.quant.is_none()) return append_compressed_kv(context, batch, k, v, cache);
   const std::uint64_t size = element_bytes(k.dtype);
   const bool vectors = cache.head_dim * size % 16 == 0 && rows_aligned(k) && rows_aligned(v) &&
                        cache_aligned(cache, batch.num_rows, size);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "ops/attention_compressed.hpp"
 #include "ops/attention_decode.cuh"
 #include "ops/attention_plain.cuh"
 #include "ops/attention_prefill.cuh"
@@ -12,6 +13,7 @@ namespace flexgen {
 namespace {
 
 constexpr float kLog2E = 1.4426950408889634F;
+constexpr std::int64_t kExpandedBytes = 128LL << 20;  // enough rows to fill a GPU; a longer row goes alone
 
 /// What the rows of a batch ask for.
 struct BatchKinds {
@@ -67,6 +69,10 @@ DecodeParams decode_params(const AttentionArgs& args) {
   p.head_dim = args.cache.head_dim;
   p.max_splits = 1;
   p.scale_log2 = args.scale * kLog2E;
+  if (!args.cache.quant.is_none()) {
+    p.bits = args.cache.quant.bits;
+    p.group_shift = group_shift_of(args.cache.quant);
+  }
   return p;
 }
 
@@ -103,7 +109,11 @@ void attend_single_tokens(const OpContext& context, const AttentionArgs& args, i
         partial_state_bytes(p.num_rows, p.num_heads, p.max_splits), "attention: states of key splits"));
   }
   const unsigned pairs = grid_extent(static_cast<std::int64_t>(p.num_rows) * p.num_heads);
-  launch_decode_kernel<T>(context, p, lanes, dim3(pairs, p.max_splits));
+  if (args.cache.quant.is_none()) {
+    launch_decode_kernel<T>(context, p, lanes, dim3(pairs, p.max_splits));
+  } else {
+    attend_compressed_tokens(context, p, args.q.dtype, args.cache);
+  }
   if (p.max_splits > 1) {
     const int threads = std::min(256, (p.head_dim + 31) / 32 * 32);
     launch_dependent(context, combine_splits_kernel<T>, pairs, threads, p, "launch of combine_splits_kernel");
@@ -124,7 +134,8 @@ void attend_plainly(const OpContext& context, const AttentionArgs& args) {
   FLEXGEN_CHECK(args.cache.head_dim <= kPlainMaxHeadDim, "attention: head_dim is beyond what the GPU kernels take");
   const DecodeParams p = decode_params(args);
   const unsigned blocks = grid_extent(static_cast<std::int64_t>(args.batch.num_tokens) * p.num_heads);
-  plain_kernel<T><<<blocks, kPlainWarps * 32, plain_shared_bytes(p.head_dim), stream_of(context)>>>(p);
+  auto* kernel = p.bits == 0 ? plain_kernel<T, false> : plain_kernel<T, true>;
+  kernel<<<blocks, kPlainWarps * 32, plain_shared_bytes(p.head_dim), stream_of(context)>>>(p);
   check_launch("launch of plain_kernel");
 }
 
@@ -156,6 +167,68 @@ void attend_tiles(const OpContext& context, const AttentionArgs& args) {
   check_launch("launch of prefill_kernel");
 }
 
+/// How many of so many rows are expanded at a time, and into how much.
+struct Expansion {
+  std::int64_t rows;
+  std::uint64_t cache_bytes;
+  std::uint64_t table_bytes;
+};
+Expansion expansion_of(std::int64_t num_rows, std::int64_t longest, std::int64_t num_heads, std::int64_t head_dim,
+                       DType dtype) {
+  const std::int64_t row_bytes = longest * 2 * num_heads * head_dim * static_cast<std::int64_t>(element_bytes(dtype));
+  const std::int64_t rows = std::clamp<std::int64_t>(row_bytes > 0 ? kExpandedBytes / row_bytes : num_rows, 1,
+                                                     std::max<std::int64_t>(num_rows, 1));
+  return {rows, static_cast<std::uint64_t>(rows * row_bytes),
+          static_cast<std::uint64_t>(rows * num_heads) * sizeof(KvHead)};
+}
+
+/// Rows of count > 1 of a compressed cache: a few rows at a time are expanded into the workspace, so that what is
+/// attended is what is stored, and go on as rows of a plain cache.
+template <typename T>
+void attend_expanded_tiles(const OpContext& context, const AttentionArgs& args) {
+  const BatchView& batch = args.batch;
+  const auto count = [&](std::int32_t r) { return batch.host_token_offset[r + 1] - batch.host_token_offset[r]; };
+  std::int32_t longest = 0;  // of all of them: the bound of the workspace holds for slots of this length
+  for (std::int32_t r = 0; r < batch.num_rows; ++r) {
+    if (count(r) > 1) longest = std::max(longest, batch.host_start[r] + count(r));
+  }
+  const Expansion each = expansion_of(batch.num_rows, longest, args.cache.num_heads, args.cache.head_dim, args.q.dtype);
+  const Workspace::Scope scope(*context.workspace);
+  std::byte* plain = context.workspace->take(each.cache_bytes, "attention: an expanded cache");
+  auto* heads = reinterpret_cast<KvHead*>(context.workspace->take(each.table_bytes, "attention: its heads"));
+  for (std::int32_t first = 0; first < batch.num_rows;) {
+    AttentionArgs part = args;
+    part.batch.max_count = 0;
+    std::int32_t r = first;
+    for (; r < batch.num_rows && r - first < each.rows; ++r) part.batch.max_count = std::max(part.batch.max_count, count(r));
+    part.batch.num_rows = r - first;
+    part.batch.token_offset += first;
+    part.batch.start += first;
+    KvView stored = args.cache;
+    stored.heads += static_cast<std::int64_t>(first) * stored.num_heads;
+    part.cache = {heads, nullptr, stored.num_heads, stored.head_dim};
+    if (part.batch.max_count > 1) {
+      expand_cache(context, part.batch, stored, args.q.dtype, longest, heads, plain);
+      attend_tiles<T>(context, part);
+    }
+    first = r;
+  }
+}
+
+template <typename T>
+void attend_compressed(const OpContext& context, const AttentionArgs& args, const BatchKinds& kinds,
+                       AttentionKernel kernel) {
+  if constexpr (sizeof(T) == 2) {
+    if (kernel == AttentionKernel::automatic && rows_aligned(args.q) && rows_aligned(args.out) &&
+        tensor_cores_take(context, args) && compressed_decode_takes(context, args.batch, args.cache)) {
+      if (kinds.any_single) attend_single_tokens<T>(context, args, 0, kinds.longest_single);
+      if (kinds.any_several) attend_expanded_tiles<T>(context, args);
+      return;
+    }
+  }
+  attend_plainly<T>(context, args);
+}
+
 void check_args(const AttentionArgs& args) {
   const std::int64_t cols = static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim;
   FLEXGEN_CHECK(args.q.dtype == args.out.dtype, "attention: q and out differ in dtype");
@@ -169,10 +242,15 @@ void check_args(const AttentionArgs& args) {
 void attention_cuda_with(const OpContext& context, const AttentionArgs& args, AttentionKernel kernel) {
   check_args(args);
   if (args.batch.num_tokens == 0 || args.cache.num_heads == 0) return;
-  const int lanes = kernel == AttentionKernel::plain ? 0 : lanes_per_position(args);
+  const bool compressed = !args.cache.quant.is_none();
+  const int lanes = compressed || kernel == AttentionKernel::plain ? 0 : lanes_per_position(args);
   const BatchKinds kinds = kinds_of(args.batch);
   with_element_type(args.q.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
+    if (compressed) {
+      attend_compressed<T>(context, args, kinds, kernel);
+      return;
+    }
     if (lanes == 0) {
       attend_plainly<T>(context, args);
       return;
@@ -193,10 +271,20 @@ void attention_cuda(const OpContext& context, const AttentionArgs& args) {
   attention_cuda_with(context, args, AttentionKernel::automatic);
 }
 
-std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim) {
+std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim,
+                                             DType dtype, const QuantFormat& quant, std::int64_t longest) {
   const auto rounded = [](std::uint64_t bytes) { return (bytes + 255) / 256 * 256; };  // as Workspace::take aligns
-  return rounded(partial_sum_bytes(num_rows, num_heads, head_dim, kMaxSplits)) +
-         rounded(partial_state_bytes(num_rows, num_heads, kMaxSplits)) + 256;
+  const std::uint64_t splits = rounded(partial_sum_bytes(num_rows, num_heads, head_dim, kMaxSplits)) +
+                               rounded(partial_state_bytes(num_rows, num_heads, kMaxSplits));
+  std::uint64_t expanded = 0;
+  if (!quant.is_none()) {  // the most of rows, which shorter ones may need more of, and of bytes
+    const Expansion each = expansion_of(num_rows, longest, num_heads, head_dim, dtype);
+    const Expansion shorter = expansion_of(num_rows, 1, num_heads, head_dim, dtype);
+    const std::uint64_t row_bytes = each.cache_bytes / static_cast<std::uint64_t>(std::max<std::int64_t>(each.rows, 1));
+    expanded = rounded(std::max(each.cache_bytes, std::min<std::uint64_t>(kExpandedBytes, row_bytes * num_rows))) +
+               rounded(shorter.table_bytes);
+  }
+  return std::max(splits, expanded) + 256;
 }
 
 }  // namespace flexgen

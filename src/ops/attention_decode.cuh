@@ -46,6 +46,8 @@ struct DecodeParams {
   int head_dim;
   int max_splits;    // of this launch
   float scale_log2;  // scale * log2(e)
+  int bits;          // of a compressed cache, else 0
+  int group_shift;   // log2 of its groups' length
   bool per_token;    // false: grid over rows of count 1; true: grid over tokens of rows with count > 1, unsplit
 };
 
@@ -202,13 +204,46 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
   for (int offset = kLanes; offset < 32; offset *= 2) state.merge_lanes(offset);
 }
 
+/// Puts together what the warps of a block have seen, one thread per dimension: the row's result, or a split's part.
+/// shared_state: largest score, sum of weights.
+template <typename T, int kWarps, int kWidth>
+__device__ inline void finish_block(const DecodeParams& p, const DecodeWork& work,
+                                    const float (&shared_sum)[kWarps][kWidth], const float2 (&shared_state)[kWarps]) {
+  static_assert(kWidth <= kWarps * 32, "one thread per dimension");
+  float largest = kNoScore;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, shared_state[w].x);
+  float factor[kWarps];
+  float weight = 0.0F;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) {
+    factor[w] = exp2_fast(shared_state[w].x - largest);
+    weight = fmaf(shared_state[w].y, factor[w], weight);
+  }
+  const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + work.head;
+  const std::int64_t slot = pair * p.max_splits + blockIdx.y;
+  const float inverse = 1.0F / weight;
+  const int d = threadIdx.x;
+  if (d < p.head_dim) {
+    float sum = 0.0F;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) sum = fmaf(shared_sum[w][d], factor[w], sum);
+    if (work.splits == 1) {
+      const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(work.head) * p.head_dim + d;
+      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
+    } else {
+      p.partial_sum[slot * p.head_dim + d] = sum;
+    }
+  }
+  if (work.splits > 1 && threadIdx.x == 0) p.partial_state[slot] = make_float2(largest, weight);
+}
+
 /// Grid (rows or tokens * heads, splits), kDecodeWarps warps. head_dim <= kLanes * kVectorElements<T>.
 template <typename T, int kLanes>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const DecodeParams p) {
   constexpr int kVector = kVectorElements<T>;
   __shared__ float shared_sum[kDecodeWarps][kLanes * kVector];
   __shared__ float2 shared_state[kDecodeWarps];
-  static_assert(kLanes * kVector <= kDecodeWarps * 32, "one thread per dimension at the end");
 
   start_dependents_after_predecessor();
   DecodeWork work;
@@ -225,32 +260,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const Deco
   if (lane == 0) shared_state[warp] = make_float2(state.largest, state.weight);
   __syncthreads();
 
-  float largest = kNoScore;
-#pragma unroll
-  for (int w = 0; w < kDecodeWarps; ++w) largest = fmaxf(largest, shared_state[w].x);
-  float factor[kDecodeWarps];
-  float weight = 0.0F;
-#pragma unroll
-  for (int w = 0; w < kDecodeWarps; ++w) {
-    factor[w] = exp2_fast(shared_state[w].x - largest);
-    weight = fmaf(shared_state[w].y, factor[w], weight);
-  }
-  const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + work.head;
-  const std::int64_t slot = pair * p.max_splits + blockIdx.y;
-  const float inverse = 1.0F / weight;
-  const int d = threadIdx.x;  // head_dim <= 256 = threads of the block
-  if (d < p.head_dim) {
-    float sum = 0.0F;
-#pragma unroll
-    for (int w = 0; w < kDecodeWarps; ++w) sum = fmaf(shared_sum[w][d], factor[w], sum);
-    if (work.splits == 1) {
-      const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(work.head) * p.head_dim + d;
-      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
-    } else {
-      p.partial_sum[slot * p.head_dim + d] = sum;
-    }
-  }
-  if (work.splits > 1 && threadIdx.x == 0) p.partial_state[slot] = make_float2(largest, weight);
+  finish_block<T>(p, work, shared_sum, shared_state);
 }
 
 /// Adds up the splits of rows that have several. Grid (rows * heads), any block size.

@@ -2,15 +2,18 @@
 //
 // Shape chain, per (row, head, block of queries): q [queries, dim] -> scores [queries, 64] = q . k -> weights ->
 // sums [queries, dim] = sums * shrink + weights . v. Blocks of keys begin at multiples of 64 whatever the query, so
-// a token's result has the same bits in a whole prompt, in a chunk of it, and in any batch.
+// a token's result has the same bits in a whole prompt, in a chunk of it, and in any batch. (From a compressed cache, a
+// chunk of one token is computed by attention_decode_host.cpp, which rounds elsewhere.) Rows of one token are left to it.
 // Source: Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022 (blocks).
 #include <algorithm>
 #include <cstring>
 #include <limits>
 
+#include "ops/compressed_kernels.hpp"
 #include "ops/host_kernels.hpp"
 #include "ops/host_ops.hpp"
 #include "ops/parallel_for.hpp"
+#include "ops/quantize.hpp"
 #include "ops/scratch.hpp"
 
 namespace flexgen {
@@ -35,7 +38,7 @@ class QueryBlock {
  public:
   QueryBlock(const AttentionArgs& args, const Task& task) : args_(args), task_(task), dim_(args.cache.head_dim) {
     const std::int64_t n = task.num_queries;
-    const bool widen = n >= kWidenFrom && args.q.dtype != DType::float32;
+    const bool widen = (n >= kWidenFrom && args.q.dtype != DType::float32) || !args.cache.quant.is_none();
     float* memory = thread_scratch.floats(n * (2 * dim_ + kKeys) + (widen ? 2 * kKeys * dim_ : 0));
     q_ = memory;
     sums_ = q_ + n * dim_;
@@ -66,6 +69,28 @@ class QueryBlock {
     return view.row(task_.first_token + query) + col * element_bytes(view.dtype);
   }
 
+  /// Keys and values of a block, widened.
+  void widen_block(std::int64_t first_key, std::int64_t num_keys) {
+    const KvHead& kv = task_.kv;
+    const QuantFormat& quant = args_.cache.quant;
+    const auto bytes = quant.is_none() ? static_cast<std::int64_t>(element_bytes(args_.q.dtype)) : 1;
+    for (std::int64_t j = 0; j < num_keys; ++j) {
+      const std::byte* position = kv.base + (first_key + j) * kv.position_stride * bytes;
+      float* k = widened_ + j * dim_;
+      float* v = k + kKeys * dim_;
+      if (quant.is_none()) {
+        kernels_.to_float(position, args_.q.dtype, k, dim_);
+        kernels_.to_float(position + kv.v_offset * bytes, args_.q.dtype, v, dim_);
+      } else {
+        const CompressedKernels& stored = compressed_kernels();
+        stored.decode(position, position + kv.k_parameters, quant, dim_, DType::float32,
+                      reinterpret_cast<std::byte*>(k));
+        stored.decode(position + kv.v_offset, position + kv.v_parameters, quant, dim_, DType::float32,
+                      reinterpret_cast<std::byte*>(v));
+      }
+    }
+  }
+
   void take_keys(std::int64_t first_key, std::int64_t num_keys) {
     const std::int64_t bytes = static_cast<std::int64_t>(element_bytes(args_.q.dtype));
     const std::byte* k = task_.kv.base + first_key * task_.kv.position_stride * bytes;
@@ -73,13 +98,9 @@ class QueryBlock {
     std::int64_t stride = task_.kv.position_stride;
     DType dtype = args_.q.dtype;
     if (widened_ != nullptr) {
-      float* wide_v = widened_ + kKeys * dim_;
-      for (std::int64_t j = 0; j < num_keys; ++j) {
-        kernels_.to_float(k + j * stride * bytes, dtype, widened_ + j * dim_, dim_);
-        kernels_.to_float(v + j * stride * bytes, dtype, wide_v + j * dim_, dim_);
-      }
+      widen_block(first_key, num_keys);
       k = reinterpret_cast<const std::byte*>(widened_);
-      v = reinterpret_cast<const std::byte*>(wide_v);
+      v = reinterpret_cast<const std::byte*>(widened_ + kKeys * dim_);
       stride = dim_;
       dtype = DType::float32;
     }
@@ -110,6 +131,29 @@ class QueryBlock {
 
 }  // namespace
 
+namespace {
+
+/// One (row, head)'s new tokens, compressed.
+void append_compressed(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache,
+                       std::int64_t row, std::int64_t head) {
+  const KvHead& kv = cache.host_heads[row * cache.num_heads + head];
+  const std::uint64_t col = static_cast<std::uint64_t>(head * cache.head_dim) * element_bytes(k.dtype);
+  float* wide = thread_scratch.floats(cache.head_dim);
+  const std::int32_t first = batch.host_token_offset[row];
+  for (std::int32_t t = first; t < batch.host_token_offset[row + 1]; ++t) {
+    std::byte* position = kv.base + static_cast<std::int64_t>(batch.host_start[row] + t - first) * kv.position_stride;
+    const auto encode = [&](const MatrixView& from, std::byte* codes, std::byte* parameters) {
+      host_kernels().to_float(from.row(t) + col, from.dtype, wide, cache.head_dim);
+      static_cast<void>(
+          compressed_kernels().encode(wide, cache.head_dim, cache.quant, cache_refinements, codes, parameters));
+    };
+    encode(k, position, position + kv.k_parameters);
+    encode(v, position + kv.v_offset, position + kv.v_parameters);
+  }
+}
+
+}  // namespace
+
 void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache) {
   const std::uint64_t bytes = element_bytes(k.dtype);
   const std::size_t run = static_cast<std::size_t>(cache.head_dim) * bytes;
@@ -117,6 +161,7 @@ void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixVie
   const std::int64_t num_tasks = static_cast<std::int64_t>(batch.num_rows) * cache.num_heads;
   parallel_for(num_tasks, elements > 65536, [&](std::int64_t task) {
     const std::int64_t row = task / cache.num_heads;
+    if (!cache.quant.is_none()) return append_compressed(batch, k, v, cache, row, task % cache.num_heads);
     const std::uint64_t col = static_cast<std::uint64_t>(task % cache.num_heads) * run;
     const KvHead& kv = cache.host_heads[task];
     const std::int32_t first = batch.host_token_offset[row];
@@ -131,6 +176,8 @@ void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixVie
 
 void attention_host(const AttentionArgs& args) {
   const BatchView& batch = args.batch;
+  attention_decode_host(args, loop_threads());
+  if (batch.max_count <= 1) return;
   const std::int64_t heads = args.cache.num_heads;
   const std::int64_t blocks = (batch.max_count + kQueries - 1) / kQueries;  // of the row with most new tokens
   const std::int64_t width = heads * args.cache.head_dim;
@@ -141,7 +188,7 @@ void attention_host(const AttentionArgs& args) {
     const std::int64_t block = blocks - 1 - index / heads / batch.num_rows;  // the longest tasks first
     const std::int64_t count = batch.host_token_offset[row + 1] - batch.host_token_offset[row];
     const std::int64_t first = block * kQueries;
-    if (first >= count) return;
+    if (first >= count || count == 1) return;
     Task task;
     task.kv = args.cache.host_heads[row * heads + head];
     task.first_token = batch.host_token_offset[row] + first;

@@ -1,9 +1,11 @@
-// Attention for shapes that the vector kernels do not cover: any dtype, head_dim and alignment. Correct, not fast.
+// Attention for shapes that the vector kernels do not cover: any dtype, head_dim and alignment, plain and compressed
+// caches. Correct, not fast.
 //
 // One block per (token, head). A warp takes every kPlainWarps-th position; its lanes share the head's dimensions.
 #pragma once
 
 #include "ops/attention_decode.cuh"
+#include "ops/compressed_elements.cuh"
 
 namespace flexgen {
 
@@ -15,8 +17,28 @@ inline std::uint64_t plain_shared_bytes(int head_dim) {
   return static_cast<std::uint64_t>(kPlainWarps + 1) * head_dim * sizeof(float);
 }
 
-/// Grid (tokens * heads), kPlainWarps warps. Of DecodeParams it reads all but the partials, splits and per_token.
+/// The elements of one key or value.
 template <typename T>
+struct PlainElements {
+  const T* at;
+  __device__ float operator[](int d) const { return to_float(at[d]); }
+};
+struct CompressedElements {
+  const std::byte* codes;
+  const std::byte* parameters;
+  int bits;
+  int group_shift;
+
+  __device__ float operator[](int d) const {
+    const std::uint32_t word = reinterpret_cast<const std::uint32_t*>(codes)[d * bits / 32];
+    const int shift = bits == 8 ? d % 4 * 8 : d % 2 * 16 + d % 8 / 2 * 4;
+    const float2 line = scale_and_minimum(reinterpret_cast<const std::uint32_t*>(parameters)[d >> group_shift]);
+    return fmaf(static_cast<float>(word >> shift & ((1U << bits) - 1)), line.x, line.y);
+  }
+};
+
+/// Grid (tokens * heads), kPlainWarps warps. Of DecodeParams it reads all but the partials, splits and per_token.
+template <typename T, bool kCompressed>
 __global__ void __launch_bounds__(kPlainWarps * 32) plain_kernel(const DecodeParams p) {
   extern __shared__ float plain_shared[];
   __shared__ float2 shared_state[kPlainWarps];
@@ -39,17 +61,26 @@ __global__ void __launch_bounds__(kPlainWarps * 32) plain_kernel(const DecodePar
   float largest = kNoScore;
   float weight = 0.0F;
   for (int position = warp; position < length; position += kPlainWarps) {
-    const T* key = reinterpret_cast<const T*>(head.base) + static_cast<std::int64_t>(position) * head.position_stride;
-    const T* value = key + head.v_offset;
+    const std::int64_t at = static_cast<std::int64_t>(position) * head.position_stride;
+    const auto elements = [&](int offset, int parameters) {
+      if constexpr (kCompressed) {
+        const std::byte* line = head.base + at;
+        return CompressedElements{line + offset, line + parameters, p.bits, p.group_shift};
+      } else {
+        return PlainElements<T>{reinterpret_cast<const T*>(head.base) + at + offset};
+      }
+    };
+    const auto key = elements(0, head.k_parameters);
+    const auto value = elements(head.v_offset, head.v_parameters);
     float score = 0.0F;
-    for (int d = lane; d < p.head_dim; d += 32) score = fmaf(q[d], to_float(key[d]), score);
+    for (int d = lane; d < p.head_dim; d += 32) score = fmaf(q[d], key[d], score);
     score = warp_sum(score);
     const float new_largest = fmaxf(largest, score);
     const float factor = exp2_fast(largest - new_largest);
     const float share = exp2_fast(score - new_largest);
     largest = new_largest;
     weight = fmaf(weight, factor, share);
-    for (int d = lane; d < p.head_dim; d += 32) sum[d] = fmaf(share, to_float(value[d]), sum[d] * factor);
+    for (int d = lane; d < p.head_dim; d += 32) sum[d] = fmaf(share, value[d], sum[d] * factor);
   }
   if (lane == 0) shared_state[warp] = make_float2(largest, weight);
   __syncthreads();

@@ -29,12 +29,25 @@ void layer_norm_cuda(const OpContext& context, const LayerNormArgs& args);
 bool linear_few_tokens_takes(const OpContext& context, const LinearArgs& args);
 void linear_few_tokens_cuda(const OpContext& context, const LinearArgs& args);
 
+/// Compressed weights: up to 32 tokens in float16 or bfloat16, inputs a multiple of 512 / bits, rows on 16-byte
+/// boundaries, a GPU with asynchronous copies and 80 KiB of shared memory. The weights must not be what the kernel before
+/// in the stream writes.
+bool linear_compressed_takes(const OpContext& context, const LinearArgs& args);
+void linear_compressed_cuda(const OpContext& context, const LinearArgs& args);
+
+/// Any shape; groups of 32, 64 or 128, compressed rows on boundaries of 8 bytes. Written by dependent launch
+/// (cuda_dependency.cuh): a kernel right behind it must wait before it reads `to`.
+void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, const MatrixView& to);
+
+/// The table may be compressed.
 void gather_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
                       const MatrixView& out);
 void add_gathered_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
                             const MatrixView& out);
 void add_cuda(const OpContext& context, const MatrixView& x, const MatrixView& y, const MatrixView& out);
 void argmax_rows_cuda(const OpContext& context, const MatrixView& logits, std::int32_t* token);
+void log_probabilities_cuda(const OpContext& context, const MatrixView& logits, const std::int32_t* target,
+                            float* score);
 void append_kv_cuda(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
                     const KvView& cache);
 
@@ -43,12 +56,18 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 ///   count == 1                         decode kernel, long rows split over the key axis
 ///   count > 1, fp16 or bf16 (sm_80+)   tensor-core kernel, head_dim a multiple of 8 up to 128
 ///   count > 1, anything else           decode kernel, one block per (token, head)
+/// A compressed cache (groups of 32, 64 or 128) is read as it is by a decode kernel of its own; rows of count > 1 are
+/// expanded in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
+/// 128) is the plain kernel's.
 /// A head_dim that 16-byte loads cannot cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the
 /// whole call to the plain kernel (head_dim up to 2048).
 void attention_cuda(const OpContext& context, const AttentionArgs& args);
 
-/// Exact upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths.
-std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim);
+/// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths; in a compressed cache no row
+/// of count > 1 has more than `longest` positions.
+std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim,
+                                             DType dtype = DType::float16, const QuantFormat& quant = {},
+                                             std::int64_t longest = 0);
 
 /// For tests and benchmarks: the decode kernel for all tokens and the plain kernel, past the choice above.
 enum class AttentionKernel : std::uint8_t { automatic, per_token, plain };

@@ -81,6 +81,19 @@ __device__ inline void copy_16_async(void* to, const void* from, bool valid) {
 #endif
 }
 
+/// Starts copying 4 or 8 bytes from global to shared memory, zeros where !valid.
+template <int kBytes>
+__device__ inline void copy_small_async(void* to, const void* from, bool valid) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(shared_address(to)), "l"(from), "n"(kBytes),
+               "r"(valid ? kBytes : 0)
+               : "memory");
+#else
+  using Unit = std::conditional_t<kBytes == 4, std::uint32_t, uint2>;
+  *static_cast<Unit*>(to) = valid ? *static_cast<const Unit*>(from) : Unit{};
+#endif
+}
+
 /// Closes a group of copies; wait_for_copies<n> returns when all but the newest n groups of this thread are there.
 __device__ inline void commit_copies() {
 #if __CUDA_ARCH__ >= 800

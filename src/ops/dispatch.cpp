@@ -18,12 +18,20 @@ Implementation choose_implementation(const OpContext& context, std::string_view 
 }
 
 void check_view(const MatrixView& view, std::int64_t rows, std::int64_t cols, DType dtype, std::string_view name) {
+  FLEXGEN_CHECK(!view.is_compressed(), fmt::format("{} is compressed where a plain matrix is due", name));
+  check_stored_view(view, rows, cols, dtype, name);
+}
+
+void check_stored_view(const MatrixView& view, std::int64_t rows, std::int64_t cols, DType dtype,
+                       std::string_view name) {
   FLEXGEN_CHECK(view.rows == rows && view.cols == cols,
                 fmt::format("{} is [{}, {}] where [{}, {}] is due", name, view.rows, view.cols, rows, cols));
   FLEXGEN_CHECK(view.dtype == dtype,
                 fmt::format("{} is {} where {} is due", name, dtype_name(view.dtype), dtype_name(dtype)));
-  FLEXGEN_CHECK(view.rows <= 1 || view.row_stride >= view.cols,
-                fmt::format("{}: rows of {} elements overlap at stride {}", name, view.cols, view.row_stride));
+  const std::int64_t row = view.is_compressed() ? view.quant.row_bytes(view.cols) : view.cols;
+  FLEXGEN_CHECK(view.rows <= 1 || view.row_stride >= row,
+                fmt::format("{}: rows of {} {} overlap at stride {}", name, row,
+                            view.is_compressed() ? "bytes" : "elements", view.row_stride));
   FLEXGEN_CHECK(view.data != nullptr || view.rows * view.cols == 0, fmt::format("{} has no memory", name));
 }
 

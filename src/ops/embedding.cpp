@@ -2,6 +2,7 @@
 
 #include "ops/dispatch.hpp"
 #include "ops/host_ops.hpp"
+#include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
 #include "ops/cuda_kernels.hpp"
 #endif
@@ -10,7 +11,8 @@ namespace flexgen {
 namespace {
 
 void check(const OpContext& context, const MatrixView& table, const std::int32_t* index, const MatrixView& out) {
-  check_view(table, table.rows, out.cols, table.dtype, "embedding: table");
+  check_stored_view(table, table.rows, out.cols, table.dtype, "embedding: table");
+  if (table.is_compressed()) check_format(table.quant);
   check_view(out, out.rows, out.cols, table.dtype, "embedding: out");
   FLEXGEN_CHECK(index != nullptr || out.rows == 0, "embedding: no indices");
   if (context.device.is_cuda()) return;  // the indices are the GPU's to read
@@ -36,6 +38,7 @@ void gather_rows(const OpContext& context, const MatrixView& table, const std::i
 
 void add_gathered_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index,
                        const MatrixView& out) {
+  FLEXGEN_CHECK(!table.is_compressed(), "add_gathered_rows: the table is compressed");
   check(context, table, index, out);
   if (out.rows == 0 || out.cols == 0) return;
   switch (choose_implementation(context, "add_gathered_rows")) {

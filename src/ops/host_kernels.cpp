@@ -1,12 +1,13 @@
 #include "ops/host_kernels.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace flexgen {
 namespace {
 
-std::array<const HostKernels*, 4> detect() {
-  std::array<const HostKernels*, 4> found = {&baseline_kernels, nullptr, nullptr, nullptr};
+std::array<const HostKernels*, 5> detect() {
+  std::array<const HostKernels*, 5> found = {&baseline_kernels};
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
@@ -16,12 +17,13 @@ std::array<const HostKernels*, 4> detect() {
                       __builtin_cpu_supports("avx512vl");
   if (avx2) found[1] = &avx2_kernels;
   if (avx512) found[2] = &avx512_kernels;
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) found[3] = &avx512_bf16_kernels;
 #endif
   return found;
 }
 
-const std::array<const HostKernels*, 4>& kernel_sets() {
-  static const std::array<const HostKernels*, 4> sets = detect();
+const std::array<const HostKernels*, 5>& kernel_sets() {
+  static const std::array<const HostKernels*, 5> sets = detect();
   return sets;
 }
 
@@ -30,8 +32,9 @@ const std::array<const HostKernels*, 4>& kernel_sets() {
 const HostKernels* const* supported_host_kernels() { return kernel_sets().data(); }
 
 const HostKernels& host_kernels() {
-  const auto& sets = kernel_sets();
-  return *(sets[2] != nullptr ? sets[2] : sets[1] != nullptr ? sets[1] : sets[0]);
+  static const HostKernels& fastest = *kernel_sets()[static_cast<std::size_t>(
+      std::find(kernel_sets().begin(), kernel_sets().end(), nullptr) - kernel_sets().begin() - 1)];
+  return fastest;
 }
 
 }  // namespace flexgen

@@ -13,8 +13,8 @@
 namespace flexgen {
 
 struct DotsArgs {
-  const float* a = nullptr;  // [m, k]
-  std::int64_t a_stride = 0;
+  const void* a = nullptr;       // [m, k] of a_dtype
+  std::int64_t a_stride = 0;     // elements
   const std::byte* b = nullptr;  // [n, k] of b_dtype
   std::int64_t b_stride = 0;     // elements
   DType b_dtype = DType::float32;
@@ -22,10 +22,14 @@ struct DotsArgs {
   float* c = nullptr;  // [m, n]
   std::int64_t c_stride = 0;
   bool accumulate = false;  // c += instead of c =
-  // What the caller reads next, as many bytes as n rows of b have in k columns, or null: fetched into the caches
-  // meanwhile, front to back. Made for few rows of a, where memory binds and the processor's own fetching, which ends
-  // with every page, is not enough.
+  // What the caller reads soon, of b's shape and strides, fetched into the caches meanwhile; or null. Made for few rows
+  // of a, where memory binds and the processor's own fetching, which ends with every page, is not enough: the tile
+  // then has all rows of a, and reads b once.
   const std::byte* next = nullptr;
+  // What is fetched lies in one piece of n * k elements. For up to half the rows of a streaming tile: faster by a
+  // third.
+  bool next_in_one_piece = false;
+  DType a_dtype = DType::float32;  // or bfloat16, where b is bfloat16 and the set has `multiplies_bfloat16`
 };
 
 struct WeightedSumArgs {
@@ -48,7 +52,11 @@ struct SoftmaxState {
 
 struct HostKernels {
   const char* name;
-  std::int64_t panel_rows;  // rows of b that `dots` handles at a time
+  std::int64_t panel_rows;                            // rows of b that `dots` handles at a time
+  std::int64_t (*stream_panel_rows)(std::int64_t m);  // the same where `next` is given, by rows of a
+  /// `dots` takes bfloat16 on both sides: products of pairs in the processor's own instruction, which takes and makes
+  /// zeros for subnormal numbers; sums are float32.
+  bool multiplies_bfloat16;
 
   void (*to_float)(const std::byte* from, DType dtype, float* to, std::int64_t count);
   void (*from_float)(const float* from, std::byte* to, DType dtype, std::int64_t count);
@@ -74,6 +82,7 @@ extern const HostKernels baseline_kernels;
 #if defined(__x86_64__)
 extern const HostKernels avx2_kernels;
 extern const HostKernels avx512_kernels;
+extern const HostKernels avx512_bf16_kernels;
 #endif
 
 /// The fastest set that this processor runs.

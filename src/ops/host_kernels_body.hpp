@@ -7,6 +7,8 @@
 namespace flexgen {
 namespace {
 
+typedef std::int32_t Ints4 __attribute__((vector_size(16)));
+
 template <class Element>
 const Element* elements(const std::byte* data) {
   return reinterpret_cast<const Element*>(data);
@@ -45,10 +47,28 @@ void from_float(const float* from, std::byte* to, DType dtype, std::int64_t coun
 // ---- dots -------------------------------------------------------------------------------------------------------
 // Lanes run along k, which is contiguous in both operands: nothing is packed. One sum per output element.
 
-/// `Fetch` cache lines from `next` on are fetched for each line of a row of b.
-template <int Rows, int Cols, int Fetch, class Element>
-void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, const Element* next) {
+/// The last two of four, in front.
+template <class Four>
+FLEXGEN_ALWAYS_INLINE Four second_half(const Four& four) {
+  return __builtin_shuffle(four, Ints4{2, 3, 2, 3});
+}
+
+/// out[0 .. Count) (+)= sums
+template <int Count, class Four>
+FLEXGEN_ALWAYS_INLINE void put_sums(float* out, const Four& sums, bool accumulate) {
+  float total[4];
+  __builtin_memcpy(total, &sums, sizeof total);
+#pragma GCC unroll 8
+  for (int j = 0; j < Count; ++j) out[j] = accumulate ? out[j] + total[j] : total[j];
+}
+
+enum class Fetch { nothing, panel, piece };
+
+template <int Rows, int Cols, Fetch fetch, class A, class B>
+void dot_tile(const DotsArgs& args, const A* a, const B* b, float* c, const B* next) {
   // Unrolled throughout, else the sums would live in memory.
+  using Pack = Operand<kMultipliesBFloat16 && std::is_same_v<A, BFloat16>>;
+  constexpr std::int64_t kLine = 64 / sizeof(B);
   const std::int64_t depth = args.k, a_stride = args.a_stride, b_stride = args.b_stride;
   Floats sum[Rows][Cols];
 #pragma GCC unroll 8
@@ -57,102 +77,97 @@ void dot_tile(const DotsArgs& args, const float* a, const Element* b, float* c, 
     for (int j = 0; j < Cols; ++j) sum[i][j] = broadcast(0.0F);
   }
   std::int64_t k = 0;
-  for (; k + kLanes <= depth; k += kLanes) {
-    Floats row[Rows];
-#pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) row[i] = load(a + i * a_stride + k);
+  for (; k + Pack::kElements <= depth; k += Pack::kElements) {
+    decltype(Pack::whole(b)) col[Cols];
 #pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) {
-      const Floats col = load(b + j * b_stride + k);
-#pragma GCC unroll 8
-      for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
+      col[j] = Pack::whole(b + j * b_stride + k);
+      if (fetch != Fetch::nothing && k % kLine == 0)
+        __builtin_prefetch(next + (fetch == Fetch::piece ? k * Cols + j * kLine : j * b_stride + k), 0, 3);
     }
-    if (Fetch > 0 && k % (64 / sizeof(Element)) == 0) {
 #pragma GCC unroll 8
-      for (int j = 0; j < Fetch; ++j) __builtin_prefetch(next + j * 64 / sizeof(Element), 0, 3);
-      next += Fetch * 64 / sizeof(Element);
+    for (int i = 0; i < Rows; ++i) {
+      const auto row = Pack::whole(a + i * a_stride + k);
+#pragma GCC unroll 8
+      for (int j = 0; j < Cols; ++j) sum[i][j] = multiply_add(row, col[j], sum[i][j]);
     }
   }
   if (k < depth) {
-    Floats row[Rows];
 #pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) row[i] = load_part(a + i * a_stride + k, depth - k);
+    for (int i = 0; i < Rows; ++i) {
+      const auto row = Pack::part(a + i * a_stride + k, depth - k);
 #pragma GCC unroll 8
-    for (int j = 0; j < Cols; ++j) {
-      const Floats col = load_part(b + j * b_stride + k, depth - k);
-#pragma GCC unroll 8
-      for (int i = 0; i < Rows; ++i) sum[i][j] = multiply_add(row[i], col, sum[i][j]);
+      for (int j = 0; j < Cols; ++j)
+        sum[i][j] = multiply_add(row, Pack::part(b + j * b_stride + k, depth - k), sum[i][j]);
     }
   }
-  // Four sums at a time, the tile read row by row.
-  const std::int64_t c_stride = args.c_stride;
-  const bool accumulate = args.accumulate;
-  alignas(16) float total[(Rows * Cols + 3) / 4 * 4];
+  if constexpr (Cols <= 4) {
 #pragma GCC unroll 8
-  for (int first = 0; first < Rows * Cols; first += 4) {
-    const auto at = [&](int index) { return index < Rows * Cols ? sum[index / Cols][index % Cols] : broadcast(0.0F); };
-    const auto four = lane_sums(at(first), at(first + 1), at(first + 2), at(first + 3));
-    __builtin_memcpy(total + first, &four, sizeof four);
-  }
+    for (int i = 0; i < Rows; ++i) {
+      const auto at = [&](int j) { return j < Cols ? sum[i][j] : broadcast(0.0F); };
+      put_sums<Cols>(c + i * args.c_stride, lane_sums(at(0), at(1), at(2), at(3)), args.accumulate);
+    }
+  } else {  // two columns of two rows at a time: none of the sums stays empty
+    static_assert(Cols == 6);
 #pragma GCC unroll 8
-  for (int i = 0; i < Rows; ++i) {
+    for (int i = 0; i < Rows; i += 2) {
+      const int k = i + 1 < Rows ? i + 1 : i;
 #pragma GCC unroll 8
-    for (int j = 0; j < Cols; ++j) {
-      float& out = c[i * c_stride + j];
-      out = accumulate ? out + total[i * Cols + j] : total[i * Cols + j];
+      for (int j = 0; j < Cols; j += 2) {
+        const auto four = lane_sums(sum[i][j], sum[i][j + 1], sum[k][j], sum[k][j + 1]);
+        put_sums<2>(c + i * args.c_stride + j, four, args.accumulate);
+        if (k > i) put_sums<2>(c + k * args.c_stride + j, second_half(four), args.accumulate);
+      }
     }
   }
 }
 
-/// Rows `first` and after, as far as a tile reaches.
-template <int Cols, int Fetch, class Element>
-void dot_rows(const DotsArgs& args, std::int64_t first, const Element* b, float* c, const Element* next) {
-  const float* a = args.a + first * args.a_stride;
-  c += first * args.c_stride;
-  switch (args.m - first < kTileRows ? args.m - first : kTileRows) {
-    case 1: dot_tile<1, Cols, Fetch>(args, a, b, c, next); break;
-    case 2: dot_tile<2, Cols, Fetch>(args, a, b, c, next); break;
-    case 3: dot_tile<3, Cols, Fetch>(args, a, b, c, next); break;
-    default: dot_tile<kTileRows, Cols, Fetch>(args, a, b, c, next); break;
+/// Rows i .. and columns j .., as far as a tile reaches.
+template <int MaxRows, int Cols, Fetch fetch, class A, class B>
+void dot_rows(const DotsArgs& args, std::int64_t i, std::int64_t j) {
+  if constexpr (MaxRows > 1) {
+    if (args.m - i < MaxRows) return dot_rows<MaxRows - 1, Cols, fetch, A, B>(args, i, j);
   }
+  const B* next = fetch == Fetch::nothing ? nullptr : elements<B>(args.next);
+  dot_tile<MaxRows, Cols, fetch>(args, static_cast<const A*>(args.a) + i * args.a_stride,
+                                 elements<B>(args.b) + j * args.b_stride, args.c + i * args.c_stride + j, next);
 }
 
-template <int Cols, bool Fetch, class Element>
-void dot_panel(const DotsArgs& args, const Element* b, float* c, const Element* next) {
-  std::int64_t i = 0;
-  if (Fetch && args.m <= kTileRows) return dot_rows<Cols, Cols>(args, 0, b, c, next);
-  if (Fetch) {  // the first two tiles share the work
-    constexpr int half = (Cols + 1) / 2;
-    dot_rows<Cols, half>(args, 0, b, c, next);
-    dot_rows<Cols, Cols - half>(args, kTileRows, b, c, next + half * args.k);
-    i = 2 * kTileRows;
-  }
-  for (; i < args.m; i += kTileRows) dot_rows<Cols, 0>(args, i, b, c, next);
+/// The first tile of rows, as a rule all of them, fetches.
+template <int MaxRows, int Cols, Fetch fetch, class A, class B>
+void dot_panel(const DotsArgs& args, std::int64_t j) {
+  dot_rows<MaxRows, Cols, fetch, A, B>(args, 0, j);
+  for (std::int64_t i = MaxRows; i < args.m; i += MaxRows) dot_rows<MaxRows, Cols, Fetch::nothing, A, B>(args, i, j);
 }
 
-template <bool Fetch, class Element>
-void dots_of(const DotsArgs& args) {
-  const Element* b = elements<Element>(args.b);
-  const auto panel = [&]<int Cols>(std::int64_t j, std::integral_constant<int, Cols>) {
-    const Element* next = Fetch ? elements<Element>(args.next) + j * args.k : nullptr;
-    dot_panel<Cols, Fetch>(args, b + j * args.b_stride, args.c + j, next);
-  };
+template <int MaxRows, int Cols, Fetch fetch, class A, class B>
+void dot_panels(const DotsArgs& args) {
   std::int64_t j = 0;
-  for (; j + kTileCols <= args.n; j += kTileCols) panel(j, std::integral_constant<int, kTileCols>{});
-  for (; j + 2 <= args.n; j += 2) panel(j, std::integral_constant<int, 2>{});
-  if (j < args.n) panel(j, std::integral_constant<int, 1>{});
+  if (j + Cols <= args.n) dot_panel<MaxRows, Cols, fetch, A, B>(args, j), j += Cols;
+  for (; j + Cols <= args.n; j += Cols) dot_panel<MaxRows, Cols, Fetch::nothing, A, B>(args, j);
+  for (; j + 2 <= args.n; j += 2) dot_panel<MaxRows, 2, Fetch::nothing, A, B>(args, j);
+  if (j < args.n) dot_panel<MaxRows, 1, Fetch::nothing, A, B>(args, j);
 }
 
-template <class Element>
+template <class A, class B>
 void dots_of(const DotsArgs& args) {
-  args.next != nullptr ? dots_of<true, Element>(args) : dots_of<false, Element>(args);
+  if (args.next == nullptr) dot_panels<kTileRows, kTileCols, Fetch::nothing, A, B>(args);
+  else if (args.m > kStreamFewRows) dot_panels<kStreamRows, kStreamCols, Fetch::panel, A, B>(args);
+  else if (args.next_in_one_piece) dot_panels<kStreamFewRows, kStreamFewCols, Fetch::piece, A, B>(args);
+  else dot_panels<kStreamFewRows, kStreamFewCols, Fetch::panel, A, B>(args);
 }
+
+std::int64_t stream_panel_rows(std::int64_t m) { return m <= kStreamFewRows ? kStreamFewCols : kStreamCols; }
 
 void dots(const DotsArgs& args) {
+  if (args.m == 0) return;
+  if constexpr (kMultipliesBFloat16) {
+    if (args.a_dtype == DType::bfloat16) return dots_of<BFloat16, BFloat16>(args);
+  }
   switch (args.b_dtype) {
-    case DType::float32: dots_of<float>(args); return;
-    case DType::float16: dots_of<Half>(args); return;
-    case DType::bfloat16: dots_of<BFloat16>(args); return;
+    case DType::float32: dots_of<float, float>(args); return;
+    case DType::float16: dots_of<float, Half>(args); return;
+    case DType::bfloat16: dots_of<float, BFloat16>(args); return;
   }
 }
 
@@ -317,6 +332,8 @@ void random(float* to, std::int64_t count, float scale, std::uint64_t seed, std:
 const HostKernels FLEXGEN_KERNEL_SET = {
     FLEXGEN_KERNEL_SET_NAME,
     kTileCols,
+    stream_panel_rows,
+    kMultipliesBFloat16,
     to_float,
     from_float,
     dots,

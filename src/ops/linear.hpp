@@ -12,7 +12,7 @@ enum class Activation : std::uint8_t { none, relu, gelu };  // gelu: the exact (
 
 struct LinearArgs {
   MatrixView x;                    // [tokens, in]
-  MatrixView weight;               // [out, in], as Hugging Face stores it
+  MatrixView weight;               // [out, in], as Hugging Face stores it; may be compressed
   std::optional<MatrixView> bias;  // [1, out]
   Activation activation = Activation::none;
   std::optional<MatrixView> residual;  // [tokens, out], added after the activation; may be `out` itself

@@ -2,6 +2,7 @@
 
 #include "ops/element_access.hpp"
 #include "ops/linear.hpp"
+#include "ops/quantize_rows.hpp"
 
 namespace flexgen {
 
@@ -12,7 +13,7 @@ void linear_reference(const LinearArgs& args) {
   for (std::int64_t t = 0; t < args.x.rows; ++t) {
     for (std::int64_t o = 0; o < args.weight.rows; ++o) {
       double sum = 0.0;
-      for (std::int64_t i = 0; i < args.x.cols; ++i) sum += at(args.x, t, i) * at(args.weight, o, i);
+      for (std::int64_t i = 0; i < args.x.cols; ++i) sum += at(args.x, t, i) * row_element(args.weight, o, i);
       if (args.bias) sum += at(*args.bias, 0, o);
       if (args.activation == Activation::relu && sum < 0.0) sum = 0.0;  // a NaN stays
       if (args.activation == Activation::gelu) sum = 0.5 * sum * (1.0 + std::erf(sum / std::sqrt(2.0)));

@@ -1,6 +1,7 @@
 // Row-wise ops on the GPU: look-ups in a table, sums of matrices. One block per output row.
 #include <algorithm>
 
+#include "ops/attention_compressed.hpp"
 #include "ops/cuda_elements.cuh"
 #include "ops/cuda_kernels.hpp"
 #include "ops/cuda_launch.cuh"
@@ -65,6 +66,7 @@ int threads_for(std::int64_t units) {
 
 void add_rows(const OpContext& context, const MatrixView& x, const std::int32_t* index, const MatrixView& y,
               const MatrixView& out) {
+  FLEXGEN_CHECK(!x.is_compressed() && !y.is_compressed(), "sum of compressed matrices");
   FLEXGEN_CHECK(x.dtype == out.dtype && y.dtype == out.dtype, "sum of matrices of different dtypes");
   FLEXGEN_CHECK(x.cols == out.cols && y.cols == out.cols && y.rows == out.rows, "sum of matrices of different shapes");
   if (out.rows == 0 || out.cols == 0) return;
@@ -88,6 +90,7 @@ void gather_rows_cuda(const OpContext& context, const MatrixView& table, const s
                       const MatrixView& out) {
   FLEXGEN_CHECK(table.dtype == out.dtype && table.cols == out.cols, "gather_rows: table and out differ");
   if (out.rows == 0 || out.cols == 0) return;
+  if (table.is_compressed()) return gather_compressed_rows(context, table, index, out);
   const bool vectors = rows_aligned(table) && rows_aligned(out);
   const auto size = static_cast<std::int64_t>(element_bytes(out.dtype));
   const std::int64_t unit = vectors ? 16 : size;

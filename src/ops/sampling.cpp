@@ -27,4 +27,19 @@ void argmax_rows(const OpContext& context, const MatrixView& logits, std::int32_
   }
 }
 
+void log_probabilities(const OpContext& context, const MatrixView& logits, const std::int32_t* target, float* score) {
+  check_view(logits, logits.rows, logits.cols, DType::float32, "log_probabilities: logits");
+  if (logits.rows == 0) return;
+  FLEXGEN_CHECK(target != nullptr && score != nullptr, "log_probabilities: nothing to read from or write to");
+  switch (choose_implementation(context, "log_probabilities")) {
+    case Implementation::reference: log_probabilities_reference(logits, target, score); return;
+    case Implementation::host: log_probabilities_host(logits, target, score); return;
+    case Implementation::cuda:
+#ifdef FLEXGEN_HAS_CUDA
+      log_probabilities_cuda(context, logits, target, score);
+#endif
+      return;
+  }
+}
+
 }  // namespace flexgen

@@ -1,6 +1,7 @@
 // Greedy choice on the GPU: one block per row of logits.
 #include <climits>
 
+#include "ops/cuda_elements.cuh"
 #include "ops/cuda_kernels.hpp"
 #include "ops/cuda_launch.cuh"
 
@@ -65,7 +66,41 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) token[blockIdx.x] = best.index;
 }
 
+/// logits [rows, vocab] float32 -> score [rows]. One block per row, which is read twice.
+__global__ void __launch_bounds__(kThreads) log_probability_kernel(const float* logits, std::int64_t row_stride,
+                                                                   int vocab, const std::int32_t* target,
+                                                                   float* score) {
+  __shared__ float scratch[32];
+  const float* row = logits + blockIdx.x * row_stride;
+  const int wanted = target[blockIdx.x];
+  if (wanted < 0) {
+    if (threadIdx.x == 0) score[blockIdx.x] = 0.0F;
+    return;
+  }
+  float largest = -INFINITY;
+  for (int i = threadIdx.x; i < vocab; i += kThreads) largest = fmaxf(largest, row[i]);
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = largest;
+  __syncthreads();
+  largest = scratch[0];
+  for (int w = 1; w < kThreads / 32; ++w) largest = fmaxf(largest, scratch[w]);
+  __syncthreads();
+  float sum = 0.0F;
+  for (int i = threadIdx.x; i < vocab; i += kThreads) sum += expf(row[i] - largest);
+  sum = block_sum(sum, scratch);
+  if (threadIdx.x == 0) score[blockIdx.x] = row[wanted] - largest - logf(sum);
+}
+
 }  // namespace
+
+void log_probabilities_cuda(const OpContext& context, const MatrixView& logits, const std::int32_t* target,
+                            float* score) {
+  if (logits.rows == 0) return;
+  log_probability_kernel<<<grid_extent(logits.rows), kThreads, 0, stream_of(context)>>>(
+      reinterpret_cast<const float*>(logits.data), logits.row_stride, static_cast<int>(logits.cols), target, score);
+  check_launch("launch of log_probability_kernel");
+}
 
 void argmax_rows_cuda(const OpContext& context, const MatrixView& logits, std::int32_t* token) {
   FLEXGEN_CHECK(logits.dtype == DType::float32, "argmax_rows: logits are float32");

@@ -25,6 +25,8 @@ struct BFloat16 {
 constexpr int kLanes = 16;
 constexpr int kTileRows = 4;  // a tile of sums that fits the registers: 4 x 6 of 32
 constexpr int kTileCols = 6;
+constexpr int kStreamRows = 8;  // the tiles where memory binds: 8 x 3, and 4 x 4 for up to half the rows
+constexpr int kStreamCols = 3;
 using Floats = __m512;
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) { return _mm512_loadu_ps(p); }
@@ -64,6 +66,8 @@ FLEXGEN_ALWAYS_INLINE __m128 lane_sums(Floats a, Floats b, Floats c, Floats d) {
 constexpr int kLanes = 8;
 constexpr int kTileRows = 3;  // 3 x 4 of 16 registers
 constexpr int kTileCols = 4;
+constexpr int kStreamRows = 4;
+constexpr int kStreamCols = 3;
 using Floats = __m256;
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) { return _mm256_loadu_ps(p); }
@@ -93,6 +97,8 @@ FLEXGEN_ALWAYS_INLINE __m128 lane_sums(Floats a, Floats b, Floats c, Floats d) {
 constexpr int kLanes = 4;
 constexpr int kTileRows = 2;
 constexpr int kTileCols = 4;
+constexpr int kStreamRows = 4;
+constexpr int kStreamCols = 2;
 typedef float Floats __attribute__((vector_size(16)));
 
 FLEXGEN_ALWAYS_INLINE Floats load(const float* p) {
@@ -123,6 +129,9 @@ FLEXGEN_ALWAYS_INLINE Floats lane_sums(Floats a, Floats b, Floats c, Floats d) {
 
 #endif
 
+constexpr int kStreamFewRows = kStreamRows / 2;
+constexpr int kStreamFewCols = 6;
+
 typedef std::int32_t Ints __attribute__((vector_size(4 * kLanes)));
 
 FLEXGEN_ALWAYS_INLINE void store(BFloat16* p, Floats v) {  // the compiler vectorises these integer steps
@@ -149,6 +158,37 @@ FLEXGEN_ALWAYS_INLINE void store_part(Element* p, Floats v, std::int64_t count) 
   store(lanes, v);
   __builtin_memcpy(p, lanes, static_cast<std::size_t>(count) * sizeof(Element));
 }
+
+/// What one instruction takes of an operand of `dots`: kLanes elements as Floats, or, Paired, twice as many bfloat16.
+template <bool Paired>
+struct Operand {
+  static constexpr int kElements = kLanes;
+  template <class Element>
+  FLEXGEN_ALWAYS_INLINE static Floats whole(const Element* p) {
+    return load(p);
+  }
+  template <class Element>
+  FLEXGEN_ALWAYS_INLINE static Floats part(const Element* p, std::int64_t count) {
+    return load_part(p, count);
+  }
+};
+
+#if defined(__AVX512BF16__)
+constexpr bool kMultipliesBFloat16 = true;
+template <>
+struct Operand<true> {
+  static constexpr int kElements = 2 * kLanes;
+  FLEXGEN_ALWAYS_INLINE static __m512bh whole(const BFloat16* p) {
+    return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p));
+  }
+  FLEXGEN_ALWAYS_INLINE static __m512bh part(const BFloat16* p, std::int64_t count) {
+    return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ULL << count) - 1ULL), p));
+  }
+};
+FLEXGEN_ALWAYS_INLINE Floats multiply_add(__m512bh a, __m512bh b, Floats c) { return _mm512_dpbf16_ps(c, a, b); }
+#else
+constexpr bool kMultipliesBFloat16 = false;
+#endif
 
 /// Sum of the lanes, always in the same order.
 FLEXGEN_ALWAYS_INLINE float lane_sum(Floats v) {

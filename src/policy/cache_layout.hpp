@@ -3,8 +3,8 @@
 // The unit of placement is one head of one row: attention is independent per unit, so no unit is ever cut, and a
 // share is met even with one row per micro-batch. Units are numbered row * heads + head; [0, gpu) [gpu, gpu + dram)
 // [.., B * heads) are the tiers' ranges. A run of heads of one row on one tier is a segment, laid out
-// [capacity positions][k, v][heads of the segment][head_dim], so a new position is appended in one piece and the
-// positions so far are a prefix. Pure arithmetic.
+// [capacity positions][k, v][heads of the segment][head_dim] (compressed: spec/quantization.hpp), so a new position is
+// appended in one piece and the positions so far are a prefix. Pure arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +21,14 @@ struct CacheShape {
   std::int32_t head_dim = 0;
   std::int32_t capacity = 0;  // positions per row
   DType dtype = DType::float32;
+  QuantFormat format = {};  // none: dtype
 
   std::int64_t units() const { return static_cast<std::int64_t>(rows) * heads; }
   /// Bytes of one position of one unit, key and value.
-  std::uint64_t position_bytes() const { return 2ULL * static_cast<std::uint64_t>(head_dim) * element_bytes(dtype); }
+  std::uint64_t position_bytes() const {
+    if (!format.is_none()) return static_cast<std::uint64_t>(format.head_position_bytes(head_dim));
+    return 2ULL * static_cast<std::uint64_t>(head_dim) * element_bytes(dtype);
+  }
   std::uint64_t unit_bytes() const { return position_bytes() * static_cast<std::uint64_t>(capacity); }
 };
 
@@ -55,6 +59,8 @@ struct CacheLayout {
   std::uint64_t staged_bytes() const { return static_cast<std::uint64_t>(staged_units) * shape.unit_bytes(); }
 };
 
-CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::int32_t num_slots, const Share& share);
+/// `grain`: units that stay together, 1, or the heads of a row where whole rows are wanted.
+CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::int32_t num_slots, const Share& share,
+                       std::int32_t grain = 1);
 
 }  // namespace flexgen

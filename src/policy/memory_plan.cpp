@@ -24,18 +24,20 @@ void set_class(MemoryPlan& plan, TensorClass tensor_class, const Share& share, s
 
 CacheShape cache_shape(const PlanInput& in) {
   return {in.policy.micro_batch_size, in.model.num_heads, in.model.head_dim(), std::max(1, in.job.max_row_tokens),
-          in.policy.dtype};
+          in.policy.dtype, in.policy.cache_format};
 }
 
 // Index arrays, cache tables, sampled tokens, and what aligning every piece of the tier costs.
 std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers, std::int64_t max_tokens) {
   const auto k = static_cast<std::uint64_t>(in.policy.num_micro_batches);
   const auto rows = static_cast<std::uint64_t>(in.policy.micro_batch_size);
-  const std::uint64_t index_arrays = 2 * (k * (4 * rows + 2 * static_cast<std::uint64_t>(max_tokens)) * 4 + 4096);
+  const std::uint64_t per_token = in.job.scores ? 4 : 2;
+  const std::uint64_t index_arrays = 2 * (k * (4 * rows + per_token * static_cast<std::uint64_t>(max_tokens)) * 4 + 4096);
   const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k * rows *
                                static_cast<std::uint64_t>(in.model.num_heads) * cache_table_entry_bytes;
   const std::uint64_t pieces = in.layers.size() + k + 32;
-  return index_arrays + tables + k * rows * 4 + pieces * 4096;
+  const std::uint64_t outputs = 2 * k * static_cast<std::uint64_t>(max_outputs(in.policy, in.job)) * 4;
+  return index_arrays + tables + outputs + pieces * 4096;
 }
 
 }  // namespace
@@ -43,13 +45,14 @@ std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers,
 MemoryPlan plan_memory(const PlanInput& in) {
   const Placement& placement = in.policy.placement;
   MemoryPlan plan;
-  plan.weights = plan_weights(in.layers, in.policy.dtype, placement.weights);
+  plan.weights = plan_weights(in.layers, in.policy.dtype, placement.weights, in.policy.weight_format);
   set_class(plan, TensorClass::weights, placement.weights, plan.weights.gpu_bytes, plan.weights.dram_bytes,
             plan.weights.ssd_bytes);
 
   const auto cached = std::count_if(in.layers.begin(), in.layers.end(), [](const auto& l) { return l.has_cache(); });
   const std::int32_t num_slots = in.policy.num_micro_batches * in.num_groups;
-  plan.cache = plan_cache(cache_shape(in), static_cast<std::int32_t>(cached), num_slots, placement.cache);
+  plan.cache = plan_cache(cache_shape(in), static_cast<std::int32_t>(cached), num_slots, placement.cache,
+                          in.policy.uses_host_attention() ? in.model.num_heads : 1);
   set_class(plan, TensorClass::cache, placement.cache, plan.cache.gpu_bytes(), plan.cache.dram_bytes(),
             plan.cache.ssd_bytes());
 
@@ -69,9 +72,16 @@ MemoryPlan plan_memory(const PlanInput& in) {
 
   plan.workspace_bytes = in.workspace_bytes ? in.workspace_bytes(in.policy.micro_batch_size, plan.max_tokens) : 0;
   plan.gpu.workspace = plan.workspace_bytes;
-  plan.gpu.staging = num_weight_slots * plan.weights.slot_bytes + num_cache_slots * plan.cache.staged_bytes();
+  plan.gpu.staging = static_cast<std::uint64_t>(weight_slots_of(in.policy)) * plan.weights.slot_bytes + num_cache_slots * plan.cache.staged_bytes();
   plan.gpu.staging += bookkeeping_bytes(in, cached, plan.max_tokens);
   if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
+
+  if (in.policy.uses_host_attention()) {  // a block's hidden states, queries, keys, values and what attention gave
+    const std::uint64_t rows_bytes = static_cast<std::uint64_t>(in.policy.block_rows()) *
+                                     static_cast<std::uint64_t>(in.model.hidden) * element_bytes(in.policy.dtype);
+    plan.gpu.staging += 5 * rows_bytes + 3 * 4096;
+    plan.host_staging_bytes += 4 * rows_bytes;
+  }
 
   // Through the host pass: what lies on ssd on its way to the GPU, and the edges of direct I/O.
   const std::uint64_t segment_bytes =

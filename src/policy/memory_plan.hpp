@@ -2,6 +2,7 @@
 // same plan, so what fits here fits there. Pure arithmetic: no Torch, CUDA or MPI.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -18,6 +19,10 @@ namespace flexgen {
 
 /// Buffers in flight: while one slot is computed with, the next is loaded (and a third is being stored).
 inline constexpr std::int32_t num_weight_slots = 2;
+/// With attention on the host a layer keeps its slot until the host is done; the loads go on in a third.
+inline std::int32_t weight_slots_of(const Policy& policy) {
+  return policy.uses_host_attention() ? num_weight_slots + 1 : num_weight_slots;
+}
 inline constexpr std::int32_t num_cache_slots = 2;
 inline constexpr std::int32_t num_hidden_slots = 3;
 /// Host staging between disk and GPU, per direction and stream: two halves that alternate.
@@ -26,6 +31,11 @@ inline constexpr std::uint64_t staging_half_bytes = 32ULL << 20;
 inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
+
+/// Positions of one micro-batch whose logits are wanted, at most.
+inline std::int64_t max_outputs(const Policy& policy, const JobShape& job) {
+  return policy.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);
+}
 
 struct PlanInput {
   ModelSpec model;

@@ -44,6 +44,7 @@ struct StageModel {
 
   explicit StageModel(const StageInput& input);
   bool on_gpu() const { return stage.plan.on_gpu; }
+  double attended_by_host(const SweepRows& sweep) const;
   double element() const { return static_cast<double>(element_bytes(stage.plan.policy.dtype)); }
   Traffic traffic(const SweepRows& sweep) const;
 
@@ -109,33 +110,45 @@ void StageModel::take_away(const TierParts& bytes, Traffic& t) const {
 
 void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
   bring(streamed_weights, t);
-  double read_elements = 0;
+  double read_bytes = 0;
   for (const LayerDescription& layer : stage.plan.layers)
     for (const WeightSpec& weight : layer.weights) {
       const auto elements = static_cast<double>(weight.num_elements());
+      const QuantFormat stored = stored_format(weight.role, stage.plan.policy.weight_format);
+      const auto bytes = static_cast<double>(stored_bytes(weight, stage.plan.policy.dtype, stored));
       const bool is_matrix = weight.rows > 1;
       if (layer.kind == LayerKind::embedding && !weight.name.starts_with("project")) {  // a row per token
-        read_elements += sweep.tokens() * static_cast<double>(weight.cols);
+        read_bytes += sweep.tokens() * bytes / static_cast<double>(weight.rows);
         continue;
       }
-      read_elements += sweep.micro_batches * elements;
+      read_bytes += sweep.micro_batches * bytes;
       // The head computes one position per row.
       if (is_matrix) t.operations += 2 * elements * (layer.kind == LayerKind::head ? sweep.rows : sweep.tokens());
     }
-  (on_gpu() ? t.gpu_memory : t.host_read) += read_elements * element();
+  (on_gpu() ? t.gpu_memory : t.host_read) += read_bytes;
+}
+
+// The share of a sweep's cache that attention on the host reads where it lies.
+double StageModel::attended_by_host(const SweepRows& sweep) const {
+  if (sweep.count != 1 || sweep.start == 0) return 0;
+  return cache_share.dram * stage.plan.policy.host_attention_percent / 100;
 }
 
 void StageModel::add_cache(const SweepRows& sweep, Traffic& t) const {
   const double hidden = stage.plan.model.hidden;
-  const double position_bytes = 2 * hidden * element() * cached_layers;  // key and value, all layers
+  const CacheShape& shape = memory.cache.shape;  // key and value, all layers:
+  const double position_bytes = static_cast<double>(shape.position_bytes()) * shape.heads * cached_layers;
   const double loaded = sweep.rows * sweep.start * position_bytes;
   const double stored = sweep.rows * sweep.count * position_bytes;
-  bring({loaded * cache_share.dram, loaded * cache_share.ssd}, t);
-  take_away({stored * cache_share.dram, stored * cache_share.ssd}, t);
-  (on_gpu() ? t.gpu_memory : t.host_read) +=
-      loaded + 2 * stored;  // attention reads all, the new ones are written first
+  const double by_host = attended_by_host(sweep);
+  const double dram = cache_share.dram - by_host;
+  bring({loaded * dram, loaded * cache_share.ssd}, t);
+  take_away({stored * dram, stored * cache_share.ssd}, t);
+  const double read = loaded + 2 * stored;  // attention reads all, the new ones are written first
+  (on_gpu() ? t.gpu_memory : t.host_read) += (1 - by_host) * read;
+  t.host_read += by_host * read;
   const double pairs = sweep.rows * sweep.count * (sweep.start + (sweep.count + 1) / 2);  // query and key, causal
-  t.operations += 4 * hidden * cached_layers * pairs;
+  t.operations += (1 - by_host) * 4 * hidden * cached_layers * pairs;
 }
 
 void StageModel::add_hidden(const SweepRows& sweep, Traffic& t) const {
@@ -144,8 +157,10 @@ void StageModel::add_hidden(const SweepRows& sweep, Traffic& t) const {
   const double between = static_cast<double>(stage.plan.layers.size()) - 1;
   const double dram = std::max(0.0, share.dram());
   const double ssd = std::max(0.0, share.ssd());
-  bring({between * bytes * dram, between * bytes * ssd}, t);
-  take_away({between * bytes * dram, between * bytes * ssd}, t);
+  if (attended_by_host(sweep) == 0) {  // else they stay on the device
+    bring({between * bytes * dram, between * bytes * ssd}, t);
+    take_away({between * bytes * dram, between * bytes * ssd}, t);
+  }
   if (stage.receives_hidden || stage.sends_hidden) t.network += bytes;  // both at once where there are both
   if (stage.hidden_through_host && stage.receives_hidden) bring({bytes, 0}, t);
   if (stage.hidden_through_host && stage.sends_hidden) take_away({bytes, 0}, t);

@@ -17,14 +17,16 @@ struct Owner {
 };
 
 // Gives every weight a pack and an offset; a shared weight lives in the pack of the first layer that names it.
-void lay_out_packs(std::span<const LayerDescription> layers, DType dtype, WeightLayout& layout) {
+void lay_out_packs(std::span<const LayerDescription> layers, DType dtype, const QuantFormat& format,
+                   WeightLayout& layout) {
   std::map<std::string, Owner> shared;
   for (std::size_t j = 0; j < layers.size(); ++j) {
     WeightPack pack;
     LayerWeights weights;
     for (const WeightSpec& spec : layers[j].weights) {
       WeightPlace place;
-      place.bytes = static_cast<std::uint64_t>(spec.num_elements()) * element_bytes(dtype);
+      place.quant = stored_format(spec.role, format);
+      place.bytes = stored_bytes(spec, dtype, place.quant);
       const auto known = spec.shared_as.empty() ? shared.end() : shared.find(spec.shared_as);
       if (known != shared.end()) {
         place.pack = known->second.pack;
@@ -86,9 +88,15 @@ void plan_loads(WeightLayout& layout) {
 
 }  // namespace
 
-WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share) {
+std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFormat& stored) {
+  if (stored.is_none()) return static_cast<std::uint64_t>(weight.num_elements()) * element_bytes(dtype);
+  return static_cast<std::uint64_t>(weight.rows) * static_cast<std::uint64_t>(stored.row_bytes(weight.cols));
+}
+
+WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share,
+                          const QuantFormat& format) {
   WeightLayout layout;
-  lay_out_packs(layers, dtype, layout);
+  lay_out_packs(layers, dtype, format, layout);
   split_packs(share, layout);
   plan_loads(layout);
   return layout;

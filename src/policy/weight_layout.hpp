@@ -31,6 +31,7 @@ struct WeightPlace {
   std::int32_t pack = 0;     // another layer's when shared
   std::uint64_t offset = 0;  // in that pack
   std::uint64_t bytes = 0;
+  QuantFormat quant;              // as it is stored
   bool resident = false;          // used in place in the gpu part
   std::uint64_t slot_offset = 0;  // in the layer's slot otherwise
 };
@@ -60,6 +61,11 @@ struct WeightLayout {
   std::uint64_t total_bytes() const { return gpu_bytes + dram_bytes + ssd_bytes; }
 };
 
-WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share);
+/// `format`: of the weights that may be compressed.
+WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share,
+                          const QuantFormat& format = {});
+
+/// Bytes of a weight as it is stored.
+std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFormat& stored);
 
 }  // namespace flexgen

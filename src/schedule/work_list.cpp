@@ -73,6 +73,7 @@ std::vector<std::byte> encode_work(const SweepWork& work) {
       out.put(row.cache_row);
       out.put(row.start);
       out.put(row.wants_token);
+      out.put(row.wants_scores);
       out.put_tokens(row.tokens);
     }
   }
@@ -89,12 +90,13 @@ SweepWork decode_work(std::span<const std::byte> message) {
   work.micro_batches.resize(in.get_count(2 * sizeof(std::int64_t)));
   for (MicroBatchWork& batch : work.micro_batches) {
     batch.slot = in.get_int();
-    batch.rows.resize(in.get_count(5 * sizeof(std::int64_t)));
+    batch.rows.resize(in.get_count(6 * sizeof(std::int64_t)));
     for (RowWork& row : batch.rows) {
       row.row = RowId(in.get());
       row.cache_row = in.get_int();
       row.start = in.get_int();
       row.wants_token = in.get() != 0;
+      row.wants_scores = in.get() != 0;
       row.tokens = in.get_tokens();
     }
   }

@@ -18,6 +18,7 @@ struct RowWork {
   std::int32_t cache_row = 0;        // the row's place in its micro-batch's cache, 0 .. B-1, fixed for its life
   std::int32_t start = 0;            // position of the first new token
   bool wants_token = true;           // false: a chunk of a prompt that is not its last
+  bool wants_scores = false;         // of every new token but the first: its log-probability after those before it
   std::vector<std::int32_t> tokens;  // new tokens, at least one
 
   std::int32_t count() const { return static_cast<std::int32_t>(tokens.size()); }

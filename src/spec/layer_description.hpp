@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "spec/quantization.hpp"
+
 namespace flexgen {
 
 /// One tensor of a checkpoint: the first of `keys` that exists is taken.
@@ -13,6 +15,9 @@ struct CheckpointKeys {
   std::vector<std::string> keys;
   std::int64_t num_elements = 0;
 };
+
+/// What a weight is used for, as far as compression goes: `plain` ones (vectors, positions) are never compressed.
+enum class WeightRole : std::uint8_t { plain, linear, table };
 
 /// A matrix as the layer computes with it: the elements of its sources one after another (so q, k and v are one
 /// product). A vector has rows == 1.
@@ -24,9 +29,21 @@ struct WeightSpec {
   std::string shared_as;    // not empty: layers of a slice that name the same share one copy (tied head)
   float random_center = 0;  // of made-up weights (bench --dummy): LayerNorm weights lie about 1
   float random_scale = 0;
+  WeightRole role = WeightRole::plain;
+  /// Index in the layer of the vector about which the matrix's inputs lie (the bias of the LayerNorm before it), where
+  /// the weight that follows is the matrix's own bias; -1: not known. What compression adds to the outputs on average
+  /// is then taken off that bias.
+  std::int32_t mean_input = -1;
 
   std::int64_t num_elements() const { return rows * cols; }
 };
+
+/// How a weight is stored under a policy's format. The token table, a hundredth of the weights of a large model, never has
+/// fewer than 8 bits: at 4 it costs as much accuracy as all second MLP matrices (decisions/0005-compression.md).
+inline QuantFormat stored_format(WeightRole role, const QuantFormat& format) {
+  if (format.is_none() || role == WeightRole::plain) return {};
+  return role == WeightRole::table ? QuantFormat{8, format.group} : format;
+}
 
 enum class LayerKind : std::uint8_t { embedding, attention, mlp, block, head };
 

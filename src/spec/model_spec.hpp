@@ -1,6 +1,7 @@
 // A model's shape as its config.json states it. Plain immutable data.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -33,6 +34,7 @@ struct ModelSpec {
   DType stored_dtype = DType::float16;  // what the config says the checkpoint holds
 
   std::int32_t head_dim() const { return hidden / num_heads; }
+  float attention_scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim())); }
   bool has_projections() const { return embedding_dim != hidden; }
   bool operator==(const ModelSpec&) const = default;
 };

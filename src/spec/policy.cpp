@@ -42,6 +42,14 @@ std::string to_flags(const Policy& p) {
       "--percent {:g} {:g} {:g} {:g} {:g} {:g} --gpu-batch-size {} --num-gpu-batches {} --dtype {}",
       at.weights.gpu_percent, at.weights.dram_percent, at.cache.gpu_percent, at.cache.dram_percent,
       at.hidden.gpu_percent, at.hidden.dram_percent, p.micro_batch_size, p.num_micro_batches, dtype_name(p.dtype));
+  if (!p.weight_format.is_none()) flags += fmt::format(" --compress-weight --weight-bits {}", p.weight_format.bits);
+  if (!p.cache_format.is_none()) flags += fmt::format(" --compress-cache --cache-bits {}", p.cache_format.bits);
+  const std::int32_t group = p.weight_format.is_none() ? p.cache_format.group : p.weight_format.group;
+  if (group != QuantFormat{}.group) flags += fmt::format(" --compress-group {}", group);
+  if (p.uses_host_attention()) flags += " --cpu-cache-compute";
+  if (p.uses_host_attention() && p.host_attention_percent != 100)
+    flags += fmt::format(" --cpu-attention-percent {:g}", p.host_attention_percent);
+  if (p.attention_sparsity != 1) flags += fmt::format(" --attn-sparsity {:g}", p.attention_sparsity);
   if (!p.overlap) flags += " --overlap false";
   if (!p.separate_layers) flags += " --sep-layer false";
   if (!p.pin_weights) flags += " --pin-weight false";

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "spec/dtype.hpp"
+#include "spec/quantization.hpp"
 
 namespace flexgen {
 
@@ -47,6 +48,14 @@ struct Policy {
   bool overlap = true;           // loads and stores behind the computation
   bool separate_layers = true;   // attention and mlp are two layers of the sweep
   bool pin_weights = true;       // host memory that the GPU reads is pinned
+  QuantFormat weight_format;     // of matrices; none: dtype
+  QuantFormat cache_format;      // of keys and values; none: dtype
+  /// Decode attention of rows whose cache lies in dram runs on the host: of this share of them, the others' cache is
+  /// brought to the computing device. 0: of none.
+  double host_attention_percent = 0;
+  double attention_sparsity = 1;  // share of the keys whose values decode attention uses
+
+  bool uses_host_attention() const { return host_attention_percent > 0; }
 
   std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
   bool operator==(const Policy&) const = default;
@@ -68,6 +77,7 @@ struct JobShape {
   std::int32_t max_new_tokens = 0;  // per row
   std::int32_t max_row_tokens = 0;  // longest prompt + new tokens of any single row
   std::int64_t num_rows = 0;
+  bool scores = false;  // the log-probability of every token of the prompts is wanted
 };
 
 }  // namespace flexgen

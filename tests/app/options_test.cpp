@@ -8,6 +8,7 @@
 #include "app/machine.hpp"
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "ops/host_kernels.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen {
@@ -154,10 +155,14 @@ TEST(Options, AnUnknownOptionInAConfigFileIsAUsageError) {
 }
 
 TEST(Machine, DataTypeOnACpu) {
+  constexpr DType kEveryDType[] = {DType::float32, DType::float16, DType::bfloat16};
   Options o = parse("bench", "--model m");
-  EXPECT_EQ(choose_dtype(o, Device{}, DType::float16), DType::float32);
-  o.dtype = DType::bfloat16;
-  EXPECT_EQ(choose_dtype(o, Device{}, DType::float16), DType::bfloat16);
+  const DType fastest = host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
+  for (const DType stored : kEveryDType) EXPECT_EQ(choose_dtype(o, Device{}, stored), fastest);
+  for (const DType asked : kEveryDType) {
+    o.dtype = asked;
+    EXPECT_EQ(choose_dtype(o, Device{}, DType::float16), asked);
+  }
 }
 
 TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {

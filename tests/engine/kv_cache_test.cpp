@@ -125,7 +125,9 @@ TEST_P(KvCacheTest, LiesWhereItWasAskedToLie) {
   EXPECT_NEAR(static_cast<double>(layout().ssd_bytes()) / total, GetParam().ssd(), 0.02);
   EXPECT_EQ(cache().uses_disk(), GetParam().ssd() > 0);
   EXPECT_GE(cache().scratch_bytes(), layout().ssd_bytes());
-  EXPECT_EQ(cache().is_staged(0, 0), layout().split(0, 0).gpu_units < shape.units());
+  const std::vector<CacheRow> all{{0, 0, 1}, {shape.rows - 1, 0, 1}};
+  EXPECT_EQ(cache().is_staged(0, 0, all), layout().split(0, 0).gpu_units < shape.units());
+  EXPECT_EQ(cache().is_staged(0, 0, std::span(all).first(1)), layout().split(0, 0).gpu_units < shape.heads);
 }
 
 INSTANTIATE_TEST_SUITE_P(Splits, KvCacheTest,

@@ -8,16 +8,16 @@ namespace flexgen::test {
 namespace {
 
 RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::int32_t count, bool wants_token = true) {
-  RowWork work{RowId(id), cache_row, start, wants_token, {}};
+  RowWork work{RowId(id), cache_row, start, wants_token, false, {}};
   for (std::int32_t t = 0; t < count; ++t) work.tokens.push_back(static_cast<std::int32_t>(id) * 10000 + t);
   return work;
 }
 
 class SweepBatchesTest : public ::testing::Test {
  protected:
-  SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens) {
-    arena_ = std::make_unique<Arena>(SweepBatches::arena_bytes(num_micro_batches, rows, tokens) + 8192, Device{});
-    return {num_micro_batches, rows, tokens, Device{}, *arena_};
+  SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false) {
+    arena_ = std::make_unique<Arena>(SweepBatches::arena_bytes(num_micro_batches, rows, tokens, scores) + 8192, Device{});
+    return {num_micro_batches, rows, tokens, scores, Device{}, *arena_};
   }
   Stream& stream() { return stream_; }
 
@@ -57,7 +57,15 @@ void expect_packed(const MicroBatch& batch, const MicroBatchWork& work) {
       at += expected.count();
       longest_count = std::max(longest_count, expected.count());
       longest = std::max(longest, expected.length());
-      if (!expected.wants_token) continue;
+      for (std::int32_t t = 0; expected.wants_scores && t + 1 < expected.count(); ++t) {
+        EXPECT_EQ(chunk.output_rows[output], at - expected.count() + t);
+        EXPECT_EQ(chunk.targets[output++], expected.tokens[static_cast<std::size_t>(t) + 1]);
+        outputs.push_back(expected.row);
+      }
+      if (!expected.wants_token && !expected.wants_scores) continue;
+      if (chunk.targets) {
+        EXPECT_EQ(chunk.targets[output], -1);
+      }
       ASSERT_LT(output, chunk.num_outputs);
       EXPECT_EQ(chunk.output_rows[output++], at - 1);
       outputs.push_back(expected.row);
@@ -71,7 +79,6 @@ void expect_packed(const MicroBatch& batch, const MicroBatchWork& work) {
   }
   EXPECT_EQ(r, work.rows.size());
   EXPECT_EQ(tokens, batch.num_tokens);
-  EXPECT_EQ(batch.output_ids, outputs);
   EXPECT_EQ(batch.num_outputs, static_cast<std::int32_t>(outputs.size()));
 }
 
@@ -85,6 +92,18 @@ TEST_F(SweepBatchesTest, PacksRaggedRowsOfAllKinds) {
   for (std::size_t k = 0; k < 2; ++k) expect_packed(packed[k], work.micro_batches[k]);
   EXPECT_EQ(packed[0].chunks.size(), 1U);
   EXPECT_EQ(packed[0].num_outputs, 3);
+}
+
+TEST_F(SweepBatchesTest, ScoredRowsGiveAnOutputForEveryToken) {
+  SweepBatches batches = make(1, 3, 40, true);
+  SweepWork work;
+  work.micro_batches = {{0, {row(1, 0, 0, 4), row(2, 1, 0, 5), row(3, 2, 0, 1, false)}}};
+  work.micro_batches[0].rows[1].wants_scores = true;
+  work.micro_batches[0].rows[2].wants_scores = true;
+  const MicroBatch& batch = batches.prepare(work, stream()).front();
+  expect_packed(batch, work.micro_batches[0]);
+  EXPECT_TRUE(batch.has_scores);
+  EXPECT_EQ(batch.num_outputs, 1 + 5 + 1);
 }
 
 TEST_F(SweepBatchesTest, CutsIntoChunksBetweenRows) {

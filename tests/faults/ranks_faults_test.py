@@ -65,7 +65,8 @@ class SetUpTest(FaultCase):
     def test_all_ranks_agree_on_one_message(self):
         self.expect(USAGE, self.words(self.rows(1), "--nonsense"), "nonsense", ranks=3)
         self.expect(MODEL, self.words(self.rows(1), model="nowhere"), "nowhere", ranks=3)
-        self.expect(DOES_NOT_FIT, self.words(self.rows(1), "--gpu-mem", "13500KiB"), "gpu needs", "nearest", ranks=3)
+        self.expect(DOES_NOT_FIT, self.words(self.rows(1), "--gpu-mem", "13500KiB", "--dtype", "float32"), "gpu needs",
+                    "nearest", ranks=3)
 
     def test_more_ranks_than_layers(self):
         self.expect(USAGE, ["bench", "--model", DEMO_MODEL, "--dummy", "--device", "cpu", "--offload-dir", self.offload],

@@ -92,7 +92,7 @@ class ModelTest(FaultCase):
 class FitTest(FaultCase):
     def test_the_message_has_the_numbers_and_a_policy_that_runs(self):
         everything_on_gpu = ["--percent", "100", "0", "100", "0", "100", "0", "--gpu-batch-size", "8", "--num-gpu-batches", "4"]
-        budgets = ["--gpu-mem", "24MiB", "--cpu-mem", "1GiB", "--disk-mem", "1GiB"]
+        budgets = ["--gpu-mem", "24MiB", "--cpu-mem", "1GiB", "--disk-mem", "1GiB", "--dtype", "float32"]
         rows = self.rows(3)
         text = self.expect(DOES_NOT_FIT, self.words(rows, *budgets, placement=everything_on_gpu), "gpu needs",
                            "but may use 24.00 MiB", "--percent 100 0 100 0 100 0")
@@ -105,7 +105,7 @@ class FitTest(FaultCase):
         self.expect(DOES_NOT_FIT, self.words(self.rows(1), *budgets), "not even one row", "--gpu-mem")
 
     def test_a_policy_is_found_within_small_budgets(self):
-        budgets = ["--gpu-mem", "24MiB", "--cpu-mem", "300MiB", "--disk-mem", "1GiB"]
+        budgets = ["--gpu-mem", "24MiB", "--cpu-mem", "300MiB", "--disk-mem", "1GiB", "--dtype", "float32"]
         self.expect(0, self.words(self.rows(3), *budgets, placement=[]))
         self.assertEqual(len(self.results()), 3)
 

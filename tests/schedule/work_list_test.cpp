@@ -98,7 +98,7 @@ TEST(WorkList, HugeCountsAreRefusedBeforeAnythingIsAllocated) {
 TEST(WorkList, CountsTokens) {
   MicroBatchWork batch;
   EXPECT_EQ(batch.num_tokens(), 0);
-  batch.rows = {{RowId(0), 0, 5, true, {1, 2, 3}}, {RowId(1), 1, 0, false, {4}}};
+  batch.rows = {{RowId(0), 0, 5, true, false, {1, 2, 3}}, {RowId(1), 1, 0, false, true, {4}}};
   EXPECT_EQ(batch.num_tokens(), 4);
   EXPECT_EQ(batch.rows[0].length(), 8);
   EXPECT_EQ(batch.rows[1].count(), 1);
