@@ -4,6 +4,7 @@
 #include <random>
 
 #include "app/commands.hpp"
+#include "app/compressed_model.hpp"
 #include "app/model_directory.hpp"
 #include "app/run_job.hpp"
 #include "base/error.hpp"
@@ -47,10 +48,11 @@ int run_bench(MpiSession& session, const Options& options) {
           ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),
           fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
   });
+  directory = save_compressed(options, directory, input.model, ranks);
   const std::int64_t num_rows = options.num_rows > 0 ? options.num_rows : default_rows(options, ranks.size());
   input.shape = {options.prompt_len, options.gen_len, options.prompt_len + options.gen_len, num_rows};
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
-    return options.dummy ? make_random_source() : make_checkpoint_source(Checkpoint::open(directory));
+    return options.dummy ? make_random_source() : open_weights(directory, input.model);
   };
   std::unique_ptr<Progress> progress;
   if (ranks.rank() == 0) {

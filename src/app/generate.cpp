@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "app/commands.hpp"
+#include "app/compressed_model.hpp"
 #include "app/model_directory.hpp"
 #include "app/row_book.hpp"
 #include "app/run_job.hpp"
@@ -58,12 +59,13 @@ int run_generate(MpiSession& session, const Options& options) {
     directory = find_model(options, false);
     input.model = read_model_spec(directory.string());
   });
+  directory = save_compressed(options, directory, input.model, ranks);
   JobFiles files;
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, input.model);
   });
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
-    return make_checkpoint_source(Checkpoint::open(directory));
+    return open_weights(directory, input.model);
   };
 
   std::unique_ptr<Progress> progress;

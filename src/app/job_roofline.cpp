@@ -154,7 +154,8 @@ void add_roofline(Report& report, const RanJob& job) {
   const auto sequences = static_cast<double>(report.job.sequences);
   const RooflineJob ran{static_cast<std::int64_t>(report.job.sequences),
                         static_cast<double>(report.job.prompt_tokens) / sequences,
-                        static_cast<double>(report.job.generated_tokens) / sequences};
+                        static_cast<double>(report.job.generated_tokens) / sequences,
+                        static_cast<double>(report.job.scored_tokens) / sequences};
   const std::vector<StageInput> stages = stage_inputs(report, job);
   const RunBound bound = bound_run(stages, ran);
   const RankReport& slowest = report.ranks[bound.slowest];

@@ -72,7 +72,8 @@ cxxopts::Options describe(const std::string& command) {
       "cache-bits", "4 | 8 bits of a compressed key or value", value<int>()->default_value("4"), "N")(
       "compress-group", "32 | 64 | 128 elements that share a scale and a minimum",
       value<int>()->default_value("64"), "N")(
-      "cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
+      "save-compressed", "with --compress-weight: write the compressed model to this new folder and start from it",
+      value<std::string>(), "DIR")("cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
       value<bool>()->implicit_value("true"), "BOOL")(
       "cpu-attention-percent", "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU",
       value<double>()->default_value("100"), "P")(
@@ -157,6 +158,9 @@ void read_compression(const cxxopts::ParseResult& parsed, Options& o) {
   if (optional<bool>(parsed, "cpu-cache-compute").value_or(false)) o.cpu_attention_percent = share;
   else if (parsed.count("cpu-attention-percent"))
     throw UserError(ExitCode::usage, "--cpu-attention-percent needs --cpu-cache-compute", "");
+  o.save_compressed = text(parsed, "save-compressed");
+  if (!o.save_compressed.empty() && o.dummy)
+    throw UserError(ExitCode::usage, "--save-compressed and --dummy exclude each other", "there are no weights to keep");
   o.attn_sparsity = number_in(parsed, "attn-sparsity", 1);
 }
 

@@ -35,6 +35,7 @@ struct Options {
   QuantFormat weight_format, cache_format;
   double cpu_attention_percent = 0;  // of rows whose cache is in dram; 0 without --cpu-cache-compute
   double attn_sparsity = 1;
+  std::string save_compressed;
 
   // machine
   std::string device = "auto";     // auto | cpu | cuda

@@ -58,6 +58,17 @@ DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
   return mine;
 }
 
+// A compressed checkpoint is run as it is.
+QuantFormat weight_format(const Options& options, const ModelSpec& model) {
+  if (model.compression.is_none()) return options.weight_format;
+  if (!options.weight_format.is_none() && options.weight_format != model.compression)
+    throw UserError(ExitCode::usage, "the weights cannot be compressed anew",
+                    fmt::format("the model is compressed already, to {} bits in groups of {}", model.compression.bits,
+                                model.compression.group),
+                    "Leave --compress-weight out, or start from the uncompressed model");
+  return model.compression;
+}
+
 // FlexGen's defaults where its flags are given in part.
 constexpr std::int32_t default_micro_batch_size = 4;
 constexpr std::int32_t default_num_micro_batches = 1;
@@ -70,7 +81,7 @@ Policy choose_policy(const Options& options, const ModelSpec& model, const std::
   policy.overlap = options.overlap;
   policy.separate_layers = options.sep_layer;
   policy.pin_weights = options.pin_weight;
-  policy.weight_format = options.weight_format;
+  policy.weight_format = weight_format(options, model);
   policy.cache_format = options.cache_format;
   policy.host_attention_percent = options.cpu_attention_percent;
   policy.attention_sparsity = options.attn_sparsity;

@@ -22,13 +22,14 @@ namespace {
 using nlohmann::json;
 
 JobShape share_shape(const JobShape& mine, Communicator& ranks) {
-  const json own = {mine.max_prompt_tokens, mine.max_new_tokens, mine.max_row_tokens, mine.num_rows};
+  const json own = {mine.max_prompt_tokens, mine.max_new_tokens, mine.max_row_tokens, mine.num_rows, mine.scores};
   const json given = json::parse(ranks.broadcast(own.dump()));
   JobShape shape;
   shape.max_prompt_tokens = given[0].get<std::int32_t>();
   shape.max_new_tokens = given[1].get<std::int32_t>();
   shape.max_row_tokens = given[2].get<std::int32_t>();
   shape.num_rows = given[3].get<std::int64_t>();
+  shape.scores = given[4].get<bool>();
   return shape;
 }
 

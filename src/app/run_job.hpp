@@ -1,4 +1,4 @@
-// What `generate` and `bench` share: from a model and rows to a report, on one rank or many.
+// What `generate`, `score` and `bench` share: from a model and rows to a report, on one rank or many.
 //
 // Collective: every rank calls it with the same options; rows and callbacks matter on rank 0 alone.
 #pragma once

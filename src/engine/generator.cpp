@@ -68,9 +68,6 @@ bool Generator::make_work(Group& group, GroupId id) {
 }
 
 void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks) {
-  if (token < 0)
-    throw UserError(ExitCode::model, "the model gave a logit that is not a number",
-                    "weights or activations overflow in this data type", "Try --dtype float32 or bfloat16");
   ++row.num_generated;
   row.next.assign(1, token);
   const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && token == eos_token_);
@@ -84,11 +81,15 @@ std::size_t Generator::take_outputs(ActiveRow& row, const RowWork& work, const S
   const std::size_t count = work.wants_scores ? work.tokens.size() : work.wants_token ? 1 : 0;
   FLEXGEN_CHECK(at + count <= sampled.tokens.size() && (!work.wants_scores || at + count <= sampled.scores.size()),
                 "tokens do not belong to the sweep that was awaited");
+  const std::span<const std::int32_t> tokens = std::span(sampled.tokens).subspan(at, count);
+  if (std::ranges::any_of(tokens, [](std::int32_t token) { return token < 0; }))
+    throw UserError(ExitCode::model, "the model gave a logit that is not a number",
+                    "weights or activations overflow in this data type", "Try --dtype float32 or bfloat16");
   if (work.wants_scores)
     callbacks.on_scores(row.request.id, std::span(sampled.scores).subspan(at, count - 1),
-                        std::span(sampled.tokens).subspan(at, count - 1));
+                        tokens.first(count - 1));
   if (work.wants_token) {
-    take_token(row, sampled.tokens[at + count - 1], callbacks);
+    take_token(row, tokens.back(), callbacks);
   } else {
     row.done = true;
     callbacks.on_finished(row.request.id, FinishReason::length);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -87,7 +88,14 @@ Json job_json(const JobReport& job) {
           {"failed_rows", job.failed_rows},
           {"sequences", job.sequences},
           {"prompt_tokens", job.prompt_tokens},
-          {"generated_tokens", job.generated_tokens}};
+          {"generated_tokens", job.generated_tokens},
+          {"scored_tokens", job.scored_tokens}};
+}
+
+Json score_json(const ScoreReport& score) {
+  return {{"tokens", score.tokens},
+          {"log_probability", score.log_probability},
+          {"perplexity", score.perplexity()}};
 }
 
 Json phase_json(const RooflinePhase& phase) {
@@ -157,10 +165,13 @@ ResourceReports resource_reports(const TotalsByResource& totals) {
   return reports;
 }
 
+double ScoreReport::perplexity() const { return std::exp(-log_probability / static_cast<double>(tokens)); }
+
 ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing) {
   const auto generated = static_cast<double>(job.generated_tokens);
   const double decoded = job.generated_tokens > job.sequences ? generated - static_cast<double>(job.sequences) : 0.0;
-  return {per_second(generated, timing.prefill_seconds + timing.decode_seconds),
+  const auto made = generated + static_cast<double>(job.scored_tokens);
+  return {per_second(made, timing.prefill_seconds + timing.decode_seconds),
           per_second(static_cast<double>(job.prompt_tokens), timing.prefill_seconds),
           per_second(decoded, timing.decode_seconds)};
 }
@@ -194,6 +205,7 @@ std::string to_json(const Report& report) {
                       {{"tokens_per_second", report.throughput.tokens_per_second},
                        {"prefill_tokens_per_second", report.throughput.prefill_tokens_per_second},
                        {"decode_tokens_per_second", report.throughput.decode_tokens_per_second}}},
+                     {"score", report.score ? score_json(*report.score) : Json()},
                      {"roofline", report.roofline ? roofline_json(*report.roofline) : Json()},
                      {"tiers", tiers_json(sum_tiers(report.ranks))},
                      {"ranks", std::move(ranks)}};

@@ -88,6 +88,15 @@ struct JobReport {
   std::uint64_t sequences = 0;  // prompts that ran; a row may hold several
   std::uint64_t prompt_tokens = 0;
   std::uint64_t generated_tokens = 0;
+  std::uint64_t scored_tokens = 0;  // whose log-probability was counted
+};
+
+/// Of a job that scores: over all texts.
+struct ScoreReport {
+  std::uint64_t tokens = 0;
+  double log_probability = 0;  // summed, natural logarithm
+
+  double perplexity() const;  // not finite where nothing was scored
 };
 
 struct TimingReport {
@@ -95,7 +104,7 @@ struct TimingReport {
 };
 
 struct ThroughputReport {
-  double tokens_per_second = 0;          // FlexGen's measure: generated / (prefill + decode)
+  double tokens_per_second = 0;          // FlexGen's measure: generated (or scored) / (prefill + decode)
   double prefill_tokens_per_second = 0;  // prompt tokens / prefill
   double decode_tokens_per_second = 0;   // (generated - sequences) / decode: the first token comes out of prefill
 };
@@ -138,6 +147,7 @@ struct Report {
   std::vector<RankReport> ranks;
   TimingReport timing;
   ThroughputReport throughput;
+  std::optional<ScoreReport> score;        // of a job that scores
   std::optional<RooflineReport> roofline;  // none without a hardware profile
 };
 

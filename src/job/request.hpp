@@ -28,6 +28,7 @@ namespace flexgen {
 /// What a row leaves open.
 struct RequestDefaults {
   int max_tokens = 32;
+  bool is_scored = false;  // texts to be scored: "text" is another name of "prompt", and max_tokens may be 0
 };
 
 /// Which row a request, an error or a result belongs to.
@@ -46,7 +47,7 @@ using Prompt = std::variant<std::string, std::vector<std::int32_t>>;
 struct Request : RowIdentity {
   std::vector<Prompt> prompts;    // >= 1
   bool prompt_is_list = false;    // the row gave a list of prompts, possibly of one
-  int max_tokens = 0;             // >= 1
+  int max_tokens = 0;             // >= 1; of a row that is scored >= 0, and of no effect
   std::vector<std::string> stop;  // <= 16, none empty
   std::string model;              // as the row names it; empty when it does not
 };

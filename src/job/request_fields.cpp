@@ -150,12 +150,13 @@ void read_prompts(const Json& prompt, Request& request) {
   }
 }
 
-int read_max_tokens(const Json& value) {
+int read_max_tokens(const Json& value, bool is_scored) {
   if (!value.is_number_integer()) fail_type("max_tokens", "an integer", value);
+  if (value == 0 && is_scored) return 0;
   if (value == 0)
     throw RowProblem("unsupported_value",
-                     "field 'max_tokens' cannot be honoured: 0 asks for a score of the prompt alone, which 'generate' "
-                     "does not make yet. Give 1 or more");
+                     "field 'max_tokens' cannot be honoured: 0 asks for a score of the prompt alone. Give 1 or more, or "
+                     "use 'flexgen-dist score'");
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<std::int32_t>::max())
     throw RowProblem("invalid_field", fmt::format("field 'max_tokens' is out of range: {} is not within 1 .. {}. "
                                                   "Correct the row",
@@ -189,6 +190,14 @@ std::vector<std::string> read_stop(const Json& value) {
 const Json* find_set(const Json& body, const char* name) {
   const auto found = body.find(name);
   return found == body.end() || found->is_null() ? nullptr : &*found;
+}
+
+const Json* find_text(const Json& body, bool is_scored) {
+  const Json* prompt = find_set(body, "prompt");
+  const Json* text = is_scored ? find_set(body, "text") : nullptr;
+  if (prompt && text)
+    throw RowProblem("invalid_field", "the row has both 'prompt' and 'text': one of them would be ignored. Remove one");
+  return text ? text : prompt;
 }
 
 }  // namespace
@@ -237,11 +246,11 @@ void check_fields(const Json& body, bool refuse_unknown) {
 }
 
 void read_fields(const Json& body, const RequestDefaults& defaults, Request& request) {
-  const Json* prompt = find_set(body, "prompt");
+  const Json* prompt = find_text(body, defaults.is_scored);
   if (!prompt) throw RowProblem("missing_field", "field 'prompt' is missing: there is nothing to continue. Add it");
   read_prompts(*prompt, request);
   const Json* max_tokens = find_set(body, "max_tokens");
-  request.max_tokens = max_tokens ? read_max_tokens(*max_tokens) : defaults.max_tokens;
+  request.max_tokens = max_tokens ? read_max_tokens(*max_tokens, defaults.is_scored) : defaults.max_tokens;
   if (const Json* stop = find_set(body, "stop")) request.stop = read_stop(*stop);
   if (const Json* model = find_set(body, "model")) {
     if (!model->is_string()) fail_type("model", "a string", *model);

@@ -1,6 +1,7 @@
 #include "job/result.hpp"
 
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -94,6 +95,21 @@ Json plain_result(const Result& result, const ResultFormat& format) {
   return json;
 }
 
+void add_scores(Json& json, const ScoredText& text, bool return_token_ids) {
+  if (return_token_ids) json["token_ids"] = text.token_ids;
+  Json scores = Json::array({nullptr});
+  double sum = 0;
+  for (const float score : text.log_probabilities) {
+    scores.push_back(std::round(static_cast<double>(score) * 1e7) / 1e7 + 0.0);  // the sum: no -0
+    sum += static_cast<double>(score);
+  }
+  const std::size_t count = text.log_probabilities.size();
+  json["token_logprobs"] = std::move(scores);
+  json["sum"] = sum;
+  json["count"] = count;
+  json["perplexity"] = count > 0 ? Json(std::exp(-sum / static_cast<double>(count))) : Json();
+}
+
 }  // namespace
 
 Usage count_usage(const std::vector<Choice>& choices) {
@@ -113,6 +129,26 @@ std::string format_result(const Result& result, const ResultFormat& format) {
   FLEXGEN_CHECK(!result.choices.empty(), "a result without choices");
   FLEXGEN_CHECK(result.prompt_is_list || result.choices.size() == 1, "several choices for a single prompt");
   return to_line(result.batch_format ? batch_result(result, format) : plain_result(result, format));
+}
+
+std::string format_scores(const ScoreResult& result, bool return_token_ids) {
+  FLEXGEN_CHECK(!result.texts.empty(), "a result without texts");
+  FLEXGEN_CHECK(result.prompt_is_list || result.texts.size() == 1, "several texts for a single prompt");
+  Json json;
+  json["custom_id"] = result.custom_id;
+  if (!result.prompt_is_list) {
+    add_scores(json, result.texts.front(), return_token_ids);
+    return to_line(json);
+  }
+  Json choices = Json::array();
+  for (const ScoredText& text : result.texts) {
+    Json one;
+    one["index"] = choices.size();
+    add_scores(one, text, return_token_ids);
+    choices.push_back(std::move(one));
+  }
+  json["choices"] = std::move(choices);
+  return to_line(json);
 }
 
 std::string format_error(const RowError& error) {

@@ -49,6 +49,22 @@ struct Result : RowIdentity {
 /// An empty result that belongs to `request`.
 Result result_for(const Request& request);
 
+/// One text of a row, scored.
+struct ScoredText {
+  std::vector<std::int32_t> token_ids;   // as fed to the model
+  std::vector<float> log_probabilities;  // of tokens 1, 2, ... after those before; may end early (--max-tokens)
+};
+
+struct ScoreResult : RowIdentity {
+  bool prompt_is_list = false;    // as in Result
+  std::vector<ScoredText> texts;  // >= 1; one if !prompt_is_list
+};
+
+/// One JSON line: {"custom_id","token_logprobs":[null,...],"sum","count","perplexity"}, or {"custom_id","choices":
+/// [{"index",...}]} for a list. token_logprobs are natural logarithms, rounded to 7 decimals; the first token has none
+/// (null). perplexity is null where nothing was counted. `return_token_ids` adds "token_ids".
+std::string format_scores(const ScoreResult& result, bool return_token_ids);
+
 struct ResultFormat {
   bool return_token_ids = false;  // add token_ids and prompt_token_ids to each choice
   std::string model_name;         // batch rows' body.model

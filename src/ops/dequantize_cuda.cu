@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const DequantizePa
   for (int u = 0; u < kUnroll; ++u) {
     const int unit = min(first + 32 * u, units - 1);
     held[u].load(codes + static_cast<std::int64_t>(unit) * kBits);
-    line[u] = __ldg(parameters + (unit * 8 >> p.group_shift));
+    line[u] = parameters[unit * 8 >> p.group_shift];
   }
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {

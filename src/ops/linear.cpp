@@ -25,6 +25,20 @@ void check(const LinearArgs& args) {
   if (args.residual) check_view(*args.residual, tokens, out, dtype, "linear: residual");
 }
 
+#ifdef FLEXGEN_HAS_CUDA
+/// Few tokens: codes go straight into the product. Many: the matrix is made plain in the workspace first.
+void linear_compressed_gpu(const OpContext& context, const LinearArgs& args) {
+  if (linear_compressed_takes(context, args)) return linear_compressed_cuda(context, args);
+  FLEXGEN_CHECK(context.workspace != nullptr, "linear: compressed weights need a workspace");
+  const Workspace::Scope scope(*context.workspace);
+  LinearArgs plain = args;
+  plain.weight = contiguous_view(nullptr, args.weight.rows, args.weight.cols, args.weight.dtype);
+  plain.weight.data = context.workspace->take(plain.weight.size_bytes(), "linear: weights made plain");
+  dequantize_rows_cuda(context, args.weight, plain.weight);
+  linear_cublas(context, plain);  // linear_few_tokens_cuda would read weights before they are written
+}
+#endif
+
 }  // namespace
 
 void linear(const OpContext& context, const LinearArgs& args) {
@@ -41,7 +55,8 @@ void linear(const OpContext& context, const LinearArgs& args) {
       return;
     case Implementation::cuda:
 #ifdef FLEXGEN_HAS_CUDA
-      if (linear_few_tokens_takes(context, args)) linear_few_tokens_cuda(context, args);
+      if (args.weight.is_compressed()) linear_compressed_gpu(context, args);
+      else if (linear_few_tokens_takes(context, args)) linear_few_tokens_cuda(context, args);
       else linear_cublas(context, args);
 #endif
       return;
@@ -55,6 +70,12 @@ std::uint64_t linear_workspace_bytes(const Device& device) {
 #else
   fail_without_cuda("linear");
 #endif
+}
+
+std::uint64_t linear_compressed_workspace_bytes(const Device& device, std::int64_t rows, std::int64_t cols,
+                                                DType dtype) {
+  if (!device.is_cuda()) return 0;
+  return static_cast<std::uint64_t>(rows * cols) * element_bytes(dtype) + 2 * 256;  // as Workspace::take aligns
 }
 
 }  // namespace flexgen

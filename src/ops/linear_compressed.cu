@@ -110,7 +110,7 @@ __device__ inline EightCodes<kBits> piece_of(const uint4& codes, int piece) {
 template <int kTiles>
 __device__ inline void load_x(uint4 (&x)[kTiles], const std::byte* const (&row)[kTiles], int piece) {
 #pragma unroll
-  for (int j = 0; j < kTiles; ++j) x[j] = __ldg(reinterpret_cast<const uint4*>(row[j]) + piece);
+  for (int j = 0; j < kTiles; ++j) x[j] = reinterpret_cast<const uint4*>(row[j])[piece];
 }
 
 /// What the warp's lanes have summed, added up over the block's warps and finished.

@@ -52,18 +52,26 @@ FLEXGEN_ALWAYS_INLINE Floats codes_of(const Words& words, int j) {
   return __builtin_convertvector(reinterpret_cast<Ints>(shifted & ((1U << Bits) - 1U)), Floats);
 }
 
+#if defined(__AVX512F__)
+constexpr bool kPairs = true;  // of heads of up to half a vector
+#else
+constexpr bool kPairs = false;
+#endif
+
 /// Shape of a head in lanes of words.
 struct WordShape {
-  std::int64_t words, vectors, codes_per_word, groups, words_per_group;
+  std::int64_t words, lanes, vectors, codes_per_word, groups, words_per_group;
 
   explicit WordShape(const StoredHeads& heads)
       : words(heads.quant.code_bytes(heads.head_dim) / 4),
-        vectors((words + kLanes - 1) / kLanes),
+        lanes(kPairs && words <= kLanes / 2 ? kLanes / 2 : kLanes),
+        vectors((words + lanes - 1) / lanes),
         codes_per_word(32 / heads.quant.bits),
         groups(heads.quant.num_groups(heads.head_dim)),
         words_per_group(heads.quant.group / codes_per_word) {}
   std::int64_t first_group(std::int64_t vector) const { return vector * kLanes / words_per_group; }
-  std::int64_t floats() const { return vectors * (codes_per_word + 1) * kLanes; }
+  bool is_half() const { return lanes < kLanes; }
+  std::int64_t floats() const { return vectors * (codes_per_word + 1) * lanes; }
   /// Of the parameters of one position: room for a vector beyond the last.
   std::int64_t parameter_floats(std::int64_t num_heads) const { return whole_lanes(num_heads * groups) + kLanes; }
 };
@@ -84,16 +92,16 @@ void arrange_query(const StoredHeads& heads, const float* q, float* arranged) {
   }
   const WordShape shape(heads);
   const std::int64_t per_word = shape.codes_per_word;
-  for (std::int64_t v = 0; v < shape.vectors; ++v, arranged += (per_word + 1) * kLanes)
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+  for (std::int64_t v = 0; v < shape.vectors; ++v, arranged += (per_word + 1) * shape.lanes)
+    for (std::int64_t lane = 0; lane < shape.lanes; ++lane) {
       float sum = 0.0F;
       for (std::int64_t j = 0; j < per_word; ++j) {
-        const std::int64_t d = (v * kLanes + lane) * per_word + j;
+        const std::int64_t d = (v * shape.lanes + lane) * per_word + j;
         const float value = d < dim ? q[d] : 0.0F;
-        arranged[j * kLanes + lane] = value;
+        arranged[j * shape.lanes + lane] = value;
         sum += value;
       }
-      arranged[per_word * kLanes + lane] = sum;
+      arranged[per_word * shape.lanes + lane] = sum;
     }
 }
 
@@ -102,11 +110,11 @@ void collect_sums(const StoredHeads& heads, const float* arranged, float* out) {
     __builtin_memcpy(out, arranged, static_cast<std::size_t>(heads.head_dim) * 4);
     return;
   }
-  const std::int64_t per_word = WordShape(heads).codes_per_word;
+  const WordShape shape(heads);
+  const std::int64_t per_word = shape.codes_per_word, lanes = shape.lanes;
   for (std::int64_t d = 0; d < heads.head_dim; ++d) {
-    const std::int64_t lane = d / per_word % kLanes;
-    const float* vectors = arranged + d / per_word / kLanes * (per_word + 1) * kLanes + lane;
-    out[d] = vectors[d % per_word * kLanes] + vectors[per_word * kLanes];
+    const float* vectors = arranged + d / per_word / lanes * (per_word + 1) * lanes + d / per_word % lanes;
+    out[d] = vectors[d % per_word * lanes] + vectors[per_word * lanes];
   }
 }
 
@@ -138,7 +146,7 @@ FLEXGEN_ALWAYS_INLINE void put_scores(const Floats (&sum)[Positions], float* sco
 }
 
 template <class Element, int Positions>
-void plain_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score, std::int64_t score_stride) {
+[[gnu::noinline]] void plain_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score, std::int64_t score_stride) {
   const std::int64_t dim = heads.head_dim, whole = dim / kLanes * kLanes;
   for (std::int64_t h = 0; h < heads.num_heads; ++h, q += whole_lanes(dim), score += score_stride) {
     const std::int64_t offset = h * heads.head_stride;
@@ -180,7 +188,7 @@ FLEXGEN_ALWAYS_INLINE void add_plain(const Element* const (&value)[Positions], s
 }
 
 template <class Element, int Positions>
-void plain_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
+[[gnu::noinline]] void plain_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
                   float* sums) {
   const std::int64_t dim = heads.head_dim;
   for (std::int64_t h = 0; h < heads.num_heads; ++h, sums += whole_lanes(dim), weight += weight_stride) {
@@ -253,6 +261,14 @@ struct GroupIndex {
   Ints of[kMaxVectors];
 
   explicit GroupIndex(const WordShape& shape) {
+    if (shape.is_half()) {  // the groups of two heads follow one another
+      for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+        const std::int64_t group = lane % shape.lanes / shape.words_per_group;
+        const std::int64_t last = shape.groups - 1;
+        of[0][lane] = static_cast<std::int32_t>((group < last ? group : last) + lane / shape.lanes * shape.groups);
+      }
+      return;
+    }
     for (std::int64_t v = 0; v < shape.vectors; ++v)
       for (std::int64_t lane = 0; lane < kLanes; ++lane) {
         const std::int64_t group = (v * kLanes + lane) / shape.words_per_group;
@@ -263,7 +279,7 @@ struct GroupIndex {
 };
 
 template <int Bits, int Positions, bool Whole>
-void compressed_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score,
+[[gnu::noinline]] void compressed_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score,
                        std::int64_t score_stride, const GroupIndex& index, float* scratch) {
   constexpr int kCodes = 32 / Bits;
   const WordShape shape(heads);
@@ -304,7 +320,7 @@ void compressed_scores(const StoredHeads& heads, const Tile& tile, const float* 
 }
 
 template <int Bits, int Positions, bool Whole>
-void compressed_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
+[[gnu::noinline]] void compressed_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
                        float* sums, const GroupIndex& index, float* scratch) {
   constexpr int kCodes = 32 / Bits;
   const WordShape shape(heads);
@@ -334,6 +350,110 @@ void compressed_values(const StoredHeads& heads, const Tile& tile, const float* 
     }
   }
 }
+
+#if defined(__AVX512F__)
+
+// ---- pairs of heads of up to half a vector: the lower half is one's, the upper half the next one's ------------------
+
+FLEXGEN_ALWAYS_INLINE Floats load_pair(const float* first, const float* second) {
+  const Floats low = _mm512_castps256_ps512(_mm256_loadu_ps(first));
+  return second == nullptr ? low : _mm512_insertf32x8(low, _mm256_loadu_ps(second), 1);
+}
+FLEXGEN_ALWAYS_INLINE void store_pair(float* first, float* second, Floats v) {
+  _mm256_storeu_ps(first, _mm512_castps512_ps256(v));
+  if (second != nullptr) _mm256_storeu_ps(second, _mm512_extractf32x8_ps(v, 1));
+}
+/// `words` of each; `stride` bytes apart.
+FLEXGEN_ALWAYS_INLINE Words load_word_pair(const std::byte* p, std::int64_t words, std::int64_t stride, bool second) {
+  if (words == 8 && stride == 32 && second) return load_words(p);
+  const auto mask = static_cast<__mmask8>((1U << words) - 1U);
+  const __m512i low = _mm512_castsi256_si512(_mm256_maskz_loadu_epi32(mask, p));
+  const __m256i high = second ? _mm256_maskz_loadu_epi32(mask, p + stride) : _mm256_setzero_si256();
+  return reinterpret_cast<Words>(_mm512_inserti32x8(low, high, 1));
+}
+FLEXGEN_ALWAYS_INLINE Floats broadcast_pair(float first, float second) {
+  return _mm512_mask_blend_ps(0xFF00, broadcast(first), broadcast(second));
+}
+/// The sums of the halves: of the lower ones in lanes 0 .. 3, of the upper ones in lanes 8 .. 11.
+FLEXGEN_ALWAYS_INLINE Floats half_sums(Floats a, Floats b, Floats c, Floats d) {
+  const Floats ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const Floats cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const Floats four = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+  return _mm512_add_ps(four, _mm512_shuffle_f32x4(four, four, 0xB1));
+}
+
+template <int Bits, int Positions>
+[[gnu::noinline]] void paired_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score, std::int64_t score_stride,
+                   const GroupIndex& index, float* scratch) {
+  constexpr int kCodes = 32 / Bits;
+  const WordShape shape(heads);
+  const std::int64_t floats = shape.floats();
+  Parameters parameters;
+  parameters.widen<Positions>(heads, shape, tile, scratch);
+  for (std::int64_t h = 0; h < heads.num_heads; h += 2, q += 2 * floats) {
+    const bool both = h + 1 < heads.num_heads;
+    const float* second = both ? q + floats : nullptr;
+    const std::int64_t offset = h * heads.head_stride;
+    fetch<Positions>(tile.next, offset, 2 * heads.head_stride);
+    Words words[Positions];
+    Floats sum[Positions];
+#pragma GCC unroll 4
+    for (int p = 0; p < Positions; ++p) {
+      words[p] = load_word_pair(tile.data[p] + offset, shape.words, heads.head_stride, both);
+      sum[p] = broadcast(0.0F);
+    }
+    const auto row = [&](int j) { return load_pair(q + j * 8, both ? second + j * 8 : nullptr); };
+#pragma GCC unroll 8
+    for (int j = 0; j < kCodes; ++j) {
+      const Floats values = row(j);
+#pragma GCC unroll 4
+      for (int p = 0; p < Positions; ++p) sum[p] = multiply_add(values, codes_of<Bits>(words[p], j), sum[p]);
+    }
+    const Floats row_sum = row(kCodes);
+#pragma GCC unroll 4
+    for (int p = 0; p < Positions; ++p) {
+      sum[p] = sum[p] * parameters.scales(p, h * shape.groups, index.of[0]);
+      sum[p] = multiply_add(row_sum, parameters.minima(p, h * shape.groups, index.of[0]), sum[p]);
+    }
+    const auto at = [&](int p) { return p < Positions ? sum[p] : broadcast(0.0F); };
+    const Floats eight = half_sums(at(0), at(1), at(2), at(3));
+    const __m128 lower = _mm512_castps512_ps128(eight), upper = _mm512_extractf32x4_ps(eight, 2);
+    __builtin_memcpy(score + h * score_stride, &lower, Positions * sizeof(float));
+    if (both) __builtin_memcpy(score + (h + 1) * score_stride, &upper, Positions * sizeof(float));
+  }
+}
+
+template <int Bits, int Positions>
+[[gnu::noinline]] void paired_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
+                   float* sums, const GroupIndex& index, float* scratch) {
+  constexpr int kCodes = 32 / Bits;
+  const WordShape shape(heads);
+  const std::int64_t floats = shape.floats();
+  Parameters parameters;
+  parameters.widen<Positions>(heads, shape, tile, scratch);
+  for (std::int64_t h = 0; h < heads.num_heads; h += 2, sums += 2 * floats, weight += 2 * weight_stride) {
+    const bool both = h + 1 < heads.num_heads;
+    float* second = both ? sums + floats : nullptr;
+    const std::int64_t offset = h * heads.head_stride;
+    fetch<Positions>(tile.next, offset, 2 * heads.head_stride);
+    Floats sum[kCodes + 1];
+#pragma GCC unroll 16
+    for (int j = 0; j <= kCodes; ++j) sum[j] = load_pair(sums + j * 8, both ? second + j * 8 : nullptr);
+#pragma GCC unroll 4
+    for (int p = 0; p < Positions; ++p) {
+      const Words words = load_word_pair(tile.data[p] + offset, shape.words, heads.head_stride, both);
+      const Floats factor = broadcast_pair(weight[p], both ? weight[weight_stride + p] : 0.0F);
+      const Floats scaled = factor * parameters.scales(p, h * shape.groups, index.of[0]);
+      sum[kCodes] = multiply_add(factor, parameters.minima(p, h * shape.groups, index.of[0]), sum[kCodes]);
+#pragma GCC unroll 8
+      for (int j = 0; j < kCodes; ++j) sum[j] = multiply_add(scaled, codes_of<Bits>(words, j), sum[j]);
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j <= kCodes; ++j) store_pair(sums + j * 8, both ? second + j * 8 : nullptr, sum[j]);
+  }
+}
+
+#endif
 
 // ---- entry points ---------------------------------------------------------------------------------------------------
 
@@ -402,6 +522,11 @@ void scores(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace
       const GroupIndex index(shape);
       for_tiles(num_positions, [&]<int Positions>(std::int64_t first) {
         const Tile tile = run_tile(heads, keys, next, num_positions, first);
+#if defined(__AVX512F__)
+        if (shape.is_half())
+          return paired_scores<Format::bits, Positions>(heads, tile, queries, score + first, score_stride, index,
+                                                        scratch);
+#endif
         if (shape.words % kLanes == 0)
           compressed_scores<Format::bits, Positions, true>(heads, tile, queries, score + first, score_stride, index, scratch);
         else
@@ -414,6 +539,12 @@ void scores(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace
 template <class Format, int Positions>
 FLEXGEN_ALWAYS_INLINE void add_tile(const StoredHeads& heads, const Tile& tile, const float* weight,
                                     std::int64_t weight_stride, float* sums, const GroupIndex* index, float* scratch) {
+#if defined(__AVX512F__)
+  if constexpr (Format::bits != 0) {
+    if (WordShape(heads).is_half())
+      return paired_values<Format::bits, Positions>(heads, tile, weight, weight_stride, sums, *index, scratch);
+  }
+#endif
   if constexpr (Format::bits == 0) {
     plain_values<typename Format::Element, Positions>(heads, tile, weight, weight_stride, sums);
   } else if (WordShape(heads).words % kLanes == 0) {

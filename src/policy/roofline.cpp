@@ -27,6 +27,7 @@ struct SweepRows {
   double start = 0;  // tokens of a row that are in the cache already
   double count = 0;  // new tokens of a row
   double micro_batches = 0;
+  double outputs = 1;  // positions of a row whose logits are computed
   double tokens() const { return rows * count; }
 };
 
@@ -122,8 +123,8 @@ void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
         continue;
       }
       read_bytes += sweep.micro_batches * bytes;
-      // The head computes one position per row.
-      if (is_matrix) t.operations += 2 * elements * (layer.kind == LayerKind::head ? sweep.rows : sweep.tokens());
+      if (is_matrix)
+        t.operations += 2 * elements * (layer.kind == LayerKind::head ? sweep.rows * sweep.outputs : sweep.tokens());
     }
   (on_gpu() ? t.gpu_memory : t.host_read) += read_bytes;
 }
@@ -218,7 +219,8 @@ void add_sweeps(const StageModel& model, const SweepRows& sweep, double num_swee
 // All sweeps of `num_blocks` blocks of `rows` rows.
 void add_blocks(const StageModel& model, const RooflineJob& job, double num_blocks, double rows, StageBound& bound) {
   const double micro_batches = std::ceil(rows / model.stage.plan.policy.micro_batch_size);
-  add_sweeps(model, {rows, 0, job.prompt_tokens, micro_batches}, num_blocks, bound.prefill);
+  const double outputs = job.scored_tokens > 0 ? job.prompt_tokens : 1;
+  add_sweeps(model, {rows, 0, job.prompt_tokens, micro_batches, outputs}, num_blocks, bound.prefill);
   const double steps = std::max(0.0, job.new_tokens - 1);  // prefill makes the first token
   const double mean_start = job.prompt_tokens + std::max(0.0, steps - 1) / 2;
   add_sweeps(model, {rows, mean_start, 1, micro_batches}, num_blocks * steps, bound.decode);
@@ -305,7 +307,8 @@ RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job) {
   }
   run.decode_binds = slowest.decode.seconds >= slowest.prefill.seconds;
   run.binding = (run.decode_binds ? slowest.decode : slowest.prefill).binding();
-  if (run.seconds > 0) run.tokens_per_second = static_cast<double>(job.num_sequences) * job.new_tokens / run.seconds;
+  const double made = static_cast<double>(job.num_sequences) * (job.new_tokens + job.scored_tokens);
+  if (run.seconds > 0) run.tokens_per_second = made / run.seconds;
   return run;
 }
 

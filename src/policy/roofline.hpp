@@ -68,6 +68,7 @@ struct RooflineJob {
   std::int64_t num_sequences = 0;
   double prompt_tokens = 0;
   double new_tokens = 0;
+  double scored_tokens = 0;  // of the prompt; where there are any the head computes all its positions
 };
 
 struct Need {
@@ -92,7 +93,7 @@ struct RunBound {
   std::vector<StageBound> stages;
   std::size_t slowest = 0;            // stage
   double seconds = 0;                 // whole run
-  double tokens_per_second = 0;       // generated tokens over that
+  double tokens_per_second = 0;       // generated or scored tokens over that
   bool unfilled = false;              // too few rows for all stages: a block's way through them takes longer
   Ceiling binding = Ceiling::matrix;  // of the longer phase of the slowest stage
   bool decode_binds = true;           // that phase

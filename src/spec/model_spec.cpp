@@ -50,6 +50,19 @@ class Config {
     return value.get<std::string>();
   }
 
+  QuantFormat compression(const char* key) const {
+    const json& value = object_.at(key);
+    if (!value.is_object()) refuse(fmt::format("'{}' is {}, expected an object", key, value.dump()), "");
+    const Config inner(value, where_);
+    const QuantFormat format{inner.count("weight_bits"), inner.count("group")};
+    const bool known = (format.bits == 4 || format.bits == 8) &&
+                       (format.group == 32 || format.group == 64 || format.group == 128);
+    if (inner.count("version") != 1 || !known)
+      refuse(fmt::format("its compressed weights are in a form that this program does not know: {}", value.dump()),
+             "It was written by another version; compress the model again with --save-compressed");
+    return format;
+  }
+
   bool present(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
 
  private:
@@ -101,6 +114,7 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
   } catch (const UserError&) {
     config.refuse("its data type is '" + dtype + "'", "We run float32, float16 and bfloat16");
   }
+  if (config.present("flexgen_dist")) spec.compression = config.compression("flexgen_dist");
   if (spec.hidden % spec.num_heads != 0)
     config.refuse(
         fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", spec.hidden, spec.num_heads), "");
@@ -137,9 +151,10 @@ std::uint64_t num_parameters(const ModelSpec& spec) {
 }
 
 std::string fingerprint(const ModelSpec& s) {
-  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}", s.family, s.num_layers, s.num_heads, s.hidden,
+  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}q{}/{}", s.family, s.num_layers, s.num_heads, s.hidden,
                      s.ffn, s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation), s.pre_norm,
-                     s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token, s.pad_token);
+                     s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token, s.pad_token,
+                     s.compression.bits, s.compression.group);
 }
 
 }  // namespace flexgen

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "spec/dtype.hpp"
+#include "spec/quantization.hpp"
 
 namespace flexgen {
 
@@ -32,6 +33,7 @@ struct ModelSpec {
   std::int32_t eos_token = 2;
   std::int32_t pad_token = 1;
   DType stored_dtype = DType::float16;  // what the config says the checkpoint holds
+  QuantFormat compression;              // of a checkpoint that --save-compressed wrote; none: an ordinary one
 
   std::int32_t head_dim() const { return hidden / num_heads; }
   float attention_scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim())); }

@@ -15,6 +15,7 @@
 #include "device/cuda_check.hpp"
 #include "ops/cuda_kernels.hpp"
 #include "ops/linear_cublas.hpp"
+#include "ops/quantize_rows.hpp"
 
 namespace flexgen::gpu {
 
@@ -118,6 +119,7 @@ class Report {
     for (std::uint64_t i = 0; different == 0 && i < got.size(); ++i) different = got[i] != expected[i];
     line(name, static_cast<double>(different), 0.0, "");
   }
+  void check(const std::string& name, double error, double tolerance) { line(name, error, tolerance, ""); }
   int failures() const { return failures_; }
 
  private:
@@ -136,14 +138,16 @@ struct RowShape {
 };
 
 /// A ragged batch with its cache, on both sides. The cache has the engine's layout, per row and segment of heads
-/// [positions][2][heads of the segment][head_dim]; positions that no row has reached are poisoned.
+/// [positions][2][heads of the segment][head_dim], or that of spec/quantization.hpp; positions that no row has reached
+/// are poisoned.
 class AttentionCase {
  public:
   /// @param num_segments  the heads are cut into this many runs, each with memory of its own
-  /// @param gap           elements added to the position stride (an odd one spoils alignment)
+  /// @param gap           elements added to the position stride (an odd one spoils alignment); of a compressed cache,
+  ///                      four bytes each
   AttentionCase(std::vector<RowShape> rows, std::int32_t heads, std::int32_t head_dim, DType dtype,
-                int num_segments = 1, std::int32_t gap = 0)
-      : rows_(std::move(rows)), heads_(heads), head_dim_(head_dim), dtype_(dtype) {
+                int num_segments = 1, std::int32_t gap = 0, const QuantFormat& quant = {})
+      : rows_(std::move(rows)), heads_(heads), head_dim_(head_dim), dtype_(dtype), quant_(quant) {
     std::vector<std::int32_t> offset{0}, start;
     for (const RowShape& row : rows_) {
       offset.push_back(offset.back() + row.count);
@@ -170,9 +174,9 @@ class AttentionCase {
     return view;
   }
   KvView cache(bool device) {
-    if (!device) return {host_table_.data(), host_table_.data(), heads_, head_dim_};
+    if (!device) return {host_table_.data(), host_table_.data(), heads_, head_dim_, quant_};
     return {reinterpret_cast<const KvHead*>(device_table_.device()),
-            reinterpret_cast<const KvHead*>(device_table_.host()), heads_, head_dim_};
+            reinterpret_cast<const KvHead*>(device_table_.host()), heads_, head_dim_, quant_};
   }
   Twin& cache_memory() { return cache_; }
   std::int64_t cols() const { return static_cast<std::int64_t>(heads_) * head_dim_; }
@@ -181,7 +185,8 @@ class AttentionCase {
   double cache_bytes() const {
     double positions = 0;
     for (const RowShape& row : rows_) positions += row.start + row.count;
-    return positions * 2 * cols() * element_bytes(dtype_);
+    return positions * heads_ *
+           (quant_.is_none() ? 2.0 * head_dim_ * element_bytes(dtype_) : quant_.head_position_bytes(head_dim_));
   }
   /// Multiply-adds of causal attention, two operations each.
   double operations() const {
@@ -197,9 +202,15 @@ class AttentionCase {
       for (std::int32_t h = 0; h < heads_; ++h) {
         const KvHead& head = host_table_[r * heads_ + h];
         for (std::int64_t p = 0; p < rows_[r].start + rows_[r].count; ++p) {
-          std::byte* key = head.base + p * head.position_stride * element_bytes(dtype_);
-          fill_random(key, dtype_, head_dim_, scale, seed++, 0);
-          fill_random(key + head.v_offset * element_bytes(dtype_), dtype_, head_dim_, scale, seed++, 0);
+          std::byte* key = head.base + p * head.position_stride * unit_bytes();
+          std::byte* value = key + head.v_offset * unit_bytes();
+          if (quant_.is_none()) {
+            fill_random(key, dtype_, head_dim_, scale, seed++, 0);
+            fill_random(value, dtype_, head_dim_, scale, seed++, 0);
+          } else {
+            randomise_stored(key, key + head.k_parameters, scale, seed++);
+            randomise_stored(value, key + head.v_parameters, scale, seed++);
+          }
         }
       }
     }
@@ -207,8 +218,35 @@ class AttentionCase {
   }
 
  private:
+  std::uint64_t unit_bytes() const { return quant_.is_none() ? element_bytes(dtype_) : 1; }
+
+  void randomise_stored(std::byte* codes, std::byte* parameters, float scale, std::uint64_t seed) const {
+    std::vector<float> value(head_dim_);
+    fill_random(reinterpret_cast<std::byte*>(value.data()), DType::float32, head_dim_, scale, seed, 0);
+    quantize_run_reference(reinterpret_cast<const std::byte*>(value.data()), DType::float32, 0, head_dim_, quant_, 0,
+                           codes, parameters);
+  }
+
+  /// Of head h in a segment of `width` heads, without its base.
+  KvHead head_of(std::int32_t h, std::int32_t width, std::int32_t gap) const {
+    KvHead head;
+    if (quant_.is_none()) {
+      head.position_stride = 2 * width * head_dim_ + gap;
+      head.v_offset = width * head_dim_;
+      return head;
+    }
+    const auto codes = static_cast<std::int32_t>(quant_.code_bytes(head_dim_));
+    const auto parameters = static_cast<std::int32_t>(quant_.parameter_bytes(head_dim_));
+    head.position_stride = width * 2 * (codes + parameters) + 4 * gap;
+    head.v_offset = width * codes;
+    head.k_parameters = width * 2 * codes + h * (parameters - codes);  // from the head's own base
+    head.v_parameters = head.k_parameters + width * parameters;
+    return head;
+  }
+
   void lay_out_cache(int num_segments, std::int32_t gap) {
-    const std::uint64_t size = element_bytes(dtype_);
+    const std::uint64_t key_bytes =
+        quant_.is_none() ? head_dim_ * element_bytes(dtype_) : static_cast<std::uint64_t>(quant_.code_bytes(head_dim_));
     std::vector<std::uint64_t> base;  // bytes, per (row, head)
     std::vector<KvHead> table;
     std::uint64_t end = 0;
@@ -218,10 +256,10 @@ class AttentionCase {
         const std::int32_t first = heads_ * s / num_segments;
         const std::int32_t width = heads_ * (s + 1) / num_segments - first;
         for (std::int32_t h = 0; h < width; ++h) {
-          base.push_back(end + h * head_dim_ * size);
-          table.push_back({nullptr, 2 * width * head_dim_ + gap, width * head_dim_});
+          base.push_back(end + h * key_bytes);
+          table.push_back(head_of(h, width, gap));
         }
-        end += capacity * (2 * width * head_dim_ + gap) * size;
+        end += capacity * head_of(0, width, gap).position_stride * unit_bytes();
         end = (end + 255) / 256 * 256;
       }
     }
@@ -241,6 +279,7 @@ class AttentionCase {
   std::vector<RowShape> rows_;
   std::int32_t heads_, head_dim_;
   DType dtype_;
+  QuantFormat quant_;
   BatchView batch_;
   Twin numbers_, cache_, device_table_;
   std::vector<KvHead> host_table_;
@@ -248,5 +287,6 @@ class AttentionCase {
 
 /// Every op against its reference on random ragged inputs.
 void check_ops(const OpContext& context, Report& report);
+void check_compressed_ops(const OpContext& context, Report& report);
 
 }  // namespace flexgen::gpu

@@ -1,43 +1,16 @@
 // Checks every GPU kernel against its host reference, then times the kernels that a sweep lives on.
 //
-//   ops_cuda_bench [--check | --only NAME]     --check: no timings; --only: no checks, timings of one op. Exit status 1
-//                                              when a result is wrong.
-#include <algorithm>
-#include <functional>
+//   ops_cuda_bench [--check | --only NAME]     --check: no timings; --only: no checks, timings of one op (attention,
+//                                              linear, append_kv, layer_norm, argmax_rows, dequantize,
+//                                              compressed_attention, compressed_append, compressed_linear).
+// Exit status 1 when a result is wrong.
 #include <memory>
 
 #include "gpu_case.hpp"
+#include "gpu_timing.hpp"
 
 namespace flexgen::gpu {
 namespace {
-
-struct Timing {
-  std::string name;
-  double microseconds;
-  double rate;  // GB/s or TFLOP/s
-  const char* unit;
-};
-
-/// Mean time of one call, over enough calls to last some milliseconds. `body` gets the number of the call.
-double microseconds_of(const OpContext& context, const std::function<void(int)>& body) {
-  auto stream = static_cast<cudaStream_t>(context.stream);
-  cudaEvent_t begin, end;
-  FLEXGEN_CUDA_CALL(cudaEventCreate(&begin));
-  FLEXGEN_CUDA_CALL(cudaEventCreate(&end));
-  float milliseconds = 0.0F;
-  int calls = 8;
-  for (;; calls *= 4) {
-    FLEXGEN_CUDA_CALL(cudaEventRecord(begin, stream));
-    for (int i = 0; i < calls; ++i) body(i);
-    FLEXGEN_CUDA_CALL(cudaEventRecord(end, stream));
-    FLEXGEN_CUDA_CALL(cudaEventSynchronize(end));
-    FLEXGEN_CUDA_CALL(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (milliseconds > 20.0F || calls > 4000) break;
-  }
-  FLEXGEN_CUDA_CALL(cudaEventDestroy(begin));
-  FLEXGEN_CUDA_CALL(cudaEventDestroy(end));
-  return milliseconds * 1e3 / calls;
-}
 
 /// Read + write rate of a large copy within the GPU, GB/s.
 double copy_rate(const OpContext& context) {
@@ -231,6 +204,8 @@ void time_ops(const OpContext& context, std::string_view only) {
     timings.push_back(time_argmax(context, 64));
   }
 
+  time_compressed_ops(context, only, timings);
+
   std::printf("\n%s, device copy %.0f GB/s (read + write)\n", device_description(kGpu).c_str(), copy);
   for (const Timing& t : timings) {
     std::printf("%-78s %9.1f us %8.1f %s", t.name.c_str(), t.microseconds, t.rate, t.unit);
@@ -244,7 +219,9 @@ int run(bool only_check, std::string_view only) {
   cudaStream_t stream = nullptr;
   FLEXGEN_CUDA_CALL(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   const Buffer scratch(MemoryKind::device,
-                       attention_workspace_bytes_cuda(64, 56, 256) + linear_workspace_bytes_cublas(), kGpu);
+                       attention_workspace_bytes_cuda(64, 56, 256, DType::float16, {4, 64}, 4096) +
+                           linear_workspace_bytes_cublas() + largest_plain_weights,
+                       kGpu);
   Workspace workspace(scratch.data(), scratch.size_bytes());
   OpContext context;
   context.device = kGpu;
@@ -252,7 +229,10 @@ int run(bool only_check, std::string_view only) {
   context.workspace = &workspace;
 
   Report report;
-  if (only.empty()) check_ops(context, report);
+  if (only.empty()) {
+    check_ops(context, report);
+    check_compressed_ops(context, report);
+  }
   if (!only_check) time_ops(context, only);
   FLEXGEN_CUDA_CALL(cudaStreamDestroy(stream));
   std::printf("%s\n", report.failures() == 0 ? "all results agree" : "WRONG RESULTS, see above");

@@ -31,6 +31,9 @@ class Checkpoint {
   /// As find, but throws UserError (model) that says whether the key is absent or of an unsupported element type.
   const CheckpointTensor& require(std::string_view key) const;
 
+  /// Among those of an unsupported element type; null when absent.
+  const UnsupportedTensor* find_unsupported(std::string_view key) const;
+
   /// In order of key.
   std::span<const CheckpointTensor> tensors() const { return tensors_; }
   /// In order of key: tensors kept out of the table because of their element type.
@@ -47,7 +50,6 @@ class Checkpoint {
   void merge(std::vector<checkpoint::FileTable> tables);
   void check_unique() const;
   void check_mapped(std::string_view key, std::size_t file) const;
-  const UnsupportedTensor* find_unsupported(std::string_view key) const;
 
   std::filesystem::path model_dir_;
   std::vector<std::filesystem::path> paths_;

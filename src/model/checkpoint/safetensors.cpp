@@ -206,7 +206,10 @@ FileTable read_safetensors(const ByteSource& file) {
     const auto dtype = std::ranges::find(file_dtypes, std::string_view(entry.dtype), &FileDType::name);
     if (dtype != file_dtypes.end()) check_size(entry, *dtype, file.name());
     if (dtype == file_dtypes.end() || !dtype->ours) {
-      table.unsupported.push_back({.key = std::move(entry.key), .dtype = std::move(entry.dtype)});
+      table.unsupported.push_back({.key = std::move(entry.key),
+                                   .dtype = std::move(entry.dtype),
+                                   .offset_bytes = data_offset_bytes + entry.data_offsets[0],
+                                   .size_bytes = entry.data_offsets[1] - entry.data_offsets[0]});
       continue;
     }
     table.tensors.push_back({.key = std::move(entry.key),

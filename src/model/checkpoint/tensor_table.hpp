@@ -29,6 +29,8 @@ struct UnsupportedTensor {
   std::string key{};
   std::string dtype{};  // as the file calls it
   std::size_t file = 0;
+  std::uint64_t offset_bytes = 0;  // from the start of the file; 0 with size 0 where the format is not read in place
+  std::uint64_t size_bytes = 0;
 };
 
 namespace checkpoint {

@@ -1,0 +1,92 @@
+#include "app/compressed_model.hpp"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "engine/compressed_checkpoint.hpp"
+#include "model/layer.hpp"
+
+namespace flexgen {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* other_files[] = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+                                       "special_tokens_map.json", "generation_config.json", "added_tokens.json"};
+
+[[noreturn]] void refuse_write(const fs::path& path, int error_number) {
+  throw UserError(ExitCode::file, "cannot write '" + path.string() + "'", errno_text(error_number),
+                  "Check the folder given to --save-compressed and the room on its disk");
+}
+
+void write_text(const fs::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) refuse_write(path, errno);
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) refuse_write(folder, error.value());
+  if (!fs::is_empty(folder, error))
+    throw UserError(ExitCode::file, "the folder '" + folder.string() + "' is not empty",
+                    "a compressed model would mix with what is in it", "Name another folder, or start from this one");
+}
+
+// Written last: a folder without config.json is no model, so that what a killed run left is never taken for one.
+void write_model_files(const fs::path& from, const fs::path& to, const QuantFormat& format, const json& weight_map) {
+  write_text(to / "model.safetensors.index.json", json{{"metadata", json::object()}, {"weight_map", weight_map}}.dump(1));
+  for (const char* name : other_files) {
+    std::error_code error;
+    if (fs::exists(from / name)) fs::copy_file(from / name, to / name, error);
+    if (error) refuse_write(to / name, error.value());
+  }
+  std::ifstream file(from / "config.json");
+  json config = json::parse(file);
+  config["flexgen_dist"] = {{"version", 1}, {"weight_bits", format.bits}, {"group", format.group}};
+  write_text(to / "config.json", config.dump(1));
+}
+
+}  // namespace
+
+std::shared_ptr<WeightSource> open_weights(const fs::path& directory, const ModelSpec& model) {
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  if (!model.compression.is_none()) return make_compressed_source(checkpoint, model.compression);
+  return make_checkpoint_source(checkpoint);
+}
+
+fs::path save_compressed(const Options& options, const fs::path& directory, ModelSpec& model, Communicator& ranks) {
+  if (options.save_compressed.empty()) return directory;
+  const fs::path folder = options.save_compressed;
+  ranks.agree_on_error([&] {
+    if (options.weight_format.is_none() || !model.compression.is_none())
+      throw UserError(ExitCode::usage, "--save-compressed has nothing to compress",
+                      model.compression.is_none() ? "--compress-weight is missing" : "the model is compressed already");
+    if (ranks.rank() == 0) make_folder(folder);
+  });
+  std::string own;
+  ranks.agree_on_error([&] {
+    const SliceBounds bounds = balanced_slices(model, ranks.size())[static_cast<std::size_t>(ranks.rank())];
+    const std::shared_ptr<WeightSource> source = open_weights(directory, model);
+    const std::vector<LayerDescription> layers = describe(make_layers(model, bounds, true));
+    source->require(layers);
+    own = json(write_compressed_layers(layers, options.weight_format, *source, folder)).dump();
+  });
+  json weight_map = json::object();
+  for (const std::string& part : ranks.all_gather(own)) weight_map.update(json::parse(part));
+  ranks.agree_on_error([&] {
+    if (ranks.rank() == 0) write_model_files(directory, folder, options.weight_format, weight_map);
+  });
+  log::info(fmt::format("compressed model saved in {}", folder.string()));
+  model.compression = options.weight_format;
+  return folder;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,76 @@
+#include "app/quality_check.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "app/model_text.hpp"
+#include "app/score_job.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::int32_t max_windows = 8;
+constexpr std::int32_t window_tokens = 512;
+constexpr double worrying_percent = 3;
+
+// Only what changes a score stays; files are the job's own.
+Options plain_options(const Options& options) {
+  Options o = options;
+  o.percent.reset();
+  o.gpu_batch_size.reset();
+  o.num_gpu_batches.reset();
+  o.cpu_attention_percent = 0;
+  o.attn_sparsity = 1;
+  o.report.clear();
+  o.trace.clear();
+  return o;
+}
+
+ScoreReport score(MpiSession& session, const Options& options, const std::filesystem::path& directory,
+                  const ModelSpec& model) {
+  Communicator& ranks = session.communicator();
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ScoreBook> book;
+  ranks.agree_on_error([&] {
+    if (ranks.rank() != 0) return;
+    tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
+    const std::int32_t window = std::min(window_tokens, model.max_positions);
+    const ScoreRules rules{window, window - 1, std::int64_t{max_windows} * (window - 1), false};
+    book = std::make_unique<ScoreBook>(*tokenizer, model, nullptr, rules);
+    book->add_text("quality", read_text(options.quality_check));
+    if (book->num_to_score() == 0)
+      throw UserError(ExitCode::file, fmt::format("cannot judge quality by '{}'", options.quality_check),
+                      "it has fewer than two tokens", "Give a text like those that the job will read");
+  });
+  return run_score_job(session, options, "score", directory, model, book.get()).score.value_or(ScoreReport{});
+}
+
+}  // namespace
+
+void check_quality(MpiSession& session, const Options& options, const std::filesystem::path& directory,
+                   const ModelSpec& model) {
+  const bool is_first = session.communicator().rank() == 0;
+  const Options compressed = plain_options(options);
+  Options uncompressed = compressed;
+  uncompressed.weight_format = uncompressed.cache_format = {};
+  if (is_first) log::info(fmt::format("quality check on '{}': uncompressed", options.quality_check));
+  const ScoreReport without = score(session, uncompressed, directory, model);
+  if (is_first) log::info("quality check: compressed");
+  const ScoreReport with = score(session, compressed, directory, model);
+  if (!is_first) return;
+  const double change = 100 * (with.perplexity() / without.perplexity() - 1);
+  std::fputs(fmt::format("{:<12}perplexity {:.4f} uncompressed, {:.4f} compressed ({:+.2f} %) over {} tokens\n",
+                         "quality", without.perplexity(), with.perplexity(), change, with.tokens)
+                 .c_str(),
+             stderr);
+  if (!(change <= worrying_percent))
+    log::warn(fmt::format("compression raises the perplexity of this text by more than {:g} %: try 8 bits "
+                          "(--weight-bits 8, --cache-bits 8) or compress the weights or the cache alone",
+                          worrying_percent));
+}
+
+}  // namespace flexgen

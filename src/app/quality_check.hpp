@@ -1,0 +1,19 @@
+// What compression costs on a text of the user's own: its perplexity with and without.
+#pragma once
+
+#include <filesystem>
+
+#include "app/options.hpp"
+#include "comm/mpi_session.hpp"
+#include "spec/model_spec.hpp"
+
+namespace flexgen {
+
+/// Runs the first windows of `--quality-check`'s text twice, uncompressed and as the options say, prints both
+/// perplexities and the change in percent on stderr, and warns where it is large. Collective. Placement and block size
+/// are chosen anew: the uncompressed weights may not fit where the compressed ones do, and neither changes a score.
+/// @param directory  the model's
+void check_quality(MpiSession& session, const Options& options, const std::filesystem::path& directory,
+                   const ModelSpec& model);
+
+}  // namespace flexgen

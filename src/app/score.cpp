@@ -1,0 +1,98 @@
+// flexgen-dist score: log-probabilities of given texts, and their perplexity.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "app/commands.hpp"
+#include "app/model_directory.hpp"
+#include "app/model_text.hpp"
+#include "app/output_paths.hpp"
+#include "app/quality_check.hpp"
+#include "app/score_job.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+
+namespace flexgen {
+namespace {
+
+// What rank 0 alone has: tokenizer, texts in, rows out.
+struct ScoreFiles {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ResultWriter> writer;
+  std::unique_ptr<ScoreBook> book;
+};
+
+ScoreRules score_rules(const Options& options, const ModelSpec& model) {
+  ScoreRules rules;
+  rules.window = options.window > 0 ? options.window : model.max_positions;
+  if (rules.window < 2 || rules.window > model.max_positions)
+    throw UserError(ExitCode::usage, fmt::format("windows of {} tokens cannot be scored", rules.window),
+                    fmt::format("a prediction needs 2 tokens, the model has {} positions", model.max_positions),
+                    "Change --window");
+  rules.stride = options.stride > 0 ? options.stride : rules.window - 1;
+  if (rules.stride >= rules.window)
+    throw UserError(ExitCode::usage,
+                    fmt::format("--stride {} leaves tokens out that no window predicts", rules.stride),
+                    fmt::format("a window has {} tokens and does not predict its first", rules.window),
+                    fmt::format("Use {} or less", rules.window - 1));
+  rules.max_tokens = options.max_tokens;
+  rules.return_token_ids = options.return_token_ids;
+  return rules;
+}
+
+ScoreFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
+  const ScoreRules rules = score_rules(options, model);
+  const bool is_text = !options.text.empty();
+  check_distinct(is_text ? "--text" : "--input", is_text ? options.text : options.input, options.output);
+  ScoreFiles files;
+  files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
+  std::string text;
+  std::optional<RequestReader> reader;
+  if (is_text) text = read_text(options.text);
+  else reader.emplace(options.input, RequestDefaults{0, true});
+  if (options.collapse_whitespace) text = collapse_whitespace(text);
+  if (!options.output.empty())
+    files.writer = std::make_unique<ResultWriter>(options.output,
+                                                  options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
+  files.book = std::make_unique<ScoreBook>(*files.tokenizer, model, files.writer.get(), rules);
+  if (is_text) files.book->add_text(std::filesystem::path(options.text).filename().string(), text);
+  else files.book->read(*reader);
+  return files;
+}
+
+}  // namespace
+
+int run_score(MpiSession& session, const Options& options) {
+  Communicator& ranks = session.communicator();
+  std::filesystem::path directory;
+  ModelSpec model;
+  ranks.agree_on_error([&] {
+    directory = find_model(options, false);
+    model = read_model_spec(directory.string());
+  });
+  if (!options.quality_check.empty()) {
+    check_quality(session, options, directory, model);
+    if (options.input.empty() && options.text.empty()) return static_cast<int>(ExitCode::ok);
+  }
+  ScoreFiles files;
+  ranks.agree_on_error([&] {
+    if (ranks.rank() == 0) files = open_files(options, directory, model);
+  });
+  const ScoreBook* book = files.book.get();
+  if (book)
+    log::info(fmt::format("{} rows, {} of them bad; {} tokens to score in {} windows", book->num_rows(),
+                          book->num_failed(), book->num_to_score(), book->num_windows()));
+
+  const Report report = run_score_job(session, options, "score", directory, model, files.book.get());
+  if (!book) return static_cast<int>(ExitCode::ok);
+  if (files.writer) files.writer->finish();
+  std::fputs(summary(report).c_str(), stderr);
+  if (!options.report.empty()) write_report(report, options.report);
+  if (book->num_failed() > 0)
+    log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", book->num_failed(), book->num_rows(),
+                          options.output));
+  return static_cast<int>(book->num_failed() > 0 ? ExitCode::rows_failed : ExitCode::ok);
+}
+
+}  // namespace flexgen

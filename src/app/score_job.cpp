@@ -1,0 +1,48 @@
+#include "app/score_job.hpp"
+
+#include <memory>
+
+#include "app/run_job.hpp"
+#include "job/progress.hpp"
+
+namespace flexgen {
+
+Report run_score_job(MpiSession& session, const Options& options, const std::string& command,
+                     const std::filesystem::path& directory, const ModelSpec& model, ScoreBook* book) {
+  JobInput input;
+  input.command = command;
+  input.model = model;
+  input.make_source = [&]() -> std::shared_ptr<WeightSource> {
+    return make_checkpoint_source(Checkpoint::open(directory));
+  };
+  std::unique_ptr<Progress> progress;
+  if (book) {
+    input.shape = book->shape();
+    input.rows = book->take_windows();
+    input.on_start = [&] {
+      progress = Progress::to_stderr(book->num_windows(), book->num_to_score());
+      progress->set_phase("windows");
+    };
+    input.callbacks.on_scores = [&](RowId id, std::span<const float> scores, std::span<const std::int32_t>) {
+      const std::uint64_t before = book->totals().tokens;
+      book->add_scores(id, scores);
+      progress->add_tokens(book->totals().tokens - before);
+    };
+    input.callbacks.on_finished = [&](RowId id, FinishReason) {
+      book->finish(id);
+      progress->add_row();
+    };
+    input.count_job = [&]() -> JobReport {
+      return {book->num_rows(),          book->num_failed(), book->num_windows(),
+              book->num_window_tokens(), 0,                  book->totals().tokens};
+    };
+  }
+  Report report = run_job(session, options, std::move(input));
+  if (book) {
+    progress->finish();
+    report.score = book->totals();
+  }
+  return report;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,20 @@
+// One run over the windows of a score book, on one rank or many.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "app/options.hpp"
+#include "app/score_book.hpp"
+#include "comm/mpi_session.hpp"
+#include "job/report.hpp"
+#include "spec/model_spec.hpp"
+
+namespace flexgen {
+
+/// Collective. Returns the report on rank 0, an empty one elsewhere.
+/// @param book  rank 0's; null elsewhere
+Report run_score_job(MpiSession& session, const Options& options, const std::string& command,
+                     const std::filesystem::path& directory, const ModelSpec& model, ScoreBook* book);
+
+}  // namespace flexgen
