@@ -8,6 +8,7 @@ namespace flexgen {
 
 /// All return main's exit status. Collective.
 int run_generate(MpiSession& session, const Options& options);
+int run_score(MpiSession& session, const Options& options);
 int run_bench(MpiSession& session, const Options& options);
 int run_profile(MpiSession& session, const Options& options);
 

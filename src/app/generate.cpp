@@ -7,6 +7,9 @@
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
 #include "app/model_directory.hpp"
+#include "app/model_text.hpp"
+#include "app/output_paths.hpp"
+#include "app/quality_check.hpp"
 #include "app/row_book.hpp"
 #include "app/run_job.hpp"
 #include "base/error.hpp"
@@ -22,23 +25,10 @@ struct JobFiles {
   std::unique_ptr<RowBook> book;
 };
 
-void check_distinct(const Options& options) {
-  std::error_code ignored;
-  if (options.input != "-" && options.output != "-" &&
-      std::filesystem::equivalent(options.input, options.output, ignored))
-    throw UserError(ExitCode::usage, "--input and --output are the same file", "the rows would be overwritten",
-                    "Name another output");
-}
-
 JobFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
-  check_distinct(options);
+  check_distinct("--input", options.input, options.output);
   JobFiles files;
-  files.tokenizer = std::make_unique<Tokenizer>(Tokenizer::from_directory(directory));
-  if (files.tokenizer->vocab_size() > model.vocab)
-    throw UserError(
-        ExitCode::model, "tokenizer and model do not belong together",
-        fmt::format("vocab.json names id {}, the model has {} tokens", files.tokenizer->vocab_size() - 1, model.vocab),
-        "Use the tokenizer files of the same model");
+  files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
   RequestReader reader(options.input, RequestDefaults{options.gen_len});
   files.writer = std::make_unique<ResultWriter>(options.output,
                                                 options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
@@ -59,6 +49,7 @@ int run_generate(MpiSession& session, const Options& options) {
     directory = find_model(options, false);
     input.model = read_model_spec(directory.string());
   });
+  if (!options.quality_check.empty()) check_quality(session, options, directory, input.model);
   directory = save_compressed(options, directory, input.model, ranks);
   JobFiles files;
   ranks.agree_on_error([&] {

@@ -2,24 +2,20 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <iterator>
 
 #include "base/error.hpp"
-#include "text/unicode_classes.hpp"
+#include "text/pre_tokenizer.hpp"
 #include "text/utf8.hpp"
 
 namespace flexgen {
 namespace {
 
-bool is_whitespace(char32_t code_point) {
-  if (code_point >= 0x1C && code_point <= 0x1F) return true;  // separators, for str.split() of Python too
-  const auto ranges = whitespace_ranges();
-  return std::any_of(ranges.begin(), ranges.end(), [code_point](const CodePointRange& range) {
-    return range.first <= code_point && code_point <= range.last;
-  });
+// Python's str.split() takes these separators for white space, too.
+bool is_gap_character(char32_t code_point) {
+  return is_whitespace(code_point) || (code_point >= 0x1C && code_point <= 0x1F);
 }
 
 }  // namespace
@@ -75,7 +71,7 @@ std::string collapse_whitespace(std::string_view text) {
   while (!text.empty()) {
     const std::string_view before = text;
     const char32_t code_point = take_code_point(text);
-    if (is_whitespace(code_point)) {
+    if (is_gap_character(code_point)) {
       is_gap = true;
       continue;
     }

@@ -32,29 +32,61 @@ cxxopts::Options describe_profile() {
   return options;
 }
 
+const char* purpose(const std::string& command) {
+  if (command == "bench") return "Measures the throughput of a model and policy on synthetic prompts.\n";
+  if (command == "score")
+    return "Gives the log-probability of every token of given texts, and their perplexity.\n"
+           "A text longer than a window is cut into windows; every token but the first is counted once.\n";
+  return "Runs a batch job: one result row for every input row, written as rows finish.\n";
+}
+
+void add_bench_options(cxxopts::Options& options) {
+  options.add_options("Job")(
+      "model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)", value<std::string>(),
+      "NAME|DIR")("dummy", "random weights, made in place in their tier; only config.json is needed",
+                  value<bool>()->implicit_value("true"))(
+      "prompt-len", "tokens per prompt", value<int>()->default_value("512"), "N")(
+      "gen-len", "tokens to generate per row", value<int>()->default_value("32"), "N")(
+      "num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
+}
+
+void add_score_options(cxxopts::Options& options) {
+  options.add_options("Job")("text", "a file of plain text instead of rows; --output is then optional",
+                             value<std::string>(), "FILE")(
+      "collapse-whitespace", "with --text: every run of white space becomes one space",
+      value<bool>()->implicit_value("true"))("max-tokens", "only the first N predictions of each text", value<long>(),
+                                             "N")(
+      "window", "tokens that the model sees at once; default: its positions", value<int>(), "N")(
+      "stride", "tokens from one window to the next; only what is new to a window counts; default: window - 1",
+      value<int>(), "N");
+}
+
+// Rows in, rows out.
+void add_row_options(cxxopts::Options& options, const std::string& command) {
+  const bool score = command == "score";
+  options.add_options("Job")("model", "Hugging Face model directory", value<std::string>(), "DIR")(
+      "input",
+      score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids); - is standard input"
+            : "rows in: JSONL, plain or OpenAI batch; - is standard input",
+      value<std::string>(), "FILE")("output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")(
+      "overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))(
+      "return-token-ids",
+      score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results",
+      value<bool>()->implicit_value("true"))(
+      "quality-check", "a text: print its perplexity without and with the compression that is asked for, first",
+      value<std::string>(), "FILE");
+  if (score) add_score_options(options);
+  else
+    options.add_options("Job")("gen-len", "tokens to generate where a row has no max_tokens",
+                               value<int>()->default_value("32"), "N");
+}
+
 cxxopts::Options describe(const std::string& command) {
   if (command == "profile") return describe_profile();
-  const bool bench = command == "bench";
-  cxxopts::Options options("flexgen-dist " + command,
-                           bench ? "Measures the throughput of a model and policy on synthetic prompts.\n"
-                                 : "Runs a batch job: one result row for every input row, written as rows finish.\n");
-  if (bench)
-    options.add_options("Job")(
-        "model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)",
-        value<std::string>(), "NAME|DIR")("path", "folder in which model directories lie", value<std::string>(), "DIR")(
-        "dummy", "random weights, made in place in their tier; only config.json is needed",
-        value<bool>()->implicit_value("true"))("prompt-len", "tokens per prompt", value<int>()->default_value("512"),
-                                               "N")("gen-len", "tokens to generate per row",
-                                                    value<int>()->default_value("32"), "N")(
-        "num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
-  else
-    options.add_options("Job")("model", "Hugging Face model directory", value<std::string>(), "DIR")(
-        "path", "folder in which model directories lie", value<std::string>(), "DIR")(
-        "input", "rows in: JSONL, plain or OpenAI batch; - is standard input", value<std::string>(), "FILE")(
-        "output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")(
-        "overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))(
-        "gen-len", "tokens to generate where a row has no max_tokens", value<int>()->default_value("32"), "N")(
-        "return-token-ids", "add token_ids and prompt_token_ids to the results", value<bool>()->implicit_value("true"));
+  cxxopts::Options options("flexgen-dist " + command, purpose(command));
+  options.add_options("Job")("path", "folder in which model directories lie", value<std::string>(), "DIR");
+  if (command == "bench") add_bench_options(options);
+  else add_row_options(options, command);
   options.add_options("Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)")(
       "percent",
       "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on "
@@ -95,7 +127,7 @@ cxxopts::Options describe(const std::string& command) {
   return options;
 }
 
-const ArgumentRules rules{{"dummy", "quick", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight",
+const ArgumentRules rules{{"dummy", "quick", "collapse-whitespace", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight",
                            "compress-weight", "compress-cache", "cpu-cache-compute", "help"},
                           {"percent"}};
 
@@ -175,6 +207,37 @@ Options read_profile(const cxxopts::ParseResult& parsed) {
   return o;
 }
 
+void read_score(const cxxopts::ParseResult& parsed, Options& o) {
+  o.text = text(parsed, "text");
+  o.collapse_whitespace = optional<bool>(parsed, "collapse-whitespace").value_or(false);
+  if (!o.text.empty() && !o.input.empty())
+    throw UserError(ExitCode::usage, "--input and --text exclude each other", "");
+  if (o.collapse_whitespace && o.text.empty()) throw UserError(ExitCode::usage, "--collapse-whitespace needs --text", "");
+  if (const auto number = optional<long>(parsed, "max-tokens")) {
+    if (*number < 1) throw UserError(ExitCode::usage, "--max-tokens must be at least 1", "");
+    o.max_tokens = *number;
+  }
+  if (const auto number = optional<int>(parsed, "window")) o.window = positive(*number, "window");
+  if (const auto number = optional<int>(parsed, "stride")) o.stride = positive(*number, "stride");
+}
+
+void read_files(const std::string& command, const cxxopts::ParseResult& parsed, Options& o) {
+  o.input = text(parsed, "input");
+  o.output = text(parsed, "output");
+  o.overwrite = optional<bool>(parsed, "overwrite").value_or(false);
+  o.return_token_ids = optional<bool>(parsed, "return-token-ids").value_or(false);
+  o.quality_check = text(parsed, "quality-check");
+  const std::string hint = "See flexgen-dist " + command + " --help";
+  if (command == "score") {
+    read_score(parsed, o);
+    if (!o.text.empty() || (!o.quality_check.empty() && o.input.empty() && o.output.empty())) return;
+    if (o.input.empty() || o.output.empty())
+      throw UserError(ExitCode::usage, "--input and --output, or --text, are needed", "", hint);
+  } else if (o.input.empty() || o.output.empty()) {
+    throw UserError(ExitCode::usage, "--input and --output are needed", "", hint);
+  }
+}
+
 Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   if (command == "profile") return read_profile(parsed);
   Options o;
@@ -182,7 +245,7 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   o.path = text(parsed, "path");
   if (o.model.empty())
     throw UserError(ExitCode::usage, "--model is missing", "", "See flexgen-dist " + command + " --help");
-  o.gen_len = positive(parsed["gen-len"].as<int>(), "gen-len");
+  if (command != "score") o.gen_len = positive(parsed["gen-len"].as<int>(), "gen-len");
   if (command == "bench") {
     o.dummy = parsed.count("dummy") && parsed["dummy"].as<bool>();
     o.prompt_len = positive(parsed["prompt-len"].as<int>(), "prompt-len");
@@ -191,13 +254,7 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
       o.num_rows = *rows;
     }
   } else {
-    o.input = text(parsed, "input");
-    o.output = text(parsed, "output");
-    if (o.input.empty() || o.output.empty())
-      throw UserError(ExitCode::usage, "--input and --output are needed", "",
-                      "See flexgen-dist " + command + " --help");
-    o.overwrite = parsed.count("overwrite") && parsed["overwrite"].as<bool>();
-    o.return_token_ids = parsed.count("return-token-ids") && parsed["return-token-ids"].as<bool>();
+    read_files(command, parsed, o);
   }
   if (const auto percent = optional<std::vector<double>>(parsed, "percent")) {
     if (percent->size() != 6)
@@ -213,6 +270,9 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   o.sep_layer = optional<bool>(parsed, "sep-layer").value_or(true);
   o.pin_weight = optional<bool>(parsed, "pin-weight").value_or(true);
   read_compression(parsed, o);
+  if (!o.quality_check.empty() && o.weight_format.is_none() && o.cache_format.is_none())
+    throw UserError(ExitCode::usage, "--quality-check needs --compress-weight or --compress-cache",
+                    "without compression there is nothing to compare");
   o.device = one_of(parsed["device"].as<std::string>(), "device", {"auto", "cpu", "cuda"});
   o.transport = one_of(parsed["transport"].as<std::string>(), "transport", {"auto", "mpi", "nccl"});
   o.gpu_mem = size(parsed, "gpu-mem");

@@ -33,6 +33,13 @@ void check(const char* option, const std::string& path) {
 
 }  // namespace
 
+void check_distinct(const char* option, const std::string& input, const std::string& output) {
+  std::error_code ignored;
+  if (input != "-" && output != "-" && fs::equivalent(input, output, ignored))
+    throw UserError(ExitCode::usage, fmt::format("{} and --output are the same file", option),
+                    "the rows would be overwritten", "Name another output");
+}
+
 void check_output_paths(const Options& options) {
   check("--report", options.report);
   check("--trace", options.trace);

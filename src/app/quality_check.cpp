@@ -54,6 +54,10 @@ ScoreReport score(MpiSession& session, const Options& options, const std::filesy
 void check_quality(MpiSession& session, const Options& options, const std::filesystem::path& directory,
                    const ModelSpec& model) {
   const bool is_first = session.communicator().rank() == 0;
+  if (!model.compression.is_none())
+    throw UserError(ExitCode::usage, "--quality-check cannot judge this model",
+                    "its weights are compressed already: there is nothing to compare them with",
+                    "Check the uncompressed model, with --compress-weight");
   const Options compressed = plain_options(options);
   Options uncompressed = compressed;
   uncompressed.weight_format = uncompressed.cache_format = {};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/model_text.hpp"
 #include "base/error.hpp"
 
 namespace flexgen {
@@ -22,22 +23,6 @@ void RowBook::add_error(const RowError& error) {
   writer_.write(format_error(error));
 }
 
-std::vector<std::int32_t> RowBook::ids_of(const Prompt& prompt) const {
-  if (const auto* text = std::get_if<std::string>(&prompt)) {
-    std::vector<std::int32_t> ids = tokenizer_.encode(*text);
-    if (ids.empty())
-      throw UserError(ExitCode::rows_failed, "the prompt has no tokens", "it is empty", "Give some text");
-    return ids;
-  }
-  const auto& ids = std::get<std::vector<std::int32_t>>(prompt);
-  for (const std::int32_t id : ids)
-    if (id < 0 || id >= model_.vocab)
-      throw UserError(ExitCode::rows_failed, fmt::format("token id {} cannot be run", id),
-                      fmt::format("the model's vocabulary has {} entries", model_.vocab),
-                      "Use the model's own tokenizer");
-  return ids;
-}
-
 void RowBook::check_length(const std::vector<std::int32_t>& ids, int max_tokens) const {
   const std::size_t wanted = ids.size() + static_cast<std::size_t>(max_tokens);
   if (wanted > static_cast<std::size_t>(model_.max_positions))
@@ -51,7 +36,7 @@ void RowBook::add_request(const Request& request) {
   std::vector<std::vector<std::int32_t>> prompts;
   try {
     for (const Prompt& prompt : request.prompts) {
-      prompts.push_back(ids_of(prompt));
+      prompts.push_back(prompt_ids(tokenizer_, model_, prompt));
       check_length(prompts.back(), request.max_tokens);
     }
   } catch (const UserError& error) {

@@ -57,7 +57,6 @@ class RowBook {
 
   void add_request(const Request& request);
   void add_error(const RowError& error);
-  std::vector<std::int32_t> ids_of(const Prompt& prompt) const;
   void check_length(const std::vector<std::int32_t>& ids, int max_tokens) const;
 
   const Tokenizer& tokenizer_;

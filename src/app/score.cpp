@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "app/commands.hpp"
+#include "app/compressed_model.hpp"
 #include "app/model_directory.hpp"
 #include "app/model_text.hpp"
 #include "app/output_paths.hpp"
@@ -75,6 +76,7 @@ int run_score(MpiSession& session, const Options& options) {
     check_quality(session, options, directory, model);
     if (options.input.empty() && options.text.empty()) return static_cast<int>(ExitCode::ok);
   }
+  directory = save_compressed(options, directory, model, ranks);
   ScoreFiles files;
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, model);

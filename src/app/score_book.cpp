@@ -24,6 +24,7 @@ void ScoreBook::add_text(const std::string& id, const std::string& text) {
 void ScoreBook::add_error(const RowError& error) {
   ++num_rows_;
   ++num_failed_;
+  ++num_written_;
   if (writer_) writer_->write(format_error(error));
 }
 
@@ -102,6 +103,7 @@ bool ScoreBook::finish(RowId id) {
 }
 
 void ScoreBook::write(const OpenRow& row) {
+  ++num_written_;
   if (writer_) writer_->write(format_scores(row.result, rules_.return_token_ids));
 }
 

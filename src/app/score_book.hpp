@@ -51,6 +51,7 @@ class ScoreBook {
 
   std::size_t num_rows() const { return num_rows_; }
   std::size_t num_failed() const { return num_failed_; }
+  std::size_t num_written() const { return num_written_; }  // rows that are done, failed ones included
   std::size_t num_windows() const { return windows_.size(); }
   std::uint64_t num_window_tokens() const { return num_window_tokens_; }  // as read by the model, overlaps included
   std::uint64_t num_to_score() const { return num_to_score_; }
@@ -84,6 +85,7 @@ class ScoreBook {
   ScoreReport totals_;
   std::size_t num_rows_ = 0;
   std::size_t num_failed_ = 0;
+  std::size_t num_written_ = 0;
   std::uint64_t num_window_tokens_ = 0;
   std::uint64_t num_to_score_ = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "app/compressed_model.hpp"
 #include "app/run_job.hpp"
 #include "job/progress.hpp"
 
@@ -12,16 +13,14 @@ Report run_score_job(MpiSession& session, const Options& options, const std::str
   JobInput input;
   input.command = command;
   input.model = model;
-  input.make_source = [&]() -> std::shared_ptr<WeightSource> {
-    return make_checkpoint_source(Checkpoint::open(directory));
-  };
+  input.make_source = [&] { return open_weights(directory, model); };
   std::unique_ptr<Progress> progress;
   if (book) {
     input.shape = book->shape();
     input.rows = book->take_windows();
     input.on_start = [&] {
-      progress = Progress::to_stderr(book->num_windows(), book->num_to_score());
-      progress->set_phase("windows");
+      progress = Progress::to_stderr(book->num_rows(), book->num_to_score());
+      for (std::size_t i = 0; i < book->num_written(); ++i) progress->add_row(i < book->num_failed());
     };
     input.callbacks.on_scores = [&](RowId id, std::span<const float> scores, std::span<const std::int32_t>) {
       const std::uint64_t before = book->totals().tokens;
@@ -29,8 +28,7 @@ Report run_score_job(MpiSession& session, const Options& options, const std::str
       progress->add_tokens(book->totals().tokens - before);
     };
     input.callbacks.on_finished = [&](RowId id, FinishReason) {
-      book->finish(id);
-      progress->add_row();
+      if (book->finish(id)) progress->add_row();
     };
     input.count_job = [&]() -> JobReport {
       return {book->num_rows(),          book->num_failed(), book->num_windows(),

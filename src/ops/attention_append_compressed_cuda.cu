@@ -33,13 +33,13 @@ struct AppendParams {
   int num_heads;
   int head_dim;
   int vector_lanes;  // lanes of one key or value, a power of two
-  int group_lanes;
   bool vectors;  // k and v can be read 16 bytes at a time
 };
 
-template <typename X>
-__device__ inline X group_sum(X x, int lanes) {
-  for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffU, x, offset);
+template <int kLanes, typename X>
+__device__ inline X group_sum(X x) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffU, x, offset);
   return x;
 }
 
@@ -62,8 +62,8 @@ struct Elements {
 
   __device__ bool has(int e) const { return e < left; }
 
-  template <int kBits>
-  __device__ Fit fit(float scale, float offset, int lanes) const {
+  template <int kBits, int kLanes>
+  __device__ Fit fit(float scale, float offset) const {
     constexpr float kLargestCode = (1 << kBits) - 1;
     Fit fit;
     fit.scale = scale;
@@ -93,18 +93,18 @@ struct Elements {
       fit.sum_square = static_cast<int>(__dp4a(fit.codes[w], fit.codes[w], static_cast<unsigned>(fit.sum_square)));
     }
     if (kWhole && left <= 0) fit.error = fit.sum_product = 0.0F;
-    fit.error = group_sum(fit.error, lanes);
-    fit.sum_product = group_sum(fit.sum_product, lanes);
-    fit.sum_code = group_sum(fit.sum_code, lanes);
-    fit.sum_square = group_sum(fit.sum_square, lanes);
+    fit.error = group_sum<kLanes>(fit.error);
+    fit.sum_product = group_sum<kLanes>(fit.sum_product);
+    fit.sum_code = group_sum<kLanes>(fit.sum_code);
+    fit.sum_square = group_sum<kLanes>(fit.sum_square);
     return fit;
   }
 };
 
 /// Encodes the group of these elements (not yet less its minimum); returns the word of parameters. kClamp: they may lie
 /// beyond what float16 holds.
-template <int kBits, bool kWhole, bool kClamp>
-__device__ std::uint32_t encode(Elements<kWhole>& elements, int lanes, std::uint32_t (&codes)[kLaneElements / 4]) {
+template <int kBits, int kLanes, bool kWhole, bool kClamp>
+__device__ std::uint32_t encode(Elements<kWhole>& elements, std::uint32_t (&codes)[kLaneElements / 4]) {
   constexpr float kLargestCode = (1 << kBits) - 1;
   float smallest = INFINITY, largest = -INFINITY, poison = 0.0F;
 #pragma unroll
@@ -118,11 +118,12 @@ __device__ std::uint32_t encode(Elements<kWhole>& elements, int lanes, std::uint
     smallest = fminf(smallest, x), largest = fmaxf(largest, x);
   }
   if (elements.left <= 0) smallest = INFINITY, largest = -INFINITY;
-  for (int offset = lanes / 2; offset > 0; offset /= 2) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
     smallest = fminf(smallest, __shfl_xor_sync(0xffffffffU, smallest, offset));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
   }
-  const float count = static_cast<float>(group_sum(max(min(elements.left, kLaneElements), 0), lanes));
+  const float count = static_cast<float>(group_sum<kLanes>(max(min(elements.left, kLaneElements), 0)));
   const float minimum = __half2float(__float2half_rn(smallest));
   float sum = 0.0F;
 #pragma unroll
@@ -131,11 +132,11 @@ __device__ std::uint32_t encode(Elements<kWhole>& elements, int lanes, std::uint
     if (kWhole || elements.has(e)) sum += elements.value[e];
   }
   if (elements.left <= 0) sum = 0.0F;
-  sum = group_sum(sum, lanes);
-  poison = kClamp ? group_sum(poison, lanes) : sum * 0.0F;
+  sum = group_sum<kLanes>(sum);
+  poison = kClamp ? group_sum<kLanes>(poison) : sum * 0.0F;
 
   const float first_scale = __half2float(__float2half_rn((largest - smallest) / kLargestCode));
-  Fit best = elements.template fit<kBits>(first_scale, 0.0F, lanes);
+  Fit best = elements.template fit<kBits, kLanes>(first_scale, 0.0F);
   bool ended = !(first_scale > 0.0F);
 #pragma unroll
   for (int r = 0; r < cache_refinements; ++r) {
@@ -145,7 +146,7 @@ __device__ std::uint32_t encode(Elements<kWhole>& elements, int lanes, std::uint
     const float scale = __half2float(__float2half_rn(slope));
     const float next = __half2float(__float2half_rn(minimum + __fdividef(sum - slope * sum_code, count)));
     ended = ended || !(denominator > 0.0F && scale > 0.0F && scale <= kLargestHalf && fabsf(next) <= kLargestHalf);
-    const Fit fit = elements.template fit<kBits>(scale, next - minimum, lanes);
+    const Fit fit = elements.template fit<kBits, kLanes>(scale, next - minimum);
     ended = ended || !(fit.error < best.error);
     if (!ended) best = fit;
   }
@@ -198,7 +199,8 @@ __device__ inline void load_elements(Elements<kWhole>& elements, const T* from, 
   for (int e = 0; e < kLaneElements; ++e) elements.value[e] = e < elements.left ? to_float(from[e]) : 0.0F;
 }
 
-template <typename T, int kBits, bool kWhole>
+/// kLanes: of a group.
+template <typename T, int kBits, int kLanes, bool kWhole>
 __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const AppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
@@ -219,16 +221,23 @@ __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const Appen
     load_elements<T>(elements, reinterpret_cast<const T*>(from) + static_cast<std::int64_t>(h) * p.head_dim + first,
                      p.vectors);
     std::uint32_t codes[kLaneElements / 4];
-    const std::uint32_t line = encode<kBits, kWhole, !std::is_same_v<T, __half>>(elements, p.group_lanes, codes);
+    const std::uint32_t line = encode<kBits, kLanes, kWhole, !std::is_same_v<T, __half>>(elements, codes);
     if (elements.left <= 0) continue;
     const KvHead head = heads[h];
     std::byte* to = head.base + position * head.position_stride;
     store_codes<kBits>(to + (is_value ? head.v_offset : 0) + first * kBits / 8, codes, elements.left);
-    if (lane % p.group_lanes == 0) {
+    if (lane % kLanes == 0) {
       std::byte* parameters = to + (is_value ? head.v_parameters : head.k_parameters);
-      reinterpret_cast<std::uint32_t*>(parameters)[lane / p.group_lanes] = line;
+      reinterpret_cast<std::uint32_t*>(parameters)[lane / kLanes] = line;
     }
   }
+}
+
+template <typename T, int kBits>
+auto kernel_of(int group_lanes, bool whole) -> void (*)(AppendParams) {
+  if (group_lanes == 2) return whole ? append_compressed_kernel<T, kBits, 2, true> : append_compressed_kernel<T, kBits, 2, false>;
+  if (group_lanes == 4) return whole ? append_compressed_kernel<T, kBits, 4, true> : append_compressed_kernel<T, kBits, 4, false>;
+  return whole ? append_compressed_kernel<T, kBits, 8, true> : append_compressed_kernel<T, kBits, 8, false>;
 }
 
 }  // namespace
@@ -248,23 +257,17 @@ void append_compressed_kv(const OpContext& context, const BatchView& batch, cons
   p.num_rows = batch.num_rows;
   p.num_heads = cache.num_heads;
   p.head_dim = cache.head_dim;
-  p.group_lanes = (1 << group_shift_of(cache.quant)) / kLaneElements;
-  p.vector_lanes = p.group_lanes;
+  const int group_lanes = (1 << group_shift_of(cache.quant)) / kLaneElements;
+  p.vector_lanes = group_lanes;
   while (p.vector_lanes * kLaneElements < p.head_dim) p.vector_lanes *= 2;
   const bool whole = cache.head_dim % kLaneElements == 0;
   p.vectors = whole && rows_aligned(k) && rows_aligned(v);
   const unsigned blocks = grid_extent(batch.num_tokens);
   const int threads = std::clamp((2 * p.num_heads * p.vector_lanes + 31) / 32 * 32, 32, kThreads);
-  const char* name = "launch of append_compressed_kernel";
   with_element_type(k.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
-    if (cache.quant.bits == 4) {
-      launch_dependent(context, whole ? append_compressed_kernel<T, 4, true> : append_compressed_kernel<T, 4, false>,
-                       blocks, threads, p, name);
-    } else {
-      launch_dependent(context, whole ? append_compressed_kernel<T, 8, true> : append_compressed_kernel<T, 8, false>,
-                       blocks, threads, p, name);
-    }
+    auto* kernel = cache.quant.bits == 4 ? kernel_of<T, 4>(group_lanes, whole) : kernel_of<T, 8>(group_lanes, whole);
+    launch_dependent(context, kernel, blocks, threads, p, "launch of append_compressed_kernel");
   });
 }
 

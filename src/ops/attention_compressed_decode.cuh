@@ -41,14 +41,16 @@ struct StoredRing {
   static constexpr int kWarpBytes = 32 * (16 * kPieces + 16 * kPieces + 32);  // of a stage
   static constexpr int kBlockBytes = kWarpBytes * kStoredStages * kStoredWarps;
 
-  std::byte* own;  // the warp's part
-  const std::byte* base;
-  std::int64_t stride;
+  std::byte* own;         // the warp's part
+  const std::byte* keys;  // what this lane fetches of position 0
+  const std::byte* values;
+  const std::byte* key_parameters;
+  const std::byte* value_parameters;
+  std::uint32_t stride;  // bytes from position to position
   int lane;
-  int code_bytes;
-  int end;          // positions
-  int key_line, value_line, key_parameter, value_parameter;  // offsets of what this lane fetches of a position
-  bool second_column;
+  int end;                  // positions
+  int piece_step[kPieces];  // from a key's first piece to the others
+  int second_column;        // from the parameters of the first column to those of the second
 
   __device__ uint2* key(int stage, int h, int piece) const {
     return reinterpret_cast<uint2*>(own + stage * kWarpBytes) + (h * kPieces + piece) * 32 + lane;
@@ -64,34 +66,52 @@ struct StoredRing {
     return reinterpret_cast<uint4*>(own + stage * kWarpBytes + 1024 * kPieces) + which * 32 + lane;
   }
 
-  __device__ void fetch(int stage, int tile) const {
-    const int left = end - tile;
-    const std::byte* line = base + tile * stride;
+  /// Places that stand for no position or no dimension get what a real one has: it is multiplied by zero, or left out.
+  __device__ void set(const StoredDecodeParams& p, const DecodeWork& work, std::byte* shared, int warp, int its_lane) {
+    const KvHead head = p.decode.heads[static_cast<std::int64_t>(work.row) * p.decode.num_heads + work.head];
+    const int code_bytes = p.decode.head_dim * kBits / 8;
+    lane = its_lane;
     const int g = lane / 4, t = lane % 4;
-    if (left > 0) {
+    const int first_column = 2 * t % p.columns;
+    own = shared + warp * kStoredStages * kWarpBytes;
+    stride = head.position_stride;
+    end = work.end;
+    const int key_at = 8 * t < code_bytes ? 8 * t : 0;
+    const int value_at = 4 * kPieces * g < code_bytes ? 4 * kPieces * g : 0;
+    keys = head.base + key_at;
+    values = head.base + head.v_offset + value_at;
+    key_parameters = head.base + head.k_parameters + 4 * first_column;
+    value_parameters = head.base + head.v_parameters + 4 * min(g % p.columns, p.num_groups - 1);
+#pragma unroll
+    for (int j = 0; j < kPieces; ++j) piece_step[j] = 32 * j + key_at < code_bytes ? 32 * j : 0;
+    second_column = p.columns > 1 && first_column + 1 < p.num_groups ? 4 : 0;
+    // Each a register of its own: taken apart into base and offset again, they would cost two additions per copy.
+    asm volatile("" : "+l"(keys), "+l"(values), "+l"(key_parameters), "+l"(value_parameters));
+  }
+  /// Of a position, or of the last one.
+  __device__ std::uint64_t offset(int position) const {
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(min(position, end - 1))) * stride;
+  }
+
+  __device__ void fetch(int stage, int tile) const {
+    if (tile < end) {
+      const int g = lane / 4, t = lane % 4;
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const bool valid = g + 8 * h < left;
-        const std::byte* from = line + (g + 8 * h) * stride;
+        const std::uint64_t at = offset(tile + g + 8 * h);
 #pragma unroll
-        for (int j = 0; j < kPieces; ++j)
-          copy_small_async<8>(key(stage, h, j), from + key_line + 32 * j, valid && 32 * j + 8 * t < code_bytes);
+        for (int j = 0; j < kPieces; ++j) copy_small_async<8>(key(stage, h, j), keys + at + piece_step[j], true);
         auto* to = reinterpret_cast<std::uint32_t*>(parameters(stage, 0)) + 2 * h;
-        copy_small_async<4>(to, from + key_parameter, valid);
-        copy_small_async<4>(to + 1, from + key_parameter + 4, valid && second_column);
+        copy_small_async<4>(to, key_parameters + at, true);
+        copy_small_async<4>(to + 1, key_parameters + at + second_column, true);
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int position = 2 * t + i % 2 + i / 2 * 8;
-        const bool valid = position < left;
-        const std::byte* from = line + position * stride;
+        const std::uint64_t at = offset(tile + 2 * t + i % 2 + i / 2 * 8);
 #pragma unroll
-        for (int w = 0; w < kPieces; w += 2) {
-          constexpr int kBytes = kPieces == 1 ? 4 : 8;
-          copy_small_async<kBytes>(value(stage, i, w), from + value_line + 4 * w,
-                                   valid && 4 * (g * kPieces + w) < code_bytes);
-        }
-        copy_small_async<4>(reinterpret_cast<std::uint32_t*>(parameters(stage, 1)) + i, from + value_parameter, valid);
+        for (int w = 0; w < kPieces; w += 2)
+          copy_small_async<kPieces == 1 ? 4 : 8>(value(stage, i, w), values + at + 4 * w, true);
+        copy_small_async<4>(reinterpret_cast<std::uint32_t*>(parameters(stage, 1)) + i, value_parameters + at, true);
       }
     }
     commit_copies();  // an empty group, too: groups are counted
@@ -152,8 +172,8 @@ struct StoredQuery {
   template <typename Ring>
   __device__ float2 scores(const Ring& ring, int stage, int columns) const {
     constexpr float kCentreCode = kCentre<kBits>;
-    // even and odd words apart: two chains of products
-    float c[2][4] = {{kCentreCode * sum[0], kCentreCode * sum[1], kCentreCode * sum[0], kCentreCode * sum[1]}, {}};
+    constexpr int kChains = kWords > 2 ? 2 : 1;  // of products: even and odd words apart
+    float c[kChains][4] = {{kCentreCode * sum[0], kCentreCode * sum[1], kCentreCode * sum[0], kCentreCode * sum[1]}};
 #pragma unroll
     for (int j = 0; j < kWords / 2; ++j) {
       const uint2 low = *ring.key(stage, 0, j);
@@ -166,9 +186,13 @@ struct StoredQuery {
 #pragma unroll
         for (int i = 0; i < kPairs; i += 2) {
           const std::uint32_t codes[4] = {a[i], b[i], a[i + 1], b[i + 1]};
-          multiply_add<__half>(c[w], codes, pair[2 * j + w][i], pair[2 * j + w][i + 1]);
+          multiply_add<__half>(c[w % kChains], codes, pair[2 * j + w][i], pair[2 * j + w][i + 1]);
         }
       }
+    }
+    if constexpr (kChains == 2) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) c[0][i] += c[1][i];
     }
     const uint4 line = *ring.parameters(stage, 0);
     const float2 first[2] = {scale_and_minimum(line.x), scale_and_minimum(line.z)};
@@ -176,8 +200,8 @@ struct StoredQuery {
     float score[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      score[h] = first[h].x * (c[0][2 * h] + c[1][2 * h]) + first[h].y * sum[0];
-      score[h] += second[h].x * (c[0][2 * h + 1] + c[1][2 * h + 1]) + second[h].y * sum[1];
+      score[h] = first[h].x * c[0][2 * h] + first[h].y * sum[0];
+      score[h] += second[h].x * c[0][2 * h + 1] + second[h].y * sum[1];
       if (columns > 2) score[h] += __shfl_xor_sync(0xffffffffU, score[h], 1);
     }
     return make_float2(score[0] * scale_log2, score[1] * scale_log2);
@@ -304,21 +328,8 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kBits* kDims <= 512 ? 5 : 3
   if (!decode_work(p.decode, work)) return;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int g = lane / 4, t = lane % 4;
-  const KvHead head = p.decode.heads[static_cast<std::int64_t>(work.row) * p.decode.num_heads + work.head];
-  const int first_column = 2 * t % p.columns;
   Ring ring;
-  ring.own = reinterpret_cast<std::byte*>(shared) + warp * kStoredStages * Ring::kWarpBytes;
-  ring.base = head.base;
-  ring.stride = head.position_stride;
-  ring.lane = lane;
-  ring.code_bytes = p.decode.head_dim * kBits / 8;
-  ring.end = work.end;
-  ring.key_line = 8 * t;
-  ring.value_line = head.v_offset + 4 * Ring::kPieces * g;
-  ring.key_parameter = head.k_parameters + 4 * first_column;
-  ring.value_parameter = head.v_parameters + 4 * min(g % p.columns, p.num_groups - 1);
-  ring.second_column = p.columns > 1 && first_column + 1 < p.num_groups;
+  ring.set(p, work, reinterpret_cast<std::byte*>(shared), warp, lane);
 
   constexpr int kHop = kStoredWarps * kTilePositions;
   int tile = work.begin + warp * kTilePositions;
@@ -332,8 +343,8 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kBits* kDims <= 512 ? 5 : 3
   for (; tile < work.end; tile += kHop) {
     wait_for_copies<kStoredStages - 1>();
     float2 score = query.scores(ring, stage, p.columns);
-    if (tile + g >= work.end) score.x = kNoScore;
-    if (tile + g + 8 >= work.end) score.y = kNoScore;
+    if (tile + lane / 4 >= work.end) score.x = kNoScore;
+    if (tile + lane / 4 + 8 >= work.end) score.y = kNoScore;
     sums.add_values(ring, stage, sums.weights(score), lane);
     ring.fetch(stage, tile + kStoredStages * kHop);
     stage = stage + 1 == kStoredStages ? 0 : stage + 1;

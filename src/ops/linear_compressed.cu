@@ -223,6 +223,8 @@ void launch(const OpContext& context, const CompressedLinearParams& p) {
   bool& known = allowed[static_cast<std::size_t>(context.device.index) % allowed.size()];
   if (!known) {
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
+    // two blocks of shared memory; what is left holds x
+    FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 75));
   }
   known = true;
   const dim3 grid(grid_extent((p.outputs + 16 * kFragments - 1) / (16 * kFragments)));

@@ -118,7 +118,7 @@ void collect_sums(const StoredHeads& heads, const float* arranged, float* out) {
   }
 }
 
-/// Up to kPositions positions, and what to fetch for each of them.
+/// Up to kPositions positions, and what to fetch for each of them (what there is already, where nothing follows).
 struct Tile {
   const std::byte* data[kPositions];
   const std::byte* parameters[kPositions];
@@ -129,10 +129,10 @@ struct Tile {
 /// What is read of position p lies `bytes` from its beginning.
 template <int Positions>
 FLEXGEN_ALWAYS_INLINE void fetch(const std::byte* const (&next)[kPositions], std::int64_t offset, std::int64_t bytes) {
+  if (NOPF) return;
+  for (std::int64_t line = 0; line < bytes; line += 64) {
 #pragma GCC unroll 4
-  for (int p = 0; p < Positions; ++p) {
-    if (next[p] == nullptr) continue;
-    for (std::int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(next[p] + offset + line, 0, 2);
+    for (int p = 0; p < Positions; ++p) __builtin_prefetch(next[p] + offset + line, 0, HINT);
   }
 }
 
@@ -227,7 +227,7 @@ class Parameters {
     for (int p = 0; p < Positions; ++p) {
       for (std::int64_t i = 0; i < runs; ++i)
         widen_run(tile.parameters[p] + i * heads.parameter_stride, run, scratch + 2 * p * room_ + i * shape.groups);
-      if (tile.next_parameters[p] == nullptr || !together) continue;
+      if (!together) continue;
       for (std::int64_t line = 0; line < run * 4; line += 64)
         __builtin_prefetch(tile.next_parameters[p] + line, 0, 2);
     }
@@ -258,9 +258,12 @@ class Parameters {
 
 /// For every vector of words, which group (after the first of the vector's) each word belongs to.
 struct GroupIndex {
+  WordShape shape;
   Ints of[kMaxVectors];
+  std::int64_t first[kMaxVectors];
 
-  explicit GroupIndex(const WordShape& shape) {
+  explicit GroupIndex(const StoredHeads& heads) : shape(heads) {
+    for (std::int64_t v = 0; v < shape.vectors; ++v) first[v] = shape.first_group(v);
     if (shape.is_half()) {  // the groups of two heads follow one another
       for (std::int64_t lane = 0; lane < kLanes; ++lane) {
         const std::int64_t group = lane % shape.lanes / shape.words_per_group;
@@ -278,11 +281,32 @@ struct GroupIndex {
   }
 };
 
-template <int Bits, int Positions, bool Whole>
+/// How many vectors the words of a head take (0: any number), and whether the last has a rest.
+template <int Vectors, bool Rest>
+struct Fill {
+  FLEXGEN_ALWAYS_INLINE static std::int64_t vectors(const WordShape& shape) {
+    return Vectors > 0 ? Vectors : shape.vectors;
+  }
+  /// Words of vector v, at `from`.
+  FLEXGEN_ALWAYS_INLINE static Words words(const WordShape& shape, std::int64_t v, const std::byte* from) {
+    const std::int64_t left = shape.words - v * kLanes;
+    return Rest && left < kLanes ? load_words(from, left) : load_words(from);
+  }
+};
+
+template <class Body>
+FLEXGEN_ALWAYS_INLINE void for_fill(const WordShape& shape, const Body& body) {
+  if (shape.words == kLanes) body(Fill<1, false>{});
+  else if (shape.words == 2 * kLanes) body(Fill<2, false>{});
+  else if (shape.words < kLanes) body(Fill<1, true>{});
+  else body(Fill<0, true>{});
+}
+
+template <int Bits, int Positions, class HeadFill>
 [[gnu::noinline]] void compressed_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score,
                        std::int64_t score_stride, const GroupIndex& index, float* scratch) {
   constexpr int kCodes = 32 / Bits;
-  const WordShape shape(heads);
+  const WordShape& shape = index.shape;
   Parameters parameters;
   parameters.widen<Positions>(heads, shape, tile, scratch);
   for (std::int64_t h = 0; h < heads.num_heads; ++h, score += score_stride) {
@@ -291,14 +315,13 @@ template <int Bits, int Positions, bool Whole>
     Floats total[Positions];
 #pragma GCC unroll 4
     for (int p = 0; p < Positions; ++p) total[p] = broadcast(0.0F);
-    for (std::int64_t v = 0; v < shape.vectors; ++v, q += (kCodes + 1) * kLanes) {
-      const std::int64_t left = shape.words - v * kLanes;
+    for (std::int64_t v = 0; v < HeadFill::vectors(shape); ++v, q += (kCodes + 1) * kLanes) {
       Words words[Positions];
       Floats sum[Positions];
 #pragma GCC unroll 4
       for (int p = 0; p < Positions; ++p) {
         const std::byte* from = tile.data[p] + offset + v * kLanes * 4;
-        words[p] = Whole || left >= kLanes ? load_words(from) : load_words(from, left);
+        words[p] = HeadFill::words(shape, v, from);
         sum[p] = broadcast(0.0F);
       }
 #pragma GCC unroll 8
@@ -308,7 +331,7 @@ template <int Bits, int Positions, bool Whole>
         for (int p = 0; p < Positions; ++p) sum[p] = multiply_add(row, codes_of<Bits>(words[p], j), sum[p]);
       }
       const Floats row_sum = load(q + kCodes * kLanes);
-      const std::int64_t group = h * shape.groups + shape.first_group(v);
+      const std::int64_t group = h * shape.groups + index.first[v];
 #pragma GCC unroll 4
       for (int p = 0; p < Positions; ++p) {
         total[p] = multiply_add(sum[p], parameters.scales(p, group, index.of[v]), total[p]);
@@ -319,26 +342,25 @@ template <int Bits, int Positions, bool Whole>
   }
 }
 
-template <int Bits, int Positions, bool Whole>
+template <int Bits, int Positions, class HeadFill>
 [[gnu::noinline]] void compressed_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
                        float* sums, const GroupIndex& index, float* scratch) {
   constexpr int kCodes = 32 / Bits;
-  const WordShape shape(heads);
+  const WordShape& shape = index.shape;
   Parameters parameters;
   parameters.widen<Positions>(heads, shape, tile, scratch);
   for (std::int64_t h = 0; h < heads.num_heads; ++h, weight += weight_stride) {
     const std::int64_t offset = h * heads.head_stride;
     fetch<Positions>(tile.next, offset, heads.head_stride);
-    for (std::int64_t v = 0; v < shape.vectors; ++v, sums += (kCodes + 1) * kLanes) {
-      const std::int64_t left = shape.words - v * kLanes;
-      const std::int64_t group = h * shape.groups + shape.first_group(v);
+    for (std::int64_t v = 0; v < HeadFill::vectors(shape); ++v, sums += (kCodes + 1) * kLanes) {
+      const std::int64_t group = h * shape.groups + index.first[v];
       Floats sum[kCodes + 1];
 #pragma GCC unroll 16
       for (int j = 0; j <= kCodes; ++j) sum[j] = load(sums + j * kLanes);
 #pragma GCC unroll 4
       for (int p = 0; p < Positions; ++p) {
         const std::byte* from = tile.data[p] + offset + v * kLanes * 4;
-        const Words words = Whole || left >= kLanes ? load_words(from) : load_words(from, left);
+        const Words words = HeadFill::words(shape, v, from);
         const Floats factor = broadcast(weight[p]);
         const Floats scaled = factor * parameters.scales(p, group, index.of[v]);
         sum[kCodes] = multiply_add(factor, parameters.minima(p, group, index.of[v]), sum[kCodes]);
@@ -355,21 +377,25 @@ template <int Bits, int Positions, bool Whole>
 
 // ---- pairs of heads of up to half a vector: the lower half is one's, the upper half the next one's ------------------
 
+/// A last head without a next one is taken twice: what comes out for the second goes nowhere.
+struct Pair {
+  std::int64_t first, second;  // heads
+  bool both;
+};
+FLEXGEN_ALWAYS_INLINE Pair pair_of(const StoredHeads& heads, std::int64_t h) {
+  const bool both = h + 1 < heads.num_heads;
+  return {h, both ? h + 1 : h, both};
+}
+
 FLEXGEN_ALWAYS_INLINE Floats load_pair(const float* first, const float* second) {
-  const Floats low = _mm512_castps256_ps512(_mm256_loadu_ps(first));
-  return second == nullptr ? low : _mm512_insertf32x8(low, _mm256_loadu_ps(second), 1);
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(first)), _mm256_loadu_ps(second), 1);
 }
-FLEXGEN_ALWAYS_INLINE void store_pair(float* first, float* second, Floats v) {
-  _mm256_storeu_ps(first, _mm512_castps512_ps256(v));
-  if (second != nullptr) _mm256_storeu_ps(second, _mm512_extractf32x8_ps(v, 1));
-}
-/// `words` of each; `stride` bytes apart.
-FLEXGEN_ALWAYS_INLINE Words load_word_pair(const std::byte* p, std::int64_t words, std::int64_t stride, bool second) {
-  if (words == 8 && stride == 32 && second) return load_words(p);
-  const auto mask = static_cast<__mmask8>((1U << words) - 1U);
-  const __m512i low = _mm512_castsi256_si512(_mm256_maskz_loadu_epi32(mask, p));
-  const __m256i high = second ? _mm256_maskz_loadu_epi32(mask, p + stride) : _mm256_setzero_si256();
-  return reinterpret_cast<Words>(_mm512_inserti32x8(low, high, 1));
+/// Together: the words of both follow one another.
+template <bool Together>
+FLEXGEN_ALWAYS_INLINE Words load_word_pair(const std::byte* first, const std::byte* second, __mmask8 mask) {
+  if (Together) return load_words(first);
+  const __m512i low = _mm512_castsi256_si512(_mm256_maskz_loadu_epi32(mask, first));
+  return reinterpret_cast<Words>(_mm512_inserti32x8(low, _mm256_maskz_loadu_epi32(mask, second), 1));
 }
 FLEXGEN_ALWAYS_INLINE Floats broadcast_pair(float first, float second) {
   return _mm512_mask_blend_ps(0xFF00, broadcast(first), broadcast(second));
@@ -382,75 +408,102 @@ FLEXGEN_ALWAYS_INLINE Floats half_sums(Floats a, Floats b, Floats c, Floats d) {
   return _mm512_add_ps(four, _mm512_shuffle_f32x4(four, four, 0xB1));
 }
 
-template <int Bits, int Positions>
-[[gnu::noinline]] void paired_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score, std::int64_t score_stride,
-                   const GroupIndex& index, float* scratch) {
+template <int Bits, int Positions, bool Together>
+FLEXGEN_ALWAYS_INLINE void score_pair(const StoredHeads& heads, const Tile& tile, const Pair& pair, const float* q,
+                                      float* score, std::int64_t score_stride, const GroupIndex& index,
+                                      const Parameters& parameters) {
   constexpr int kCodes = 32 / Bits;
-  const WordShape shape(heads);
-  const std::int64_t floats = shape.floats();
-  Parameters parameters;
-  parameters.widen<Positions>(heads, shape, tile, scratch);
-  for (std::int64_t h = 0; h < heads.num_heads; h += 2, q += 2 * floats) {
-    const bool both = h + 1 < heads.num_heads;
-    const float* second = both ? q + floats : nullptr;
-    const std::int64_t offset = h * heads.head_stride;
-    fetch<Positions>(tile.next, offset, 2 * heads.head_stride);
-    Words words[Positions];
-    Floats sum[Positions];
+  const WordShape& shape = index.shape;
+  const float* first = q + pair.first * shape.floats();
+  const float* second = q + pair.second * shape.floats();
+  const std::int64_t offset = pair.first * heads.head_stride, second_offset = pair.second * heads.head_stride;
+  const auto mask = static_cast<__mmask8>((1U << shape.words) - 1U);
+  fetch<Positions>(tile.next, offset, 2 * heads.head_stride);
+  Words words[Positions];
+  Floats sum[Positions];
 #pragma GCC unroll 4
-    for (int p = 0; p < Positions; ++p) {
-      words[p] = load_word_pair(tile.data[p] + offset, shape.words, heads.head_stride, both);
-      sum[p] = broadcast(0.0F);
-    }
-    const auto row = [&](int j) { return load_pair(q + j * 8, both ? second + j * 8 : nullptr); };
+  for (int p = 0; p < Positions; ++p) {
+    words[p] = load_word_pair<Together>(tile.data[p] + offset, tile.data[p] + second_offset, mask);
+    sum[p] = broadcast(0.0F);
+  }
 #pragma GCC unroll 8
-    for (int j = 0; j < kCodes; ++j) {
-      const Floats values = row(j);
+  for (int j = 0; j < kCodes; ++j) {
+    const Floats row = load_pair(first + j * 8, second + j * 8);
 #pragma GCC unroll 4
-      for (int p = 0; p < Positions; ++p) sum[p] = multiply_add(values, codes_of<Bits>(words[p], j), sum[p]);
-    }
-    const Floats row_sum = row(kCodes);
+    for (int p = 0; p < Positions; ++p) sum[p] = multiply_add(row, codes_of<Bits>(words[p], j), sum[p]);
+  }
+  const Floats row_sum = load_pair(first + kCodes * 8, second + kCodes * 8);
 #pragma GCC unroll 4
-    for (int p = 0; p < Positions; ++p) {
-      sum[p] = sum[p] * parameters.scales(p, h * shape.groups, index.of[0]);
-      sum[p] = multiply_add(row_sum, parameters.minima(p, h * shape.groups, index.of[0]), sum[p]);
-    }
-    const auto at = [&](int p) { return p < Positions ? sum[p] : broadcast(0.0F); };
-    const Floats eight = half_sums(at(0), at(1), at(2), at(3));
-    const __m128 lower = _mm512_castps512_ps128(eight), upper = _mm512_extractf32x4_ps(eight, 2);
-    __builtin_memcpy(score + h * score_stride, &lower, Positions * sizeof(float));
-    if (both) __builtin_memcpy(score + (h + 1) * score_stride, &upper, Positions * sizeof(float));
+  for (int p = 0; p < Positions; ++p) {
+    sum[p] = sum[p] * parameters.scales(p, pair.first * shape.groups, index.of[0]);
+    sum[p] = multiply_add(row_sum, parameters.minima(p, pair.first * shape.groups, index.of[0]), sum[p]);
+  }
+  const auto at = [&](int p) { return p < Positions ? sum[p] : broadcast(0.0F); };
+  const Floats eight = half_sums(at(0), at(1), at(2), at(3));
+  const __m128 lower = _mm512_castps512_ps128(eight), upper = _mm512_extractf32x4_ps(eight, 2);
+  if (pair.both) __builtin_memcpy(score + pair.second * score_stride, &upper, Positions * sizeof(float));
+  __builtin_memcpy(score + pair.first * score_stride, &lower, Positions * sizeof(float));
+}
+
+template <int Bits, int Positions, bool Together>
+FLEXGEN_ALWAYS_INLINE void add_pair(const StoredHeads& heads, const Tile& tile, const Pair& pair, const float* weight,
+                                    std::int64_t weight_stride, float* sums, const GroupIndex& index,
+                                    const Parameters& parameters) {
+  constexpr int kCodes = 32 / Bits;
+  const WordShape& shape = index.shape;
+  float* first = sums + pair.first * shape.floats();
+  float* second = sums + pair.second * shape.floats();
+  const std::int64_t offset = pair.first * heads.head_stride, second_offset = pair.second * heads.head_stride;
+  const auto mask = static_cast<__mmask8>((1U << shape.words) - 1U);
+  fetch<Positions>(tile.next, offset, 2 * heads.head_stride);
+  Floats sum[kCodes + 1];
+#pragma GCC unroll 16
+  for (int j = 0; j <= kCodes; ++j) sum[j] = load_pair(first + j * 8, second + j * 8);
+#pragma GCC unroll 4
+  for (int p = 0; p < Positions; ++p) {
+    const Words words = load_word_pair<Together>(tile.data[p] + offset, tile.data[p] + second_offset, mask);
+    const Floats factor =
+        broadcast_pair(weight[pair.first * weight_stride + p], weight[pair.second * weight_stride + p]);
+    const Floats scaled = factor * parameters.scales(p, pair.first * shape.groups, index.of[0]);
+    sum[kCodes] = multiply_add(factor, parameters.minima(p, pair.first * shape.groups, index.of[0]), sum[kCodes]);
+#pragma GCC unroll 8
+    for (int j = 0; j < kCodes; ++j) sum[j] = multiply_add(scaled, codes_of<Bits>(words, j), sum[j]);
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j <= kCodes; ++j) {
+    if (pair.both) _mm256_storeu_ps(second + j * 8, _mm512_extractf32x8_ps(sum[j], 1));
+    _mm256_storeu_ps(first + j * 8, _mm512_castps512_ps256(sum[j]));
   }
 }
 
+/// Calls body.template operator()<Together>(pair) for all heads.
+template <class Body>
+FLEXGEN_ALWAYS_INLINE void for_pairs(const StoredHeads& heads, const WordShape& shape, const Body& body) {
+  const bool together = shape.words == 8 && heads.head_stride == 32;
+  std::int64_t h = 0;
+  for (; together && h + 2 <= heads.num_heads; h += 2) body.template operator()<true>(Pair{h, h + 1, true});
+  for (; h < heads.num_heads; h += 2) body.template operator()<false>(pair_of(heads, h));
+}
+
 template <int Bits, int Positions>
-[[gnu::noinline]] void paired_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
-                   float* sums, const GroupIndex& index, float* scratch) {
-  constexpr int kCodes = 32 / Bits;
-  const WordShape shape(heads);
-  const std::int64_t floats = shape.floats();
+[[gnu::noinline]] void paired_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score,
+                                     std::int64_t score_stride, const GroupIndex& index, float* scratch) {
   Parameters parameters;
-  parameters.widen<Positions>(heads, shape, tile, scratch);
-  for (std::int64_t h = 0; h < heads.num_heads; h += 2, sums += 2 * floats, weight += 2 * weight_stride) {
-    const bool both = h + 1 < heads.num_heads;
-    float* second = both ? sums + floats : nullptr;
-    const std::int64_t offset = h * heads.head_stride;
-    fetch<Positions>(tile.next, offset, 2 * heads.head_stride);
-    Floats sum[kCodes + 1];
-#pragma GCC unroll 16
-    for (int j = 0; j <= kCodes; ++j) sum[j] = load_pair(sums + j * 8, both ? second + j * 8 : nullptr);
-#pragma GCC unroll 4
-    for (int p = 0; p < Positions; ++p) {
-      const Words words = load_word_pair(tile.data[p] + offset, shape.words, heads.head_stride, both);
-      const Floats factor = broadcast_pair(weight[p], both ? weight[weight_stride + p] : 0.0F);
-      const Floats scaled = factor * parameters.scales(p, h * shape.groups, index.of[0]);
-      sum[kCodes] = multiply_add(factor, parameters.minima(p, h * shape.groups, index.of[0]), sum[kCodes]);
-#pragma GCC unroll 8
-      for (int j = 0; j < kCodes; ++j) sum[j] = multiply_add(scaled, codes_of<Bits>(words, j), sum[j]);
-    }
-#pragma GCC unroll 16
-    for (int j = 0; j <= kCodes; ++j) store_pair(sums + j * 8, both ? second + j * 8 : nullptr, sum[j]);
-  }
+  parameters.widen<Positions>(heads, index.shape, tile, scratch);
+  for_pairs(heads, index.shape, [&]<bool Together>(const Pair& pair) {
+    score_pair<Bits, Positions, Together>(heads, tile, pair, q, score, score_stride, index, parameters);
+  });
+}
+
+template <int Bits, int Positions>
+[[gnu::noinline]] void paired_values(const StoredHeads& heads, const Tile& tile, const float* weight,
+                                     std::int64_t weight_stride, float* sums, const GroupIndex& index,
+                                     float* scratch) {
+  Parameters parameters;
+  parameters.widen<Positions>(heads, index.shape, tile, scratch);
+  for_pairs(heads, index.shape, [&]<bool Together>(const Pair& pair) {
+    add_pair<Bits, Positions, Together>(heads, tile, pair, weight, weight_stride, sums, index, parameters);
+  });
 }
 
 #endif
@@ -473,17 +526,19 @@ FLEXGEN_ALWAYS_INLINE void for_tiles(std::int64_t count, const Body& body) {
 /// Positions first .. of a run, and as what comes next those after them, or the beginning of `next`.
 FLEXGEN_ALWAYS_INLINE Tile run_tile(const StoredHeads& heads, const StoredPlace& place, const StoredPlace& next,
                                     std::int64_t count, std::int64_t first) {
-  Tile tile{};
+  Tile tile;
   const bool last = first + kPositions >= count;
+  const std::int64_t stride = heads.position_stride;
+  const auto parameters_of = [](const StoredPlace& of) { return of.parameters == nullptr ? of.data : of.parameters; };
+  const StoredPlace at = {place.data + first * stride, parameters_of(place) + first * stride};
+  StoredPlace ahead = at;
+  if (!last) ahead = {at.data + kPositions * stride, at.parameters + kPositions * stride};
+  else if (next.data != nullptr) ahead = {next.data, parameters_of(next)};
   for (int p = 0; p < kPositions; ++p) {
-    const std::int64_t at = (first + p) * heads.position_stride, ahead = at + kPositions * heads.position_stride;
-    tile.data[p] = place.data + at;
-    if (last) tile.next[p] = next.data == nullptr ? nullptr : next.data + p * heads.position_stride;
-    else tile.next[p] = place.data + ahead;
-    if (place.parameters == nullptr) continue;
-    tile.parameters[p] = place.parameters + at;
-    if (last) tile.next_parameters[p] = next.data == nullptr ? nullptr : next.parameters + p * heads.position_stride;
-    else tile.next_parameters[p] = place.parameters + ahead;
+    tile.data[p] = at.data + p * stride;
+    tile.parameters[p] = at.parameters + p * stride;
+    tile.next[p] = ahead.data + p * stride;
+    tile.next_parameters[p] = ahead.parameters + p * stride;
   }
   return tile;
 }
@@ -518,8 +573,8 @@ void scores(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace
                                                           queries, score + first, score_stride);
       });
     } else {
-      const WordShape shape(heads);
-      const GroupIndex index(shape);
+      const GroupIndex index(heads);
+      const WordShape& shape = index.shape;
       for_tiles(num_positions, [&]<int Positions>(std::int64_t first) {
         const Tile tile = run_tile(heads, keys, next, num_positions, first);
 #if defined(__AVX512F__)
@@ -527,10 +582,10 @@ void scores(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace
           return paired_scores<Format::bits, Positions>(heads, tile, queries, score + first, score_stride, index,
                                                         scratch);
 #endif
-        if (shape.words % kLanes == 0)
-          compressed_scores<Format::bits, Positions, true>(heads, tile, queries, score + first, score_stride, index, scratch);
-        else
-          compressed_scores<Format::bits, Positions, false>(heads, tile, queries, score + first, score_stride, index, scratch);
+        for_fill(shape, [&]<class HeadFill>(HeadFill) {
+          compressed_scores<Format::bits, Positions, HeadFill>(heads, tile, queries, score + first, score_stride, index,
+                                                           scratch);
+        });
       });
     }
   });
@@ -541,23 +596,23 @@ FLEXGEN_ALWAYS_INLINE void add_tile(const StoredHeads& heads, const Tile& tile, 
                                     std::int64_t weight_stride, float* sums, const GroupIndex* index, float* scratch) {
 #if defined(__AVX512F__)
   if constexpr (Format::bits != 0) {
-    if (WordShape(heads).is_half())
+    if (index->shape.is_half())
       return paired_values<Format::bits, Positions>(heads, tile, weight, weight_stride, sums, *index, scratch);
   }
 #endif
   if constexpr (Format::bits == 0) {
     plain_values<typename Format::Element, Positions>(heads, tile, weight, weight_stride, sums);
-  } else if (WordShape(heads).words % kLanes == 0) {
-    compressed_values<Format::bits, Positions, true>(heads, tile, weight, weight_stride, sums, *index, scratch);
   } else {
-    compressed_values<Format::bits, Positions, false>(heads, tile, weight, weight_stride, sums, *index, scratch);
+    for_fill(index->shape, [&]<class HeadFill>(HeadFill) {
+      compressed_values<Format::bits, Positions, HeadFill>(heads, tile, weight, weight_stride, sums, *index, scratch);
+    });
   }
 }
 
 template <class Body>
 FLEXGEN_ALWAYS_INLINE void with_index(const StoredHeads& heads, const Body& body) {
   if (heads.quant.is_none()) return body(nullptr);
-  const GroupIndex index{WordShape(heads)};
+  const GroupIndex index(heads);
   body(&index);
 }
 
@@ -579,15 +634,14 @@ void add_chosen_values(const StoredHeads& heads, const StoredPlace& values, cons
   with_index(heads, [&](const GroupIndex* index) {
     for_format(heads, [&]<class Format>(Format) {
       for_tiles(count, [&]<int Positions>(std::int64_t first) {
-        Tile tile{};
+        Tile tile;
         for (int p = 0; p < Positions; ++p) {
+          const std::int64_t following = first + p + (first + kPositions + p < count ? kPositions : 0);
           const std::int64_t at = position[first + p] * heads.position_stride;
-          tile.data[p] = values.data + at;
-          tile.parameters[p] = values.parameters == nullptr ? nullptr : values.parameters + at;
-          if (first + kPositions + p >= count) continue;
-          const std::int64_t ahead = position[first + kPositions + p] * heads.position_stride;
-          tile.next[p] = values.data + ahead;
-          if (values.parameters != nullptr) tile.next_parameters[p] = values.parameters + ahead;
+          const std::int64_t ahead = position[following] * heads.position_stride;
+          const std::byte* parameters = values.parameters == nullptr ? values.data : values.parameters;
+          tile.data[p] = values.data + at, tile.parameters[p] = parameters + at;
+          tile.next[p] = values.data + ahead, tile.next_parameters[p] = parameters + ahead;
         }
         add_tile<Format, Positions>(heads, tile, weight + first, 0, sums, index, scratch);
       });

@@ -62,6 +62,28 @@ TEST(Options, Defaults) {
   EXPECT_EQ(o.transport, "auto");
 }
 
+TEST(Options, ScoreHasTextsAndWindows) {
+  const Options rows = parse("score", "--model m --input i --output o --window 512 --stride 256 --max-tokens 100");
+  EXPECT_EQ(rows.window, 512);
+  EXPECT_EQ(rows.stride, 256);
+  EXPECT_EQ(rows.max_tokens, 100);
+  const Options text = parse("score", "--model m --text t --collapse-whitespace --percent 0 50 0 50 0 50");
+  EXPECT_EQ(text.text, "t");
+  EXPECT_TRUE(text.collapse_whitespace && text.output.empty() && text.percent);
+  EXPECT_EQ(text.window + text.stride + text.max_tokens, 0);
+  EXPECT_EQ(parse("score", "--model m --quality-check q --compress-cache").quality_check, "q");
+  EXPECT_EQ(parse("generate", "--model m --input i --output o --quality-check q --compress-weight").quality_check, "q");
+  expect_usage_error("score", "--model m", "--input and --output, or --text, are needed");
+  expect_usage_error("score", "--model m --input i", "--input and --output, or --text, are needed");
+  expect_usage_error("score", "--model m --input i --output o --text t", "exclude each other");
+  expect_usage_error("score", "--model m --input i --output o --collapse-whitespace", "needs --text");
+  expect_usage_error("score", "--model m --text t --window 0", "--window 0 makes no sense");
+  expect_usage_error("score", "--model m --text t --max-tokens 0", "--max-tokens");
+  expect_usage_error("score", "--model m --text t --gen-len 3", "gen-len");
+  expect_usage_error("score", "--model m --text t --quality-check q", "--quality-check needs");
+  expect_usage_error("bench", "--model m --quality-check q --compress-cache", "quality-check");
+}
+
 TEST(Options, GenerateHasFiles) {
   const Options o =
       parse("generate",
@@ -115,14 +137,28 @@ TEST(Options, BadValuesAreUsageErrors) {
   expect_usage_error("bench", "--model", "model");
 }
 
-TEST(Options, FlagsThatCannotBeHonouredAreErrorsUnlessTheyAskForNothing) {
-  for (const char* flag : {"--compress-weight", "--compress-cache", "--cpu-cache-compute"}) {
-    expect_usage_error("bench", std::string("--model m ") + flag, std::string(flag) + " cannot be honoured");
-    expect_usage_error("bench", std::string("--model m ") + flag + " True", std::string(flag) + " cannot be honoured");
-    EXPECT_NO_THROW(parse("bench", std::string("--model m ") + flag + " False"));
-  }
-  expect_usage_error("bench", "--model m --attn-sparsity 0.1", "--attn-sparsity");
-  EXPECT_NO_THROW(parse("bench", "--model m --attn-sparsity 1"));
+TEST(Options, Compression) {
+  const Options none = parse("bench", "--model m --compress-weight False");
+  EXPECT_TRUE(none.weight_format.is_none());
+  EXPECT_TRUE(none.cache_format.is_none());
+  EXPECT_EQ(none.cpu_attention_percent, 0);
+  const Options both = parse("bench", "--model m --compress-weight --compress-cache True --cache-bits 8");
+  EXPECT_EQ(both.weight_format, (QuantFormat{4, 64}));
+  EXPECT_EQ(both.cache_format, (QuantFormat{8, 64}));
+  EXPECT_EQ(parse("bench", "--model m --compress-weight --compress-group 32").weight_format, (QuantFormat{4, 32}));
+  expect_usage_error("bench", "--model m --compress-weight --weight-bits 3", "4 or 8");
+  expect_usage_error("bench", "--model m --weight-bits 8", "--compress-weight");
+  expect_usage_error("bench", "--model m --compress-group 32", "--compress-weight");
+  expect_usage_error("bench", "--model m --compress-cache --compress-group 48", "32, 64 or 128");
+}
+
+TEST(Options, AttentionOnTheCpu) {
+  EXPECT_EQ(parse("bench", "--model m --cpu-cache-compute").cpu_attention_percent, 100);
+  EXPECT_EQ(parse("bench", "--model m --cpu-cache-compute --cpu-attention-percent 60").cpu_attention_percent, 60);
+  EXPECT_EQ(parse("bench", "--model m --attn-sparsity 0.1").attn_sparsity, 0.1);
+  expect_usage_error("bench", "--model m --cpu-attention-percent 60", "--cpu-cache-compute");
+  expect_usage_error("bench", "--model m --cpu-cache-compute --cpu-attention-percent 0", "above 0");
+  expect_usage_error("bench", "--model m --attn-sparsity 1.5", "at most 1");
 }
 
 TEST(Options, HelpPrintsAndEndsThere) {

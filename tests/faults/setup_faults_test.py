@@ -20,7 +20,9 @@ class UsageTest(FaultCase):
         self.expect(USAGE, self.words(self.rows(1), "--num-gpu-batch", "3"), "num-gpu-batch", "--help")
 
     def test_flag_that_cannot_be_honoured(self):
-        self.expect(USAGE, self.words(self.rows(1), "--compress-weight"), "--compress-weight cannot be honoured")
+        self.expect(USAGE, self.words(self.rows(1), "--cpu-cache-compute", placement=["--percent", "0", "0", "0", "50", "0", "0"]),
+                    "--cpu-cache-compute cannot", "ssd")
+        self.expect(USAGE, self.words(self.rows(1), "--save-compressed", self.folder / "new"), "--compress-weight is missing")
 
     def test_impossible_percent(self):
         self.expect(USAGE, self.words(self.rows(1), placement=["--percent", "60", "50", "0", "0", "0", "0"]), "60", "50")
