@@ -60,7 +60,7 @@ def perplexity(arguments, policy, folder):
                   "--max-tokens", str(PREDICTIONS)] + policy.flags)
     if report["score"]["tokens"] != PREDICTIONS:
         sys.exit(f"{report['score']['tokens']} predictions were counted, not {PREDICTIONS}")
-    return report["score"]["perplexity"], report["throughput"]["tokens_per_second"]
+    return report["score"]["perplexity"]
 
 
 def accuracy(arguments, policy, folder, references):
@@ -80,20 +80,20 @@ def accuracy(arguments, policy, folder, references):
     return {name: 100 * right[name] / total[name] for name in total}
 
 
-def table(arguments, measured):
+def table(measured):
     base = measured[0][1]
-    tasks = [name for name in measured[0][3] if name != "all"]
-    yield f"| policy | perplexity | change | accuracy | {' | '.join(tasks)} | scored tokens/s |"
-    yield "|---" * (5 + len(tasks)) + "|"
-    for policy, figure, rate, right in measured:
+    tasks = [name for name in measured[0][2] if name != "all"]
+    yield f"| policy | perplexity | change | accuracy | {' | '.join(tasks)} |"
+    yield "|---" * (4 + len(tasks)) + "|"
+    for policy, figure, right in measured:
         columns = " | ".join(f"{right[task]:.1f} %" for task in tasks)
-        yield (f"| {policy.name} | {figure:.2f} | {100 * (figure / base - 1):+.2f} % | {right['all']:.1f} % | {columns} "
-               f"| {rate:,.0f} |")
+        change = 100 * (figure / base - 1)
+        yield f"| {policy.name} | {figure:.2f} | {change:+.2f} % | {right['all']:.1f} % | {columns} |"
 
 
 def faults(measured, reference):
-    base_accuracy = measured[0][3]["all"]
-    for policy, figure, _, right in measured:
+    base_accuracy = measured[0][2]["all"]
+    for policy, figure, right in measured:
         if policy.name not in LIMITS:
             continue
         most_percent, most_points = LIMITS[policy.name]
@@ -122,9 +122,9 @@ def main():
             continue
         with tempfile.TemporaryDirectory(prefix="flexgen-quality-") as name:
             folder = pathlib.Path(name)
-            figure, rate = perplexity(arguments, policy, folder)
-            measured.append((policy, figure, rate, accuracy(arguments, policy, folder, references)))
-    lines = list(table(arguments, measured))
+            figure = perplexity(arguments, policy, folder)
+            measured.append((policy, figure, accuracy(arguments, policy, folder, references)))
+    lines = list(table(measured))
     print("\n".join(lines))
     if arguments.output:
         flags = " ".join(arguments.flags) or "--device cpu --dtype float32"
@@ -141,8 +141,8 @@ TEXT = """# What compression costs
 
 Perplexity of `configs/demo-model` on a book that it has not seen (`tests/parity/data/alice.txt`, white space collapsed,
 windows of 512 tokens at stride 511, {predictions:,} predictions; transformers in float32: {reference:.4f}), and its
-accuracy on the {rows} rows of `tests/parity/data/greedy.jsonl` that have an answer. Groups of 64; `{flags}`,
-{cores} cores ({machine}). A model of 8 million parameters is a hard case: larger ones lose less.
+accuracy on the {rows} rows of `tests/parity/data/greedy.jsonl` that have an answer. Groups of 64; `{flags}`
+({cores} cores, {machine}).
 
 {table}
 

@@ -16,8 +16,13 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* other_files[] = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
-                                       "special_tokens_map.json", "generation_config.json", "added_tokens.json"};
+constexpr const char* other_files[] = {"vocab.json",
+                                       "merges.txt",
+                                       "tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "generation_config.json",
+                                       "added_tokens.json"};
 
 [[noreturn]] void refuse_write(const fs::path& path, int error_number) {
   throw UserError(ExitCode::file, "cannot write '" + path.string() + "'", errno_text(error_number),
@@ -42,7 +47,8 @@ void make_folder(const fs::path& folder) {
 
 // Written last: a folder without config.json is no model, so that what a killed run left is never taken for one.
 void write_model_files(const fs::path& from, const fs::path& to, const QuantFormat& format, const json& weight_map) {
-  write_text(to / "model.safetensors.index.json", json{{"metadata", json::object()}, {"weight_map", weight_map}}.dump(1));
+  write_text(to / "model.safetensors.index.json",
+             json{{"metadata", json::object()}, {"weight_map", weight_map}}.dump(1));
   for (const char* name : other_files) {
     std::error_code error;
     if (fs::exists(from / name)) fs::copy_file(from / name, to / name, error);

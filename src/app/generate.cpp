@@ -55,9 +55,7 @@ int run_generate(MpiSession& session, const Options& options) {
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, input.model);
   });
-  input.make_source = [&]() -> std::shared_ptr<WeightSource> {
-    return open_weights(directory, input.model);
-  };
+  input.make_source = [&]() -> std::shared_ptr<WeightSource> { return open_weights(directory, input.model); };
 
   std::unique_ptr<Progress> progress;
   if (ranks.rank() == 0) {

@@ -102,7 +102,8 @@ class MeasuredPhase {
     for (const char* name : names) m.busy_seconds = std::max(m.busy_seconds, use(name).occupied_seconds);
     return m;
   }
-  // On a GPU only copies and the host's attention touch host memory: their bytes over the ceiling. On a CPU all that runs does.
+  // On a GPU only copies and the host's attention touch host memory: their bytes over the ceiling. On a CPU all that
+  // runs does.
   Measured host_memory() const {
     if (!on_gpu_) return {longest({"compute", "host_to_gpu", "gpu_to_host"}).busy_seconds, not_measured};
     if (host_memory_.seconds <= 0) return {};

@@ -17,7 +17,8 @@ Device choose_device(const Options& options, const Communicator& ranks);
 /// The budgets given, or what the machine has now, less a margin, shared by the ranks of the machine.
 Budgets choose_budgets(const Options& options, const Device& device, const Communicator& ranks);
 
-/// On a CPU bfloat16 where the processor multiplies it, else float32; the checkpoint's own 16-bit type on a GPU (float16 where the GPU has no bfloat16).
+/// On a CPU bfloat16 where the processor multiplies it, else float32; the checkpoint's own 16-bit type on a GPU
+/// (float16 where the GPU has no bfloat16).
 DType choose_dtype(const Options& options, const Device& device, DType stored);
 
 /// GPU memory outside the budgeted arena: cuBLAS and the run-time's own.

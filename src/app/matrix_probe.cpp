@@ -32,7 +32,7 @@ std::vector<Shape> shapes_for(const Device& device, bool quick) {
                               {DType::float32, 4096, 4096}};
     return quick ? std::vector<Shape>{shapes[1], shapes[3]} : shapes;
   }
-  if (quick) return {{DType::float32, 256, 2048}, {DType::float32, 8, 2048}};
+  if (quick) return {{DType::float32, 256, 2048}, {DType::float32, 8, 2048}, {DType::bfloat16, 256, 2048}};
   return {
       {DType::float32, 512, 4096}, {DType::float32, 8, 4096}, {DType::bfloat16, 512, 4096}, {DType::bfloat16, 8, 4096}};
 }

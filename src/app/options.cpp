@@ -44,18 +44,18 @@ void add_bench_options(cxxopts::Options& options) {
   options.add_options("Job")(
       "model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)", value<std::string>(),
       "NAME|DIR")("dummy", "random weights, made in place in their tier; only config.json is needed",
-                  value<bool>()->implicit_value("true"))(
-      "prompt-len", "tokens per prompt", value<int>()->default_value("512"), "N")(
+                  value<bool>()->implicit_value("true"))("prompt-len", "tokens per prompt",
+                                                         value<int>()->default_value("512"), "N")(
       "gen-len", "tokens to generate per row", value<int>()->default_value("32"), "N")(
       "num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
 }
 
 void add_score_options(cxxopts::Options& options) {
   options.add_options("Job")("text", "a file of plain text instead of rows; --output is then optional",
-                             value<std::string>(), "FILE")(
-      "collapse-whitespace", "with --text: every run of white space becomes one space",
-      value<bool>()->implicit_value("true"))("max-tokens", "only the first N predictions of each text", value<long>(),
-                                             "N")(
+                             value<std::string>(),
+                             "FILE")("collapse-whitespace", "with --text: every run of white space becomes one space",
+                                     value<bool>()->implicit_value("true"))(
+      "max-tokens", "only the first N predictions of each text", value<long>(), "N")(
       "window", "tokens that the model sees at once; default: its positions", value<int>(), "N")(
       "stride", "tokens from one window to the next; only what is new to a window counts; default: window - 1",
       value<int>(), "N");
@@ -70,8 +70,7 @@ void add_row_options(cxxopts::Options& options, const std::string& command) {
             : "rows in: JSONL, plain or OpenAI batch; - is standard input",
       value<std::string>(), "FILE")("output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")(
       "overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))(
-      "return-token-ids",
-      score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results",
+      "return-token-ids", score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results",
       value<bool>()->implicit_value("true"))(
       "quality-check", "a text: print its perplexity without and with the compression that is asked for, first",
       value<std::string>(), "FILE");
@@ -94,7 +93,10 @@ cxxopts::Options describe(const std::string& command) {
       value<std::vector<double>>(),
       "wg wc cg cc hg hc")("gpu-batch-size", "rows computed in one call (B)", value<int>(), "N")(
       "num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<int>(), "N")(
-      "dtype", "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU the model's own", value<std::string>(),
+      "dtype",
+      "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU the "
+      "model's own",
+      value<std::string>(),
       "TYPE")("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "sep-layer", "attention and mlp are two layers of a sweep [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
@@ -102,15 +104,15 @@ cxxopts::Options describe(const std::string& command) {
       "compress-cache", "keep keys and values so, too", value<bool>()->implicit_value("true"), "BOOL")(
       "weight-bits", "4 | 8 bits of a compressed weight", value<int>()->default_value("4"), "N")(
       "cache-bits", "4 | 8 bits of a compressed key or value", value<int>()->default_value("4"), "N")(
-      "compress-group", "32 | 64 | 128 elements that share a scale and a minimum",
-      value<int>()->default_value("64"), "N")(
-      "save-compressed", "with --compress-weight: write the compressed model to this new folder and start from it",
-      value<std::string>(), "DIR")("cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
-      value<bool>()->implicit_value("true"), "BOOL")(
+      "compress-group", "32 | 64 | 128 elements that share a scale and a minimum", value<int>()->default_value("64"),
+      "N")("save-compressed", "with --compress-weight: write the compressed model to this new folder and start from it",
+           value<std::string>(),
+           "DIR")("cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
+                  value<bool>()->implicit_value("true"), "BOOL")(
       "cpu-attention-percent", "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU",
-      value<double>()->default_value("100"), "P")(
-      "attn-sparsity", "decode attention uses the values of this share of the keys, those of most weight",
-      value<double>()->default_value("1"), "X");
+      value<double>()->default_value("100"),
+      "P")("attn-sparsity", "decode attention uses the values of this share of the keys, those of most weight",
+           value<double>()->default_value("1"), "X");
   options.add_options("Machine")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
       "transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")(
       "gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)",
@@ -127,8 +129,8 @@ cxxopts::Options describe(const std::string& command) {
   return options;
 }
 
-const ArgumentRules rules{{"dummy", "quick", "collapse-whitespace", "overwrite", "return-token-ids", "overlap", "sep-layer", "pin-weight",
-                           "compress-weight", "compress-cache", "cpu-cache-compute", "help"},
+const ArgumentRules rules{{"dummy", "quick", "collapse-whitespace", "overwrite", "return-token-ids", "overlap",
+                           "sep-layer", "pin-weight", "compress-weight", "compress-cache", "cpu-cache-compute", "help"},
                           {"percent"}};
 
 template <class T>
@@ -192,7 +194,8 @@ void read_compression(const cxxopts::ParseResult& parsed, Options& o) {
     throw UserError(ExitCode::usage, "--cpu-attention-percent needs --cpu-cache-compute", "");
   o.save_compressed = text(parsed, "save-compressed");
   if (!o.save_compressed.empty() && o.dummy)
-    throw UserError(ExitCode::usage, "--save-compressed and --dummy exclude each other", "there are no weights to keep");
+    throw UserError(ExitCode::usage, "--save-compressed and --dummy exclude each other",
+                    "there are no weights to keep");
   o.attn_sparsity = number_in(parsed, "attn-sparsity", 1);
 }
 
@@ -212,7 +215,8 @@ void read_score(const cxxopts::ParseResult& parsed, Options& o) {
   o.collapse_whitespace = optional<bool>(parsed, "collapse-whitespace").value_or(false);
   if (!o.text.empty() && !o.input.empty())
     throw UserError(ExitCode::usage, "--input and --text exclude each other", "");
-  if (o.collapse_whitespace && o.text.empty()) throw UserError(ExitCode::usage, "--collapse-whitespace needs --text", "");
+  if (o.collapse_whitespace && o.text.empty())
+    throw UserError(ExitCode::usage, "--collapse-whitespace needs --text", "");
   if (const auto number = optional<long>(parsed, "max-tokens")) {
     if (*number < 1) throw UserError(ExitCode::usage, "--max-tokens must be at least 1", "");
     o.max_tokens = *number;

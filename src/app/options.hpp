@@ -25,10 +25,10 @@ struct Options {
   std::int32_t gen_len = 32;
   std::string text;  // score: a plain text instead of rows
   bool collapse_whitespace = false;
-  std::int64_t max_tokens = 0;           // score: predictions of each text; 0: all
-  std::int32_t window = 0, stride = 0;   // score, in tokens; 0: the model's positions, window - 1
-  std::string quality_check;             // a text by which compression is judged
-  std::int64_t num_rows = 0;  // bench; 0: one full block per group
+  std::int64_t max_tokens = 0;          // score: predictions of each text; 0: all
+  std::int32_t window = 0, stride = 0;  // score, in tokens; 0: the model's positions, window - 1
+  std::string quality_check;            // a text by which compression is judged
+  std::int64_t num_rows = 0;            // bench; 0: one full block per group
 
   // policy
   std::optional<std::array<double, 6>> percent;

@@ -72,9 +72,10 @@ void check_quality(MpiSession& session, const Options& options, const std::files
                  .c_str(),
              stderr);
   if (!(change <= worrying_percent))
-    log::warn(fmt::format("compression raises the perplexity of this text by more than {:g} %: try 8 bits "
-                          "(--weight-bits 8, --cache-bits 8) or compress the weights or the cache alone",
-                          worrying_percent));
+    log::warn(
+        fmt::format("compression raises the perplexity of this text by more than {:g} %: try 8 bits "
+                    "(--weight-bits 8, --cache-bits 8) or compress the weights or the cache alone",
+                    worrying_percent));
 }
 
 }  // namespace flexgen

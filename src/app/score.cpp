@@ -33,8 +33,7 @@ ScoreRules score_rules(const Options& options, const ModelSpec& model) {
                     "Change --window");
   rules.stride = options.stride > 0 ? options.stride : rules.window - 1;
   if (rules.stride >= rules.window)
-    throw UserError(ExitCode::usage,
-                    fmt::format("--stride {} leaves tokens out that no window predicts", rules.stride),
+    throw UserError(ExitCode::usage, fmt::format("--stride {} leaves tokens out that no window predicts", rules.stride),
                     fmt::format("a window has {} tokens and does not predict its first", rules.window),
                     fmt::format("Use {} or less", rules.window - 1));
   rules.max_tokens = options.max_tokens;

@@ -30,8 +30,9 @@ void ScoreBook::add_error(const RowError& error) {
 
 void ScoreBook::add_request(const Request& request) {
   if (request.batch_format) {
-    add_error({static_cast<const RowIdentity&>(request), "unsupported_url",
-               "a batch row cannot be scored: /v1/completions generates. Write a plain row, {\"custom_id\", \"text\"}"});
+    add_error(
+        {static_cast<const RowIdentity&>(request), "unsupported_url",
+         "a batch row cannot be scored: /v1/completions generates. Write a plain row, {\"custom_id\", \"text\"}"});
     return;
   }
   std::vector<std::vector<std::int32_t>> texts;

@@ -31,8 +31,8 @@ Report run_score_job(MpiSession& session, const Options& options, const std::str
       if (book->finish(id)) progress->add_row();
     };
     input.count_job = [&]() -> JobReport {
-      return {book->num_rows(),          book->num_failed(), book->num_windows(),
-              book->num_window_tokens(), 0,                  book->totals().tokens};
+      return {book->num_rows(),     book->num_failed(), book->num_windows(), book->num_window_tokens(), 0,
+              book->totals().tokens};
     };
   }
   Report report = run_job(session, options, std::move(input));

@@ -93,8 +93,7 @@ void write_tensor(const LayerDescription& layer, const Tensor& tensor, WeightSou
 
 class CompressedSource final : public WeightSource {
  public:
-  CompressedSource(const Checkpoint& checkpoint, const QuantFormat& format)
-      : checkpoint_(checkpoint), format_(format) {
+  CompressedSource(const Checkpoint& checkpoint, const QuantFormat& format) : checkpoint_(checkpoint), format_(format) {
     for (const auto& path : checkpoint_.files()) files_.push_back(FileHandle::open_read(path, true));
   }
 
@@ -109,7 +108,8 @@ class CompressedSource final : public WeightSource {
       values.resize(static_cast<std::size_t>(piece.count));
       auto* raw = reinterpret_cast<std::byte*>(values.data());
       const auto bytes = static_cast<std::uint64_t>(piece.count) * sizeof(float);
-      reader_.read(extent(find(*piece.weight, {}), static_cast<std::uint64_t>(piece.first) * sizeof(float), bytes), raw);
+      reader_.read(extent(find(*piece.weight, {}), static_cast<std::uint64_t>(piece.first) * sizeof(float), bytes),
+                   raw);
       convert_elements(raw, DType::float32, piece.destination, dtype, static_cast<std::uint64_t>(piece.count));
     }
   }

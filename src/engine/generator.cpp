@@ -86,8 +86,7 @@ std::size_t Generator::take_outputs(ActiveRow& row, const RowWork& work, const S
     throw UserError(ExitCode::model, "the model gave a logit that is not a number",
                     "weights or activations overflow in this data type", "Try --dtype float32 or bfloat16");
   if (work.wants_scores)
-    callbacks.on_scores(row.request.id, std::span(sampled.scores).subspan(at, count - 1),
-                        tokens.first(count - 1));
+    callbacks.on_scores(row.request.id, std::span(sampled.scores).subspan(at, count - 1), tokens.first(count - 1));
   if (work.wants_token) {
     take_token(row, tokens.back(), callbacks);
   } else {

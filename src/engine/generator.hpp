@@ -31,8 +31,8 @@ struct GenerateCallbacks {
   /// A row's next token; true: the row is to stop here (a stop string). The end-of-sequence token is passed too.
   std::function<bool(RowId, std::int32_t token)> on_token;
   std::function<void(RowId, FinishReason)> on_finished;
-  /// Of a row whose prompt is scored, before its first token: score[i] is the log-probability of prompt token i + 1 after
-  /// tokens 0 .. i, greedy[i] the token that was likeliest there; both have one entry less than the prompt.
+  /// Of a row whose prompt is scored, before its first token: score[i] is the log-probability of prompt token i + 1
+  /// after tokens 0 .. i, greedy[i] the token that was likeliest there; both have one entry less than the prompt.
   std::function<void(RowId, std::span<const float> scores, std::span<const std::int32_t> greedy)> on_scores;
 };
 

@@ -44,7 +44,6 @@ class HostAttention {
   void synchronize();
   void stop();
 
-
  private:
   struct Task {
     std::int32_t layer = 0;

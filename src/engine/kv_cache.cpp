@@ -48,9 +48,8 @@ std::size_t KvCache::index(std::int32_t layer, std::int32_t slot) const {
 
 bool KvCache::is_staged(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows) const {
   const std::int64_t gpu_units = layout_.split(layer, slot).gpu_units;
-  return std::any_of(rows.begin(), rows.end(), [&](const CacheRow& row) {
-    return (row.cache_row + 1LL) * layout_.shape.heads > gpu_units;
-  });
+  return std::any_of(rows.begin(), rows.end(),
+                     [&](const CacheRow& row) { return (row.cache_row + 1LL) * layout_.shape.heads > gpu_units; });
 }
 
 std::uint64_t KvCache::position_bytes(const Segment& segment) const {
@@ -89,8 +88,8 @@ KvHead* fill_segment(const CacheShape& shape, std::byte* base, std::int32_t head
   if (shape.format.is_none()) {
     const std::uint64_t head_bytes = static_cast<std::uint64_t>(shape.head_dim) * element_bytes(shape.dtype);
     for (std::int32_t h = 0; h < heads; ++h)
-      *out++ = {base + static_cast<std::uint64_t>(h) * head_bytes, 2 * heads * shape.head_dim, heads * shape.head_dim, 0,
-                0};
+      *out++ = {base + static_cast<std::uint64_t>(h) * head_bytes, 2 * heads * shape.head_dim, heads * shape.head_dim,
+                0, 0};
     return out;
   }
   const auto codes = static_cast<std::int32_t>(shape.format.code_bytes(shape.head_dim));
@@ -98,8 +97,8 @@ KvHead* fill_segment(const CacheShape& shape, std::byte* base, std::int32_t head
   const std::int32_t all_codes = heads * codes;
   for (std::int32_t h = 0; h < heads; ++h) {
     const std::int32_t k_parameters = 2 * all_codes + h * (parameters - codes);  // from this head's own codes on
-    *out++ = {base + static_cast<std::uint64_t>(h) * static_cast<std::uint64_t>(codes), 2 * (all_codes + heads * parameters),
-              all_codes, k_parameters, k_parameters + heads * parameters};
+    *out++ = {base + static_cast<std::uint64_t>(h) * static_cast<std::uint64_t>(codes),
+              2 * (all_codes + heads * parameters), all_codes, k_parameters, k_parameters + heads * parameters};
   }
   return out;
 }

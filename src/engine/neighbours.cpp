@@ -60,7 +60,8 @@ void Neighbours::send_tokens(const SampledTokens& tokens) {
   std::memcpy(message.data() + 8, &tokens.micro_batch, sizeof tokens.micro_batch);
   std::memcpy(message.data() + 12, &num_tokens, sizeof num_tokens);
   if (token_bytes > 0) std::memcpy(message.data() + token_header_bytes, tokens.tokens.data(), token_bytes);
-  if (score_bytes > 0) std::memcpy(message.data() + token_header_bytes + token_bytes, tokens.scores.data(), score_bytes);
+  if (score_bytes > 0)
+    std::memcpy(message.data() + token_header_bytes + token_bytes, tokens.scores.data(), score_bytes);
   transport_->send_message(message, 0, Channel::tokens);
 }
 

@@ -45,9 +45,10 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       cache_stored_(plan.memory.cache.splits.size()),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
-      host_tokens_(MemoryKind::pinned,
-                   static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) * max_outputs_ * sizeof(std::int32_t),
-                   device) {
+      host_tokens_(
+          MemoryKind::pinned,
+          static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) * max_outputs_ * sizeof(std::int32_t),
+          device) {
   if (plan.input.job.scores) host_scores_ = Buffer(MemoryKind::pinned, host_tokens_.size_bytes(), device);
   context_ = {device, compute_.native(), &memory.workspace, backend};
   if (logits_sink_)
@@ -99,7 +100,8 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
   SweepWork work;
   MicroBatchWork& rows = work.micro_batches.emplace_back();
   for (std::int32_t r = 0; r < plan_.input.policy.micro_batch_size; ++r)
-    rows.rows.push_back({RowId(r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+    rows.rows.push_back(
+        {RowId(r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
   begin_sweep(work);
   std::byte* hidden = hidden_slots_.empty() ? memory_.hidden.resident(0) : hidden_slots_[0].data;
   std::byte* stage = cache_slots_.empty() ? nullptr : cache_slots_[0].data;
@@ -151,12 +153,6 @@ bool SliceExecutor::is_staged(LayerId layer, MicroBatchId k) const {
   return is_cached(layer) && memory_.cache.is_staged(cache_index_[layer.index()], batch(k).slot, device_rows(k));
 }
 
-// Those whose attention the computing device does.
-std::span<const CacheRow> SliceExecutor::device_rows(MicroBatchId k) const {
-  const std::span<const CacheRow> all = batch(k).rows;
-  return on_host(k) ? all.first(static_cast<std::size_t>(host_attention_->num_device_rows(batch(k)))) : all;
-}
-
 EventPtr& SliceExecutor::cache_stored(LayerId layer, std::int32_t slot) {
   const auto index = static_cast<std::size_t>(cache_index_[layer.index()]);
   return cache_stored_[index * static_cast<std::size_t>(plan_.memory.cache.num_slots) + static_cast<std::size_t>(slot)];
@@ -178,7 +174,8 @@ void SliceExecutor::load_cache(LayerId layer, MicroBatchId k) {
   cache_loads_.wait(slot.free);
   cache_loads_.wait(cache_stored(layer, batch(k).slot));
   const std::span<const CacheRow> own = device_rows(k);
-  cache_loads_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = std::vector(own.begin(), own.end()),
+  cache_loads_.post([this, index = cache_index_[layer.index()], where = batch(k).slot,
+                     rows = std::vector(own.begin(), own.end()),
                      data = slot.data] { memory_.cache.load(index, where, rows, data, cache_load_transfer_); });
   slot.loaded = cache_loads_.record();
   cache_inputs_.push_back({slot.data, &slot, slot.loaded});
@@ -308,53 +305,12 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   end_call(compute_);
 }
 
-LayerCall SliceExecutor::half_call(MicroBatchId k, std::byte* hidden, const KvView& cache) {
-  const MicroBatch& rows = batch(k);
-  FLEXGEN_CHECK(rows.chunks.size() == 1, "a decode step is one call");
-  LayerCall call = chunk_call(rows.chunks.front(), k, hidden, cache);
-  call.batch.num_rows = call.batch.num_tokens = host_attention_->num_device_rows(rows);
-  call.projected = host_attention_->projected(k.value, rows.num_tokens);
-  call.attended = host_attention_->attended(k.value, rows.num_tokens);
-  return call;
-}
-
-// The rest is done when the micro-batch comes to its next layer: meanwhile the device computes others.
-void SliceExecutor::compute_half(const Layer& layer, LayerId id, MicroBatchId k, const KvView& cache, Slot* weights) {
-  std::optional<HalfDone>& half = half_done_[k.index()];
-  half.emplace();
-  half->layer = id;
-  half->weights = weight_views_;
-  half->slot = k.index() + 1 == batches_->size() ? weights : nullptr;
-  half->call = half_call(k, hidden_.data, cache);
-  half->call.weights = half->weights;
-  layer.project(context_, half->call);
-  span_.reset();
-  computed_ = compute_.record();
-  half->attended =
-      host_attention_->start(cache_index_[id.index()], batch(k), k.value, computed_, cache_stored(id, batch(k).slot));
-  if (is_last(id) || !plan_.input.policy.overlap) finish_half_done(k);
-}
-
-void SliceExecutor::finish_half_done(MicroBatchId k) {
-  std::optional<HalfDone>& half = half_done_[k.index()];
-  if (!half) return;
-  span_.reset();
-  compute_.wait(half->attended);
-  {
-    const StreamSpan span(compute_, Resource::compute, layers_[half->layer.index()]->description().name);
-    layers_[half->layer.index()]->finish(context_, half->call);
-  }
-  computed_ = compute_.record();
-  if (half->slot) half->slot->free = computed_;
-  half.reset();
-  end_call(compute_);
-}
-
 void SliceExecutor::store_cache(LayerId layer, MicroBatchId k) {
   if (!cache_.slot) return;
   cache_stores_.wait(computed_);
   const std::span<const CacheRow> own = device_rows(k);
-  cache_stores_.post([this, index = cache_index_[layer.index()], where = batch(k).slot, rows = std::vector(own.begin(), own.end()),
+  cache_stores_.post([this, index = cache_index_[layer.index()], where = batch(k).slot,
+                      rows = std::vector(own.begin(), own.end()),
                       data = cache_.data] { memory_.cache.store(index, where, rows, data, cache_store_transfer_); });
   cache_stored(layer, batch(k).slot) = cache_.slot->free = cache_stores_.record();
   end_call(cache_stores_);

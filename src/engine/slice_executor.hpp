@@ -13,8 +13,8 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <optional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -132,9 +132,9 @@ class SliceExecutor final : public Executor {
   Transfer hidden_load_transfer_;
   Transfer hidden_store_transfer_;
 
-  std::unique_ptr<HostAttention> host_attention_;  // null: attention is where the rest is
+  std::unique_ptr<HostAttention> host_attention_;   // null: attention is where the rest is
   std::vector<std::optional<HalfDone>> half_done_;  // by micro-batch
-  std::vector<std::int32_t> cache_index_;  // by layer: its number among the layers with a cache, or -1
+  std::vector<std::int32_t> cache_index_;           // by layer: its number among the layers with a cache, or -1
   std::vector<Slot> weight_slots_, cache_slots_, hidden_slots_;
   std::size_t weight_turn_ = 0, cache_turn_ = 0, hidden_turn_ = 0;
   std::vector<Slot*> layer_slot_;         // by layer: the slot its weights were last loaded to
@@ -147,9 +147,9 @@ class SliceExecutor final : public Executor {
   std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
   std::vector<EventPtr> hidden_stored_;   // by micro-batch: home, sent, or turned into tokens
   std::size_t max_outputs_;               // of a micro-batch
-  Buffer host_tokens_;                    // [num_micro_batches * max_outputs] int32, where the last stage's tokens arrive
-  Buffer host_scores_;                    // the same, float32; empty where none are wanted
-  Buffer logits_;                         // [rows, vocab] float32 on the device, when they are wanted
+  Buffer host_tokens_;  // [num_micro_batches * max_outputs] int32, where the last stage's tokens arrive
+  Buffer host_scores_;  // the same, float32; empty where none are wanted
+  Buffer logits_;       // [rows, vocab] float32 on the device, when they are wanted
   const std::vector<MicroBatch>* batches_ = nullptr;
   SweepWork work_;
 };

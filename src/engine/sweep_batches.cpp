@@ -60,7 +60,8 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
       positions[at + t] = row.start + t;
     }
     if (row.wants_scores)
-      for (std::int32_t t = 0; t + 1 < row.count(); ++t) add_output(at + t, row.tokens[static_cast<std::size_t>(t) + 1]);
+      for (std::int32_t t = 0; t + 1 < row.count(); ++t)
+        add_output(at + t, row.tokens[static_cast<std::size_t>(t) + 1]);
     at += row.count();
     if (row.wants_scores || row.wants_token) add_output(at - 1, -1);
     chunk.batch.max_count = std::max(chunk.batch.max_count, row.count());

@@ -62,8 +62,7 @@ void WeightCompressor::produce(const LayerDescription& layer, std::size_t index,
 
 void WeightCompressor::quantize(const LayerDescription& layer, const WeightSpec& weight, const QuantFormat& format,
                                 std::int64_t first_row, std::int64_t num_rows, float* plain) {
-  const MatrixView from =
-      contiguous_view(reinterpret_cast<std::byte*>(plain), num_rows, weight.cols, DType::float32);
+  const MatrixView from = contiguous_view(reinterpret_cast<std::byte*>(plain), num_rows, weight.cols, DType::float32);
   const MatrixView stored = contiguous_view(compressed_.data(), num_rows, weight.cols, DType::float32, format);
   if (!quantize_rows(from, stored, weight_refinements))
     throw UserError(ExitCode::model, fmt::format("'{}' of {} cannot be compressed", weight.name, layer.name),
@@ -78,8 +77,9 @@ void WeightCompressor::quantize(const LayerDescription& layer, const WeightSpec&
     corrected_ = &weight;
   }
   restored_.resize(static_cast<std::size_t>(num_rows * weight.cols));
-  dequantize_rows({}, stored,
-                  contiguous_view(reinterpret_cast<std::byte*>(restored_.data()), num_rows, weight.cols, DType::float32));
+  dequantize_rows(
+      {}, stored,
+      contiguous_view(reinterpret_cast<std::byte*>(restored_.data()), num_rows, weight.cols, DType::float32));
   for (std::int64_t r = 0; r < num_rows; ++r) {
     float sum = 0.0F;
     for (std::int64_t c = 0; c < weight.cols; ++c)

@@ -1,7 +1,7 @@
 // Compresses weights on their way from the source to their homes, some rows at a time, while the next rows are read.
 //
-// What rounding adds to a layer's outputs on average, with inputs that lie about the bias of the LayerNorm before it, is
-// taken off the layer's own bias: that costs a product with one vector and makes the compressed model better
+// What rounding adds to a layer's outputs on average, with inputs that lie about the bias of the LayerNorm before it,
+// is taken off the layer's own bias: that costs a product with one vector and makes the compressed model better
 // (decisions/0005-compression.md). Not thread-safe; used by the thread that fills a WeightStore.
 #pragma once
 
@@ -34,7 +34,7 @@ class WeightCompressor {
   void read(const WeightSpec& weight, std::int64_t first_row, std::int64_t num_rows, std::vector<float>& to);
 
   WeightSource& source_;
-  std::vector<float> plain_[2];       // rows being compressed, rows being read
+  std::vector<float> plain_[2];  // rows being compressed, rows being read
   std::vector<std::byte> compressed_;
   std::vector<float> restored_;
   const WeightSpec* corrected_ = nullptr;  // whose corrections these are

@@ -13,7 +13,9 @@ constexpr std::uint64_t piece_bytes = 32 * MiB;  // produced at once where the d
 
 WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layout,
                          std::shared_ptr<WeightSource> source, WeightStoreOptions options, Arena& arena)
-    : layers_(std::move(layers)), layout_(std::move(layout)), source_(std::move(source)),
+    : layers_(std::move(layers)),
+      layout_(std::move(layout)),
+      source_(std::move(source)),
       options_(std::move(options)),
       compressor_(*source_) {
   source_->require(layers_);

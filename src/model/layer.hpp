@@ -26,11 +26,11 @@ struct LayerCall {
   KvView cache;                               // attention
   const std::int32_t* output_rows = nullptr;  // [num_outputs] packed rows whose logits are wanted; head
   std::int32_t num_outputs = 0;
-  std::int32_t* next_tokens = nullptr;  // [num_outputs], greedy choice; head
+  std::int32_t* next_tokens = nullptr;    // [num_outputs], greedy choice; head
   const std::int32_t* targets = nullptr;  // [num_outputs] tokens to be scored, -1: none; null: no scores; head
-  float* scores = nullptr;              // [num_outputs] log-probabilities of the targets, 0 where there is none; head
-  MatrixView logits;                    // [num_outputs, vocab] float32, optional (data null: not wanted); head
-  float attention_sparsity = 1;         // of decode attention; AttentionArgs::sparsity
+  float* scores = nullptr;                // [num_outputs] log-probabilities of the targets, 0 where there is none; head
+  MatrixView logits;                      // [num_outputs, vocab] float32, optional (data null: not wanted); head
+  float attention_sparsity = 1;           // of decode attention; AttentionArgs::sparsity
 
   // A call in two halves, `project` and `finish`, with attention between them:
   MatrixView projected;  // [tokens, 3 * hidden]: query, key and value

@@ -233,11 +233,19 @@ __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const Appen
   }
 }
 
-template <typename T, int kBits>
-auto kernel_of(int group_lanes, bool whole) -> void (*)(AppendParams) {
-  if (group_lanes == 2) return whole ? append_compressed_kernel<T, kBits, 2, true> : append_compressed_kernel<T, kBits, 2, false>;
-  if (group_lanes == 4) return whole ? append_compressed_kernel<T, kBits, 4, true> : append_compressed_kernel<T, kBits, 4, false>;
-  return whole ? append_compressed_kernel<T, kBits, 8, true> : append_compressed_kernel<T, kBits, 8, false>;
+using Kernel = void (*)(AppendParams);
+
+template <typename T, int kBits, bool kWhole>
+Kernel kernel_of(int group_lanes) {
+  if (group_lanes == 2) return append_compressed_kernel<T, kBits, 2, kWhole>;
+  if (group_lanes == 4) return append_compressed_kernel<T, kBits, 4, kWhole>;
+  return append_compressed_kernel<T, kBits, 8, kWhole>;
+}
+
+template <typename T>
+Kernel kernel_of(int bits, int group_lanes, bool whole) {
+  if (bits == 4) return whole ? kernel_of<T, 4, true>(group_lanes) : kernel_of<T, 4, false>(group_lanes);
+  return whole ? kernel_of<T, 8, true>(group_lanes) : kernel_of<T, 8, false>(group_lanes);
 }
 
 }  // namespace
@@ -266,7 +274,7 @@ void append_compressed_kv(const OpContext& context, const BatchView& batch, cons
   const int threads = std::clamp((2 * p.num_heads * p.vector_lanes + 31) / 32 * 32, 32, kThreads);
   with_element_type(k.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
-    auto* kernel = cache.quant.bits == 4 ? kernel_of<T, 4>(group_lanes, whole) : kernel_of<T, 8>(group_lanes, whole);
+    const Kernel kernel = kernel_of<T>(cache.quant.bits, group_lanes, whole);
     launch_dependent(context, kernel, blocks, threads, p, "launch of append_compressed_kernel");
   });
 }

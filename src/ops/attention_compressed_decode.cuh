@@ -165,7 +165,7 @@ struct StoredQuery {
       for (int i = 0; i < kPairs; i += 2) multiply_add<__half>(total, ones, pair[w][i], pair[w][i + 1]);
     }
     sum[0] = total[0];
-    sum[1] = p.columns > 1 ? total[1] : 0.0F;
+    sum[1] = total[1];
   }
 
   /// Scores of positions g and g + 8, not yet times scale_log2.
@@ -201,7 +201,7 @@ struct StoredQuery {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       score[h] = first[h].x * c[0][2 * h] + first[h].y * sum[0];
-      score[h] += second[h].x * c[0][2 * h + 1] + second[h].y * sum[1];
+      if (columns > 1) score[h] += second[h].x * c[0][2 * h + 1] + second[h].y * sum[1];
       if (columns > 2) score[h] += __shfl_xor_sync(0xffffffffU, score[h], 1);
     }
     return make_float2(score[0] * scale_log2, score[1] * scale_log2);

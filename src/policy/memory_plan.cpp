@@ -23,8 +23,8 @@ void set_class(MemoryPlan& plan, TensorClass tensor_class, const Share& share, s
 }
 
 CacheShape cache_shape(const PlanInput& in) {
-  return {in.policy.micro_batch_size, in.model.num_heads, in.model.head_dim(), std::max(1, in.job.max_row_tokens),
-          in.policy.dtype, in.policy.cache_format};
+  return {in.policy.micro_batch_size,         in.model.num_heads, in.model.head_dim(),
+          std::max(1, in.job.max_row_tokens), in.policy.dtype,    in.policy.cache_format};
 }
 
 // Index arrays, cache tables, sampled tokens, and what aligning every piece of the tier costs.
@@ -32,7 +32,8 @@ std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers,
   const auto k = static_cast<std::uint64_t>(in.policy.num_micro_batches);
   const auto rows = static_cast<std::uint64_t>(in.policy.micro_batch_size);
   const std::uint64_t per_token = in.job.scores ? 4 : 2;
-  const std::uint64_t index_arrays = 2 * (k * (4 * rows + per_token * static_cast<std::uint64_t>(max_tokens)) * 4 + 4096);
+  const std::uint64_t index_arrays =
+      2 * (k * (4 * rows + per_token * static_cast<std::uint64_t>(max_tokens)) * 4 + 4096);
   const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k * rows *
                                static_cast<std::uint64_t>(in.model.num_heads) * cache_table_entry_bytes;
   const std::uint64_t pieces = in.layers.size() + k + 32;
@@ -72,7 +73,8 @@ MemoryPlan plan_memory(const PlanInput& in) {
 
   plan.workspace_bytes = in.workspace_bytes ? in.workspace_bytes(in.policy.micro_batch_size, plan.max_tokens) : 0;
   plan.gpu.workspace = plan.workspace_bytes;
-  plan.gpu.staging = static_cast<std::uint64_t>(weight_slots_of(in.policy)) * plan.weights.slot_bytes + num_cache_slots * plan.cache.staged_bytes();
+  plan.gpu.staging = static_cast<std::uint64_t>(weight_slots_of(in.policy)) * plan.weights.slot_bytes +
+                     num_cache_slots * plan.cache.staged_bytes();
   plan.gpu.staging += bookkeeping_bytes(in, cached, plan.max_tokens);
   if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
 

@@ -38,8 +38,8 @@ struct WeightSpec {
   std::int64_t num_elements() const { return rows * cols; }
 };
 
-/// How a weight is stored under a policy's format. The token table, a hundredth of the weights of a large model, never has
-/// fewer than 8 bits: at 4 it costs as much accuracy as all second MLP matrices (decisions/0005-compression.md).
+/// How a weight is stored under a policy's format. The token table, a hundredth of the weights of a large model, never
+/// has fewer than 8 bits: at 4 it costs as much accuracy as all second MLP matrices (decisions/0005-compression.md).
 inline QuantFormat stored_format(WeightRole role, const QuantFormat& format) {
   if (format.is_none() || role == WeightRole::plain) return {};
   return role == WeightRole::table ? QuantFormat{8, format.group} : format;

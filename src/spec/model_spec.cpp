@@ -55,8 +55,8 @@ class Config {
     if (!value.is_object()) refuse(fmt::format("'{}' is {}, expected an object", key, value.dump()), "");
     const Config inner(value, where_);
     const QuantFormat format{inner.count("weight_bits"), inner.count("group")};
-    const bool known = (format.bits == 4 || format.bits == 8) &&
-                       (format.group == 32 || format.group == 64 || format.group == 128);
+    const bool known =
+        (format.bits == 4 || format.bits == 8) && (format.group == 32 || format.group == 64 || format.group == 128);
     if (inner.count("version") != 1 || !known)
       refuse(fmt::format("its compressed weights are in a form that this program does not know: {}", value.dump()),
              "It was written by another version; compress the model again with --save-compressed");
@@ -151,10 +151,10 @@ std::uint64_t num_parameters(const ModelSpec& spec) {
 }
 
 std::string fingerprint(const ModelSpec& s) {
-  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}q{}/{}", s.family, s.num_layers, s.num_heads, s.hidden,
-                     s.ffn, s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation), s.pre_norm,
-                     s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token, s.pad_token,
-                     s.compression.bits, s.compression.group);
+  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}q{}/{}", s.family, s.num_layers, s.num_heads,
+                     s.hidden, s.ffn, s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation),
+                     s.pre_norm, s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token,
+                     s.pad_token, s.compression.bits, s.compression.group);
 }
 
 }  // namespace flexgen
