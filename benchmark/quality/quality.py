@@ -4,9 +4,10 @@
 usage: quality.py --binary FILE [--quick] [--check] [--output FILE.md] [-- FLAG ...]
 
 Every policy scores tests/parity/data/alice.txt (white space collapsed, windows of 512 tokens at stride 511, the first
-20,951 predictions: transformers gives 63.29) and answers the 500 rows of tests/parity/data/greedy.jsonl that have an
-answer. Flags behind -- go to every run, for example --device cuda --dtype float16. --check: exits 1 when a limit below
-is passed. --quick: the three policies that have limits, for a test. Standard library only.
+20,951 predictions: transformers gives 63.29) and answers the rows of tests/parity/data/greedy.jsonl that have an answer
+(the model knows them all) and those of configs/demo-rows. Flags behind -- go to every run, for example --device cuda
+--dtype float16. --check: exits 1 when a limit below is passed. --quick, for a test: the three policies that have
+limits, and no demo rows. Standard library only.
 """
 import argparse
 import collections
@@ -63,18 +64,36 @@ def perplexity(arguments, policy, folder):
     return report["score"]["perplexity"]
 
 
+def read_rows(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def questions(quick):
+    """Rows with set, id, prompt and answer."""
+    for row in read_rows(DATA / "greedy.jsonl"):
+        if row["answer"] is not None:
+            yield dict(row, set="reference rows")
+    if quick:
+        return
+    answers = {row["custom_id"]: row for row in read_rows(PROJECT / "configs" / "demo-rows" / "answers.jsonl")}
+    for row in read_rows(PROJECT / "configs" / "demo-rows" / "rows.jsonl"):
+        answer = answers[row["custom_id"]]
+        yield {"set": f"demo: {answer['task']}", "id": "demo-" + row["custom_id"], "prompt": row["prompt"],
+               "answer": answer["answer"]}
+
+
 def accuracy(arguments, policy, folder, references):
-    """Percent of right answers by task, and over all."""
+    """Percent of right answers by set, and over all."""
     with open(folder / "rows.jsonl", "w", encoding="utf-8") as file:
         for row in references:
-            file.write(json.dumps({"custom_id": row["id"], "prompt": row["prompt"], "max_tokens": 24}) + "\n")
+            file.write(json.dumps({"custom_id": row["id"], "prompt": row["prompt"], "max_tokens": 24, "stop": ["\n"]}) + "\n")
     run(arguments, "generate", folder,
         ["--input", str(folder / "rows.jsonl"), "--output", str(folder / "out.jsonl")] + policy.flags)
-    with open(folder / "out.jsonl", encoding="utf-8") as file:
-        texts = {result["custom_id"]: result["text"] for result in map(json.loads, file)}
+    texts = {result["custom_id"]: result["text"] for result in read_rows(folder / "out.jsonl")}
     right, total = collections.Counter(), collections.Counter()
     for row in references:
-        for name in (row["task"], "all"):
+        for name in (row["set"], "all"):
             total[name] += 1
             right[name] += texts[row["id"]].strip() == row["answer"].strip()
     return {name: 100 * right[name] / total[name] for name in total}
@@ -82,13 +101,13 @@ def accuracy(arguments, policy, folder, references):
 
 def table(measured):
     base = measured[0][1]
-    tasks = [name for name in measured[0][2] if name != "all"]
-    yield f"| policy | perplexity | change | accuracy | {' | '.join(tasks)} |"
-    yield "|---" * (4 + len(tasks)) + "|"
+    sets = sorted((name for name in measured[0][2] if name != "all"), reverse=True)
+    yield f"| policy | perplexity | change | all rows right | {' | '.join(sets)} |"
+    yield "|---" * (4 + len(sets)) + "|"
     for policy, figure, right in measured:
-        columns = " | ".join(f"{right[task]:.1f} %" for task in tasks)
+        columns = " | ".join(f"{right[name]:.2f} %" for name in sets)
         change = 100 * (figure / base - 1)
-        yield f"| {policy.name} | {figure:.2f} | {change:+.2f} % | {right['all']:.1f} % | {columns} |"
+        yield f"| {policy.name} | {figure:.2f} | {change:+.2f} % | {right['all']:.2f} % | {columns} |"
 
 
 def faults(measured, reference):
@@ -112,8 +131,7 @@ def main():
     parser.add_argument("--output")
     parser.add_argument("flags", nargs="*")
     arguments = parser.parse_args()
-    with open(DATA / "greedy.jsonl", encoding="utf-8") as file:
-        references = [row for row in map(json.loads, file) if row["answer"] is not None]
+    references = list(questions(arguments.quick))
     with open(DATA / "card.json", encoding="utf-8") as file:
         reference = json.load(file)["alice_perplexity"]
     measured = []
@@ -141,8 +159,8 @@ TEXT = """# What compression costs
 
 Perplexity of `configs/demo-model` on a book that it has not seen (`tests/parity/data/alice.txt`, white space collapsed,
 windows of 512 tokens at stride 511, {predictions:,} predictions; transformers in float32: {reference:.4f}), and its
-accuracy on the {rows} rows of `tests/parity/data/greedy.jsonl` that have an answer. Groups of 64; `{flags}`
-({cores} cores, {machine}).
+answers to {rows:,} rows: those of `tests/parity/data/greedy.jsonl` that have an answer, and `configs/demo-rows`. Groups of
+64; `{flags}` ({cores} cores, {machine}).
 
 {table}
 

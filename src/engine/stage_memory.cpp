@@ -41,12 +41,13 @@ PlanInput plan_input(const ModelSpec& model, const SliceBounds& bounds, const Po
   const std::shared_ptr<const Layers> layers =
       std::make_shared<Layers>(make_layers(model, bounds, policy.separate_layers));
   input.layers = describe(*layers);
-  input.workspace_bytes = [layers, dtype = policy.dtype, device, longest = std::max(1, job.max_prompt_tokens)](
-                              std::int64_t rows, std::int64_t tokens) {
-    const std::int64_t largest_chunk = std::min(tokens, std::max<std::int64_t>(chunk_tokens, longest));
+  input.workspace_bytes = [layers, policy, device, longest = std::max(1, job.max_prompt_tokens)](std::int64_t rows,
+                                                                                                 std::int64_t tokens) {
+    const CallSizes largest{rows, std::min(tokens, std::max<std::int64_t>(chunk_tokens, longest)), longest};
     std::uint64_t most = 0;
-    for (const auto& layer : *layers) most = std::max(most, layer->workspace_bytes(device, dtype, rows, largest_chunk));
-    return most + linear_workspace_bytes(device);
+    for (const auto& layer : *layers) most = std::max(most, layer->workspace_bytes(device, policy, largest));
+    most += linear_workspace_bytes(device);
+    return policy.weight_format.is_none() ? most : most + linear_compressed_workspace_bytes(device);
   };
   return input;
 }

@@ -247,7 +247,10 @@ void check_fields(const Json& body, bool refuse_unknown) {
 
 void read_fields(const Json& body, const RequestDefaults& defaults, Request& request) {
   const Json* prompt = find_text(body, defaults.is_scored);
-  if (!prompt) throw RowProblem("missing_field", "field 'prompt' is missing: there is nothing to continue. Add it");
+  if (!prompt)
+    throw RowProblem("missing_field", defaults.is_scored
+                                          ? "field 'text' (or 'prompt') is missing: there is nothing to score. Add it"
+                                          : "field 'prompt' is missing: there is nothing to continue. Add it");
   read_prompts(*prompt, request);
   const Json* max_tokens = find_set(body, "max_tokens");
   request.max_tokens = max_tokens ? read_max_tokens(*max_tokens, defaults.is_scored) : defaults.max_tokens;

@@ -13,6 +13,7 @@
 #include "ops/matrix_view.hpp"
 #include "spec/layer_description.hpp"
 #include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
 
 namespace flexgen {
 
@@ -37,6 +38,13 @@ struct LayerCall {
   MatrixView attended;   // [tokens, hidden]: what attention makes of them
 };
 
+/// Upper bounds of one call.
+struct CallSizes {
+  std::int64_t rows = 0;
+  std::int64_t tokens = 0;
+  std::int64_t longest = 0;  // positions of a row that brings several tokens, those of the cache included
+};
+
 class Layer {
  public:
   explicit Layer(LayerDescription description) : description_(std::move(description)) {}
@@ -51,8 +59,7 @@ class Layer {
   /// first rows, whose attention `project` itself does. Only layers with a cache.
   virtual void project(const OpContext& context, const LayerCall& call) const;
   virtual void finish(const OpContext& context, const LayerCall& call) const;
-  virtual std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
-                                        std::int64_t num_tokens) const = 0;
+  virtual std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const = 0;
 
  private:
   LayerDescription description_;

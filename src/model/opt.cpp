@@ -141,10 +141,13 @@ void mlp_sublayer(const OpContext& context, const ModelSpec& spec, WeightReader&
   if (!spec.pre_norm) apply_norm(context, norm, hidden, hidden);
 }
 
-std::uint64_t attention_scratch(const ModelSpec& spec, const Device& device, DType dtype, std::int64_t rows,
-                                std::int64_t tokens) {
-  return scratch_bytes(tokens, spec.hidden, dtype) + scratch_bytes(tokens, 3LL * spec.hidden, dtype) +
-         align_up(attention_workspace_bytes(device, tokens, rows, spec.num_heads, spec.head_dim(), dtype), 256);
+std::uint64_t attention_scratch(const ModelSpec& spec, const Device& device, const Policy& policy,
+                                const CallSizes& sizes) {
+  const DType dtype = policy.dtype;
+  return scratch_bytes(sizes.tokens, spec.hidden, dtype) + scratch_bytes(sizes.tokens, 3LL * spec.hidden, dtype) +
+         align_up(attention_workspace_bytes(device, sizes.tokens, sizes.rows, spec.num_heads, spec.head_dim(), dtype,
+                                            policy.cache_format, sizes.longest),
+                  256);
 }
 
 std::uint64_t mlp_scratch(const ModelSpec& spec, DType dtype, std::int64_t tokens) {
@@ -172,8 +175,8 @@ class OptEmbedding final : public Layer {
     add_gathered_rows(context, positions, call.positions, call.hidden);
   }
 
-  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t, std::int64_t num_tokens) const override {
-    return spec_.has_projections() ? scratch_bytes(num_tokens, spec_.embedding_dim, dtype) : 0;
+  std::uint64_t workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const override {
+    return spec_.has_projections() ? scratch_bytes(sizes.tokens, spec_.embedding_dim, policy.dtype) : 0;
   }
 
  private:
@@ -198,9 +201,8 @@ class OptAttention final : public Layer {
     WeightReader weights(call.weights);
     finish_attention(context, spec_, read_attention(weights, spec_), call.hidden, call.attended);
   }
-  std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
-                                std::int64_t num_tokens) const override {
-    return attention_scratch(spec_, device, dtype, num_rows, num_tokens);
+  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override {
+    return attention_scratch(spec_, device, policy, sizes);
   }
 
  private:
@@ -216,8 +218,8 @@ class OptMlp final : public Layer {
     WeightReader weights(call.weights);
     mlp_sublayer(context, spec_, weights, call);
   }
-  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t, std::int64_t num_tokens) const override {
-    return mlp_scratch(spec_, dtype, num_tokens);
+  std::uint64_t workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const override {
+    return mlp_scratch(spec_, policy.dtype, sizes.tokens);
   }
 
  private:
@@ -253,10 +255,8 @@ class OptBlock final : public Layer {
     finish_attention(context, spec_, read_attention(weights, spec_), call.hidden, call.attended);
     mlp_sublayer(context, spec_, weights, call);
   }
-  std::uint64_t workspace_bytes(const Device& device, DType dtype, std::int64_t num_rows,
-                                std::int64_t num_tokens) const override {
-    return std::max(attention_scratch(spec_, device, dtype, num_rows, num_tokens),
-                    mlp_scratch(spec_, dtype, num_tokens));
+  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override {
+    return std::max(attention_scratch(spec_, device, policy, sizes), mlp_scratch(spec_, policy.dtype, sizes.tokens));
   }
 
  private:
@@ -276,8 +276,8 @@ class OptHead final : public Layer {
       compute_outputs(context, call, first, std::min<std::int64_t>(most, call.num_outputs - first));
   }
 
-  std::uint64_t workspace_bytes(const Device&, DType dtype, std::int64_t num_rows, std::int64_t) const override {
-    return static_cast<std::uint64_t>(std::min(num_rows, max_outputs_at_once)) * output_bytes(dtype);
+  std::uint64_t workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const override {
+    return static_cast<std::uint64_t>(std::min(sizes.rows, max_outputs_at_once)) * output_bytes(policy.dtype);
   }
 
  private:

@@ -33,7 +33,7 @@ struct AppendParams {
   int num_heads;
   int head_dim;
   int vector_lanes;  // lanes of one key or value, a power of two
-  bool vectors;  // k and v can be read 16 bytes at a time
+  bool vectors;      // k and v can be read 16 bytes at a time
 };
 
 template <int kLanes, typename X>
@@ -59,6 +59,7 @@ template <bool kWhole>
 struct Elements {
   float value[kLaneElements];
   int left;
+  float count, sum, sum_squares;  // of the group
 
   __device__ bool has(int e) const { return e < left; }
 
@@ -78,10 +79,12 @@ struct Elements {
         const float x = value[4 * w + i];
         const float rounded = fmaf(__saturatef(fmaf(x, share, shift)), kLargestCode, kRounder);
         const float code = rounded - kRounder;
-        const float off = fmaf(-scale, code, x - offset);
         byte[i] = __float_as_uint(rounded);
         if (kWhole || has(4 * w + i)) {
-          fit.error = fmaf(off, off, fit.error);
+          if constexpr (kBits == 8) {
+            const float off = fmaf(-scale, code, x - offset);
+            fit.error = fmaf(off, off, fit.error);
+          }
           fit.sum_product = fmaf(code, x, fit.sum_product);
         } else {
           byte[i] = 0;
@@ -93,10 +96,16 @@ struct Elements {
       fit.sum_square = static_cast<int>(__dp4a(fit.codes[w], fit.codes[w], static_cast<unsigned>(fit.sum_square)));
     }
     if (kWhole && left <= 0) fit.error = fit.sum_product = 0.0F;
-    fit.error = group_sum<kLanes>(fit.error);
     fit.sum_product = group_sum<kLanes>(fit.sum_product);
     fit.sum_code = group_sum<kLanes>(fit.sum_code);
     fit.sum_square = group_sum<kLanes>(fit.sum_square);
+    if constexpr (kBits == 8) {
+      fit.error = group_sum<kLanes>(fit.error);
+    } else {  // from the sums: 4 bits leave errors far above what float32 loses by that
+      const float sum_code = static_cast<float>(fit.sum_code);
+      const float codes_part = scale * fmaf(scale, static_cast<float>(fit.sum_square), -2.0F * fit.sum_product);
+      fit.error = sum_squares + codes_part + offset * (2.0F * fmaf(scale, sum_code, -sum) + count * offset);
+    }
     return fit;
   }
 };
@@ -123,16 +132,20 @@ __device__ std::uint32_t encode(Elements<kWhole>& elements, std::uint32_t (&code
     smallest = fminf(smallest, __shfl_xor_sync(0xffffffffU, smallest, offset));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
   }
-  const float count = static_cast<float>(group_sum<kLanes>(max(min(elements.left, kLaneElements), 0)));
+  elements.count = static_cast<float>(group_sum<kLanes>(max(min(elements.left, kLaneElements), 0)));
   const float minimum = __half2float(__float2half_rn(smallest));
-  float sum = 0.0F;
+  float sum = 0.0F, squares = 0.0F;
 #pragma unroll
   for (int e = 0; e < kLaneElements; ++e) {
     elements.value[e] -= minimum;
-    if (kWhole || elements.has(e)) sum += elements.value[e];
+    if (!kWhole && !elements.has(e)) continue;
+    sum += elements.value[e];
+    squares = fmaf(elements.value[e], elements.value[e], squares);
   }
-  if (elements.left <= 0) sum = 0.0F;
-  sum = group_sum<kLanes>(sum);
+  if (elements.left <= 0) sum = squares = 0.0F;
+  elements.sum = sum = group_sum<kLanes>(sum);
+  elements.sum_squares = kBits == 4 ? group_sum<kLanes>(squares) : 0.0F;
+  const float count = elements.count;
   poison = kClamp ? group_sum<kLanes>(poison) : sum * 0.0F;
 
   const float first_scale = __half2float(__float2half_rn((largest - smallest) / kLargestCode));

@@ -1,9 +1,9 @@
-// Attention of single tokens over a compressed cache: codes are read once and go into tensor-core fragments as they are.
+// Attention of single tokens over a compressed cache: codes are read once, and are tensor-core operands as they are.
 //
 // One block per (row, head, split), as in attention_decode.cuh. A warp takes tiles of 16 positions in turn. With c the
 // codes (exact in float16, less their centre), s and m the scale and the minimum + centre * scale of a group:
 //
-//   keys    C [16 positions, 8] = c [16 positions, dims] . B,  column j of B: q of the dims of group j % columns, else 0
+//   keys    C [16 positions, 8] = c [16 positions, dims] . B,  column j of B: q of the dims of group j % columns alone
 //           score = sum over groups of s * C + m * sum(q)
 //   values  O [dims, 8] += c^T [dims, 16 positions] . W,  column j of W: weight * s of group j % columns
 //           out = O at the column of the dimension's own group + sum of weight * m
@@ -130,8 +130,7 @@ struct StoredQuery {
 
   __device__ void load(const StoredDecodeParams& p, const DecodeWork& work, int lane) {
     const int column_group = lane / 4 % p.columns;
-    const std::int64_t at =
-        work.token * p.decode.q_stride + static_cast<std::int64_t>(work.head) * p.decode.head_dim;
+    const std::int64_t at = work.token * p.decode.q_stride + static_cast<std::int64_t>(work.head) * p.decode.head_dim;
     float2 value[kWords][kPairs];
     float largest = 0.0F;
 #pragma unroll

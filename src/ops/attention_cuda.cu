@@ -200,7 +200,8 @@ void attend_expanded_tiles(const OpContext& context, const AttentionArgs& args) 
     AttentionArgs part = args;
     part.batch.max_count = 0;
     std::int32_t r = first;
-    for (; r < batch.num_rows && r - first < each.rows; ++r) part.batch.max_count = std::max(part.batch.max_count, count(r));
+    for (; r < batch.num_rows && r - first < each.rows; ++r)
+      part.batch.max_count = std::max(part.batch.max_count, count(r));
     part.batch.num_rows = r - first;
     part.batch.token_offset += first;
     part.batch.start += first;

@@ -21,7 +21,9 @@ namespace flexgen {
 namespace {
 
 constexpr std::int64_t kKeys = 64;           // per block, as in attention_host.cpp
-constexpr std::int64_t kRunElements = 4096;  // of the heads of a task: queries and sums share the L1 cache with the keys
+// Elements of the heads of a task: queries, sums, and four positions ahead of the reading share the L1 cache.
+constexpr std::int64_t kPlainRun = 2048;
+constexpr std::int64_t kCompressedRun = 4096;
 constexpr std::int64_t kTasksPerThread = 4;  // so that ragged lengths balance
 constexpr std::int64_t kWorthThreads = 32768;
 
@@ -217,7 +219,8 @@ thread_local std::vector<SoftmaxState> DecodeRun::states_;
 /// Runs of heads of all rows, the longest first.
 void list_tasks(const AttentionArgs& args, int num_threads, std::vector<Task>& tasks) {
   const std::int64_t num_heads = args.cache.num_heads;
-  const std::int64_t most_heads = std::max<std::int64_t>(1, kRunElements / args.cache.head_dim);
+  const std::int64_t most_heads = std::max<std::int64_t>(
+      1, (args.cache.quant.is_none() ? kPlainRun : kCompressedRun) / args.cache.head_dim);
   const auto counts = [&](std::int32_t row) {
     return args.batch.host_token_offset[row + 1] - args.batch.host_token_offset[row] == 1;
   };

@@ -11,9 +11,15 @@ typedef std::uint8_t LaneBytes __attribute__((vector_size(kLanes)));
 
 /// kLanes codes of eight bits, widened.
 FLEXGEN_ALWAYS_INLINE Floats byte_codes(const std::byte* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
   LaneBytes bytes;
   __builtin_memcpy(&bytes, p, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, Ints), Floats);
+#endif
 }
 
 /// Sixteen values, the product exact, so that this rounds once.

@@ -44,20 +44,25 @@ FLEXGEN_ALWAYS_INLINE float least_lane(const Wide& v) {
 #endif
 }
 
+/// y becomes its codes. (By reference: a vector that is returned would depend on the instruction set.)
+FLEXGEN_ALWAYS_INLINE void to_codes(Wide& y, const Wide& step, const Wide& most) {
+  const Wide none = FLEXGEN_WIDE(0.0F), magic = FLEXGEN_WIDE(12582912.0F);
+  y /= step;
+  y = y < none ? none : y;
+  y = y > most ? most : y;
+  y = (y + magic) - magic;
+}
+
 template <int Vectors>
-FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float scale, float minimum, float largest_code,
-                                         Wide (&code)[Vectors]) {
-  const Wide most = FLEXGEN_WIDE(largest_code), none = FLEXGEN_WIDE(0.0F), magic = FLEXGEN_WIDE(12582912.0F);
-  const Wide step = FLEXGEN_WIDE(scale), start = FLEXGEN_WIDE(minimum);
+FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float scale, float minimum,
+                                         float largest_code) {
+  const Wide most = FLEXGEN_WIDE(largest_code), step = FLEXGEN_WIDE(scale), start = FLEXGEN_WIDE(minimum);
   Wide error{}, sum_code{}, sum_code_squared{}, sum_y{}, sum_code_y{};
 #pragma GCC unroll 8
   for (int i = 0; i < Vectors; ++i) {
     const Wide y = value[i] - start;
-    Wide c = y / step;
-    c = c < none ? none : c;
-    c = c > most ? most : c;
-    c = (c + magic) - magic;
-    code[i] = c;
+    Wide c = y;
+    to_codes(c, step, most);
     const Wide off = value[i] - (c * step + start);
     error += off * off;
     sum_code += c;
@@ -71,56 +76,63 @@ FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float sca
   return fit;
 }
 
-/// A group of 16 * Vectors elements; codes as bytes.
+/// A group of 16 * Vectors elements on its way.
 template <int Vectors>
-bool encode_whole_group(const float* from, int bits, int refinements, std::uint8_t* to, GroupParameters* parameters) {
-  const float largest_code = static_cast<float>((1 << bits) - 1);
-  Wide value[Vectors], code[Vectors], other[Vectors];
-  const Wide upper = FLEXGEN_WIDE(largest_half), lower = FLEXGEN_WIDE(-largest_half);
-  Wide smallest = upper, largest = lower;
-  WideInts finite = ~WideInts{};
+struct GroupState {
+  Wide value[Vectors];
+  GroupFit best;
+  bool finite, improving;
+
+  FLEXGEN_ALWAYS_INLINE void start(const float* from, float largest_code, bool refine) {
+    const Wide upper = FLEXGEN_WIDE(largest_half), lower = FLEXGEN_WIDE(-largest_half);
+    Wide smallest = upper, largest = lower;
+    WideInts all_finite = ~WideInts{};
 #pragma GCC unroll 8
-  for (int i = 0; i < Vectors; ++i) {
-    __builtin_memcpy(&value[i], from + i * 16, sizeof(Wide));
-    finite &= value[i] - value[i] == Wide{};
-    value[i] = value[i] < lower ? lower : value[i];
-    value[i] = value[i] > upper ? upper : value[i];
-    smallest = value[i] < smallest ? value[i] : smallest;
-    largest = value[i] > largest ? value[i] : largest;
-    code[i] = Wide{};
-  }
-  *parameters = meaningless_group;
-  bool all_finite = true;
+    for (int i = 0; i < Vectors; ++i) {
+      Wide v;
+      __builtin_memcpy(&v, from + i * 16, sizeof v);
+      all_finite &= v - v == Wide{};
+      v = v < lower ? lower : v;
+      v = v > upper ? upper : v;
+      smallest = v < smallest ? v : smallest;
+      largest = v > largest ? v : largest;
+      value[i] = v;
+    }
 #if defined(__AVX512F__)
-  all_finite = _mm512_movepi32_mask(reinterpret_cast<__m512i>(finite)) == 0xFFFF;
+    finite = _mm512_movepi32_mask(reinterpret_cast<__m512i>(all_finite)) == 0xFFFF;
 #else
-  for (int i = 0; i < 16; ++i) all_finite &= finite[i] != 0;
+    finite = true;
+    for (int i = 0; i < 16; ++i) finite &= all_finite[i] != 0;
 #endif
-  if (all_finite) {
     const float least = least_lane(smallest);
-    parameters->minimum = half_bits_from_float(least);
-    parameters->scale = half_bits_from_float((-least_lane(-largest) - least) / largest_code);
-    float scale = float_from_half_bits(parameters->scale);
-    float minimum = float_from_half_bits(parameters->minimum);
-    if (scale != 0.0F) {
-      GroupFit best = fit_group(value, scale, minimum, largest_code, code);
-      for (int i = 0; i < refinements && next_line(best, 16.0F * Vectors, &scale, &minimum); ++i) {
-        const GroupFit fit = fit_group(value, scale, minimum, largest_code, other);
-        if (!(fit.error < best.error)) break;
-        best = fit;
-        *parameters = {half_bits_from_float(scale), half_bits_from_float(minimum)};
+    best.scale = round_to_half((-least_lane(-largest) - least) / largest_code);
+    best.minimum = round_to_half(least);
+    improving = refine & finite & (best.scale != 0.0F);
+    if (refine) best = fit_group(value, best.scale, best.minimum, largest_code);
+  }
+  FLEXGEN_ALWAYS_INLINE void refine(float largest_code) {
+    float scale, minimum;
+    const bool possible = next_line(best, 16.0F * Vectors, &scale, &minimum);
+    const GroupFit fit = fit_group(value, scale, minimum, largest_code);
+    improving = improving & possible & (fit.error < best.error);
+    best = improving ? fit : best;
+  }
+  /// Codes as bytes.
+  FLEXGEN_ALWAYS_INLINE void finish(float largest_code, std::uint8_t* code, GroupParameters* parameters) const {
+    *parameters = meaningless_group;
+    if (finite) *parameters = {half_bits_from_float(best.scale), half_bits_from_float(best.minimum)};
+    const bool any = finite & (best.scale != 0.0F);
+    const Wide most = FLEXGEN_WIDE(largest_code), step = FLEXGEN_WIDE(any ? best.scale : 1.0F);
 #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) code[v] = other[v];
-      }
+    for (int i = 0; i < Vectors; ++i) {
+      Wide c = value[i] - FLEXGEN_WIDE(best.minimum);
+      to_codes(c, step, most);
+      if (!any) c = Wide{};
+      const WideBytes bytes = __builtin_convertvector(__builtin_convertvector(c, WideInts), WideBytes);
+      __builtin_memcpy(code + i * 16, &bytes, sizeof bytes);
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < Vectors; ++i) {
-    const WideBytes bytes = __builtin_convertvector(__builtin_convertvector(code[i], WideInts), WideBytes);
-    __builtin_memcpy(to + i * 16, &bytes, sizeof bytes);
-  }
-  return all_finite;
-}
+};
 
 /// 32 codes of 4 bits from bytes to four words.
 FLEXGEN_ALWAYS_INLINE void pack_nibbles(const std::uint8_t* code, std::byte* to) {
@@ -138,31 +150,77 @@ FLEXGEN_ALWAYS_INLINE void pack_nibbles(const std::uint8_t* code, std::byte* to)
   __builtin_memcpy(to, &words, sizeof words);
 }
 
+FLEXGEN_ALWAYS_INLINE void put_group(const std::uint8_t* code, std::int64_t size, int bits,
+                                     const GroupParameters& stored, std::byte* codes, std::byte* parameters) {
+  const std::uint32_t word = static_cast<std::uint32_t>(stored.minimum) << 16 | stored.scale;
+  __builtin_memcpy(parameters, &word, 4);
+  std::int64_t packed = 0;
+  if (bits == 8) packed = size / 8 * 8, __builtin_memcpy(codes, code, static_cast<std::size_t>(packed));
+  else for (; packed + 32 <= size; packed += 32) pack_nibbles(code + packed, codes + packed / 2);
+  pack_codes(code + packed, size - packed, bits, codes + packed / 8 * bits);
+}
+
+/// `Groups` whole groups, side by side: what a group waits for, the others fill.
+template <int Vectors, int Groups>
+bool encode_groups(const float* from, int bits, int refinements, std::byte* codes, std::byte* parameters) {
+  constexpr int kSize = 16 * Vectors;
+  const float largest_code = static_cast<float>((1 << bits) - 1);
+  GroupState<Vectors> state[Groups];
+  for (int g = 0; g < Groups; ++g) state[g].start(from + g * kSize, largest_code, refinements > 0);
+  bool improving = true;
+  for (int i = 0; i < refinements && improving; ++i) {
+    improving = false;
+    for (int g = 0; g < Groups; ++g) {
+      state[g].refine(largest_code);
+      improving |= state[g].improving;
+    }
+  }
+  bool finite = true;
+  for (int g = 0; g < Groups; ++g) {
+    alignas(64) std::uint8_t code[kSize];
+    GroupParameters stored;
+    state[g].finish(largest_code, code, &stored);
+    finite &= state[g].finite;
+    put_group(code, kSize, bits, stored, codes + g * (kSize / 8 * bits), parameters + g * 4);
+  }
+  return finite;
+}
+
+/// All whole groups of a run; how many elements that were.
+template <int Vectors>
+std::int64_t encode_run(const float* from, std::int64_t count, int bits, int refinements, std::byte* codes,
+                        std::byte* parameters, bool* finite) {
+  constexpr int kSize = 16 * Vectors;
+  constexpr int kGroups = 4;
+  std::int64_t at = 0;
+  for (; at + kGroups * kSize <= count; at += kGroups * kSize)
+    *finite &= encode_groups<Vectors, kGroups>(from + at, bits, refinements, codes + at / 8 * bits,
+                                               parameters + at / kSize * 4);
+  for (; at + kSize <= count; at += kSize)
+    *finite &=
+        encode_groups<Vectors, 1>(from + at, bits, refinements, codes + at / 8 * bits, parameters + at / kSize * 4);
+  return at;
+}
+
 bool encode(const float* from, std::int64_t count, const QuantFormat& format, int refinements, std::byte* codes,
             std::byte* parameters) {
   bool finite = true;
   const int bits = format.bits;
-  for (std::int64_t first = 0; first < count; first += format.group, parameters += 4) {
+  std::int64_t first = 0;
+  switch (format.group) {
+    case 32: first = encode_run<2>(from, count, bits, refinements, codes, parameters, &finite); break;
+    case 64: first = encode_run<4>(from, count, bits, refinements, codes, parameters, &finite); break;
+    case 128: first = encode_run<8>(from, count, bits, refinements, codes, parameters, &finite); break;
+    default: break;
+  }
+  for (; first < count; first += format.group) {
     const std::int64_t size = first + format.group <= count ? format.group : count - first;
-    alignas(64) std::uint8_t code[max_group];
+    float value[max_group];
+    std::uint8_t code[max_group];
     GroupParameters stored;
-    switch (size) {
-      case 32: finite &= encode_whole_group<2>(from + first, bits, refinements, code, &stored); break;
-      case 64: finite &= encode_whole_group<4>(from + first, bits, refinements, code, &stored); break;
-      case 128: finite &= encode_whole_group<8>(from + first, bits, refinements, code, &stored); break;
-      default: {
-        float value[max_group];
-        __builtin_memcpy(value, from + first, static_cast<std::size_t>(size) * 4);
-        finite &= encode_group(value, static_cast<int>(size), bits, refinements, code, &stored);
-      }
-    }
-    const std::uint32_t word = static_cast<std::uint32_t>(stored.minimum) << 16 | stored.scale;
-    __builtin_memcpy(parameters, &word, 4);
-    std::byte* to = codes + first / 8 * bits;
-    std::int64_t packed = 0;
-    if (bits == 8) packed = size / 8 * 8, __builtin_memcpy(to, code, static_cast<std::size_t>(packed));
-    else for (; packed + 32 <= size; packed += 32) pack_nibbles(code + packed, to + packed / 2);
-    pack_codes(code + packed, size - packed, bits, to + packed / 8 * bits);
+    __builtin_memcpy(value, from + first, static_cast<std::size_t>(size) * 4);
+    finite &= encode_group(value, static_cast<int>(size), bits, refinements, code, &stored);
+    put_group(code, size, bits, stored, codes + first / 8 * bits, parameters + first / format.group * 4);
   }
   return finite;
 }

@@ -30,8 +30,8 @@ bool linear_few_tokens_takes(const OpContext& context, const LinearArgs& args);
 void linear_few_tokens_cuda(const OpContext& context, const LinearArgs& args);
 
 /// Compressed weights: up to 32 tokens in float16 or bfloat16, inputs a multiple of 512 / bits, rows on 16-byte
-/// boundaries, a GPU with asynchronous copies and 80 KiB of shared memory. The weights must not be what the kernel before
-/// in the stream writes.
+/// boundaries, a GPU with asynchronous copies and 80 KiB of shared memory. The weights must not be what the kernel
+/// before in the stream writes.
 bool linear_compressed_takes(const OpContext& context, const LinearArgs& args);
 void linear_compressed_cuda(const OpContext& context, const LinearArgs& args);
 
@@ -63,8 +63,8 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 /// whole call to the plain kernel (head_dim up to 2048).
 void attention_cuda(const OpContext& context, const AttentionArgs& args);
 
-/// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths; in a compressed cache no row
-/// of count > 1 has more than `longest` positions.
+/// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths; with a compressed cache, no
+/// row of count > 1 has more than `longest` positions.
 std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim,
                                              DType dtype = DType::float16, const QuantFormat& quant = {},
                                              std::int64_t longest = 0);

@@ -130,8 +130,7 @@ __global__ void __launch_bounds__(kThreads) expand_cache_kernel(const ExpandPara
     const bool is_value = vector >= p.num_heads;
     const KvHead head = heads[is_value ? vector - p.num_heads : vector];
     const std::byte* codes = head.base + (is_value ? head.v_offset : 0) + dim / 8 * kBits;
-    const std::byte* line =
-        head.base + (is_value ? head.v_parameters : head.k_parameters) + (dim >> p.group_shift) * 4;
+    const std::byte* line = head.base + (is_value ? head.v_parameters : head.k_parameters) + (dim >> p.group_shift) * 4;
     T* to = slot + static_cast<std::int64_t>(vector) * p.head_dim + dim;
 #pragma unroll
     for (int q = 0; q < kBlockPositions; ++q) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "ops/dispatch.hpp"
 #include "ops/host_ops.hpp"
 #include "ops/quantize_rows.hpp"
@@ -25,17 +27,32 @@ void check(const LinearArgs& args) {
   if (args.residual) check_view(*args.residual, tokens, out, dtype, "linear: residual");
 }
 
+constexpr std::uint64_t kPlainPieceBytes = 32ULL << 20;
+
 #ifdef FLEXGEN_HAS_CUDA
 /// Few tokens: codes go straight into the product. Many: the matrix is made plain in the workspace first.
 void linear_compressed_gpu(const OpContext& context, const LinearArgs& args) {
   if (linear_compressed_takes(context, args)) return linear_compressed_cuda(context, args);
   FLEXGEN_CHECK(context.workspace != nullptr, "linear: compressed weights need a workspace");
   const Workspace::Scope scope(*context.workspace);
-  LinearArgs plain = args;
-  plain.weight = contiguous_view(nullptr, args.weight.rows, args.weight.cols, args.weight.dtype);
-  plain.weight.data = context.workspace->take(plain.weight.size_bytes(), "linear: weights made plain");
-  dequantize_rows_cuda(context, args.weight, plain.weight);
-  linear_cublas(context, plain);  // linear_few_tokens_cuda would read weights before they are written
+  // In pieces that the GPU's cache holds on to between the two kernels; the workspace stays small, too.
+  const std::uint64_t row_bytes = static_cast<std::uint64_t>(args.weight.cols) * element_bytes(args.weight.dtype);
+  const std::int64_t most = std::max<std::int64_t>(1, static_cast<std::int64_t>(kPlainPieceBytes / row_bytes));
+  const std::int64_t num_pieces = (args.weight.rows + most - 1) / most;
+  const std::int64_t grain = args.weight.rows > 1024 ? 64 : 1;  // pieces of whole tiles of the product
+  const std::int64_t rows = ((args.weight.rows + num_pieces - 1) / num_pieces + grain - 1) / grain * grain;
+  std::byte* const memory =
+      context.workspace->take(static_cast<std::uint64_t>(rows) * row_bytes, "linear: weights made plain");
+  for (std::int64_t first = 0; first < args.weight.rows; first += rows) {
+    const std::int64_t count = std::min(rows, args.weight.rows - first);
+    LinearArgs piece = args;
+    piece.weight = contiguous_view(memory, count, args.weight.cols, args.weight.dtype);
+    if (args.bias) piece.bias = args.bias->col_range(first, count);
+    if (args.residual) piece.residual = args.residual->col_range(first, count);
+    piece.out = args.out.col_range(first, count);
+    dequantize_rows_cuda(context, args.weight.row_range(first, count), piece.weight);
+    linear_cublas(context, piece);  // linear_few_tokens_cuda would read weights before they are written
+  }
 }
 #endif
 
@@ -72,10 +89,8 @@ std::uint64_t linear_workspace_bytes(const Device& device) {
 #endif
 }
 
-std::uint64_t linear_compressed_workspace_bytes(const Device& device, std::int64_t rows, std::int64_t cols,
-                                                DType dtype) {
-  if (!device.is_cuda()) return 0;
-  return static_cast<std::uint64_t>(rows * cols) * element_bytes(dtype) + 2 * 256;  // as Workspace::take aligns
+std::uint64_t linear_compressed_workspace_bytes(const Device& device) {
+  return device.is_cuda() ? kPlainPieceBytes + kPlainPieceBytes / 2 : 0;  // rows are cut to whole tiles
 }
 
 }  // namespace flexgen

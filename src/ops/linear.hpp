@@ -26,9 +26,8 @@ void linear(const OpContext& context, const LinearArgs& args);
 /// with less, or none (but see LinearArgs::residual), at some cost in speed.
 std::uint64_t linear_workspace_bytes(const Device& device);
 
-/// What compressed weights [rows, cols] need besides on this device, in a call of many tokens: room for the plain matrix.
-std::uint64_t linear_compressed_workspace_bytes(const Device& device, std::int64_t rows, std::int64_t cols,
-                                                DType dtype);
+/// What compressed weights need besides, in a call of many tokens: room for a piece of the plain matrix.
+std::uint64_t linear_compressed_workspace_bytes(const Device& device);
 
 /// The oracle: three loops on host memory.
 void linear_reference(const LinearArgs& args);

@@ -4,6 +4,10 @@
 // sum round apart. Always inlined: translation units compiled for wider instruction sets include this header too.
 #pragma once
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
 #include "ops/element_access.hpp"
 
 namespace flexgen {
@@ -17,6 +21,14 @@ struct GroupParameters {
   std::uint16_t minimum = 0;
 };
 inline constexpr GroupParameters meaningless_group = {0x7E00, 0x7E00};  // NaN: what is read from it shows it
+
+FLEXGEN_ALWAYS_INLINE float round_to_half(float value) {
+#if defined(__F16C__)
+  return _cvtsh_ss(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+#else
+  return float_from_half_bits(half_bits_from_float(value));
+#endif
+}
 
 struct LaneSum {
   float lane[16] = {};
@@ -39,12 +51,13 @@ struct GroupFit {
 /// What comes next after `fit`: false when nothing does.
 FLEXGEN_ALWAYS_INLINE bool next_line(const GroupFit& fit, float count, float* scale, float* minimum) {
   const float denominator = count * fit.sum_code_squared - fit.sum_code * fit.sum_code;
-  if (!(denominator > 0.0F)) return false;
   const float slope = (count * fit.sum_code_y - fit.sum_code * fit.sum_y) / denominator;
   const float offset = fit.minimum + (fit.sum_y - slope * fit.sum_code) / count;
-  *scale = float_from_half_bits(half_bits_from_float(slope));
-  *minimum = float_from_half_bits(half_bits_from_float(offset));
-  return *scale > 0.0F && *scale <= largest_half && *minimum >= -largest_half && *minimum <= largest_half;
+  *scale = round_to_half(slope);
+  *minimum = round_to_half(offset);
+  // Without jumps: callers do this for many groups side by side.
+  return bool((denominator > 0.0F) & (*scale > 0.0F) & (*scale <= largest_half) & (*minimum >= -largest_half) &
+              (*minimum <= largest_half));
 }
 
 /// Codes of `value` [count], each within +-65504, for this scale (> 0) and minimum.

@@ -39,8 +39,7 @@ class StoredMatrices {
 Timing time_dequantize(const OpContext& context, std::int64_t rows, std::int64_t cols, const QuantFormat& quant) {
   const StoredMatrices from(rows, cols, quant);
   TwinMatrix to(rows, cols, DType::float16);
-  const double time =
-      microseconds_of(context, [&](int i) { dequantize_rows_cuda(context, from.at(i), to.device()); });
+  const double time = microseconds_of(context, [&](int i) { dequantize_rows_cuda(context, from.at(i), to.device()); });
   return {"dequantize_rows float16 " + name_of(quant) + std::to_string(rows) + " x " + std::to_string(cols), time,
           (from.bytes() + 2.0 * rows * cols) / time * 1e-3, "GB/s"};
 }
@@ -63,8 +62,8 @@ Timing time_attention(const OpContext& context, int num_rows, RowShape shape, in
   std::vector<std::unique_ptr<AttentionCase>> cases;
   double total = 0.0;
   do {
-    cases.push_back(std::make_unique<AttentionCase>(std::vector<RowShape>(num_rows, shape), heads, head_dim, dtype, 1,
-                                                    0, quant));
+    cases.push_back(
+        std::make_unique<AttentionCase>(std::vector<RowShape>(num_rows, shape), heads, head_dim, dtype, 1, 0, quant));
     cases.back()->cache_memory().fill(0x11);
     cases.back()->cache_memory().upload();
     total += cases.back()->cache_bytes();
@@ -104,7 +103,8 @@ void time_compressed_ops(const OpContext& context, std::string_view only, std::v
   const auto wanted = [&](std::string_view op) { return only.empty() || op == only; };
   for (const QuantFormat& quant : formats) {
     if (wanted("dequantize")) {
-      for (const auto& [rows, cols] : {std::pair{4096, 4096}, {12288, 4096}, {16384, 4096}, {28672, 7168}, {50272, 7168}})
+      for (const auto& [rows, cols] :
+           {std::pair{4096, 4096}, {12288, 4096}, {16384, 4096}, {28672, 7168}, {50272, 7168}})
         timings.push_back(time_dequantize(context, rows, cols, quant));
     }
     if (wanted("compressed_attention")) {
@@ -126,8 +126,13 @@ void time_compressed_ops(const OpContext& context, std::string_view only, std::v
     }
     if (wanted("compressed_linear")) {
       for (const std::int64_t tokens : {1, 8, 16, 32, 64}) {
-        for (const auto& [outputs, inputs] : {std::pair{12288, 4096}, {4096, 4096}, {16384, 4096}, {4096, 16384},
-                                              {21504, 7168}, {28672, 7168}, {7168, 28672}})
+        for (const auto& [outputs, inputs] : {std::pair{12288, 4096},
+                                              {4096, 4096},
+                                              {16384, 4096},
+                                              {4096, 16384},
+                                              {21504, 7168},
+                                              {28672, 7168},
+                                              {7168, 28672}})
           timings.push_back(time_linear(context, tokens, outputs, inputs, quant));
       }
     }

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "ops/sampling.hpp"
 #include "tests/support/device_fixture.hpp"
 
@@ -52,7 +55,61 @@ TEST_P(ArgmaxTest, ANaNAnywhereGivesMinusOne) {
   }
 }
 
+class LogProbabilitiesTest : public OnDevice {
+ protected:
+  using Scores = std::vector<float>;
+
+  Scores run(HostMatrix& logits, const std::vector<std::int32_t>& targets) {
+    const Scores poison(targets.size(), -77.0F);
+    float* score = upload(poison);
+    log_probabilities(context(), upload(logits), upload(targets), score);
+    Scores result = poison;
+    download(result.data(), reinterpret_cast<std::byte*>(score), result.size() * sizeof(float));
+    return result;
+  }
+  static Scores reference(HostMatrix& logits, const std::vector<std::int32_t>& targets) {
+    Scores score(targets.size(), -77.0F);
+    log_probabilities_reference(logits.view(), targets.data(), score.data());
+    return score;
+  }
+  void expect_reference(HostMatrix& logits, const std::vector<std::int32_t>& targets, float tolerance = 2e-5F) {
+    const Scores scores = run(logits, targets);
+    const Scores expected = reference(logits, targets);
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      EXPECT_NEAR(scores[i], expected[i], tolerance) << "row " << i << " of " << logits.cols();
+  }
+};
+
+TEST_P(LogProbabilitiesTest, MatchesTheReference) {
+  for (const std::int32_t vocab : {1, 2, 15, 16, 17, 1000, 50272}) {
+    HostMatrix logits = HostMatrix::random(5, vocab, DType::float32, static_cast<std::uint32_t>(vocab), 3);
+    expect_reference(logits, {0, vocab - 1, vocab / 2, -1, vocab / 3});
+  }
+}
+
+TEST_P(LogProbabilitiesTest, ByHand) {
+  HostMatrix logits(3, 4, DType::float32);
+  logits.fill(0.0F);
+  logits.set(1, 2, std::log(5.0F));
+  const Scores scores = run(logits, {3, 2, -1});
+  EXPECT_NEAR(scores[0], std::log(0.25F), 1e-6F);
+  EXPECT_NEAR(scores[1], std::log(5.0F / 8.0F), 1e-6F);
+  EXPECT_EQ(scores[2], 0.0F);
+}
+
+// Neither large logits nor large differences overflow, and a logit of minus infinity takes no part.
+TEST_P(LogProbabilitiesTest, LargeLogits) {
+  HostMatrix logits(4, 100, DType::float32);
+  logits.fill(1000.0F);
+  for (int c = 0; c < 100; ++c) logits.set(1, c, -1000.0F);
+  logits.set(2, 7, 2000.0F);
+  for (int c = 1; c < 100; ++c) logits.set(3, c, -std::numeric_limits<float>::infinity());
+  expect_reference(logits, {1, 2, 8, 0}, 2e-4F);
+  EXPECT_NEAR(run(logits, {1, 2, 8, 0})[0], -std::log(100.0F), 1e-4F);
+}
+
 FLEXGEN_ON_EVERY_DEVICE(ArgmaxTest);
+FLEXGEN_ON_EVERY_DEVICE(LogProbabilitiesTest);
 
 }  // namespace
 }  // namespace flexgen::test
