@@ -83,9 +83,9 @@ void add_row_options(cxxopts::Options& options, const std::string& command) {
 cxxopts::Options describe(const std::string& command) {
   if (command == "profile") return describe_profile();
   cxxopts::Options options("flexgen-dist " + command, purpose(command));
-  options.add_options("Job")("path", "folder in which model directories lie", value<std::string>(), "DIR");
   if (command == "bench") add_bench_options(options);
   else add_row_options(options, command);
+  options.add_options("Job")("path", "folder in which model directories lie", value<std::string>(), "DIR");
   options.add_options("Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)")(
       "percent",
       "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on "

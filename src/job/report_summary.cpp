@@ -85,17 +85,18 @@ std::string summary(const Report& report) {
   text +=
       line("rows", report.job.failed_rows > 0 ? fmt::format("{} ({} failed)", report.job.rows, report.job.failed_rows)
                                               : fmt::format("{}", report.job.rows));
-  text += line("tokens", report.score ? fmt::format("{} read, {} scored", report.job.prompt_tokens, report.score->tokens)
-                                      : fmt::format("{} prompt, {} generated", report.job.prompt_tokens,
-                                                    report.job.generated_tokens));
+  text += line("tokens",
+               report.score
+                   ? fmt::format("{} read, {} scored", report.job.prompt_tokens, report.score->tokens)
+                   : fmt::format("{} prompt, {} generated", report.job.prompt_tokens, report.job.generated_tokens));
   text += line("time", fmt::format("load {:.2f} s, prefill {:.2f} s, decode {:.2f} s, total {:.2f} s",
                                    report.timing.load_seconds, report.timing.prefill_seconds,
                                    report.timing.decode_seconds, report.timing.total_seconds));
   const ThroughputReport& rate = report.throughput;
-  text += line("throughput", report.score ? fmt::format("{:.2f} tokens scored/s", rate.tokens_per_second)
-                                          : fmt::format("{:.2f} tokens/s (prefill {:.2f}, decode {:.2f})",
-                                                        rate.tokens_per_second, rate.prefill_tokens_per_second,
-                                                        rate.decode_tokens_per_second));
+  text += line("throughput",
+               report.score ? fmt::format("{:.2f} tokens scored/s", rate.tokens_per_second)
+                            : fmt::format("{:.2f} tokens/s (prefill {:.2f}, decode {:.2f})", rate.tokens_per_second,
+                                          rate.prefill_tokens_per_second, rate.decode_tokens_per_second));
   const TierReports tiers = sum_tiers(report.ranks);
   if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
   if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);

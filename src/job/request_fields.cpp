@@ -154,9 +154,10 @@ int read_max_tokens(const Json& value, bool is_scored) {
   if (!value.is_number_integer()) fail_type("max_tokens", "an integer", value);
   if (value == 0 && is_scored) return 0;
   if (value == 0)
-    throw RowProblem("unsupported_value",
-                     "field 'max_tokens' cannot be honoured: 0 asks for a score of the prompt alone. Give 1 or more, or "
-                     "use 'flexgen-dist score'");
+    throw RowProblem(
+        "unsupported_value",
+        "field 'max_tokens' cannot be honoured: 0 asks for a score of the prompt alone. Give 1 or more, or "
+        "use 'flexgen-dist score'");
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<std::int32_t>::max())
     throw RowProblem("invalid_field", fmt::format("field 'max_tokens' is out of range: {} is not within 1 .. {}. "
                                                   "Correct the row",

@@ -13,6 +13,7 @@ namespace {
 void check(const BatchView& batch, const KvView& cache) {
   FLEXGEN_CHECK(cache.num_heads > 0 && cache.head_dim > 0, "attention: the cache has no heads");
   if (!cache.quant.is_none()) check_format(cache.quant);
+  FLEXGEN_CHECK(cache.quant.is_none() || cache.head_dim <= 2048, "attention: compressed heads are too wide");
   FLEXGEN_CHECK(batch.num_rows == 0 || (cache.heads != nullptr && cache.host_heads != nullptr),
                 "attention: the cache has no table of heads");
   FLEXGEN_CHECK(batch.num_rows == 0 || (batch.host_token_offset != nullptr && batch.host_start != nullptr &&

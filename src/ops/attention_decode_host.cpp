@@ -2,9 +2,9 @@
 //
 // Shape chain, per (row, run of neighbouring heads, block of 64 positions): scores [heads, 64] = q . k -> weights ->
 // sums [heads, dim] = sums * shrink + weights . v. Heads of a segment lie next to one another, so a block is read
-// position by position over all heads of the run: as few, long, sequential streams. Blocks and the order of every sum are
-// those of attention_host.cpp, so that a plain cache gives the same bits as there; what is a task never shows in a result.
-// Source: as attention_host.cpp; work split over rows and heads as in NEO (Jiang et al. 2024).
+// position by position over all heads of the run: as few, long, sequential streams. Blocks and the order of every sum
+// are those of attention_host.cpp, so that a plain cache gives the same bits as there; what is a task never shows in a
+// result. Source: as attention_host.cpp; work split over rows and heads as in NEO (Jiang et al. 2024).
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -20,7 +20,7 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kKeys = 64;           // per block, as in attention_host.cpp
+constexpr std::int64_t kKeys = 64;  // per block, as in attention_host.cpp
 // Elements of the heads of a task: queries, sums, and four positions ahead of the reading share the L1 cache.
 constexpr std::int64_t kPlainRun = 2048;
 constexpr std::int64_t kCompressedRun = 4096;
@@ -34,6 +34,8 @@ struct Task {
 
 thread_local Scratch thread_scratch;
 thread_local std::vector<Task> task_list;
+
+constexpr std::uint32_t kBins = 1025;  // of weights up to 1, and one of what is no number
 
 struct Choice {
   std::uint32_t weight;  // the bits of a weight, which are in order; a NaN is the largest
@@ -86,7 +88,9 @@ std::int64_t run_length(const AttentionArgs& args, std::int64_t row, std::int64_
 class DecodeRun {
  public:
   DecodeRun(const AttentionArgs& args, const Task& task)
-      : args_(args), task_(task), dim_(args.cache.head_dim),
+      : args_(args),
+        task_(task),
+        dim_(args.cache.head_dim),
         length_(args.batch.host_start[task.row] + 1),
         place_(place_of(args, head_of(args, task.row, task.first_head))) {
     heads_ = {args.q.dtype, args.cache.quant, dim_, task.num_heads, 0, 0, place_.position_stride};
@@ -96,8 +100,8 @@ class DecodeRun {
       heads_.parameter_stride = second.key.parameters - place_.key.parameters;
     } else {
       const QuantFormat& quant = args.cache.quant;
-      heads_.head_stride = quant.is_none() ? dim_ * static_cast<std::int64_t>(element_bytes(args.q.dtype))
-                                           : quant.code_bytes(dim_);
+      heads_.head_stride =
+          quant.is_none() ? dim_ * static_cast<std::int64_t>(element_bytes(args.q.dtype)) : quant.code_bytes(dim_);
       heads_.parameter_stride = quant.is_none() ? 0 : quant.parameter_bytes(dim_);
     }
   }
@@ -148,8 +152,8 @@ class DecodeRun {
       const StoredPlace values = at(place_.value, first);
       stored_.scores(heads_, at(place_.key, first), values, count, q, score_, kKeys, scratch_);
       for (std::int64_t h = 0; h < task_.num_heads; ++h) {
-        const float shrink = kernels_.softmax_step(score_ + h * kKeys, count, args_.scale,
-                                                   &states_[static_cast<std::size_t>(h)]);
+        const float shrink =
+            kernels_.softmax_step(score_ + h * kKeys, count, args_.scale, &states_[static_cast<std::size_t>(h)]);
         float* sums = sums_ + h * arranged;
         if (shrink != 1.0F)
           for (std::int64_t i = 0; i < arranged; ++i) sums[i] *= shrink;
@@ -170,8 +174,7 @@ class DecodeRun {
     one.num_heads = 1;
     for (std::int64_t h = 0; h < task_.num_heads; ++h) {
       float* weight = score_ + h * score_stride_;
-      static_cast<void>(
-          kernels_.softmax_step(weight, length_, args_.scale, &states_[static_cast<std::size_t>(h)]));
+      static_cast<void>(kernels_.softmax_step(weight, length_, args_.scale, &states_[static_cast<std::size_t>(h)]));
       choose(weight, num_chosen);
       const auto place = [&](const StoredPlace& base) -> StoredPlace {
         return {base.data + h * heads_.head_stride,
@@ -184,16 +187,29 @@ class DecodeRun {
 
   /// Leaves the positions of the largest weights, and the last one, in chosen_positions, and those weights in front.
   void choose(float* weight, std::int64_t num_chosen) const {
-    choices.resize(static_cast<std::size_t>(length_ - 1));
-    for (std::size_t p = 0; p < choices.size(); ++p)
-      choices[p] = {std::bit_cast<std::uint32_t>(weight[p]), static_cast<std::int32_t>(p)};
-    std::nth_element(choices.begin(), choices.begin() + num_chosen, choices.end(), [](const Choice& a, const Choice& b) {
+    const auto bits = [&](std::int64_t p) { return std::bit_cast<std::uint32_t>(weight[p]); };
+    const auto bin_of = [](std::uint32_t of) { return std::min<std::uint32_t>(of >> 20, kBins - 1); };
+    // Eighths of octaves are counted; only the bin with the last chosen weight is looked at more closely.
+    std::int32_t count[kBins] = {};
+    for (std::int64_t p = 0; p < length_ - 1; ++p) ++count[bin_of(bits(p))];
+    std::uint32_t bin = kBins - 1;
+    std::int64_t left = num_chosen;
+    for (; bin > 0 && count[bin] < left; --bin) left -= count[bin];
+    choices.clear();
+    for (std::int64_t p = 0; p < length_ - 1 && left > 0; ++p)
+      if (bin_of(bits(p)) == bin) choices.push_back({bits(p), static_cast<std::int32_t>(p)});
+    const auto before = [](const Choice& a, const Choice& b) {
       return a.weight != b.weight ? a.weight > b.weight : a.position < b.position;
-    });
+    };
+    if (left > 0) std::nth_element(choices.begin(), choices.begin() + (left - 1), choices.end(), before);
     chosen_positions.clear();
-    for (std::int64_t i = 0; i < num_chosen; ++i)
-      chosen_positions.push_back(choices[static_cast<std::size_t>(i)].position);
-    std::sort(chosen_positions.begin(), chosen_positions.end());
+    for (std::int64_t p = 0; p < length_ - 1 && num_chosen > 0; ++p) {
+      const std::uint32_t own_bin = bin_of(bits(p));
+      if (own_bin < bin) continue;
+      const Choice own{bits(p), static_cast<std::int32_t>(p)};
+      if (own_bin == bin && before(choices[static_cast<std::size_t>(left - 1)], own)) continue;
+      chosen_positions.push_back(own.position);
+    }
     chosen_positions.push_back(static_cast<std::int32_t>(length_ - 1));
     for (std::size_t i = 0; i < chosen_positions.size(); ++i) weight[i] = weight[chosen_positions[i]];
   }
@@ -207,10 +223,10 @@ class DecodeRun {
   const HeadPlace place_;
   StoredHeads heads_;
   std::int64_t score_stride_ = 0;
-  float* sums_ = nullptr;     // [heads, arranged]
-  float* score_ = nullptr;    // [heads, score_stride_]
-  float* wide_ = nullptr;     // [dim]
-  float* scratch_ = nullptr;  // of the kernels
+  float* sums_ = nullptr;                                 // [heads, arranged]
+  float* score_ = nullptr;                                // [heads, score_stride_]
+  float* wide_ = nullptr;                                 // [dim]
+  float* scratch_ = nullptr;                              // of the kernels
   static thread_local std::vector<SoftmaxState> states_;  // [heads]
 };
 
@@ -219,8 +235,8 @@ thread_local std::vector<SoftmaxState> DecodeRun::states_;
 /// Runs of heads of all rows, the longest first.
 void list_tasks(const AttentionArgs& args, int num_threads, std::vector<Task>& tasks) {
   const std::int64_t num_heads = args.cache.num_heads;
-  const std::int64_t most_heads = std::max<std::int64_t>(
-      1, (args.cache.quant.is_none() ? kPlainRun : kCompressedRun) / args.cache.head_dim);
+  const std::int64_t most_heads =
+      std::max<std::int64_t>(1, (args.cache.quant.is_none() ? kPlainRun : kCompressedRun) / args.cache.head_dim);
   const auto counts = [&](std::int32_t row) {
     return args.batch.host_token_offset[row + 1] - args.batch.host_token_offset[row] == 1;
   };
@@ -252,8 +268,8 @@ void list_tasks(const AttentionArgs& args, int num_threads, std::vector<Task>& t
 }  // namespace
 
 void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
-  const std::int64_t work =
-      static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim * args.batch.num_rows * args.batch.max_length;
+  const std::int64_t work = static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim *
+                            args.batch.num_rows * args.batch.max_length;
   const int num_threads = work > kWorthThreads ? pool.num_threads() : 1;
   std::vector<Task>& tasks = task_list;
   list_tasks(args, num_threads, tasks);

@@ -3,8 +3,8 @@
 // Shape chain, per (row, head, block of queries): q [queries, dim] -> scores [queries, 64] = q . k -> weights ->
 // sums [queries, dim] = sums * shrink + weights . v. Blocks of keys begin at multiples of 64 whatever the query, so
 // a token's result has the same bits in a whole prompt, in a chunk of it, and in any batch. (From a compressed cache, a
-// chunk of one token is computed by attention_decode_host.cpp, which rounds elsewhere.) Rows of one token are left to it.
-// Source: Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022 (blocks).
+// chunk of one token is computed by attention_decode_host.cpp, which rounds elsewhere.) Rows of one token are left to
+// it. Source: Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022 (blocks).
 #include <algorithm>
 #include <cstring>
 #include <limits>

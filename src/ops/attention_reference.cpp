@@ -46,8 +46,7 @@ void attend(const AttentionArgs& args, const KvHead& kv, std::int64_t token, std
   for (std::int64_t p = 0; p <= last; ++p) {
     double dot = 0.0;
     for (std::int64_t d = 0; d < dim; ++d)
-      dot += static_cast<double>(load_element(args.q.row(token), dtype, head * dim + d)) *
-             stored_key(args, kv, p, d);
+      dot += static_cast<double>(load_element(args.q.row(token), dtype, head * dim + d)) * stored_key(args, kv, p, d);
     weight[static_cast<std::size_t>(p)] = dot * args.scale;
     maximum = std::max(maximum, dot * args.scale);
   }

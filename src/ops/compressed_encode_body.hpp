@@ -54,8 +54,7 @@ FLEXGEN_ALWAYS_INLINE void to_codes(Wide& y, const Wide& step, const Wide& most)
 }
 
 template <int Vectors>
-FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float scale, float minimum,
-                                         float largest_code) {
+FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float scale, float minimum, float largest_code) {
   const Wide most = FLEXGEN_WIDE(largest_code), step = FLEXGEN_WIDE(scale), start = FLEXGEN_WIDE(minimum);
   Wide error{}, sum_code{}, sum_code_squared{}, sum_y{}, sum_code_y{};
 #pragma GCC unroll 8
@@ -156,7 +155,8 @@ FLEXGEN_ALWAYS_INLINE void put_group(const std::uint8_t* code, std::int64_t size
   __builtin_memcpy(parameters, &word, 4);
   std::int64_t packed = 0;
   if (bits == 8) packed = size / 8 * 8, __builtin_memcpy(codes, code, static_cast<std::size_t>(packed));
-  else for (; packed + 32 <= size; packed += 32) pack_nibbles(code + packed, codes + packed / 2);
+  else
+    for (; packed + 32 <= size; packed += 32) pack_nibbles(code + packed, codes + packed / 2);
   pack_codes(code + packed, size - packed, bits, codes + packed / 8 * bits);
 }
 

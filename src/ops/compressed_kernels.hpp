@@ -49,9 +49,8 @@ struct CompressedKernels {
 
   /// score[h * score_stride + p] = query h . key p, for all heads and `num_positions` positions. `next` is what will
   /// be read after that: its first positions are fetched into the caches meanwhile.
-  void (*scores)(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace& next,
-                 std::int64_t num_positions, const float* queries, float* score, std::int64_t score_stride,
-                 float* scratch);
+  void (*scores)(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace& next, std::int64_t num_positions,
+                 const float* queries, float* score, std::int64_t score_stride, float* scratch);
   /// sums[h] += sum over p of weight[h * weight_stride + p] * value p, positions in order.
   void (*add_values)(const StoredHeads& heads, const StoredPlace& values, const StoredPlace& next,
                      std::int64_t num_positions, const float* weight, std::int64_t weight_stride, float* sums,

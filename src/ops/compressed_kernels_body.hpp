@@ -1,7 +1,7 @@
 // Body of compressed_kernels_*.cpp; each of them compiles it for another instruction set.
-#include "ops/compressed_kernels.hpp"
-#include "ops/compressed_encode_body.hpp"
 #include "ops/compressed_decode_body.hpp"
+#include "ops/compressed_encode_body.hpp"
+#include "ops/compressed_kernels.hpp"
 #include "ops/stored_attention_body.hpp"
 
 namespace flexgen {

@@ -1,7 +1,7 @@
 // One group of the compressed form, in plain C++: the definition that every instruction set agrees with bit for bit.
 //
-// Sums run in sixteen lanes, element i in lane i % 16, then l + (l + 8), l + (l + 4), (0 + 1) + (2 + 3); a product and a
-// sum round apart. Always inlined: translation units compiled for wider instruction sets include this header too.
+// Sums run in sixteen lanes, element i in lane i % 16, then l + (l + 8), l + (l + 4), (0 + 1) + (2 + 3); a product and
+// a sum round apart. Always inlined: translation units compiled for wider instruction sets include this header too.
 #pragma once
 
 #if defined(__F16C__)

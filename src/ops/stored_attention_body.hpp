@@ -82,7 +82,7 @@ void scores(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace
 #endif
         for_fill(shape, [&]<class HeadFill>(HeadFill) {
           compressed_scores<Format::bits, Positions, HeadFill>(heads, tile, queries, score + first, score_stride, index,
-                                                           scratch);
+                                                               scratch);
         });
       });
     }

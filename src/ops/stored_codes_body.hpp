@@ -14,13 +14,13 @@ class Parameters {
     room_ = shape.parameter_floats(heads.num_heads);
     scratch_ = scratch;
     const bool together = heads.parameter_stride == shape.groups * 4;
-    const std::int64_t runs = together ? 1 : heads.num_heads, run = together ? heads.num_heads * shape.groups : shape.groups;
+    const std::int64_t runs = together ? 1 : heads.num_heads,
+                       run = together ? heads.num_heads * shape.groups : shape.groups;
     for (int p = 0; p < Positions; ++p) {
       for (std::int64_t i = 0; i < runs; ++i)
         widen_run(tile.parameters[p] + i * heads.parameter_stride, run, scratch + 2 * p * room_ + i * shape.groups);
       if (!together) continue;
-      for (std::int64_t line = 0; line < run * 4; line += 64)
-        __builtin_prefetch(tile.next_parameters[p] + line, 0, 3);
+      for (std::int64_t line = 0; line < run * 4; line += 64) __builtin_prefetch(tile.next_parameters[p] + line, 0, 3);
     }
   }
   FLEXGEN_ALWAYS_INLINE Floats scales(int position, std::int64_t group, const Ints& index) const {
@@ -54,21 +54,18 @@ struct GroupIndex {
   std::int64_t first[kMaxVectors];
 
   explicit GroupIndex(const StoredHeads& heads) : shape(heads) {
-    for (std::int64_t v = 0; v < shape.vectors; ++v) first[v] = shape.first_group(v);
-    if (shape.is_half()) {  // the groups of two heads follow one another
-      for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-        const std::int64_t group = lane % shape.lanes / shape.words_per_group;
-        const std::int64_t last = shape.groups - 1;
-        of[0][lane] = static_cast<std::int32_t>((group < last ? group : last) + lane / shape.lanes * shape.groups);
+    const auto last = static_cast<std::int32_t>(shape.groups - 1);  // words beyond the head count for nothing
+    std::int32_t group = 0;
+    std::int64_t left = shape.words_per_group;  // of the group
+    for (std::int64_t v = 0; v < shape.vectors; ++v) {
+      first[v] = group;
+      for (std::int64_t lane = 0; lane < shape.lanes; ++lane) {
+        const std::int32_t own = (group < last ? group : last) - static_cast<std::int32_t>(first[v]);
+        of[v][lane] = own;
+        if (shape.is_half()) of[v][lane + shape.lanes] = own + last + 1;  // the next head's groups follow
+        if (--left == 0) ++group, left = shape.words_per_group;
       }
-      return;
     }
-    for (std::int64_t v = 0; v < shape.vectors; ++v)
-      for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-        const std::int64_t group = (v * kLanes + lane) / shape.words_per_group;
-        const std::int64_t last = shape.groups - 1;  // words beyond the head count for nothing
-        of[v][lane] = static_cast<std::int32_t>((group < last ? group : last) - shape.first_group(v));
-      }
   }
 };
 
@@ -95,7 +92,7 @@ FLEXGEN_ALWAYS_INLINE void for_fill(const WordShape& shape, const Body& body) {
 
 template <int Bits, int Positions, class HeadFill>
 [[gnu::noinline]] void compressed_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score,
-                       std::int64_t score_stride, const GroupIndex& index, float* scratch) {
+                                         std::int64_t score_stride, const GroupIndex& index, float* scratch) {
   constexpr int kCodes = 32 / Bits;
   const WordShape& shape = index.shape;
   Parameters parameters;
@@ -134,8 +131,9 @@ template <int Bits, int Positions, class HeadFill>
 }
 
 template <int Bits, int Positions, class HeadFill>
-[[gnu::noinline]] void compressed_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
-                       float* sums, const GroupIndex& index, float* scratch) {
+[[gnu::noinline]] void compressed_values(const StoredHeads& heads, const Tile& tile, const float* weight,
+                                         std::int64_t weight_stride, float* sums, const GroupIndex& index,
+                                         float* scratch) {
   constexpr int kCodes = 32 / Bits;
   const WordShape& shape = index.shape;
   Parameters parameters;

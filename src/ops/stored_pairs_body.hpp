@@ -129,8 +129,7 @@ template <int Bits, int Positions>
 
 template <int Bits, int Positions>
 [[gnu::noinline]] void paired_values(const StoredHeads& heads, const Tile& tile, const float* weight,
-                                     std::int64_t weight_stride, float* sums, const GroupIndex& index,
-                                     float* scratch) {
+                                     std::int64_t weight_stride, float* sums, const GroupIndex& index, float* scratch) {
   Parameters parameters;
   parameters.widen<Positions>(heads, index.shape, tile, scratch);
   for_pairs(heads, index.shape, [&]<bool Together>(const Pair& pair) {

@@ -6,15 +6,9 @@
 namespace flexgen {
 namespace {
 
-template <int Positions>
-FLEXGEN_ALWAYS_INLINE void put_scores(const Floats (&sum)[Positions], float* score) {
-  const auto at = [&](int p) { return p < Positions ? sum[p] : broadcast(0.0F); };
-  const auto four = lane_sums(at(0), at(1), at(2), at(3));
-  __builtin_memcpy(score, &four, Positions * sizeof(float));
-}
-
 template <class Element, int Positions>
-[[gnu::noinline]] void plain_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score, std::int64_t score_stride) {
+[[gnu::noinline]] void plain_scores(const StoredHeads& heads, const Tile& tile, const float* q, float* score,
+                                    std::int64_t score_stride) {
   const std::int64_t dim = heads.head_dim, whole = dim / kLanes * kLanes;
   for (std::int64_t h = 0; h < heads.num_heads; ++h, q += whole_lanes(dim), score += score_stride) {
     const std::int64_t offset = h * heads.head_stride;
@@ -56,8 +50,8 @@ FLEXGEN_ALWAYS_INLINE void add_plain(const Element* const (&value)[Positions], s
 }
 
 template <class Element, int Positions>
-[[gnu::noinline]] void plain_values(const StoredHeads& heads, const Tile& tile, const float* weight, std::int64_t weight_stride,
-                  float* sums) {
+[[gnu::noinline]] void plain_values(const StoredHeads& heads, const Tile& tile, const float* weight,
+                                    std::int64_t weight_stride, float* sums) {
   const std::int64_t dim = heads.head_dim;
   for (std::int64_t h = 0; h < heads.num_heads; ++h, sums += whole_lanes(dim), weight += weight_stride) {
     const std::int64_t offset = h * heads.head_stride;

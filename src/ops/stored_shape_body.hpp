@@ -2,9 +2,9 @@
 //
 // Up to four positions at a time, head after head: as many sequential streams, each query loaded once for all four.
 // Plain: lanes run along the head, in the order of `dots` and `weighted_sum` (host_kernels.hpp), so that the bits are
-// theirs. Compressed: a lane is a 32-bit word of codes. With E codes to a word, q is kept as E vectors, vector j that of
-// the elements j of all words, so that codes are taken out by shifts alone; the scale is multiplied to sums of codes,
-// and the minimum to the sum of q, which is the vector behind the E. Sums of values are kept in the same order.
+// theirs. Compressed: a lane is a 32-bit word of codes. With E codes to a word, q is kept as E vectors, vector j that
+// of the elements j of all words, so that codes are taken out by shifts alone; the scale is multiplied to sums of
+// codes, and the minimum to the sum of q, which is the vector behind the E. Sums of values are kept in the same order.
 #pragma once
 
 #include "ops/compressed_kernels.hpp"
@@ -69,7 +69,6 @@ struct WordShape {
         codes_per_word(32 / heads.quant.bits),
         groups(heads.quant.num_groups(heads.head_dim)),
         words_per_group(heads.quant.group / codes_per_word) {}
-  std::int64_t first_group(std::int64_t vector) const { return vector * kLanes / words_per_group; }
   bool is_half() const { return lanes < kLanes; }
   std::int64_t floats() const { return vectors * (codes_per_word + 1) * lanes; }
   /// Of the parameters of one position: room for a vector beyond the last.
@@ -133,6 +132,13 @@ FLEXGEN_ALWAYS_INLINE void fetch(const std::byte* const (&next)[kPositions], std
 #pragma GCC unroll 4
     for (int p = 0; p < Positions; ++p) __builtin_prefetch(next[p] + offset + line, 0, 3);
   }
+}
+
+template <int Positions>
+FLEXGEN_ALWAYS_INLINE void put_scores(const Floats (&sum)[Positions], float* score) {
+  const auto at = [&](int p) { return p < Positions ? sum[p] : broadcast(0.0F); };
+  const auto four = lane_sums(at(0), at(1), at(2), at(3));
+  __builtin_memcpy(score, &four, Positions * sizeof(float));
 }
 
 }  // namespace

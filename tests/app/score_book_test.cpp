@@ -170,7 +170,9 @@ TEST_F(ScoreBookTest, TheLastDigitIsNoNoise) {
 }
 
 TEST(ModelText, WhiteSpaceCollapses) {
-  EXPECT_EQ(collapse_whitespace("  a\t\n b\xC2\xA0\xE2\x80\xA8" "c  "), "a b c");
+  EXPECT_EQ(collapse_whitespace("  a\t\n b\xC2\xA0\xE2\x80\xA8"
+                                "c  "),
+            "a b c");
   EXPECT_EQ(collapse_whitespace("\xC3\xA4 \x1C \xE2\x82\xAC"), "\xC3\xA4 \xE2\x82\xAC");
   EXPECT_EQ(collapse_whitespace(" \n"), "");
   EXPECT_EQ(collapse_whitespace(""), "");
@@ -178,7 +180,8 @@ TEST(ModelText, WhiteSpaceCollapses) {
 
 TEST(ModelText, AFileIsReadWithoutItsMark) {
   const test::ScratchPlace place;
-  std::ofstream(place / "t") << "\xEF\xBB\xBF" << "a\n b";
+  std::ofstream(place / "t") << "\xEF\xBB\xBF"
+                             << "a\n b";
   EXPECT_EQ(read_text(place / "t"), "a\n b");
   std::ofstream(place / "bad") << "ab\xFF";
   EXPECT_THROW(read_text(place / "bad"), UserError);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -200,6 +201,29 @@ TEST(Report, DevicesAreWrittenToAndStay) {
   if (!std::filesystem::is_character_file("/dev/null")) GTEST_SKIP() << "no /dev/null";
   write_report(sample(), "/dev/null");
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+}
+
+TEST(Report, OfAJobThatScores) {
+  Report report = sample();
+  report.command = "score";
+  report.job = {40, 1, 50, 4000, 0, 3950};
+  report.timing = {3, 2, 0, 5};
+  report.throughput = measure_throughput(report.job, report.timing);
+  EXPECT_EQ(report.throughput.tokens_per_second, 1975);
+  EXPECT_TRUE(Json::parse(to_json(report))["score"].is_null());
+  report.score = ScoreReport{3950, -7900};
+  const Json json = Json::parse(to_json(report));
+  EXPECT_EQ(json["score"]["tokens"], 3950);
+  EXPECT_EQ(json["score"]["log_probability"], -7900);
+  EXPECT_NEAR(json["score"]["perplexity"].get<double>(), std::exp(2.0), 1e-12);
+  EXPECT_EQ(json["job"]["scored_tokens"], 3950);
+  const std::string text = summary(report);
+  EXPECT_NE(text.find("tokens      4000 read, 3950 scored\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("throughput  1975.00 tokens scored/s\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("perplexity  7.3891 over 3950 tokens\n"), std::string::npos) << text;
+  report.score = ScoreReport{};
+  EXPECT_EQ(summary(report).find("perplexity"), std::string::npos);
+  EXPECT_TRUE(Json::parse(to_json(report))["score"]["perplexity"].is_null());
 }
 
 TEST(Report, Summary) {

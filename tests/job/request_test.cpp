@@ -127,6 +127,16 @@ TEST(Request, MaxTokens) {
   bad(plain(R"("max_tokens":"16")"), "invalid_field", {"the string \"16\""});
 }
 
+TEST(Request, TextsToBeScored) {
+  const auto scored = [](std::string_view line) { return parse_request(line, 7, RequestDefaults{0, true}); };
+  EXPECT_EQ(std::get<std::string>(std::get<Request>(scored(R"({"text":"x"})")).prompts.at(0)), "x");
+  EXPECT_EQ(std::get<std::string>(std::get<Request>(scored(R"({"prompt":"x","max_tokens":0})")).prompts.at(0)), "x");
+  EXPECT_EQ(std::get<Request>(scored(R"({"text":[1,2],"stop":"y"})")).prompts.size(), 1U);
+  EXPECT_EQ(std::get<RowError>(scored(R"({"text":"x","prompt":"y"})")).code, "invalid_field");
+  EXPECT_EQ(std::get<RowError>(scored(R"({"x":1})")).code, "missing_field");
+  bad(R"({"text":"x"})", "missing_field", {"'prompt'"});  // elsewhere it is the user's own
+}
+
 TEST(Request, Stop) {
   EXPECT_EQ(good(plain(R"("stop":"\n\n")")).stop, std::vector<std::string>{"\n\n"});
   EXPECT_TRUE(good(plain(R"("stop":[])")).stop.empty());

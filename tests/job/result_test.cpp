@@ -39,6 +39,22 @@ TEST(Result, GoldenPlainLines) {
             R"("prompt_token_ids":[2,100,7],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})");
 }
 
+TEST(Result, GoldenScores) {
+  ScoreResult result;
+  result.custom_id = "q1";
+  result.texts = {{{2, 100, 7}, {-0.5F, -1.5F}}};
+  const std::string first = R"({"custom_id":"q1","token_logprobs":[null,-0.5,-1.5],"sum":-2.0,"count":2,"perplexity":)";
+  EXPECT_EQ(format_scores(result, false).substr(0, first.size()), first);
+  EXPECT_EQ(nlohmann::json::parse(format_scores(result, true))["token_ids"], nlohmann::json({2, 100, 7}));
+  result.texts = {{{2}, {}}};
+  EXPECT_EQ(format_scores(result, false),
+            R"({"custom_id":"q1","token_logprobs":[null],"sum":0.0,"count":0,"perplexity":null})");
+  result.prompt_is_list = true;
+  EXPECT_EQ(format_scores(result, true),
+            R"({"custom_id":"q1","choices":[{"index":0,"token_ids":[2],"token_logprobs":[null],"sum":0.0,"count":0,)"
+            R"("perplexity":null}]})");
+}
+
 TEST(Result, PlainListHasChoices) {
   Result result = one_choice(false);
   result.prompt_is_list = true;

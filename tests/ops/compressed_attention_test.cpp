@@ -77,8 +77,14 @@ class Cache {
 
   std::int64_t width() const { return static_cast<std::int64_t>(problem_.heads()) * problem_.dim; }
   BatchView batch() const {
-    BatchView batch{static_cast<std::int32_t>(start.size()), offset.back(), 0, 0, offset.data(), start.data(),
-                    offset.data(), start.data()};
+    BatchView batch{static_cast<std::int32_t>(start.size()),
+                    offset.back(),
+                    0,
+                    0,
+                    offset.data(),
+                    start.data(),
+                    offset.data(),
+                    start.data()};
     for (std::size_t r = 0; r < start.size(); ++r) {
       const std::int32_t count = offset[r + 1] - offset[r];
       batch.max_count = std::max(batch.max_count, count);
@@ -204,8 +210,10 @@ TEST(CompressedAttention, SameBitsInAnyBatchAndOnAnyThreads) {
         HostMatrix alone(1, cache.width(), DType::float16, 5);
         AttentionArgs args = cache.args(alone);
         const std::int32_t offset[2] = {0, 1};
-        args.batch = {1, 1, 1, cache.start[static_cast<std::size_t>(r)] + 1, offset,
-                      cache.start.data() + r, offset, cache.start.data() + r};
+        args.batch = {1,      1,
+                      1,      cache.start[static_cast<std::size_t>(r)] + 1,
+                      offset, cache.start.data() + r,
+                      offset, cache.start.data() + r};
         args.q = args.q.row_range(r, 1);
         args.cache.heads = args.cache.host_heads = cache.heads.data() + r * problem.heads();
         attention_decode_host(args, seven);
@@ -230,7 +238,8 @@ TEST(CompressedAttention, NotANumberStaysInItsRowAndHead) {
   }
 }
 
-// ---- the kernels of every instruction set, against float64 ------------------------------------------------------------
+// ---- the kernels of every instruction set, against float64
+// ------------------------------------------------------------
 
 struct Stored {
   DType dtype;
@@ -240,8 +249,7 @@ struct Stored {
 /// Positions of heads with gaps between everything; element() is what is stored.
 class StoredRun {
  public:
-  StoredRun(const Stored& stored, std::int64_t heads, std::int64_t dim, std::int64_t positions, bool gaps)
-      : dim_(dim) {
+  StoredRun(const Stored& stored, std::int64_t heads, std::int64_t dim, std::int64_t positions, bool gaps) : dim_(dim) {
     const bool plain = stored.quant.is_none();
     const std::int64_t head_bytes =
         plain ? dim * static_cast<std::int64_t>(element_bytes(stored.dtype)) : stored.quant.code_bytes(dim);
@@ -257,9 +265,9 @@ class StoredRun {
         std::byte* to = memory_.data() + p * shape.position_stride + h * shape.head_stride;
         if (plain) std::copy(values.bytes().begin(), values.bytes().end(), to);
         else
-          quantize_run_reference(values.bytes().data(), DType::float32, 0, dim, stored.quant, 1, to,
-                                 memory_.data() + heads * shape.head_stride + p * shape.position_stride +
-                                     h * shape.parameter_stride);
+          quantize_run_reference(
+              values.bytes().data(), DType::float32, 0, dim, stored.quant, 1, to,
+              memory_.data() + heads * shape.head_stride + p * shape.position_stride + h * shape.parameter_stride);
       }
   }
   double element(std::int64_t p, std::int64_t h, std::int64_t d) const {
@@ -287,10 +295,12 @@ void check_kernels(const CompressedKernels& kernels, const Stored& stored, std::
   HostMatrix weight = HostMatrix::random(heads, 64, DType::float32, 92);
   const auto* q_data = reinterpret_cast<const float*>(q.bytes().data());
   const auto* weight_data = reinterpret_cast<const float*>(weight.bytes().data());
-  std::vector<float> queries(static_cast<std::size_t>(heads * arranged), NAN), score(static_cast<std::size_t>(heads * 64), NAN);
+  std::vector<float> queries(static_cast<std::size_t>(heads * arranged), NAN),
+      score(static_cast<std::size_t>(heads * 64), NAN);
   std::vector<float> sums(queries.size(), 0.0F), chosen(queries.size(), 0.0F), out(static_cast<std::size_t>(dim));
   std::vector<float> scratch(static_cast<std::size_t>(kernels.scratch_floats(run.shape)), NAN);
-  for (std::int64_t h = 0; h < heads; ++h) kernels.arrange_query(run.shape, q_data + h * dim, queries.data() + h * arranged);
+  for (std::int64_t h = 0; h < heads; ++h)
+    kernels.arrange_query(run.shape, q_data + h * dim, queries.data() + h * arranged);
   kernels.scores(run.shape, run.place, {}, positions, queries.data(), score.data(), 64, scratch.data());
   kernels.add_values(run.shape, run.place, run.place, positions, weight_data, 64, sums.data(), scratch.data());
   StoredHeads one = run.shape;

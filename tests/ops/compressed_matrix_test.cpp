@@ -80,7 +80,8 @@ TEST(CompressedMatrix, GatheredRowsAsTheReference) {
         HostMatrix whole(50, cols, dtype);
         dequantize_rows({}, table.view, whole.view());
         for (std::int64_t i = 0; i < 5; ++i)
-          for (std::int64_t c = 0; c < cols; ++c) ASSERT_EQ(actual.at(i, c), whole.at(index[static_cast<std::size_t>(i)], c));
+          for (std::int64_t c = 0; c < cols; ++c)
+            ASSERT_EQ(actual.at(i, c), whole.at(index[static_cast<std::size_t>(i)], c));
       }
 }
 

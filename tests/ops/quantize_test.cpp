@@ -1,10 +1,11 @@
+#include "ops/quantize.hpp"
+
 #include <gtest/gtest.h>
 
 #include <random>
 
 #include "base/error.hpp"
 #include "ops/compressed_kernels.hpp"
-#include "ops/quantize.hpp"
 #include "ops/quantize_rows.hpp"
 #include "tests/support/device_fixture.hpp"
 
@@ -76,8 +77,8 @@ TEST(Quantize, EveryInstructionSetEncodesAsTheReference) {
           std::vector<std::byte> codes(static_cast<std::size_t>(format.code_bytes(count)), std::byte{0xFF});
           std::vector<std::byte> parameters(static_cast<std::size_t>(format.parameter_bytes(count)), std::byte{0xFF});
           std::vector<std::byte> codes2 = codes, parameters2 = parameters;
-          ASSERT_TRUE(quantize_run_reference(reinterpret_cast<const std::byte*>(values.data()), DType::float32, 0, count,
-                                             format, refinements, codes.data(), parameters.data()));
+          ASSERT_TRUE(quantize_run_reference(reinterpret_cast<const std::byte*>(values.data()), DType::float32, 0,
+                                             count, format, refinements, codes.data(), parameters.data()));
           ASSERT_TRUE((*set)->encode(values.data(), count, format, refinements, codes2.data(), parameters2.data()));
           ASSERT_TRUE(codes == codes2);
           ASSERT_TRUE(parameters == parameters2);
@@ -136,8 +137,8 @@ TEST(Quantize, ErrorsAreWithinHalfAStepAndRefiningLowersThem) {
           std::uint32_t word, parameters;
           std::memcpy(&parameters, row + format.row_parameter_offset(cols) + c / format.group * 4, 4);
           std::memcpy(&word, row + c / 8 * format.bits + (format.bits == 8 ? c % 8 / 4 * 4 : 0), 4);
-          const std::uint32_t code = format.bits == 8 ? word >> (c % 4 * 8) & 255U
-                                                      : word >> (c % 2 * 16 + c % 8 / 2 * 4) & 15U;
+          const std::uint32_t code =
+              format.bits == 8 ? word >> (c % 4 * 8) & 255U : word >> (c % 2 * 16 + c % 8 / 2 * 4) & 15U;
           const double scale = float_from_half_bits(static_cast<std::uint16_t>(parameters));
           const double minimum = float_from_half_bits(static_cast<std::uint16_t>(parameters >> 16));
           const double off = plain.at(r, c) - (minimum + code * scale);

@@ -240,6 +240,20 @@ TEST(Roofline, AdviceFitsAndHelps) {
   EXPECT_NE(advise({&serial, 1}, job_of(64), full).find("--gpu-mem"), std::string::npos);
 }
 
+// A score needs the logits of every position, and no decoding.
+TEST(Roofline, ScoringComputesTheHeadForEveryPosition) {
+  const StageInput stage = stage_of("opt-6.7b", 8, 1, {100, 0, 100, 0, 100, 0});
+  const RunBound scored = bound_run({&stage, 1}, {8, 512, 0, 511});
+  const RunBound prefilled = bound_run({&stage, 1}, {8, 512, 1});
+  const ModelSpec& model = stage.plan.model;
+  const double head = 2.0 * static_cast<double>(model.vocab) * model.hidden * 8 * 511;
+  EXPECT_NEAR(amount(scored.stages[0].prefill, Ceiling::matrix) - amount(prefilled.stages[0].prefill, Ceiling::matrix),
+              head, 1e-6 * head);
+  EXPECT_EQ(scored.stages[0].decode.seconds, 0);
+  EXPECT_FALSE(scored.decode_binds);
+  EXPECT_NEAR(scored.tokens_per_second, 8 * 511 / scored.seconds, 1e-6 * scored.tokens_per_second);
+}
+
 TEST(Ceilings, ComeFromTheProfileSharedByTheRanksOfAMachine) {
   HardwareProfile profile;
   profile.memory.read = {{1, 10e9}, {4, 40e9}};
