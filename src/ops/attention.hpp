@@ -27,8 +27,8 @@ struct AttentionArgs {
   KvView cache;  // holds positions 0 .. start+count-1 of every row, the new ones included; q's dtype
   float scale = 1.0F;
   MatrixView out;  // [tokens, heads * head_dim], q's dtype
-  /// Below 1: rows of count 1 use only the ceil(sparsity * length) values of largest weight, ties to the lower
-  /// position, without normalising anew. Source: FlexGen (Sheng et al. 2023), section 4.2.
+  /// Below 1: rows of one new token read only its value and those of the num_chosen_positions largest weights before
+  /// it, ties to the lower position.
   float sparsity = 1.0F;
 };
 

@@ -6,6 +6,7 @@
 #include "ops/attention_decode.cuh"
 #include "ops/attention_plain.cuh"
 #include "ops/attention_prefill.cuh"
+#include "ops/attention_sparse.hpp"
 #include "ops/cuda_kernels.hpp"
 #include "ops/cuda_launch.cuh"
 
@@ -245,7 +246,9 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
   if (args.batch.num_tokens == 0 || args.cache.num_heads == 0) return;
   const bool compressed = !args.cache.quant.is_none();
   const int lanes = compressed || kernel == AttentionKernel::plain ? 0 : lanes_per_position(args);
-  const BatchKinds kinds = kinds_of(args.batch);
+  BatchKinds kinds = kinds_of(args.batch);
+  const bool sparse = kinds.any_single && args.sparsity < 1.0F;
+  if (sparse) kinds.any_single = false;  // done last: the plain kernel takes all rows
   with_element_type(args.q.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if (compressed) {
@@ -266,6 +269,8 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
     }
     attend_each_token<T>(context, args, lanes);
   });
+  if (sparse)
+    attend_sparsely(context, decode_params(args), args.q.dtype, compressed, args.sparsity, kinds.longest_single);
 }
 
 void attention_cuda(const OpContext& context, const AttentionArgs& args) {

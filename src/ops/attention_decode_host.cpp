@@ -35,7 +35,8 @@ struct Task {
 thread_local Scratch thread_scratch;
 thread_local std::vector<Task> task_list;
 
-constexpr std::uint32_t kBins = 1025;  // of weights up to 1, and one of what is no number
+constexpr int kBinShift = 18;                                    // thirty-two bins to an octave of weights
+constexpr std::uint32_t kBins = (0x3F800000U >> kBinShift) + 2;  // up to 1.0F, and one of what is no number
 
 struct Choice {
   std::uint32_t weight;  // the bits of a weight, which are in order; a NaN is the largest
@@ -188,8 +189,8 @@ class DecodeRun {
   /// Leaves the positions of the largest weights, and the last one, in chosen_positions, and those weights in front.
   void choose(float* weight, std::int64_t num_chosen) const {
     const auto bits = [&](std::int64_t p) { return std::bit_cast<std::uint32_t>(weight[p]); };
-    const auto bin_of = [](std::uint32_t of) { return std::min<std::uint32_t>(of >> 20, kBins - 1); };
-    // Eighths of octaves are counted; only the bin with the last chosen weight is looked at more closely.
+    const auto bin_of = [](std::uint32_t of) { return std::min<std::uint32_t>(of >> kBinShift, kBins - 1); };
+    // Weights are counted by bins; only the bin with the last chosen weight is looked at more closely.
     std::int32_t count[kBins] = {};
     for (std::int64_t p = 0; p < length_ - 1; ++p) ++count[bin_of(bits(p))];
     std::uint32_t bin = kBins - 1;

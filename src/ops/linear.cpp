@@ -27,7 +27,11 @@ void check(const LinearArgs& args) {
   if (args.residual) check_view(*args.residual, tokens, out, dtype, "linear: residual");
 }
 
-constexpr std::uint64_t kPlainPieceBytes = 32ULL << 20;
+// Compressed weights are made plain a piece at a time. Where memory binds, pieces that the GPU's cache holds on to
+// between the two kernels; where arithmetic does, pieces that give every multiprocessor enough tiles.
+constexpr std::uint64_t kCachedPieceBytes = 32ULL << 20;
+constexpr std::uint64_t kLargestPieceBytes = 128ULL << 20;
+constexpr std::int64_t kManyTokens = 512;
 
 #ifdef FLEXGEN_HAS_CUDA
 /// Few tokens: codes go straight into the product. Many: the matrix is made plain in the workspace first.
@@ -35,9 +39,9 @@ void linear_compressed_gpu(const OpContext& context, const LinearArgs& args) {
   if (linear_compressed_takes(context, args)) return linear_compressed_cuda(context, args);
   FLEXGEN_CHECK(context.workspace != nullptr, "linear: compressed weights need a workspace");
   const Workspace::Scope scope(*context.workspace);
-  // In pieces that the GPU's cache holds on to between the two kernels; the workspace stays small, too.
+  const std::uint64_t piece_bytes = args.x.rows >= kManyTokens ? kLargestPieceBytes : kCachedPieceBytes;
   const std::uint64_t row_bytes = static_cast<std::uint64_t>(args.weight.cols) * element_bytes(args.weight.dtype);
-  const std::int64_t most = std::max<std::int64_t>(1, static_cast<std::int64_t>(kPlainPieceBytes / row_bytes));
+  const std::int64_t most = std::max<std::int64_t>(1, static_cast<std::int64_t>(piece_bytes / row_bytes));
   const std::int64_t num_pieces = (args.weight.rows + most - 1) / most;
   const std::int64_t grain = args.weight.rows > 1024 ? 64 : 1;  // pieces of whole tiles of the product
   const std::int64_t rows = ((args.weight.rows + num_pieces - 1) / num_pieces + grain - 1) / grain * grain;
@@ -90,7 +94,7 @@ std::uint64_t linear_workspace_bytes(const Device& device) {
 }
 
 std::uint64_t linear_compressed_workspace_bytes(const Device& device) {
-  return device.is_cuda() ? kPlainPieceBytes + kPlainPieceBytes / 2 : 0;  // rows are cut to whole tiles
+  return device.is_cuda() ? kLargestPieceBytes + kCachedPieceBytes / 2 : 0;  // rows are cut to whole tiles
 }
 
 }  // namespace flexgen

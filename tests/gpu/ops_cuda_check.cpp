@@ -185,6 +185,26 @@ void check_attention(const OpContext& context, Report& report, const AttentionSh
   report.compare(label("attention", dtype, std::string(shape.name) + kernel_name), out, tolerance(dtype));
 }
 
+/// Some keys' values only. Where two weights are nearly equal, the reference may choose the other.
+void check_sparse(const OpContext& context, Report& report, const AttentionShape& shape, DType dtype,
+                  const QuantFormat& quant, float sparsity) {
+  AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap, quant);
+  work.randomise_cache(13, 1.0F);
+  TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
+  q.randomise(14, 8.0F);
+  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  AttentionArgs on_gpu{work.batch(true), q.device(), work.cache(true), scale, out.device()};
+  AttentionArgs on_host{work.batch(false), q.host(), work.cache(false), scale, out.host()};
+  on_gpu.sparsity = on_host.sparsity = sparsity;
+  attention_cuda(context, on_gpu);
+  synchronise(context);
+  attention_reference(on_host);
+  report.compare(label("attention", dtype,
+                       std::string(shape.name) + ", sparse " + std::to_string(sparsity).substr(0, 4) +
+                           (quant.is_none() ? "" : ", compressed")),
+                 out, 10 * tolerance(dtype));
+}
+
 /// A row's bytes are the same alone and beside other rows.
 void check_independence(const OpContext& context, Report& report, DType dtype) {
   const RowShape row{900, 1};
@@ -246,6 +266,12 @@ void check_ops(const OpContext& context, Report& report) {
     check_attention(context, report, shapes[14], dtype, AttentionKernel::per_token, ", per token");
     check_attention(context, report, shapes[17], dtype, AttentionKernel::plain, ", plain");
     check_independence(context, report, dtype);
+    for (const float sparsity : {0.1F, 0.5F, 1.0F}) {
+      check_sparse(context, report, shapes[0], dtype, {}, sparsity);
+      check_sparse(context, report, shapes[4], dtype, {}, sparsity);
+      check_sparse(context, report, shapes[16], dtype, {}, sparsity);
+      check_sparse(context, report, shapes[0], dtype, {4, 64}, sparsity);
+    }
   }
 }
 
