@@ -1,6 +1,7 @@
 // Attention of single tokens over a compressed cache: codes are read once, and are tensor-core operands as they are.
 //
-// One block per (row, head, split), as in attention_decode.cuh. A warp takes tiles of 16 positions in turn. With c the
+// One block per (row, four neighbouring heads, split), two warps per head, which take tiles of 16 positions in turn. What
+// they read comes through a ring in shared memory (attention_compressed_ring.cuh). With c the
 // codes (exact in float16, less their centre), s and m the scale and the minimum + centre * scale of a group:
 //
 //   keys    C [16 positions, 8] = c [16 positions, dims] . B,  column j of B: q of the dims of group j % columns alone
@@ -12,111 +13,11 @@
 // lane / 4 and t = lane % 4 (cuda_tensor_core.cuh), a lane holds of keys the positions g and g + 8, of values the
 // positions 2t, 2t + 1, 2t + 8 and 2t + 9; dimensions come in the order of the stored words. Two positions' words of
 // values become pairs of equal dimensions by one permutation for four pairs.
-// Codes and parameters come through a ring in shared memory, filled by asynchronous copies. Each lane fetches what it
-// will itself use, so the ring needs no barriers.
 #pragma once
 
-#include "ops/attention_decode.cuh"
-#include "ops/compressed_elements.cuh"
-#include "ops/cuda_tensor_core.cuh"
+#include "ops/attention_compressed_ring.cuh"
 
 namespace flexgen {
-
-inline constexpr int kStoredWarps = 4;
-inline constexpr int kStoredStages = 3;
-inline constexpr int kTilePositions = 16;
-inline constexpr int kMostColumns = 4;  // groups of 32 in 128 dimensions
-
-struct StoredDecodeParams {
-  DecodeParams decode;
-  int columns;     // groups of a head, rounded up to a power of two
-  int num_groups;  // of a head
-  bool bfloat16;   // of q and out; else float16
-};
-
-/// One lane's part of a warp's ring. kDims: 64 or 128, head_dim rounded up.
-template <int kBits, int kDims>
-struct StoredRing {
-  static constexpr int kPieces = kDims * kBits / 256;  // 8-byte pieces of a key; also words of a value
-  static constexpr int kWarpBytes = 32 * (16 * kPieces + 16 * kPieces + 32);  // of a stage
-  static constexpr int kBlockBytes = kWarpBytes * kStoredStages * kStoredWarps;
-
-  std::byte* own;         // the warp's part
-  const std::byte* keys;  // what this lane fetches of position 0
-  const std::byte* values;
-  const std::byte* key_parameters;
-  const std::byte* value_parameters;
-  std::uint32_t stride;  // bytes from position to position
-  int lane;
-  int end;                  // positions
-  int piece_step[kPieces];  // from a key's first piece to the others
-  int second_column;        // from the parameters of the first column to those of the second
-
-  __device__ uint2* key(int stage, int h, int piece) const {
-    return reinterpret_cast<uint2*>(own + stage * kWarpBytes) + (h * kPieces + piece) * 32 + lane;
-  }
-  /// Two words of one position's value, or all there is of it.
-  __device__ std::byte* value(int stage, int i, int word) const {
-    constexpr int kSlot = kPieces == 1 ? 4 : 8;
-    return own + stage * kWarpBytes + 512 * kPieces + (i * kPieces + word / 2 * 2) * 128 + lane * kSlot + word % 2 * 4;
-  }
-  /// which 0: scale and minimum of keys: position g, two columns, position g + 8, two columns; 1: of values, four
-  /// positions.
-  __device__ uint4* parameters(int stage, int which) const {
-    return reinterpret_cast<uint4*>(own + stage * kWarpBytes + 1024 * kPieces) + which * 32 + lane;
-  }
-
-  /// Places that stand for no position or no dimension get what a real one has: it is multiplied by zero, or left out.
-  __device__ void set(const StoredDecodeParams& p, const DecodeWork& work, std::byte* shared, int warp, int its_lane) {
-    const KvHead head = p.decode.heads[static_cast<std::int64_t>(work.row) * p.decode.num_heads + work.head];
-    const int code_bytes = p.decode.head_dim * kBits / 8;
-    lane = its_lane;
-    const int g = lane / 4, t = lane % 4;
-    const int first_column = 2 * t % p.columns;
-    own = shared + warp * kStoredStages * kWarpBytes;
-    stride = head.position_stride;
-    end = work.end;
-    const int key_at = 8 * t < code_bytes ? 8 * t : 0;
-    const int value_at = 4 * kPieces * g < code_bytes ? 4 * kPieces * g : 0;
-    keys = head.base + key_at;
-    values = head.base + head.v_offset + value_at;
-    key_parameters = head.base + head.k_parameters + 4 * first_column;
-    value_parameters = head.base + head.v_parameters + 4 * min(g % p.columns, p.num_groups - 1);
-#pragma unroll
-    for (int j = 0; j < kPieces; ++j) piece_step[j] = 32 * j + key_at < code_bytes ? 32 * j : 0;
-    second_column = p.columns > 1 && first_column + 1 < p.num_groups ? 4 : 0;
-    // Each a register of its own: taken apart into base and offset again, they would cost two additions per copy.
-    asm volatile("" : "+l"(keys), "+l"(values), "+l"(key_parameters), "+l"(value_parameters));
-  }
-  /// Of a position, or of the last one.
-  __device__ std::uint64_t offset(int position) const {
-    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(min(position, end - 1))) * stride;
-  }
-
-  __device__ void fetch(int stage, int tile) const {
-    if (tile < end) {
-      const int g = lane / 4, t = lane % 4;
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const std::uint64_t at = offset(tile + g + 8 * h);
-#pragma unroll
-        for (int j = 0; j < kPieces; ++j) copy_small_async<8>(key(stage, h, j), keys + at + piece_step[j], true);
-        auto* to = reinterpret_cast<std::uint32_t*>(parameters(stage, 0)) + 2 * h;
-        copy_small_async<4>(to, key_parameters + at, true);
-        copy_small_async<4>(to + 1, key_parameters + at + second_column, true);
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const std::uint64_t at = offset(tile + 2 * t + i % 2 + i / 2 * 8);
-#pragma unroll
-        for (int w = 0; w < kPieces; w += 2)
-          copy_small_async<kPieces == 1 ? 4 : 8>(value(stage, i, w), values + at + 4 * w, true);
-        copy_small_async<4>(reinterpret_cast<std::uint32_t*>(parameters(stage, 1)) + i, value_parameters + at, true);
-      }
-    }
-    commit_copies();  // an empty group, too: groups are counted
-  }
-};
 
 /// This lane's q for the products with keys: pairs of dimensions in the order of the stored words, zero outside the
 /// group of the lane's column.
@@ -169,14 +70,14 @@ struct StoredQuery {
 
   /// Scores of positions g and g + 8, not yet times scale_log2.
   template <typename Ring>
-  __device__ float2 scores(const Ring& ring, int stage, int columns) const {
+  __device__ float2 scores(const StoredDecodeParams& p, const Ring& ring, int at) const {
     constexpr float kCentreCode = kCentre<kBits>;
     constexpr int kChains = kWords > 2 ? 2 : 1;  // of products: even and odd words apart
     float c[kChains][4] = {{kCentreCode * sum[0], kCentreCode * sum[1], kCentreCode * sum[0], kCentreCode * sum[1]}};
 #pragma unroll
     for (int j = 0; j < kWords / 2; ++j) {
-      const uint2 low = *ring.key(stage, 0, j);
-      const uint2 high = *ring.key(stage, 1, j);
+      const uint2 low = ring.key(p, at, 0, j);
+      const uint2 high = ring.key(p, at, 1, j);
 #pragma unroll
       for (int w = 0; w < 2; ++w) {
         std::uint32_t a[kPairs], b[kPairs];
@@ -193,15 +94,15 @@ struct StoredQuery {
 #pragma unroll
       for (int i = 0; i < 4; ++i) c[0][i] += c[1][i];
     }
-    const uint4 line = *ring.parameters(stage, 0);
+    const uint4 line = ring.key_parameters(p, at);
     const float2 first[2] = {scale_and_minimum(line.x), scale_and_minimum(line.z)};
     const float2 second[2] = {scale_and_minimum(line.y), scale_and_minimum(line.w)};
     float score[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       score[h] = first[h].x * c[0][2 * h] + first[h].y * sum[0];
-      if (columns > 1) score[h] += second[h].x * c[0][2 * h + 1] + second[h].y * sum[1];
-      if (columns > 2) score[h] += __shfl_xor_sync(0xffffffffU, score[h], 1);
+      if (p.columns > 1) score[h] += second[h].x * c[0][2 * h + 1] + second[h].y * sum[1];
+      if (p.columns > 2) score[h] += __shfl_xor_sync(0xffffffffU, score[h], 1);
     }
     return make_float2(score[0] * scale_log2, score[1] * scale_log2);
   }
@@ -245,18 +146,18 @@ struct StoredSums {
   }
 
   template <typename Ring>
-  __device__ void add_values(const Ring& ring, int stage, float2 share, int lane) {
+  __device__ void add_values(const StoredDecodeParams& p, const Ring& ring, int at, float2 share, int lane) {
     constexpr float kCentreCode = kCentre<kBits>;
     const int source = lane % 4 * 8;  // a lane that holds positions 2t and 2t + 8; four on: the next ones
-    const float at[4] = {__shfl_sync(0xffffffffU, share.x, source), __shfl_sync(0xffffffffU, share.x, source + 4),
-                         __shfl_sync(0xffffffffU, share.y, source), __shfl_sync(0xffffffffU, share.y, source + 4)};
-    const uint4 lines = *ring.parameters(stage, 1);
+    const float own[4] = {__shfl_sync(0xffffffffU, share.x, source), __shfl_sync(0xffffffffU, share.x, source + 4),
+                          __shfl_sync(0xffffffffU, share.y, source), __shfl_sync(0xffffffffU, share.y, source + 4)};
+    const uint4 lines = ring.value_parameters(p, at);
     const float2 line[4] = {scale_and_minimum(lines.x), scale_and_minimum(lines.y), scale_and_minimum(lines.z),
                             scale_and_minimum(lines.w)};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) minimum = fmaf(at[i], fmaf(kCentreCode, line[i].x, line[i].y), minimum);
-    const std::uint32_t b0 = pack_pair<__half>(at[0] * line[0].x, at[1] * line[1].x);
-    const std::uint32_t b1 = pack_pair<__half>(at[2] * line[2].x, at[3] * line[3].x);
+    for (int i = 0; i < 4; ++i) minimum = fmaf(own[i], fmaf(kCentreCode, line[i].x, line[i].y), minimum);
+    const std::uint32_t b0 = pack_pair<__half>(own[0] * line[0].x, own[1] * line[1].x);
+    const std::uint32_t b1 = pack_pair<__half>(own[2] * line[2].x, own[3] * line[3].x);
     // two words of neighbouring positions -> the same dimensions side by side
     [[maybe_unused]] uint2 piece[4];
     constexpr unsigned kMerge[2] = {kBits == 4 ? 0x5410U : 0x5140U, kBits == 4 ? 0x7632U : 0x7362U};
@@ -266,9 +167,9 @@ struct StoredSums {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         if constexpr (kWords == 1) {
-          word[i] = *reinterpret_cast<const std::uint32_t*>(ring.value(stage, i, 0));
+          word[i] = ring.value_word(p, at, i);
         } else {
-          if (w % 2 == 0) piece[i] = *reinterpret_cast<const uint2*>(ring.value(stage, i, w));
+          if (w % 2 == 0) piece[i] = ring.value_pair(p, at, i, w);
           word[i] = w % 2 == 0 ? piece[i].x : piece[i].y;
         }
       }
@@ -312,50 +213,105 @@ struct StoredSums {
   }
 };
 
-/// Grid (rows * heads, splits), kStoredWarps warps, StoredRing::kBlockBytes of shared memory. head_dim <= kDims, a
-/// multiple of 16.
+/// Puts together what the two warps of every head have seen, as finish_block does for one head.
+template <typename T, int kDims>
+__device__ inline void finish_heads(const DecodeParams& p, const DecodeWork& work, int count,
+                                    const float (*shared_sum)[kDims], const float2 (&shared_state)[kStoredWarps]) {
+  static_assert(kStoredSets == 2);
+#pragma unroll
+  for (int i = threadIdx.x; i < kStoredHeads * kDims; i += kStoredWarps * 32) {
+    const int h = i / kDims, d = i % kDims;
+    if (h >= count || d >= p.head_dim) continue;
+    const float2 state[2] = {shared_state[h], shared_state[h + kStoredHeads]};
+    const float largest = fmaxf(state[0].x, state[1].x);
+    const float factor[2] = {exp2_fast(state[0].x - largest), exp2_fast(state[1].x - largest)};
+    const float weight = fmaf(state[1].y, factor[1], state[0].y * factor[0]);
+    const float sum = fmaf(shared_sum[h + kStoredHeads][d], factor[1], shared_sum[h][d] * factor[0]);
+    const int head = work.head + h;
+    if (work.splits == 1) {
+      const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
+      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * (1.0F / weight));
+    } else {
+      const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + head;
+      const std::int64_t slot = pair * p.max_splits + blockIdx.y;
+      p.partial_sum[slot * p.head_dim + d] = sum;
+      if (d == 0) p.partial_state[slot] = make_float2(largest, weight);
+    }
+  }
+}
+
+__device__ inline void wait_for_stage(int stages) {
+  if (stages == 4) {
+    wait_for_copies<2>();
+  } else if (stages == 3) {
+    wait_for_copies<1>();
+  } else {
+    wait_for_copies<0>();
+  }
+}
+
+/// Blocks that are to be on a multiprocessor at a time.
 template <int kBits, int kDims>
-__global__ void __launch_bounds__(kStoredWarps * 32, kBits* kDims <= 512 ? 5 : 3)
+inline constexpr int kStoredBlocks = kBits * kDims <= 512 ? 3 : 2;
+
+/// Grid (rows * groups of kStoredHeads heads, splits), kStoredWarps warps, p.stages stages of shared memory. head_dim
+/// <= kDims, a multiple of 16; codes on boundaries of 8 bytes.
+template <int kBits, int kDims>
+__global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>)
     stored_decode_kernel(const StoredDecodeParams p) {
-  using Ring = StoredRing<kBits, kDims>;
   extern __shared__ uint4 shared[];
-  __shared__ float shared_sum[kStoredWarps][kDims];
   __shared__ float2 shared_state[kStoredWarps];
 
   start_dependents_after_predecessor();
+  DecodeParams groups = p.decode;  // a row's groups of heads for its heads
+  groups.num_heads = (p.decode.num_heads + kStoredHeads - 1) / kStoredHeads;
   DecodeWork work;
-  if (!decode_work(p.decode, work)) return;
+  if (!decode_work(groups, work)) return;
+  work.head *= kStoredHeads;
+  const int count = min(kStoredHeads, p.decode.num_heads - work.head);  // of heads
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  Ring ring;
-  ring.set(p, work, reinterpret_cast<std::byte*>(shared), warp, lane);
+  const bool busy = warp % kStoredHeads < count;
+  StoredRing<kBits, kDims> ring;
+  ring.set(p, work, count, reinterpret_cast<std::byte*>(shared));
 
-  constexpr int kHop = kStoredWarps * kTilePositions;
-  int tile = work.begin + warp * kTilePositions;
-#pragma unroll
-  for (int s = 0; s < kStoredStages; ++s) ring.fetch(s, tile + s * kHop);
-  StoredQuery<kBits, kDims> query;
-  query.load(p, work, lane);
-  StoredSums<kBits, kDims> sums;
-  int stage = 0;
+  const int stage_bytes = stored_stage_bytes(p);
+  const int last_stage = (p.stages - 1) * stage_bytes;
+  const int ahead = (p.stages - 1) * kStagePositions;
 #pragma unroll 1
-  for (; tile < work.end; tile += kHop) {
-    wait_for_copies<kStoredStages - 1>();
-    float2 score = query.scores(ring, stage, p.columns);
-    if (tile + lane / 4 >= work.end) score.x = kNoScore;
-    if (tile + lane / 4 + 8 >= work.end) score.y = kNoScore;
-    sums.add_values(ring, stage, sums.weights(score), lane);
-    ring.fetch(stage, tile + kStoredStages * kHop);
-    stage = stage + 1 == kStoredStages ? 0 : stage + 1;
+  for (int s = 0; s + 1 < p.stages; ++s)
+    ring.fetch(p, work, count, s * stage_bytes, work.begin + s * kStagePositions);
+  StoredQuery<kBits, kDims> query;
+  DecodeWork own = work;
+  own.head += busy ? warp % kStoredHeads : 0;
+  query.load(p, own, lane);
+  StoredSums<kBits, kDims> sums;
+  int stage = 0, emptied = last_stage;
+#pragma unroll 1
+  for (int first = work.begin; first < work.end; first += kStagePositions) {
+    wait_for_stage(p.stages);
+    __syncthreads();  // this stage is there for all, and all have done with the one before it
+    ring.fetch(p, work, count, emptied, first + ahead);
+    const int left = work.end - first - warp / kStoredHeads * kTilePositions;  // positions from the tile's first one on
+    if (busy && left > 0) {
+      float2 score = query.scores(p, ring, stage);
+      if (lane / 4 >= left) score.x = kNoScore;
+      if (lane / 4 + 8 >= left) score.y = kNoScore;
+      sums.add_values(p, ring, stage, sums.weights(score), lane);
+    }
+    emptied = stage;
+    stage = stage == last_stage ? 0 : stage + stage_bytes;
   }
 
+  __syncthreads();  // the ring's memory is free
+  auto* shared_sum = reinterpret_cast<float(*)[kDims]>(shared);
   sums.finish(shared_sum[warp], p.decode.head_dim, p.decode.group_shift, lane);
   if (lane == 0) shared_state[warp] = make_float2(sums.largest, sums.weight);
   __syncthreads();
   if (p.bfloat16) {
-    finish_block<__nv_bfloat16>(p.decode, work, shared_sum, shared_state);
+    finish_heads<__nv_bfloat16, kDims>(p.decode, work, count, shared_sum, shared_state);
   } else {
-    finish_block<__half>(p.decode, work, shared_sum, shared_state);
+    finish_heads<__half, kDims>(p.decode, work, count, shared_sum, shared_state);
   }
 }
 

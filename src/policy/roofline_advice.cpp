@@ -33,6 +33,12 @@ bool move_to_dram(Share& share) {
   return true;
 }
 
+bool compress(QuantFormat& format) {
+  if (!format.is_none()) return false;
+  format.bits = 4;
+  return true;
+}
+
 const std::vector<Change>& changes() {
   static const std::vector<Change> all{
       {"overlap (--overlap true)", [](Policy& p) { return !std::exchange(p.overlap, true); }},
@@ -41,10 +47,26 @@ const std::vector<Change>& changes() {
       {"10 % more of the weights on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.weights); }},
       {"10 % more of the cache on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.cache); }},
       {"10 % more of the hidden states on the gpu tier", [](Policy& p) { return move_to_gpu(p.placement.hidden); }},
+      {"attention on the CPU where the cache lies (--cpu-cache-compute)",
+       [](Policy& p) {
+         const Share& cache = p.placement.cache;
+         if (p.uses_host_attention() || cache.dram_percent <= 0 || cache.ssd() > 1e-9) return false;
+         p.host_attention_percent = 100;
+         return true;
+       }},
       {"10 % more of the weights in host memory instead of on disk",
        [](Policy& p) { return move_to_dram(p.placement.weights); }},
       {"10 % more of the cache in host memory instead of on disk",
        [](Policy& p) { return move_to_dram(p.placement.cache); }},
+  };
+  return all;
+}
+
+// These change the results: an offer, never the first advice.
+const std::vector<Change>& lossy_changes() {
+  static const std::vector<Change> all{
+      {"weights of 4 bits (--compress-weight)", [](Policy& p) { return compress(p.weight_format); }},
+      {"a cache of 4 bits (--compress-cache)", [](Policy& p) { return compress(p.cache_format); }},
   };
   return all;
 }
@@ -83,16 +105,22 @@ std::string advise(std::span<const StageInput> stages, const RooflineJob& job, c
   RooflineJob endless = job;
   endless.num_sequences = 4 * stages.front().plan.policy.block_rows() * static_cast<std::int64_t>(stages.size());
   const double now = bound_run(stages, endless).tokens_per_second;
-  double best = now * worth_a_word;
-  std::string text;
-  for (const Change& change : changes()) {
-    const std::optional<double> after = bound_after(stages, change, endless);
-    if (!after || *after <= best) continue;
-    best = *after;
-    text = fmt::format("{} (it fits; the bound of a long job becomes {:.4g} tokens/s instead of {:.4g})", change.text,
-                       best, now);
-  }
-  return text.empty() ? beyond_policy(bound.binding) : text;
+  const auto best_of = [&](const std::vector<Change>& candidates) {
+    double best = now * worth_a_word;
+    std::string text;
+    for (const Change& change : candidates) {
+      const std::optional<double> after = bound_after(stages, change, endless);
+      if (!after || *after <= best) continue;
+      best = *after;
+      text = fmt::format("{} (it fits; the bound of a long job becomes {:.4g} tokens/s instead of {:.4g})", change.text,
+                         best, now);
+    }
+    return text;
+  };
+  std::string text = best_of(changes());
+  if (text.empty()) text = beyond_policy(bound.binding);
+  const std::string lossy = best_of(lossy_changes());
+  return lossy.empty() ? text : text + "; at some cost in accuracy, " + lossy;
 }
 
 }  // namespace flexgen

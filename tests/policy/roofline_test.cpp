@@ -227,9 +227,15 @@ TEST(Roofline, HiddenStatesThroughTheHostCrossItsLinks) {
 }
 
 TEST(Roofline, AdviceFitsAndHelps) {
-  const StageInput small = stage_of("opt-30b", 8, 1, {20, 80, 0, 100, 0, 100});
+  StageInput small = stage_of("opt-30b", 8, 1, {20, 80, 0, 100, 0, 100});
   const RunBound bound = bound_run({&small, 1}, job_of(8));
   EXPECT_NE(advise({&small, 1}, job_of(8), bound).find("block twice as large"), std::string::npos);
+  // What changes results comes second.
+  EXPECT_NE(advise({&small, 1}, job_of(8), bound).find("in accuracy, weights of 4 bits"), std::string::npos);
+  small.plan.policy.weight_format = {4, 64};
+  small.plan.policy.micro_batch_size = 64;
+  const RunBound cache_binds = bound_run({&small, 1}, job_of(64));
+  EXPECT_NE(advise({&small, 1}, job_of(64), cache_binds).find("--cpu-cache-compute"), std::string::npos);
   StageInput serial = stage_of("opt-30b", 32, 2, {20, 80, 0, 100, 0, 100});
   serial.plan.policy.overlap = false;
   serial.budgets = {plan_memory(serial.plan).gpu.total(), plan_memory(serial.plan).dram.total(), 0};  // no room for more
