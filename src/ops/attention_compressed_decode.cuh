@@ -1,15 +1,15 @@
 // Attention of single tokens over a compressed cache: codes are read once, and are tensor-core operands as they are.
 //
-// One block per (row, four neighbouring heads, split), two warps per head, which take tiles of 16 positions in turn. What
-// they read comes through a ring in shared memory (attention_compressed_ring.cuh). With c the
-// codes (exact in float16, less their centre), s and m the scale and the minimum + centre * scale of a group:
+// One block per (row, four neighbouring heads, split), two warps per head, which take tiles of 16 positions in turn.
+// What they read comes through a ring in shared memory (attention_compressed_ring.cuh). With c the codes (exact in
+// float16), s and m the scale and the minimum of a group:
 //
 //   keys    C [16 positions, 8] = c [16 positions, dims] . B,  column j of B: q of the dims of group j % columns alone
 //           score = sum over groups of s * C + m * sum(q)
 //   values  O [dims, 8] += c^T [dims, 16 positions] . W,  column j of W: weight * s of group j % columns
 //           out = O at the column of the dimension's own group + sum of weight * m
 //
-// so that a product needs no more than a shift, a mask and an addition for two codes, and sums are float32. With g =
+// so that a product needs no more than a mask for two codes, and for some of them a shift; sums are float32. With g =
 // lane / 4 and t = lane % 4 (cuda_tensor_core.cuh), a lane holds of keys the positions g and g + 8, of values the
 // positions 2t, 2t + 1, 2t + 8 and 2t + 9; dimensions come in the order of the stored words. Two positions' words of
 // values become pairs of equal dimensions by one permutation for four pairs.
@@ -19,6 +19,27 @@
 
 namespace flexgen {
 
+/// Codes become halves as they stand: an integer in the low bits of a half is a subnormal one, exactly so many times
+/// 2^-24, and tensor cores take it as such. Of 4 bits, every other pair stays four places further up.
+inline constexpr float kCodeUnit = 16777216.0F;  // the inverse
+template <int kBits>
+inline constexpr int kOddFactor = kBits == 4 ? 16 : 1;
+
+/// The codes of a word, neighbours in one register; odd pairs times kOddFactor.
+template <int kBits>
+__device__ inline void spread_codes(std::uint32_t word, std::uint32_t (&pair)[kWordCodes<kBits> / 2]) {
+  if constexpr (kBits == 4) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      pair[2 * i] = (word >> (8 * i)) & 0x000f000fU;
+      pair[2 * i + 1] = (word >> (8 * i)) & 0x00f000f0U;
+    }
+  } else {
+    pair[0] = __byte_perm(word, 0, 0x4140);
+    pair[1] = __byte_perm(word, 0, 0x4342);
+  }
+}
+
 /// This lane's q for the products with keys: pairs of dimensions in the order of the stored words, zero outside the
 /// group of the lane's column.
 template <int kBits, int kDims>
@@ -27,7 +48,7 @@ struct StoredQuery {
   static constexpr int kPairs = kWordCodes<kBits> / 2;
   std::uint32_t pair[kWords][kPairs];
   float scale_log2;  // what is left to multiply scores with
-  float sum[2];      // of q over the groups of this lane's columns 2t and 2t + 1
+  float sum[2];      // of q over the groups of this lane's columns 2t and 2t + 1, in units of codes as halves
 
   __device__ void load(const StoredDecodeParams& p, const DecodeWork& work, int lane) {
     const int column_group = lane / 4 % p.columns;
@@ -54,26 +75,29 @@ struct StoredQuery {
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, 2));
     const std::uint32_t exponent = min(max(__float_as_uint(largest) >> 23, 1U), 253U);
     const float factor = __uint_as_float((254U - exponent) << 23);
-    scale_log2 = p.decode.scale_log2 * __uint_as_float(exponent << 23);
+    scale_log2 = p.decode.scale_log2 * kCodeUnit * __uint_as_float(exponent << 23);
     float total[4] = {};
-    const std::uint32_t ones[4] = {0x3c003c00U, 0x3c003c00U, 0x3c003c00U, 0x3c003c00U};
+    constexpr std::uint32_t kOnes = 0x3c003c00U, kOdd = kOddFactor<kBits> == 16 ? 0x4c004c00U : kOnes;
+    const std::uint32_t ones[4] = {kOnes, kOnes, kOdd, kOdd};
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
 #pragma unroll
-      for (int i = 0; i < kPairs; ++i) pair[w][i] = pack_pair<__half>(value[w][i].x * factor, value[w][i].y * factor);
+      for (int i = 0; i < kPairs; ++i) {
+        const float own = i % 2 == 0 ? factor : factor / kOddFactor<kBits>;
+        pair[w][i] = pack_pair<__half>(value[w][i].x * own, value[w][i].y * own);
+      }
 #pragma unroll
       for (int i = 0; i < kPairs; i += 2) multiply_add<__half>(total, ones, pair[w][i], pair[w][i + 1]);
     }
-    sum[0] = total[0];
-    sum[1] = total[1];
+    sum[0] = total[0] / kCodeUnit;
+    sum[1] = total[1] / kCodeUnit;
   }
 
   /// Scores of positions g and g + 8, not yet times scale_log2.
   template <typename Ring>
   __device__ float2 scores(const StoredDecodeParams& p, const Ring& ring, int at) const {
-    constexpr float kCentreCode = kCentre<kBits>;
     constexpr int kChains = kWords > 2 ? 2 : 1;  // of products: even and odd words apart
-    float c[kChains][4] = {{kCentreCode * sum[0], kCentreCode * sum[1], kCentreCode * sum[0], kCentreCode * sum[1]}};
+    float c[kChains][4] = {};
 #pragma unroll
     for (int j = 0; j < kWords / 2; ++j) {
       const uint2 low = ring.key(p, at, 0, j);
@@ -81,8 +105,8 @@ struct StoredQuery {
 #pragma unroll
       for (int w = 0; w < 2; ++w) {
         std::uint32_t a[kPairs], b[kPairs];
-        unpack_codes<kBits, true>(w == 0 ? low.x : low.y, a);
-        unpack_codes<kBits, true>(w == 0 ? high.x : high.y, b);
+        spread_codes<kBits>(w == 0 ? low.x : low.y, a);
+        spread_codes<kBits>(w == 0 ? high.x : high.y, b);
 #pragma unroll
         for (int i = 0; i < kPairs; i += 2) {
           const std::uint32_t codes[4] = {a[i], b[i], a[i + 1], b[i + 1]};
@@ -147,7 +171,6 @@ struct StoredSums {
 
   template <typename Ring>
   __device__ void add_values(const StoredDecodeParams& p, const Ring& ring, int at, float2 share, int lane) {
-    constexpr float kCentreCode = kCentre<kBits>;
     const int source = lane % 4 * 8;  // a lane that holds positions 2t and 2t + 8; four on: the next ones
     const float own[4] = {__shfl_sync(0xffffffffU, share.x, source), __shfl_sync(0xffffffffU, share.x, source + 4),
                           __shfl_sync(0xffffffffU, share.y, source), __shfl_sync(0xffffffffU, share.y, source + 4)};
@@ -155,7 +178,7 @@ struct StoredSums {
     const float2 line[4] = {scale_and_minimum(lines.x), scale_and_minimum(lines.y), scale_and_minimum(lines.z),
                             scale_and_minimum(lines.w)};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) minimum = fmaf(own[i], fmaf(kCentreCode, line[i].x, line[i].y), minimum);
+    for (int i = 0; i < 4; ++i) minimum = fmaf(own[i], line[i].y, minimum);
     const std::uint32_t b0 = pack_pair<__half>(own[0] * line[0].x, own[1] * line[1].x);
     const std::uint32_t b1 = pack_pair<__half>(own[2] * line[2].x, own[3] * line[3].x);
     // two words of neighbouring positions -> the same dimensions side by side
@@ -176,8 +199,8 @@ struct StoredSums {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         std::uint32_t near[kPairs], far[kPairs];
-        unpack_codes<kBits, true>(__byte_perm(word[0], word[1], kMerge[half]), near);
-        unpack_codes<kBits, true>(__byte_perm(word[2], word[3], kMerge[half]), far);
+        spread_codes<kBits>(__byte_perm(word[0], word[1], kMerge[half]), near);
+        spread_codes<kBits>(__byte_perm(word[2], word[3], kMerge[half]), far);
 #pragma unroll
         for (int i = 0; i < kPairs; i += 2) {
           const std::uint32_t codes[4] = {near[i], near[i + 1], far[i], far[i + 1]};
@@ -206,7 +229,8 @@ struct StoredSums {
           const float(&c)[4] = sum[w][half][i / 2];
           const float value = group % 2 == 0 ? c[i % 2 * 2] : c[i % 2 * 2 + 1];
           const int place = kBits == 4 ? 2 * i + half : 2 * half + i;
-          to[first + w * kWordCodes<kBits> + place] = value + least;
+          constexpr float kUnit[2] = {kCodeUnit, kCodeUnit / kOddFactor<kBits>};
+          to[first + w * kWordCodes<kBits> + place] = fmaf(value, kUnit[i % 2], least);
         }
       }
     }
@@ -250,9 +274,9 @@ __device__ inline void wait_for_stage(int stages) {
   }
 }
 
-/// Blocks that are to be on a multiprocessor at a time.
+/// Blocks that are to be on a multiprocessor at a time: as many as registers allow without spilling.
 template <int kBits, int kDims>
-inline constexpr int kStoredBlocks = kBits * kDims <= 512 ? 3 : 2;
+inline constexpr int kStoredBlocks = kDims <= 64 ? 3 : 2;
 
 /// Grid (rows * groups of kStoredHeads heads, splits), kStoredWarps warps, p.stages stages of shared memory. head_dim
 /// <= kDims, a multiple of 16; codes on boundaries of 8 bytes.
@@ -265,22 +289,26 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>
   start_dependents_after_predecessor();
   DecodeParams groups = p.decode;  // a row's groups of heads for its heads
   groups.num_heads = (p.decode.num_heads + kStoredHeads - 1) / kStoredHeads;
+  const int row = blockIdx.x / groups.num_heads, first_head = blockIdx.x % groups.num_heads * kStoredHeads;
+  const int count = min(kStoredHeads, p.decode.num_heads - first_head);  // of heads
+  KvHead heads[kStoredHeads];                                            // on their way while the row's length is
+#pragma unroll
+  for (int h = 0; h < kStoredHeads; ++h)
+    heads[h] = p.decode.heads[static_cast<std::int64_t>(row) * p.decode.num_heads + first_head + min(h, count - 1)];
   DecodeWork work;
   if (!decode_work(groups, work)) return;
-  work.head *= kStoredHeads;
-  const int count = min(kStoredHeads, p.decode.num_heads - work.head);  // of heads
+  work.head = first_head;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const bool busy = warp % kStoredHeads < count;
   StoredRing<kBits, kDims> ring;
-  ring.set(p, work, count, reinterpret_cast<std::byte*>(shared));
+  ring.set(p, work, heads, reinterpret_cast<std::byte*>(shared));
 
   const int stage_bytes = stored_stage_bytes(p);
   const int last_stage = (p.stages - 1) * stage_bytes;
   const int ahead = (p.stages - 1) * kStagePositions;
 #pragma unroll 1
-  for (int s = 0; s + 1 < p.stages; ++s)
-    ring.fetch(p, work, count, s * stage_bytes, work.begin + s * kStagePositions);
+  for (int s = 0; s + 1 < p.stages; ++s) ring.fetch(p, work, count, s * stage_bytes, work.begin + s * kStagePositions);
   StoredQuery<kBits, kDims> query;
   DecodeWork own = work;
   own.head += busy ? warp % kStoredHeads : 0;

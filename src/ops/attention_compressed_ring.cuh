@@ -5,7 +5,7 @@
 // threads of the block fetch in order. Other groups of heads (fewer than four, of two segments, or on other
 // boundaries) come piece by piece, into the same places: what is computed does not depend on how it came.
 //
-// A stage holds 32 positions: of every one a row of keys [codes of four heads][parameters], then as many rows of values.
+// A stage holds 32 positions: a row of keys of each, [codes of four heads][parameters], then as many rows of values.
 // Rows begin an odd multiple of 32 (keys) or 16 bytes (values) apart, modulo the banks: lanes that read neighbouring
 // positions, or every other one, then meet in no bank.
 #pragma once
@@ -16,8 +16,8 @@
 
 namespace flexgen {
 
-inline constexpr int kStoredHeads = 4;     // of a block
-inline constexpr int kStoredSets = 2;      // warps of a head: each takes every other tile of positions
+inline constexpr int kStoredHeads = 4;  // of a block
+inline constexpr int kStoredSets = 2;   // warps of a head: each takes every other tile of positions
 inline constexpr int kStoredWarps = kStoredHeads * kStoredSets;
 inline constexpr int kTilePositions = 16;
 inline constexpr int kStagePositions = kStoredSets * kTilePositions;
@@ -26,10 +26,10 @@ inline constexpr int kMostColumns = 4;  // groups of 32 in 128 dimensions
 
 struct StoredDecodeParams {
   DecodeParams decode;
-  int columns;      // groups of a head, rounded up to a power of two
-  int num_groups;   // of a head
-  int code_bytes;   // of one key of one head
-  int key_pitch;    // bytes from row to row of a stage
+  int columns;     // groups of a head, rounded up to a power of two
+  int num_groups;  // of a head
+  int code_bytes;  // of one key of one head
+  int key_pitch;   // bytes from row to row of a stage
   int value_pitch;
   int stages;
   bool bfloat16;  // of q and out; else float16
@@ -53,6 +53,7 @@ struct StoredRing {
   const std::byte* parameters;
   std::uint32_t stride;  // bytes from position to position
   int end;               // positions
+  int codes_position;    // of the first pass, in a stage
   int codes_to;          // in a stage; negative: nothing
   int codes_step;        // from pass to pass
   int parameters_to;
@@ -66,16 +67,15 @@ struct StoredRing {
   int piece_step[kPieces];  // from a key's first piece to the others
 
   /// Whether heads follow each other from the first on, all on boundaries of 16 bytes.
-  static __device__ bool follow_each_other(const StoredDecodeParams& p, const KvHead* head, int count) {
-    if (count < kStoredHeads) return false;
-    const KvHead first = head[0];
+  static __device__ bool follow_each_other(const StoredDecodeParams& p, const KvHead (&head)[kStoredHeads]) {
+    const KvHead& first = head[0];
     bool result = ((reinterpret_cast<std::uintptr_t>(first.base) | static_cast<std::uint32_t>(first.position_stride) |
                     static_cast<std::uint32_t>(first.v_offset) | static_cast<std::uint32_t>(first.k_parameters) |
                     static_cast<std::uint32_t>(first.v_parameters)) &
                    15U) == 0;
 #pragma unroll
     for (int h = 1; h < kStoredHeads; ++h) {
-      const KvHead next = head[h];
+      const KvHead& next = head[h];
       const int off = h * (4 * p.num_groups - p.code_bytes);  // parameters count from a head's own codes on
       result = result && next.base == first.base + h * p.code_bytes && next.position_stride == first.position_stride &&
                next.v_offset == first.v_offset && next.k_parameters == first.k_parameters + off &&
@@ -86,23 +86,24 @@ struct StoredRing {
 
   /// work.head: the first of the block. Places that stand for no dimension are read as a real one is: they are
   /// multiplied by zero, or left out.
-  __device__ void set(const StoredDecodeParams& p, const DecodeWork& work, int count, std::byte* memory) {
+  __device__ void set(const StoredDecodeParams& p, const DecodeWork& work, const KvHead (&head)[kStoredHeads],
+                      std::byte* memory) {
     const int thread = threadIdx.x, lane = thread % 32, head_of_warp = thread / 32 % kStoredHeads;
     const int set = thread / 32 / kStoredHeads;
-    const KvHead* head = p.decode.heads + static_cast<std::int64_t>(work.row) * p.decode.num_heads + work.head;
-    const KvHead first = head[0];
+    const KvHead& first = head[0];
     const int values = kStagePositions * p.key_pitch;
     shared = memory;
     stride = first.position_stride;
     end = work.end;
-    in_runs = follow_each_other(p, head, count);
+    in_runs = follow_each_other(p, head);
 
     const int all_codes = kStoredHeads * p.code_bytes;
     int chunk = thread % (2 * kRowChunks), position = thread / (2 * kRowChunks);
+    codes_position = position;
     bool of_values = chunk >= kRowChunks;
     chunk %= kRowChunks;
     int pitch = of_values ? p.value_pitch : p.key_pitch;
-    codes = first.base + (of_values ? first.v_offset : 0) + 16 * chunk + static_cast<std::int64_t>(position) * stride;
+    codes = first.base + (of_values ? first.v_offset : 0) + 16 * chunk;
     codes_to = 16 * chunk < all_codes ? (of_values ? values : 0) + position * pitch + 16 * chunk : -1;
     codes_step = kPassPositions * pitch;
 
@@ -110,8 +111,9 @@ struct StoredRing {
     chunk = thread % 4, position = thread / 8, of_values = thread % 8 >= 4;
     pitch = of_values ? p.value_pitch : p.key_pitch;
     parameters = first.base + (of_values ? first.v_parameters : first.k_parameters) + 16 * chunk;
-    parameters_to =
-        chunk < p.num_groups ? (of_values ? values : 0) + position * pitch + all_codes + 16 * chunk : -1;
+    parameters_to = chunk < p.num_groups ? (of_values ? values : 0) + position * pitch + all_codes + 16 * chunk : -1;
+    // Each a register of its own: taken apart into base and offset again, they would cost two additions per copy.
+    asm volatile("" : "+l"(codes), "+l"(parameters));
 
     const int g = lane / 4, t = lane % 4;
     const int first_column = 2 * t % p.columns;
@@ -123,8 +125,7 @@ struct StoredRing {
     key_parameters_at = key * p.key_pitch + own_parameters + 4 * first_column;
     second_column = p.columns > 1 && first_column + 1 < p.num_groups ? 4 : 0;
     value_at = values + value * p.value_pitch + own_codes + value_byte;
-    value_parameters_at =
-        values + value * p.value_pitch + own_parameters + 4 * min(g % p.columns, p.num_groups - 1);
+    value_parameters_at = values + value * p.value_pitch + own_parameters + 4 * min(g % p.columns, p.num_groups - 1);
 #pragma unroll
     for (int j = 0; j < kPieces; ++j) piece_step[j] = 32 * j + key_byte < p.code_bytes ? 32 * j : 0;
   }
@@ -141,22 +142,20 @@ struct StoredRing {
     commit_copies();  // an empty group, too: groups are counted
   }
 
+  /// Of a position, or of the last one.
+  __device__ std::uint64_t offset(int position) const {
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(min(position, end - 1))) * stride;
+  }
+
   __device__ void fetch_runs(int at, int first) const {
-    const int last = end - 1 - first;
     if (codes_to >= 0) {
-      const int own = threadIdx.x / (2 * kRowChunks);  // already in `codes`
-      const std::byte* from = codes + static_cast<std::uint64_t>(static_cast<std::uint32_t>(first)) * stride;
+      std::byte* to = shared + at + codes_to;
 #pragma unroll
-      for (int n = 0; n < kPasses; ++n) {
-        const int step = min(n * kPassPositions, last - own);
-        copy_16_async(shared + at + codes_to + n * codes_step, from + static_cast<std::int64_t>(step) * stride, true);
-      }
+      for (int n = 0; n < kPasses; ++n)
+        copy_16_async(to + n * codes_step, codes + offset(first + codes_position + n * kPassPositions), true);
     }
-    if (parameters_to >= 0) {
-      const int position = first + min(static_cast<int>(threadIdx.x / 8), last);
-      copy_16_async(shared + at + parameters_to,
-                    parameters + static_cast<std::uint64_t>(static_cast<std::uint32_t>(position)) * stride, true);
-    }
+    if (parameters_to >= 0)
+      copy_16_async(shared + at + parameters_to, parameters + offset(first + static_cast<int>(threadIdx.x / 8)), true);
   }
 
   /// In pieces of 8 bytes (codes) and 4 (parameters), each by way of its own head.
@@ -169,11 +168,13 @@ struct StoredRing {
       const int piece = i % pieces, run = i / pieces;  // run: (position, keys or values, head)
       const int h = run % count, of_values = run / count % 2, position = run / count / 2;
       const KvHead head = heads[h];
-      const std::byte* from = head.base + static_cast<std::int64_t>(min(first + position, end - 1)) * head.position_stride;
-      std::byte* to = shared + at + (of_values ? kStagePositions * p.key_pitch + position * p.value_pitch
-                                               : position * p.key_pitch);
+      const std::byte* from =
+          head.base + static_cast<std::int64_t>(min(first + position, end - 1)) * head.position_stride;
+      std::byte* to =
+          shared + at + (of_values ? kStagePositions * p.key_pitch + position * p.value_pitch : position * p.key_pitch);
       if (piece < code_pieces) {
-        copy_small_async<8>(to + h * p.code_bytes + 8 * piece, from + (of_values ? head.v_offset : 0) + 8 * piece, true);
+        copy_small_async<8>(to + h * p.code_bytes + 8 * piece, from + (of_values ? head.v_offset : 0) + 8 * piece,
+                            true);
       } else {
         const int group = piece - code_pieces;
         copy_small_async<4>(to + kStoredHeads * p.code_bytes + 4 * (h * p.num_groups + group),

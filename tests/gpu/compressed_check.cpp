@@ -173,7 +173,10 @@ void check_append(const OpContext& context, Report& report, const AttentionShape
     }
   }
   report.check(label("append_kv", dtype, quant, std::string(shape.name) + ", worst group"), worst, 1.0);
-  report.check(label("append_kv", dtype, quant, shape.name), total / total_expected - 1.0, 0.01);
+  // bfloat16 has about as many bits as 8-bit codes: a large part of its values lies just between two of them, where
+  // rounding decides, and the searches for a group's range part ways more often.
+  const double limit = dtype == DType::bfloat16 && quant.bits == 8 ? 0.02 : 0.01;
+  report.check(label("append_kv", dtype, quant, shape.name), total / total_expected - 1.0, limit);
   const std::vector<std::byte> poison(outside.size(), std::byte{0xff});
   report.equal_bytes(label("append_kv", dtype, quant, "nothing else written"), outside, poison);
 }
@@ -209,6 +212,35 @@ void check_independence(const OpContext& context, Report& report, DType dtype, c
   report.equal_bytes(label("attention", dtype, quant, "row alone = row among others"), results[0], results[1]);
 }
 
+/// The same cache in one run of heads, cut into runs, and on boundaries that spoil copies in large pieces: the same
+/// bytes come out.
+void check_layouts(const OpContext& context, Report& report, DType dtype, const QuantFormat& quant) {
+  struct Layout {
+    int segments;
+    std::int32_t gap;
+    const char* name;
+  };
+  for (const std::int32_t head_dim : {128, 80, 64}) {
+    std::vector<std::byte> first;
+    for (const Layout layout : {Layout{1, 0, ""}, Layout{3, 0, "3 runs"}, Layout{1, 2, "8-byte boundaries"}}) {
+      AttentionCase work({{543, 1}, {0, 1}, {16, 1}, {1000, 1}, {31, 1}}, 8, head_dim, dtype, layout.segments,
+                         layout.gap, quant);
+      work.randomise_cache(13, 1.0F);
+      TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
+      q.randomise(14, 4.0F);
+      attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.1F, out.device()});
+      synchronise(context);
+      const std::vector<std::byte> got = out.memory().download();
+      if (first.empty()) {
+        first = got;
+      } else {
+        report.equal_bytes(label("attention", dtype, quant, std::to_string(head_dim) + ", " + layout.name + " = one"),
+                           got, first);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void check_compressed_ops(const OpContext& context, Report& report) {
@@ -218,7 +250,11 @@ void check_compressed_ops(const OpContext& context, Report& report) {
   const std::vector<RowShape> mixed{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
   const AttentionShape shapes[] = {
       {decode, 4, 128, 1, 0, "decode, 128"},
+      {decode, 7, 128, 1, 0, "decode, 128, 7 heads"},
+      {decode, 8, 128, 3, 0, "decode, 128, 3 runs"},
       {decode, 3, 80, 1, 0, "decode, 80"},
+      {decode, 8, 80, 1, 0, "decode, 80, 8 heads"},
+      {decode, 4, 64, 1, 0, "decode, 64"},
       {decode, 2, 64, 2, 0, "decode, 64, 2 runs"},
       {decode, 3, 16, 1, 0, "decode, 16"},
       {decode, 2, 48, 1, 0, "decode, 48"},
@@ -226,6 +262,8 @@ void check_compressed_ops(const OpContext& context, Report& report) {
       {decode, 2, 64, 1, 1, "decode, 64, unaligned"},
       {decode, 1, 160, 1, 0, "decode, 160"},
       {long_decode, 2, 96, 1, 0, "long decode, 96"},
+      {long_decode, 4, 96, 1, 0, "long decode, 96, 4 heads"},
+      {long_decode, 4, 64, 1, 2, "long decode, 64, 8-byte boundaries"},
       {prompts, 2, 128, 1, 0, "prompts, 128"},
       {prompts, 3, 80, 3, 0, "prompts, 80, 3 runs"},
       {mixed, 2, 64, 1, 0, "mixed, 64"},
@@ -240,6 +278,7 @@ void check_compressed_ops(const OpContext& context, Report& report) {
         check_attention(context, report, shape, dtype, quant);
       }
       check_independence(context, report, dtype, quant);
+      check_layouts(context, report, dtype, quant);
     }
   }
 }
