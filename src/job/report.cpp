@@ -93,9 +93,7 @@ Json job_json(const JobReport& job) {
 }
 
 Json score_json(const ScoreReport& score) {
-  return {{"tokens", score.tokens},
-          {"log_probability", score.log_probability},
-          {"perplexity", score.perplexity()}};
+  return {{"tokens", score.tokens}, {"log_probability", score.log_probability}, {"perplexity", score.perplexity()}};
 }
 
 Json phase_json(const RooflinePhase& phase) {

@@ -24,8 +24,8 @@ namespace flexgen {
 void layer_norm_cuda(const OpContext& context, const LayerNormArgs& args);
 
 /// Up to 16 tokens in float16 or bfloat16, inputs a multiple of 64, no more than 32 outputs per multiprocessor, rows on
-/// 16-byte boundaries, a GPU with asynchronous copies and 192 KiB of shared memory: a kernel bound by reading weights. They must not be what the kernel before in the stream writes
-/// (cuda_dependency.cuh).
+/// 16-byte boundaries, a GPU with asynchronous copies and 192 KiB of shared memory: a kernel bound by reading weights.
+/// They must not be what the kernel before in the stream writes (cuda_dependency.cuh).
 bool linear_few_tokens_takes(const OpContext& context, const LinearArgs& args);
 void linear_few_tokens_cuda(const OpContext& context, const LinearArgs& args);
 

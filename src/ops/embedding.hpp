@@ -9,7 +9,8 @@
 
 namespace flexgen {
 
-/// out[i] = table[index[i]], the table plain or compressed; index in the computing device's memory, every value within the table.
+/// out[i] = table[index[i]], the table plain or compressed; index in the computing device's memory, every value within
+/// the table.
 void gather_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index, const MatrixView& out);
 void gather_rows_reference(const MatrixView& table, const std::int32_t* index, const MatrixView& out);
 

@@ -1,11 +1,10 @@
 // out [tokens, features] = activation(product + bias) + residual: what cuBLASLt cannot fuse (exact GELU, a
 // half-precision bias under float32 logits, a residual after an activation).
-#include "ops/linear_epilogue.cuh"
-
 #include <algorithm>
 
 #include "ops/cuda_launch.cuh"
 #include "ops/linear_cublas.hpp"
+#include "ops/linear_epilogue.cuh"
 
 namespace flexgen {
 namespace {

@@ -49,9 +49,7 @@ struct Ring {
   uint4* own;  // [kStages][kFragmentRows][kChunks], a warp's lanes side by side
   const std::byte* row[kFragmentRows];
 
-  __device__ uint4* at(int stage, int r, int c) const {
-    return own + ((stage * kFragmentRows + r) * kChunks + c) * 32;
-  }
+  __device__ uint4* at(int stage, int r, int c) const { return own + ((stage * kFragmentRows + r) * kChunks + c) * 32; }
   __device__ void fetch(int stage, int unit, int units) const {
     if (unit < units) {
 #pragma unroll
@@ -130,7 +128,7 @@ __global__ void __launch_bounds__(kThreads) few_tokens_kernel(const FewTokensPar
     stage = stage + 1 == kStages ? 0 : stage + 1;
   }
 
-  __syncthreads();  // the ring is done with
+  __syncthreads();                                   // the ring is done with
   auto* partial = reinterpret_cast<float*>(shared);  // [kWarps][kTokens][kPitch]
 #pragma unroll
   for (int m = 0; m < kFragmentRows / 2; ++m) {

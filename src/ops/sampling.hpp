@@ -13,8 +13,8 @@ namespace flexgen {
 void argmax_rows(const OpContext& context, const MatrixView& logits, std::int32_t* token);
 void argmax_rows_reference(const MatrixView& logits, std::int32_t* token);
 
-/// score[r] = log of the softmax of row r at target[r], natural logarithm; 0 where target[r] is -1. logits: [rows, vocab]
-/// float32; target, score: [rows], computing device's memory. Sums in float32 about the row's largest logit.
+/// score[r] = log of the softmax of row r at target[r], natural logarithm; 0 where target[r] is -1. logits: [rows,
+/// vocab] float32; target, score: [rows], computing device's memory. Sums in float32 about the row's largest logit.
 void log_probabilities(const OpContext& context, const MatrixView& logits, const std::int32_t* target, float* score);
 void log_probabilities_reference(const MatrixView& logits, const std::int32_t* target, float* score);
 

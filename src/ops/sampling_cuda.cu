@@ -67,9 +67,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// logits [rows, vocab] float32 -> score [rows]. One block per row, which is read twice.
-__global__ void __launch_bounds__(kThreads) log_probability_kernel(const float* logits, std::int64_t row_stride,
-                                                                   int vocab, const std::int32_t* target,
-                                                                   float* score) {
+__global__ void __launch_bounds__(kThreads)
+    log_probability_kernel(const float* logits, std::int64_t row_stride, int vocab, const std::int32_t* target,
+                           float* score) {
   __shared__ float scratch[32];
   const float* row = logits + blockIdx.x * row_stride;
   const int wanted = target[blockIdx.x];
@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(kThreads) log_probability_kernel(const float* 
   float largest = -INFINITY;
   for (int i = threadIdx.x; i < vocab; i += kThreads) largest = fmaxf(largest, row[i]);
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
+  for (int offset = 16; offset > 0; offset /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
   if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = largest;
   __syncthreads();
   largest = scratch[0];

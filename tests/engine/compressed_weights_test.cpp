@@ -40,9 +40,9 @@ std::vector<float> plain_values(const WeightSpec& weight) {
 
 std::vector<float> restored(const WeightSpec& weight, const QuantFormat& format, std::vector<std::byte>& stored) {
   std::vector<float> values(static_cast<std::size_t>(weight.num_elements()));
-  dequantize_rows_reference(contiguous_view(stored.data(), weight.rows, weight.cols, DType::float32, format),
-                            contiguous_view(reinterpret_cast<std::byte*>(values.data()), weight.rows, weight.cols,
-                                            DType::float32));
+  dequantize_rows_reference(
+      contiguous_view(stored.data(), weight.rows, weight.cols, DType::float32, format),
+      contiguous_view(reinterpret_cast<std::byte*>(values.data()), weight.rows, weight.cols, DType::float32));
   return values;
 }
 
@@ -66,7 +66,8 @@ TEST_F(CompressedWeights, AnyRangeOfBytesIsPartOfTheWhole) {
   PlainSource source;
   const std::vector<std::byte> bytes = whole(source);
   WeightCompressor compressor(source);
-  for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, 1}, {5, 700}, {bytes.size() - 3, bytes.size()}}) {
+  for (const auto& [begin, end] :
+       {std::pair<std::size_t, std::size_t>{0, 1}, {5, 700}, {bytes.size() - 3, bytes.size()}}) {
     std::vector<std::byte> part(end - begin);
     compressor.produce(attention_, 0, format_, begin, end, part.data());
     EXPECT_EQ(std::memcmp(part.data(), bytes.data() + begin, part.size()), 0) << begin << " .. " << end;

@@ -64,8 +64,8 @@ Timing time_linear(const OpContext& context, std::int64_t tokens, std::int64_t o
   TwinMatrix x(tokens, inputs, DType::float16), out(tokens, outputs, DType::float16), bias(1, outputs, DType::float16);
   x.randomise(1, 1.0F);
   const double time = microseconds_of(context, [&](int i) {
-    const LinearArgs args{x.device(), weights[i % weights.size()]->device(), bias.device(),
-                          Activation::relu, std::nullopt, out.device()};
+    const LinearArgs args{
+        x.device(), weights[i % weights.size()]->device(), bias.device(), Activation::relu, std::nullopt, out.device()};
     few ? linear_few_tokens_cuda(context, args) : linear_cublas(context, args);
   });
   return {"linear float16 " + std::to_string(tokens) + " x " + std::to_string(outputs) + " x " +
@@ -93,9 +93,9 @@ Timing time_layer(const OpContext& context, int num_rows, std::int64_t hidden, i
   x.randomise(1, 1.0F);
   const auto product = [&](const MatrixView& in, const MatrixView& w, Activation activation, bool residual,
                            const MatrixView& out) {
-    const LinearArgs args{in, w, bias.col_range(0, w.rows), activation,
-                          residual ? std::optional(out) : std::nullopt, out};
-    few && linear_few_tokens_takes(context, args) ? linear_few_tokens_cuda(context, args) : linear_cublas(context, args);
+    const LinearArgs args{in, w, bias.col_range(0, w.rows), activation, residual ? std::optional(out) : std::nullopt,
+                          out};
+    few&& linear_few_tokens_takes(context, args) ? linear_few_tokens_cuda(context, args) : linear_cublas(context, args);
   };
   const double time = microseconds_of(context, [&](int) {
     const MatrixView q = mixed.device();
@@ -174,8 +174,13 @@ void time_linears(const OpContext& context, std::vector<Timing>& timings) {
     }
   }
   for (const std::int64_t tokens : {1, 8, 16}) {
-    for (const auto& [outputs, inputs] : {std::pair{12288, 4096}, {4096, 4096}, {16384, 4096}, {4096, 16384},
-                                          {50272, 4096}, {21504, 7168}, {7168, 28672}}) {
+    for (const auto& [outputs, inputs] : {std::pair{12288, 4096},
+                                          {4096, 4096},
+                                          {16384, 4096},
+                                          {4096, 16384},
+                                          {50272, 4096},
+                                          {21504, 7168},
+                                          {7168, 28672}}) {
       for (const bool few : {true, false}) {
         if (few && outputs > 4224) continue;  // past what it takes on the GPUs at hand
         timings.push_back(time_linear(context, tokens, outputs, inputs, few));

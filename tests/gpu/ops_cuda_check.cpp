@@ -117,13 +117,11 @@ void check_linear(const OpContext& context, Report& report, DType dtype) {
     Activation activation;
     bool bias, residual, wide_out;
   };
-  const Shape shapes[] = {{1, 100, 640, Activation::none, true, false, false},
-                          {8, 40, 1088, Activation::relu, true, false, false},
-                          {7, 33, 64, Activation::gelu, true, true, false},
-                          {9, 96, 4096, Activation::none, true, true, false},
-                          {16, 31, 512, Activation::none, false, false, true},
-                          {32, 65, 576, Activation::relu, false, false, false},
-                          {19, 130, 1024, Activation::none, true, true, false}};
+  const Shape shapes[] = {
+      {1, 100, 640, Activation::none, true, false, false}, {8, 40, 1088, Activation::relu, true, false, false},
+      {7, 33, 64, Activation::gelu, true, true, false},    {9, 96, 4096, Activation::none, true, true, false},
+      {16, 31, 512, Activation::none, false, false, true}, {32, 65, 576, Activation::relu, false, false, false},
+      {19, 130, 1024, Activation::none, true, true, false}};
   for (const Shape& shape : shapes) {
     for (const bool few : {false, true}) {
       const DType out_dtype = shape.wide_out ? DType::float32 : dtype;
@@ -133,9 +131,14 @@ void check_linear(const OpContext& context, Report& report, DType dtype) {
       weight.randomise(22, 1.0F);
       bias.randomise(23, 1.0F);
       if (shape.residual) out.randomise(24, 4.0F);
-      const auto args = [&](const MatrixView& xs, const MatrixView& weights, const MatrixView& b, const MatrixView& to) {
-        return LinearArgs{xs, weights, shape.bias ? std::optional(b) : std::nullopt, shape.activation,
-                          shape.residual ? std::optional(to) : std::nullopt, to};
+      const auto args = [&](const MatrixView& xs, const MatrixView& weights, const MatrixView& b,
+                            const MatrixView& to) {
+        return LinearArgs{xs,
+                          weights,
+                          shape.bias ? std::optional(b) : std::nullopt,
+                          shape.activation,
+                          shape.residual ? std::optional(to) : std::nullopt,
+                          to};
       };
       const LinearArgs on_gpu = args(x.device(), weight.device(), bias.device(), out.device());
       if (few && !linear_few_tokens_takes(context, on_gpu)) continue;

@@ -66,7 +66,8 @@ Report with_roofline() {
   roofline.advice = "a larger block";
   const double unknown = std::numeric_limits<double>::quiet_NaN();
   roofline.prefill = {1.5, 2, {{"matrix", 1.5, 1.6, 0, 3e12, unknown}}};
-  roofline.decode = {7, 8, {{"host_to_gpu", 7, 7.6, 2 << 20, 0, 3 << 20}, {"host_memory", 3, unknown, 1 << 20, 0, unknown}}};
+  roofline.decode = {
+      7, 8, {{"host_to_gpu", 7, 7.6, 2 << 20, 0, 3 << 20}, {"host_memory", 3, unknown, 1 << 20, 0, unknown}}};
   roofline.rank_least_seconds = {8, 8.5};
   return report;
 }
@@ -142,10 +143,11 @@ TEST(Report, EveryFieldIsDocumented) {
     for (const auto& [name, value] : object.items())
       EXPECT_NE(documentation.find(name), std::string::npos) << name << " is missing in REPORT.md";
   };
-  for (const Json& object : {json, json["model"], json["policy"], json["job"], json["timing"], json["throughput"],
-                             json["tiers"], json["tiers"]["gpu"], json["ranks"][0], json["ranks"][0]["resources"], json["ranks"][0]["resources"]["compute"], json["roofline"],
-                             json["roofline"]["phases"]["decode"], json["roofline"]["phases"]["decode"]["resources"],
-                             json["roofline"]["phases"]["decode"]["resources"]["host_to_gpu"]})
+  for (const Json& object :
+       {json, json["model"], json["policy"], json["job"], json["timing"], json["throughput"], json["tiers"],
+        json["tiers"]["gpu"], json["ranks"][0], json["ranks"][0]["resources"], json["ranks"][0]["resources"]["compute"],
+        json["roofline"], json["roofline"]["phases"]["decode"], json["roofline"]["phases"]["decode"]["resources"],
+        json["roofline"]["phases"]["decode"]["resources"]["host_to_gpu"]})
     expect_keys(object);
 }
 

@@ -1,9 +1,10 @@
+#include "ops/sampling.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "ops/sampling.hpp"
 #include "tests/support/device_fixture.hpp"
 
 namespace flexgen::test {

@@ -39,12 +39,20 @@ StageInput stage_of(const std::string& model, std::int32_t b, std::int32_t k, co
 // Prompt 512, output 32: the workload of every reference figure.
 RooflineJob job_of(std::int64_t rows) { return {rows, 512, 32}; }
 
-double bound_of(const StageInput& stage, std::int64_t rows) { return bound_run({&stage, 1}, job_of(rows)).tokens_per_second; }
+double bound_of(const StageInput& stage, std::int64_t rows) {
+  return bound_run({&stage, 1}, job_of(rows)).tokens_per_second;
+}
 
-double seconds(const PhaseBound& phase, Ceiling ceiling) { return phase.needs[static_cast<std::size_t>(ceiling)].seconds; }
-double amount(const PhaseBound& phase, Ceiling ceiling) { return phase.needs[static_cast<std::size_t>(ceiling)].amount; }
+double seconds(const PhaseBound& phase, Ceiling ceiling) {
+  return phase.needs[static_cast<std::size_t>(ceiling)].seconds;
+}
+double amount(const PhaseBound& phase, Ceiling ceiling) {
+  return phase.needs[static_cast<std::size_t>(ceiling)].amount;
+}
 
-void expect_within(double value, double expected, double tolerance) { EXPECT_NEAR(value / expected, 1, tolerance) << value; }
+void expect_within(double value, double expected, double tolerance) {
+  EXPECT_NEAR(value / expected, 1, tolerance) << value;
+}
 
 TEST(Roofline, Opt30bWithCacheOverPcie) {
   const StageInput stage = stage_of("opt-30b", 32, 2, {20, 80, 0, 100, 0, 100});
@@ -59,10 +67,10 @@ TEST(Roofline, Opt30bDecodeStepByHand) {
   const StageInput stage = stage_of("opt-30b", 32, 3, {20, 80, 0, 100, 0, 100});
   const PhaseBound decode = bound_stage(stage, job_of(96)).decode;
   const double steps = 31;
-  const double weights = 0.8 * 2 * static_cast<double>(num_parameters(stage.plan.model));         // 48 GB
-  const double cache = 96 * (512 + 15) * 2.0 * 7168 * 2 * 48;                                      // 70 GB
-  const double hidden = 96 * 96 * 7168.0 * 2 * 1.01;                                               // 0.1 GB
-  expect_within(amount(decode, Ceiling::host_to_gpu) / steps, weights + cache + hidden, 0.02);     // table read twice
+  const double weights = 0.8 * 2 * static_cast<double>(num_parameters(stage.plan.model));       // 48 GB
+  const double cache = 96 * (512 + 15) * 2.0 * 7168 * 2 * 48;                                   // 70 GB
+  const double hidden = 96 * 96 * 7168.0 * 2 * 1.01;                                            // 0.1 GB
+  expect_within(amount(decode, Ceiling::host_to_gpu) / steps, weights + cache + hidden, 0.02);  // table read twice
   expect_within(decode.seconds / steps, 2.2, 0.05);
   EXPECT_GT(amount(decode, Ceiling::host_memory), amount(decode, Ceiling::host_to_gpu));
   EXPECT_EQ(amount(decode, Ceiling::disk), 0);
@@ -119,7 +127,8 @@ TEST(Roofline, WithoutOverlapResourcesTakeTurns) {
   stage.plan.policy.overlap = false;
   const PhaseBound in_turn = bound_stage(stage, job_of(64)).decode;
   expect_within(in_turn.seconds,
-                seconds(in_turn, Ceiling::gpu_memory) + seconds(in_turn, Ceiling::host_to_gpu) + seconds(in_turn, Ceiling::gpu_to_host),
+                seconds(in_turn, Ceiling::gpu_memory) + seconds(in_turn, Ceiling::host_to_gpu) +
+                    seconds(in_turn, Ceiling::gpu_to_host),
                 1e-9);
   EXPECT_GT(in_turn.seconds, side_by_side.seconds);
 }
@@ -127,7 +136,8 @@ TEST(Roofline, WithoutOverlapResourcesTakeTurns) {
 TEST(Roofline, ALinkThatHalvesWhenBothWaysAreUsed) {
   Ceilings half = big_gpu();
   half.both_directions_bytes = 55e9;
-  const StageInput stage = stage_of("opt-30b", 32, 3, {100, 0, 100, 0, 0, 100}, half);  // hidden states go out and come back
+  const StageInput stage =
+      stage_of("opt-30b", 32, 3, {100, 0, 100, 0, 0, 100}, half);  // hidden states go out and come back
   const PhaseBound prefill = bound_stage(stage, job_of(96)).prefill;
   expect_within(seconds(prefill, Ceiling::both_directions),
                 (amount(prefill, Ceiling::host_to_gpu) + amount(prefill, Ceiling::gpu_to_host)) / 55e9, 1e-9);
@@ -135,10 +145,11 @@ TEST(Roofline, ALinkThatHalvesWhenBothWaysAreUsed) {
 }
 
 TEST(Roofline, FasterHardwareNeverLowersTheBound) {
-  constexpr double Ceilings::*fields[] = {
-      &Ceilings::matrix_operations,    &Ceilings::gpu_memory_bytes, &Ceilings::host_to_gpu_bytes, &Ceilings::gpu_to_host_bytes,
-      &Ceilings::both_directions_bytes, &Ceilings::host_read_bytes, &Ceilings::host_copy_bytes,   &Ceilings::disk_read_bytes,
-      &Ceilings::disk_write_bytes,     &Ceilings::network_bytes};
+  constexpr double Ceilings::*fields[] = {&Ceilings::matrix_operations,     &Ceilings::gpu_memory_bytes,
+                                          &Ceilings::host_to_gpu_bytes,     &Ceilings::gpu_to_host_bytes,
+                                          &Ceilings::both_directions_bytes, &Ceilings::host_read_bytes,
+                                          &Ceilings::host_copy_bytes,       &Ceilings::disk_read_bytes,
+                                          &Ceilings::disk_write_bytes,      &Ceilings::network_bytes};
   const std::array<double, 6> placements[] = {
       {100, 0, 100, 0, 100, 0}, {20, 80, 0, 100, 0, 100}, {0, 50, 0, 0, 0, 100}, {10, 20, 30, 40, 50, 25}};
   for (const bool on_gpu : {true, false})
@@ -187,7 +198,8 @@ TEST(Roofline, OnACpuHostMemoryCarriesAll) {
   EXPECT_EQ(amount(copied, Ceiling::host_to_gpu), 0);
 }
 
-std::vector<StageInput> pipeline(const std::string& model, std::int32_t num_stages, const std::array<double, 6>& percent) {
+std::vector<StageInput> pipeline(const std::string& model, std::int32_t num_stages,
+                                 const std::array<double, 6>& percent) {
   std::vector<StageInput> stages;
   for (std::int32_t s = 0; s < num_stages; ++s) {
     StageInput stage = stage_of(model, 16, 2, percent);
@@ -238,7 +250,8 @@ TEST(Roofline, AdviceFitsAndHelps) {
   EXPECT_NE(advise({&small, 1}, job_of(64), cache_binds).find("--cpu-cache-compute"), std::string::npos);
   StageInput serial = stage_of("opt-30b", 32, 2, {20, 80, 0, 100, 0, 100});
   serial.plan.policy.overlap = false;
-  serial.budgets = {plan_memory(serial.plan).gpu.total(), plan_memory(serial.plan).dram.total(), 0};  // no room for more
+  serial.budgets = {plan_memory(serial.plan).gpu.total(), plan_memory(serial.plan).dram.total(),
+                    0};  // no room for more
   const RunBound in_turn = bound_run({&serial, 1}, job_of(64));
   EXPECT_NE(advise({&serial, 1}, job_of(64), in_turn).find("--overlap"), std::string::npos);
   serial.plan.policy.overlap = true;
@@ -271,7 +284,9 @@ TEST(Ceilings, ComeFromTheProfileSharedByTheRanksOfAMachine) {
   gpu.beside_host_reads = {{4, 60e9, 50e9}};
   profile.gpu = gpu;
   profile.disk.emplace().read = {{MiB, 32, 2e9}};
-  profile.links = {{"mpi", 0, 1, true, 1e-5, {{MiB, 9e9}}}, {"mpi", 1, 2, false, 1e-5, {{MiB, 3e9}}}, {"nccl", 0, 1, true, 1e-5, {{MiB, 300e9}}}};
+  profile.links = {{"mpi", 0, 1, true, 1e-5, {{MiB, 9e9}}},
+                   {"mpi", 1, 2, false, 1e-5, {{MiB, 3e9}}},
+                   {"nccl", 0, 1, true, 1e-5, {{MiB, 300e9}}}};
   const Ceilings one = ceilings_of(profile, true, DType::bfloat16, 1, "mpi");
   EXPECT_EQ(one.host_to_gpu_bytes, 54e9);
   EXPECT_EQ(one.matrix_operations, 700e12);
