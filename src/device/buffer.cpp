@@ -22,6 +22,7 @@ namespace flexgen {
 namespace {
 
 constexpr std::uint64_t page_bytes = 4096;
+constexpr std::uint64_t fault_range_bytes = 64 * MiB;  // worth a thread
 
 std::byte* map_host_memory(std::uint64_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -33,21 +34,6 @@ std::byte* map_host_memory(std::uint64_t bytes) {
 }
 
 #ifdef FLEXGEN_HAS_CUDA
-
-// Faulting pages in is most of what pinning costs, and it parallelises: each thread touches its own range.
-void fault_in(std::byte* data, std::uint64_t bytes) {
-  constexpr std::uint64_t range_bytes = 64 * MiB;
-  const auto num_threads = static_cast<unsigned>(std::clamp<std::uint64_t>(bytes / range_bytes, 1, 8));
-  std::vector<std::jthread> threads;
-  for (unsigned t = 0; t < num_threads; ++t)
-    threads.emplace_back([=] {
-      const std::uint64_t share = align_up(bytes / num_threads + 1, 2 * MiB);
-      const std::uint64_t begin = std::min(bytes, share * t);
-      const std::uint64_t end = std::min(bytes, begin + share);
-      for (std::uint64_t at = begin; at < end; at += page_bytes)
-        *reinterpret_cast<volatile std::byte*>(data + at) = std::byte{0};
-    });
-}
 
 bool pin(std::byte* data, std::uint64_t bytes) {
   fault_in(data, bytes);
@@ -83,6 +69,21 @@ std::byte* allocate_on_gpu(std::uint64_t bytes, const Device& device) {
 #endif
 
 }  // namespace
+
+// It parallelises: each thread touches its own range.
+void fault_in(std::byte* data, std::uint64_t bytes) {
+  const auto most = std::clamp<std::uint64_t>(std::thread::hardware_concurrency(), 1, 8);
+  const auto num_threads = static_cast<unsigned>(std::clamp<std::uint64_t>(bytes / fault_range_bytes, 1, most));
+  std::vector<std::jthread> threads;
+  for (unsigned t = 0; t < num_threads; ++t)
+    threads.emplace_back([=] {
+      const std::uint64_t share = align_up(bytes / num_threads + 1, 2 * MiB);
+      const std::uint64_t begin = std::min(bytes, share * t);
+      const std::uint64_t end = std::min(bytes, begin + share);
+      for (std::uint64_t at = begin; at < end; at += page_bytes)
+        *reinterpret_cast<volatile std::byte*>(data + at) = std::byte{0};
+    });
+}
 
 Buffer::Buffer(MemoryKind kind, std::uint64_t size_bytes, const Device& device)
     : size_bytes_(size_bytes), kind_(kind), device_(device) {

@@ -43,4 +43,8 @@ class Buffer {
   bool registered_ = false;
 };
 
+/// Has the system give pages to this host memory now, by several threads, what is in them being lost: whoever first
+/// writes to it, a read from disk for example, is then not held up. Most of what pinning costs, too.
+void fault_in(std::byte* data, std::uint64_t bytes);
+
 }  // namespace flexgen

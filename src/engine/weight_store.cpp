@@ -94,6 +94,8 @@ void WeightStore::produce(std::size_t pack, std::uint64_t begin, std::uint64_t e
 void WeightStore::fill(Transfer& transfer) {
   for (std::size_t p = 0; p < packs_.size(); ++p) {
     const WeightPack& split = layout_.packs[p];
+    if (!options_.device.is_cuda()) fault_in(packs_[p].gpu, split.gpu_bytes);
+    if (!options_.device.is_cuda() || !options_.pin) fault_in(packs_[p].dram.data(), split.dram_bytes);
     fill_gpu(p, transfer);
     if (split.dram_bytes > 0) produce(p, split.gpu_bytes, split.gpu_bytes + split.dram_bytes, packs_[p].dram.data());
     if (split.ssd_bytes() > 0 && !packs_[p].in_place) fill_disk(p, transfer);
