@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/version.hpp"
+#include "device/stream.hpp"
 #include "storage/host_memory.hpp"
 
 namespace flexgen {
@@ -55,6 +56,7 @@ std::string encode(const RankReport& r) {
               {"prefill", encode(r.prefill_resources)},
               {"decode", encode(r.decode_resources)},
               {"load_seconds", r.load_seconds},
+              {"pinning_seconds", r.pinning_seconds},
               {"sweep_seconds", r.sweep_seconds},
               {"busy_fraction", r.busy_fraction},
               {"peak_host_bytes", r.peak_host_bytes}}
@@ -74,6 +76,7 @@ RankReport decode_rank(const std::string& text) {
   r.prefill_resources = decode_resources(j["prefill"]);
   r.decode_resources = decode_resources(j["decode"]);
   r.load_seconds = j["load_seconds"].get<double>();
+  r.pinning_seconds = j["pinning_seconds"].get<double>();
   r.sweep_seconds = j["sweep_seconds"].get<double>();
   r.busy_fraction = j["busy_fraction"].get<double>();
   r.peak_host_bytes = j["peak_host_bytes"].get<std::uint64_t>();
@@ -95,6 +98,7 @@ RankReport own_report(Stage& stage, const Budgets& budgets, double run_seconds, 
   r.prefill_resources = resource_reports(stage.tracer().totals(TracePhase::prefill));
   r.decode_resources = resource_reports(stage.tracer().totals(TracePhase::decode));
   r.load_seconds = stage.load_seconds();
+  r.pinning_seconds = device_call_counts().pinning_seconds;
   r.sweep_seconds = stage.sweep_seconds();
   // Of the whole run: a stage that waits for its neighbours is not busy.
   if (run_seconds > 0) r.busy_fraction = std::min(1.0, r.resources["compute"].busy_seconds / run_seconds);

@@ -13,6 +13,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "base/trace.hpp"
 #include "device/call_counts.hpp"
 #ifdef FLEXGEN_HAS_CUDA
 #include "device/cuda_check.hpp"
@@ -36,9 +37,11 @@ std::byte* map_host_memory(std::uint64_t bytes) {
 #ifdef FLEXGEN_HAS_CUDA
 
 bool pin(std::byte* data, std::uint64_t bytes) {
+  const std::uint64_t begin_ns = now_ns();
   fault_in(data, bytes);
   ++call_counts().allocations;
   const cudaError_t status = cudaHostRegister(data, bytes, cudaHostRegisterPortable);
+  call_counts().pinning_ns += now_ns() - begin_ns;
   if (status == cudaSuccess) return true;
   cudaGetLastError();
   static std::atomic_flag warned;

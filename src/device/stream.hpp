@@ -120,6 +120,7 @@ class Event {
 struct DeviceCallCounts {
   std::uint64_t host_waits = 0;   // blocking synchronisations with the GPU
   std::uint64_t allocations = 0;  // cudaMalloc, cudaHostAlloc, cudaHostRegister
+  double pinning_seconds = 0;     // faulting in and pinning host memory, summed over the threads that did it
 };
 DeviceCallCounts device_call_counts();
 

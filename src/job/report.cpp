@@ -56,6 +56,7 @@ Json rank_json(const RankReport& rank) {
           {"resources_by_phase",
            {{"prefill", resources_json(rank.prefill_resources)}, {"decode", resources_json(rank.decode_resources)}}},
           {"load_seconds", rank.load_seconds},
+          {"pinning_seconds", rank.pinning_seconds},
           {"sweep_seconds", rank.sweep_seconds},
           {"busy_fraction", rank.busy_fraction},
           {"peak_host_bytes", rank.peak_host_bytes}};
