@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
     try {
       return run(session, *command, {argv + 2, argv + argc});
     } catch (const Error& error) {
+      end_on_interrupt("");  // the launcher ends all ranks when the first has left; what is to be said is the error
       return session.end_after(error);
     } catch (const std::exception& error) {
       return session.end_after(InternalError(std::string("internal error: ") + error.what()));

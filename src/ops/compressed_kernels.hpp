@@ -1,4 +1,5 @@
-// The inner loops on memory in its stored form, once per instruction set (baseline, AVX2, AVX-512), chosen at run time:
+// The inner loops on memory in its stored form, once per instruction set (baseline, AVX2, AVX-512, and that with
+// VNNI), chosen at run time:
 // encoding and decoding groups of codes, and attention of one query per head on keys and values where they lie.
 //
 // Stateless functions on memory of the caller; any thread. No pointer needs alignment beyond its element's. What comes
@@ -64,6 +65,7 @@ extern const CompressedKernels baseline_compressed_kernels;
 #if defined(__x86_64__)
 extern const CompressedKernels avx2_compressed_kernels;
 extern const CompressedKernels avx512_compressed_kernels;
+extern const CompressedKernels avx512_vnni_compressed_kernels;
 #endif
 
 /// The fastest set that this processor runs.

@@ -9,8 +9,6 @@
 // beside them; they become float32 once per tile.
 #pragma once
 
-#include <algorithm>
-
 #include "ops/compressed_kernels.hpp"
 #include "ops/simd.hpp"
 
@@ -96,6 +94,14 @@ FLEXGEN_ALWAYS_INLINE void fetch_vector(const Rows& rows, std::int64_t offset) {
   for (int p = 0; p < Positions; ++p) __builtin_prefetch(rows.next[p] + offset, 0, 3);
 }
 
+/// 4 x 4, in each quarter.
+FLEXGEN_ALWAYS_INLINE void transpose_quarters(const Floats (&from)[4], Floats (&to)[4]) {
+  const Floats a = _mm512_unpacklo_ps(from[0], from[1]), b = _mm512_unpackhi_ps(from[0], from[1]);
+  const Floats c = _mm512_unpacklo_ps(from[2], from[3]), d = _mm512_unpackhi_ps(from[2], from[3]);
+  to[0] = _mm512_shuffle_ps(a, c, 0x44), to[1] = _mm512_shuffle_ps(a, c, 0xEE);
+  to[2] = _mm512_shuffle_ps(b, d, 0x44), to[3] = _mm512_shuffle_ps(b, d, 0xEE);
+}
+
 /// One vector for each position of a tile.
 struct Sums {
   __m512i of[kScoreTile];
@@ -153,10 +159,10 @@ template <int Groups, bool Together, bool Whole>
 FLEXGEN_ALWAYS_INLINE void score_chunk(const Rows<kScoreTile>& rows, const Chunk& chunk, const float* q,
                                        const float* factor, const float* sum, __mmask8 positions, float* score,
                                        std::int64_t score_stride) {
-  const auto words = [&](int v) FLEXGEN_ALWAYS_INLINE_LAMBDA {
+  const auto words = [&](int v) __attribute__((always_inline)) {
     return Whole || v < chunk.num_vectors ? word_sums<Groups, Together>(rows, chunk, v, q) : no_sums();
   };
-  const auto four = [&](int v) FLEXGEN_ALWAYS_INLINE_LAMBDA {
+  const auto four = [&](int v) __attribute__((always_inline)) {
     const Sums lower = merge(words(v), words(v + 1), merge_words);
     return merge(lower, merge(words(v + 2), words(v + 3), merge_words), merge_pairs);
   };
@@ -183,7 +189,7 @@ FLEXGEN_ALWAYS_INLINE void score_chunk(const Rows<kScoreTile>& rows, const Chunk
     transpose_quarters(total, by_head);
   }
   constexpr int kEach = 4 / Groups;
-  const auto put = [&](int h, const __m128& four_scores) FLEXGEN_ALWAYS_INLINE_LAMBDA {
+  const auto put = [&](int h, const __m128& four_scores) __attribute__((always_inline)) {
     if (Whole || h < chunk.num_heads) _mm_mask_storeu_ps(score + h * score_stride, positions, four_scores);
   };
 #pragma GCC unroll 4
