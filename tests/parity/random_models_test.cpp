@@ -136,6 +136,31 @@ TEST_P(RandomModels, OnThreeTiersWithoutOverlap) {
   expect_equal_to_reference(job(policy, 3));
 }
 
+// Both rows of a micro-batch, or one of them.
+TEST_P(RandomModels, WithAttentionOnTheHost) {
+  for (const int ranks : {1, 3})
+    for (const double percent : {100.0, 50.0}) {
+      Policy policy = on_three_tiers(percent == 100);
+      policy.placement = make_placement({20, 30, 0, 100, 20, 30});
+      policy.host_attention_percent = percent;
+      expect_equal_to_reference(job(policy, ranks));
+    }
+}
+
+// What is stored is the same wherever it lies, and so is what is computed with it.
+TEST_P(RandomModels, CompressedAlikeOnAnyPlacement) {
+  Policy policy = on_gpu_tier();
+  policy.weight_format = policy.cache_format = {4, 32};
+  const InProcessResult whole = run_in_process(job(policy, 1));
+  Policy spread = on_three_tiers(true);
+  spread.weight_format = spread.cache_format = {4, 32};
+  for (const int ranks : {1, 3}) {
+    const InProcessResult result = run_in_process(job(spread, ranks));
+    EXPECT_EQ(result.ids, whole.ids) << ranks << " ranks";
+    EXPECT_EQ(result.logits, whole.logits) << ranks << " ranks";
+  }
+}
+
 TEST_P(RandomModels, WithReferenceKernels) {
   InProcessJob plain = job(on_three_tiers(false), 1);
   plain.backend = Backend::reference;
