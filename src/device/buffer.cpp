@@ -1,10 +1,15 @@
 #include "device/buffer.hpp"
 
 #include <fmt/format.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <thread>
 #include <utility>
@@ -25,12 +30,27 @@ namespace {
 constexpr std::uint64_t page_bytes = 4096;
 constexpr std::uint64_t fault_range_bytes = 64 * MiB;  // worth a thread
 
+// Memory that all processors read goes to the machine's nodes in turn; of a process that is kept on some processors, to
+// the node of whoever writes first, as ever. Refusals leave it at that.
+void spread_over_nodes(void* memory, std::uint64_t bytes) {
+  constexpr std::uint64_t worth_it = 64 * MiB;
+  constexpr unsigned long max_nodes = 8 * sizeof(unsigned long);
+  if (bytes < worth_it) return;
+  cpu_set_t own;
+  CPU_ZERO(&own);
+  if (sched_getaffinity(0, sizeof own, &own) != 0 || CPU_COUNT(&own) < sysconf(_SC_NPROCESSORS_ONLN)) return;
+  unsigned long nodes = 0;
+  if (syscall(SYS_get_mempolicy, nullptr, &nodes, max_nodes + 1, nullptr, MPOL_F_MEMS_ALLOWED) != 0) return;
+  if (std::popcount(nodes) > 1) syscall(SYS_mbind, memory, bytes, MPOL_INTERLEAVE, &nodes, max_nodes + 1, 0);
+}
+
 std::byte* map_host_memory(std::uint64_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     throw UserError(ExitCode::does_not_fit, fmt::format("cannot take {} of host memory", format_bytes(bytes)),
                     errno_text(errno), "Lower --cpu-mem or the dram percentages of --percent");
   madvise(memory, bytes, MADV_HUGEPAGE);  // advice only: plain pages do as well
+  spread_over_nodes(memory, bytes);
   return static_cast<std::byte*>(memory);
 }
 

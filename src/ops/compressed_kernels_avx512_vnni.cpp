@@ -7,7 +7,7 @@ namespace flexgen {
 namespace {
 
 constexpr const CompressedKernels& kOthers = avx512_compressed_kernels;
-constexpr int kAhead = 8;  // positions that are fetched before they are read
+constexpr int kAhead = kValueTile;  // positions that are fetched before they are read
 
 /// Calls body.template operator()<Groups>(), or says that the heads are not of the kind.
 template <class Body>
@@ -158,6 +158,11 @@ template <int Groups, bool Together>
   }
 }
 
+/// A bit for each of the positions of a tile that there are.
+FLEXGEN_ALWAYS_INLINE std::uint32_t tile_mask(std::int64_t left, int tile) {
+  return (1U << (left < tile ? left : tile)) - 1U;
+}
+
 template <int Groups>
 void vnni_scores(const StoredHeads& heads, const StoredPlace& keys, const StoredPlace& next, std::int64_t num_positions,
                  const float* queries, float* score, std::int64_t score_stride, float* scratch) {
@@ -170,8 +175,7 @@ void vnni_scores(const StoredHeads& heads, const StoredPlace& keys, const Stored
   }
   const bool together = heads.head_stride == Shape::kPieceBytes;
   for (std::int64_t first = 0; first < num_positions; first += kScoreTile) {
-    const std::int64_t left = num_positions - first;
-    const auto positions = static_cast<__mmask8>(left < kScoreTile ? (1U << left) - 1U : 15U);
+    const auto positions = static_cast<__mmask8>(tile_mask(num_positions - first, kScoreTile));
     const auto rows = run_rows<Groups, kScoreTile>(heads, room, keys, next, num_positions, first);
     if (together) score_tile<Groups, true>(heads, rows, room, queries, positions, score + first, score_stride);
     else score_tile<Groups, false>(heads, rows, room, queries, positions, score + first, score_stride);
@@ -205,8 +209,7 @@ void vnni_values(const StoredHeads& heads, const Room<Groups>& room, std::int64_
   for (std::int64_t i = 0; i < room.padded; ++i) minima[i] = 0.0F;
   const auto tile = [&]<int Quads>(std::int64_t first) {
     const Rows<4 * Quads> rows = make_rows.template operator()<4 * Quads>(first);
-    const std::int64_t left = count - first;
-    const std::uint32_t positions = left < 4 * Quads ? (1U << left) - 1U : (1U << 4 * Quads) - 1U;
+    const std::uint32_t positions = tile_mask(count - first, 4 * Quads);
     if (together)
       value_tile<Groups, Quads, true>(heads, rows, weight + first, weight_stride, positions, sums, minima);
     else value_tile<Groups, Quads, false>(heads, rows, weight + first, weight_stride, positions, sums, minima);

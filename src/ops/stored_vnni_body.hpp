@@ -88,8 +88,9 @@ FLEXGEN_ALWAYS_INLINE __m512i load_piece(const std::byte* first, const std::byte
   return _mm512_inserti64x4(_mm512_castsi256_si512(half(first)), half(second), 1);
 }
 
-template <int Positions, class Rows>
-FLEXGEN_ALWAYS_INLINE void fetch_vector(const Rows& rows, std::int64_t offset) {
+/// What lies at `offset` of all positions: several streams at a time, which memory answers faster than one.
+template <int Positions>
+FLEXGEN_ALWAYS_INLINE void fetch_vector(const Rows<Positions>& rows, std::int64_t offset) {
 #pragma GCC unroll 8
   for (int p = 0; p < Positions; ++p) __builtin_prefetch(rows.next[p] + offset, 0, 3);
 }
@@ -134,7 +135,7 @@ template <int Groups, bool Together>
 FLEXGEN_ALWAYS_INLINE Sums word_sums(const Rows<kScoreTile>& rows, const Chunk& chunk, std::int64_t v, const float* q) {
   using Shape = Heads<Groups>;
   const std::int64_t h = v * Shape::kHeadsPerVector;
-  fetch_vector<kScoreTile>(rows, (chunk.head + h) * chunk.stride);
+  fetch_vector(rows, (chunk.head + h) * chunk.stride);
   const float* second_q = q + (h + 1 < chunk.num_heads ? h + 1 : h) * Shape::kArranged;
   const auto* first = reinterpret_cast<const std::byte*>(q + h * Shape::kArranged);
   const auto* second = reinterpret_cast<const std::byte*>(second_q);

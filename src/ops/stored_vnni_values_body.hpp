@@ -35,9 +35,8 @@ FLEXGEN_ALWAYS_INLINE void load_weights(const float* weight, std::int64_t stride
 /// Of sixteen groups: the weights of quads of positions as bytes, hi and lo, and what one of them is worth.
 template <int Quads>
 struct ByteWeights {
-  alignas(64) std::int32_t hi[Quads][16 + 16];  // room for a vector from any group on
-  alignas(64) std::int32_t lo[Quads][16 + 16];
-  alignas(64) float unit[16 + 16];
+  __m512i hi[Quads], lo[Quads];
+  Floats unit;
 
   FLEXGEN_ALWAYS_INLINE void set(const Floats (&scaled)[4 * Quads]) {
     Floats largest = _mm512_abs_ps(scaled[0]);
@@ -45,7 +44,7 @@ struct ByteWeights {
     for (int p = 1; p < 4 * Quads; ++p) largest = larger(_mm512_abs_ps(scaled[p]), largest);
     // Where all are zero, or as good as that, the product is no number, and its bytes are zeros.
     const Floats inverse = broadcast(kLargest) / largest;
-    store(unit, largest * broadcast(1.0F / kLargest));
+    unit = largest * broadcast(1.0F / kLargest);
 #pragma GCC unroll 2
     for (int quad = 0; quad < Quads; ++quad) {
       const auto number = [&](int p) { return _mm512_cvtps_epi32(scaled[4 * quad + p] * inverse); };
@@ -60,18 +59,12 @@ struct ByteWeights {
         const __m512i two = _mm512_or_si512(second, _mm512_srli_epi32(second, 8));
         return _mm512_mask_blend_epi16(0xAAAAAAAA, one, _mm512_slli_epi32(two, 16));
       };
-      _mm512_store_si512(lo[quad], join(_mm512_and_si512(a, low), _mm512_and_si512(b, low)));
-      _mm512_store_si512(hi[quad], join(_mm512_srli_epi16(_mm512_add_epi16(a, half), 8),
-                                        _mm512_srli_epi16(_mm512_add_epi16(b, half), 8)));
+      lo[quad] = join(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
+      hi[quad] = join(_mm512_srli_epi16(_mm512_add_epi16(a, half), 8),
+                      _mm512_srli_epi16(_mm512_add_epi16(b, half), 8));
     }
   }
 };
-
-/// The two groups of vector v: the first one's in the lower half.
-FLEXGEN_ALWAYS_INLINE __m512i spread(const void* groups) {
-  const __m512i order = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-  return _mm512_permutexvar_epi32(order, _mm512_loadu_si512(groups));
-}
 
 /// Sums of a vector's words: one per byte of a quarter and nibble. Two heads of 64 have half a vector each.
 template <int Groups>
@@ -149,17 +142,20 @@ FLEXGEN_ALWAYS_INLINE void add_chunk(const Rows<4 * Quads>& rows, const Chunk& c
     store(minima + chunk.group(), minimum);
     weights.set(scaled);
   }
-  for (std::int64_t v = 0; v < chunk.num_vectors; ++v) {
+  // The two groups of vector v: the first one's in the lower half.
+  __m512i order = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+  for (std::int64_t v = 0; v < chunk.num_vectors; ++v, order = _mm512_add_epi32(order, _mm512_set1_epi32(2))) {
     const std::int64_t h = v * Shape::kHeadsPerVector;
-    fetch_vector<4 * Quads>(rows, (chunk.head + h) * chunk.stride);
+    fetch_vector(rows, (chunk.head + h) * chunk.stride);
     __m512i codes[Quads][4], hi[Quads], lo[Quads];
 #pragma GCC unroll 2
     for (int quad = 0; quad < Quads; ++quad) {
 #pragma GCC unroll 4
       for (int p = 0; p < 4; ++p) codes[quad][p] = load_codes<Groups, Together>(rows.data[4 * quad + p], chunk, v);
-      hi[quad] = spread(weights.hi[quad] + 2 * v), lo[quad] = spread(weights.lo[quad] + 2 * v);
+      hi[quad] = _mm512_permutexvar_epi32(order, weights.hi[quad]);
+      lo[quad] = _mm512_permutexvar_epi32(order, weights.lo[quad]);
     }
-    const Floats unit = _mm512_castsi512_ps(spread(weights.unit + 2 * v));
+    const Floats unit = _mm512_permutexvar_ps(order, weights.unit);
     float* first = sums + h * Shape::kArranged;
     const SumPlace<Groups> place = {first, h + 1 < chunk.num_heads ? first + Shape::kArranged : nullptr};
     add_half<Groups, Quads, false>(codes, hi, lo, unit, place);

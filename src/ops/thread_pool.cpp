@@ -1,9 +1,11 @@
 #include "ops/thread_pool.hpp"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace flexgen {
 namespace {
@@ -45,6 +47,12 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::resize(int num_threads) { num_threads_.store(std::max(1, num_threads), std::memory_order_relaxed); }
 
+void ThreadPool::pin(std::vector<int> processors) {
+  const std::lock_guard lock(in_use_);
+  stop_workers();
+  processors_ = std::move(processors);
+}
+
 void ThreadPool::run(std::int64_t num_tasks, Call call, const void* body) {
   const bool countable = num_tasks <= std::numeric_limits<std::uint32_t>::max();
   std::unique_lock lock(in_use_, std::defer_lock);
@@ -85,8 +93,14 @@ void ThreadPool::take_tasks() {
   }
 }
 
-void ThreadPool::work(std::uint32_t bell) {
+void ThreadPool::work(std::uint32_t bell, int processor) {
   pthread_setname_np(pthread_self(), "ops loop");  // else it would bear the name of the thread that came first
+  if (processor >= 0) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(processor), &one);
+    pthread_setaffinity_np(pthread_self(), sizeof one, &one);  // refused: it runs anywhere
+  }
   inside_loop = true;
   while (!stopping_.load(std::memory_order_acquire)) {
     take_tasks();
@@ -108,7 +122,10 @@ void ThreadPool::start_workers(int num_workers) {
   stopping_.store(false, std::memory_order_relaxed);
   const std::uint32_t bell = bell_.load(std::memory_order_relaxed);
   workers_.reserve(static_cast<std::size_t>(num_workers));
-  for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, bell] { work(bell); });
+  for (int i = 0; i < num_workers; ++i) {
+    const int processor = processors_.empty() ? -1 : processors_[static_cast<std::size_t>(i) % processors_.size()];
+    workers_.emplace_back([this, bell, processor] { work(bell, processor); });
+  }
 }
 
 void ThreadPool::stop_workers() {

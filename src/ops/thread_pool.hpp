@@ -30,18 +30,22 @@ class ThreadPool {
 
   /// Takes effect at the next loop.
   void resize(int num_threads);
+  /// Workers started from now on stay on one of these processors each, in turn; empty: wherever the system puts them.
+  /// Not beside a loop.
+  void pin(std::vector<int> processors);
   int num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
 
  private:
   void start_workers(int num_workers);
   void stop_workers();
-  void work(std::uint32_t bell);
+  void work(std::uint32_t bell, int processor);
   void take_tasks();
   void wake(std::int64_t num_workers);
 
   std::atomic<int> num_threads_;
   std::mutex in_use_;  // held by the caller whose loop runs
   std::vector<std::thread> workers_;
+  std::vector<int> processors_;
   std::atomic<bool> stopping_ = false;
 
   // The loop. `unclaimed_` is loop number << 32 | tasks nobody has claimed. A claim is a compare-and-swap on it, so it

@@ -1,6 +1,7 @@
 #include "ops/thread_pool.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <thread>
@@ -27,6 +28,31 @@ TEST(ThreadPool, EveryTaskRunsOnce) {
     run(pool, num_tasks, [&](std::int64_t task) { ++runs[static_cast<std::size_t>(task)]; });
     for (const std::atomic<int>& count : runs) EXPECT_EQ(count, 1);
   }
+}
+
+TEST(ThreadPool, PinnedWorkersHaveAProcessorEach) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  int processor = 0;
+  while (!CPU_ISSET(static_cast<std::size_t>(processor), &allowed)) ++processor;
+  ThreadPool pool(3);
+  pool.pin({processor});
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> strayed = 0;
+  run(pool, 64, [&](std::int64_t) {
+    if (std::this_thread::get_id() == caller) {
+      std::this_thread::yield();
+      return;
+    }
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    sched_getaffinity(0, sizeof own, &own);
+    strayed += CPU_COUNT(&own) != 1 || !CPU_ISSET(static_cast<std::size_t>(processor), &own);
+  });
+  EXPECT_EQ(strayed, 0);
+  cpu_set_t after;
+  ASSERT_EQ(sched_getaffinity(0, sizeof after, &after), 0);
+  EXPECT_TRUE(CPU_EQUAL(&allowed, &after)) << "the caller is left alone";
 }
 
 TEST(ThreadPool, ShortLoopsInARowDoNotMixUp) {  // workers that wake late meet later loops
