@@ -1,6 +1,6 @@
 // Codes of 4 bits in groups of 64, of heads of 64 or 128 elements, by dot products of bytes; everything else as in the
-// AVX-512 set. Queries and weights are rounded to sixteen bits (of the largest of a group), which is finer than the
-// elements of float16 and bfloat16: float32 is left to the other set.
+// AVX-512 set. Weights are rounded to sixteen bits (of the largest of eight positions), which is finer than elements of
+// float16 and bfloat16, which the sums become: float32 is left to the other set.
 #include "ops/stored_vnni_values_body.hpp"
 
 namespace flexgen {
@@ -57,6 +57,7 @@ struct CodePlace {
 
 template <int Groups>
 void arrange(const float* q, float* arranged) {
+  constexpr int kPiece = Heads<Groups>::kPieceBytes;
   auto* bytes = reinterpret_cast<std::int8_t*>(arranged);
   for (std::int64_t g = 0; g < Groups; ++g) {
     float largest = 0.0F, sum = 0.0F;
@@ -65,18 +66,23 @@ void arrange(const float* q, float* arranged) {
       if (size > largest) largest = size;
       sum += q[d];
     }
-    const float inverse = kLargest / largest;
+    const float inverse = kLargestQuery / largest, factor = largest / kLargestQuery;
+    int total = 0;
     for (std::int64_t d = g * 64; d < (g + 1) * 64; ++d) {
       const float scaled = q[d] * inverse;  // no number where all are zero, or one is infinite
-      const int number = __builtin_fabsf(scaled) <= kLargest + 1.0F ? static_cast<int>(__builtin_rintf(scaled)) : 0;
-      const int hi = (number + 128) >> 8;
+      const bool is_number = __builtin_fabsf(scaled) <= kLargestQuery + 1.0F;
+      const int number = is_number ? static_cast<int>(__builtin_rintf(scaled)) : 0;
+      total += number;
+      const int upper = (number + 128) >> 8, highest = (upper + 128) >> 8;
       const CodePlace place(d);
-      std::int8_t* to = bytes + 2 * place.nibble * Heads<Groups>::kPieceBytes + place.word * 4 + place.byte;
-      to[0] = static_cast<std::int8_t>(hi);
-      to[Heads<Groups>::kPieceBytes] = static_cast<std::int8_t>(number - hi * 256);
+      std::int8_t* to = bytes + place.nibble * kPiece + place.word * 4 + place.byte;
+      to[0] = static_cast<std::int8_t>(highest);
+      to[2 * kPiece] = static_cast<std::int8_t>(upper - highest * 256);
+      to[4 * kPiece] = static_cast<std::int8_t>(number - upper * 256);
     }
-    arranged[Heads<Groups>::kFactor + g] = largest / kLargest;
-    arranged[Heads<Groups>::kFactor + Groups + g] = sum;
+    arranged[Heads<Groups>::kFactor + g] = factor;
+    // The minimum meets the rounded query, as the codes do: what rounding does then goes with the keys' own size.
+    arranged[Heads<Groups>::kFactor + Groups + g] = sum - sum == 0.0F ? factor * static_cast<float>(total) : sum;
   }
 }
 
@@ -153,8 +159,7 @@ template <int Groups, bool Together>
     float* to = score + h * score_stride;
     if (chunk.num_heads == Shape::kHeadsPerChunk)
       score_chunk<Groups, Together, true>(rows, chunk, q, room.factor, room.sum, positions, to, score_stride);
-    else
-      score_chunk<Groups, Together, false>(rows, chunk, q, room.factor, room.sum, positions, to, score_stride);
+    else score_chunk<Groups, Together, false>(rows, chunk, q, room.factor, room.sum, positions, to, score_stride);
   }
 }
 
@@ -199,7 +204,7 @@ template <int Groups, int Quads, bool Together>
                                        positions, sums + h * Shape::kArranged, minima);
 }
 
-/// rows.template operator()<Positions>(first): a tile.
+/// make_rows.template operator()<Positions>(first): a tile.
 template <int Groups, class MakeRows>
 void vnni_values(const StoredHeads& heads, const Room<Groups>& room, std::int64_t count, const float* weight,
                  std::int64_t weight_stride, float* sums, const MakeRows& make_rows) {
@@ -210,8 +215,7 @@ void vnni_values(const StoredHeads& heads, const Room<Groups>& room, std::int64_
   const auto tile = [&]<int Quads>(std::int64_t first) {
     const Rows<4 * Quads> rows = make_rows.template operator()<4 * Quads>(first);
     const std::uint32_t positions = tile_mask(count - first, 4 * Quads);
-    if (together)
-      value_tile<Groups, Quads, true>(heads, rows, weight + first, weight_stride, positions, sums, minima);
+    if (together) value_tile<Groups, Quads, true>(heads, rows, weight + first, weight_stride, positions, sums, minima);
     else value_tile<Groups, Quads, false>(heads, rows, weight + first, weight_stride, positions, sums, minima);
   };
   std::int64_t first = 0;
@@ -226,9 +230,10 @@ void add_values(const StoredHeads& heads, const StoredPlace& values, const Store
                 float* scratch) {
   const bool done = for_groups(heads, [&]<int Groups>() {
     const Room<Groups> room(heads, scratch);
-    vnni_values<Groups>(heads, room, num_positions, weight, weight_stride, sums, [&]<int Positions>(std::int64_t first) {
+    const auto rows = [&]<int Positions>(std::int64_t first) {
       return run_rows<Groups, Positions>(heads, room, values, next, num_positions, first);
-    });
+    };
+    vnni_values<Groups>(heads, room, num_positions, weight, weight_stride, sums, rows);
   });
   if (!done) kOthers.add_values(heads, values, next, num_positions, weight, weight_stride, sums, scratch);
 }
@@ -237,11 +242,12 @@ void add_chosen_values(const StoredHeads& heads, const StoredPlace& values, cons
                        std::int64_t count, const float* weight, float* sums, float* scratch) {
   const bool done = for_groups(heads, [&]<int Groups>() {
     const Room<Groups> room(heads, scratch);
-    vnni_values<Groups>(heads, room, count, weight, 0, sums, [&]<int Positions>(std::int64_t first) {
+    const auto rows = [&]<int Positions>(std::int64_t first) {
       const auto at = [&](std::int64_t p) { return position_of(heads, values, position[p < count ? p : count - 1]); };
       return tile_rows<Groups, Positions>(
           heads, room, [&](int p) { return at(first + p); }, [&](int p) { return at(first + p + kAhead); });
-    });
+    };
+    vnni_values<Groups>(heads, room, count, weight, 0, sums, rows);
   });
   if (!done) kOthers.add_chosen_values(heads, values, position, count, weight, sums, scratch);
 }
@@ -258,7 +264,7 @@ void decode(const std::byte* codes, const std::byte* parameters, const QuantForm
 }  // namespace
 
 extern const CompressedKernels avx512_vnni_compressed_kernels = {
-    "avx512_vnni", encode, decode, arranged_floats, arrange_query, collect_sums, scratch_floats, scores, add_values,
-    add_chosen_values};
+    "avx512_vnni", encode,         decode, arranged_floats, arrange_query,
+    collect_sums,  scratch_floats, scores, add_values,      add_chosen_values};
 
 }  // namespace flexgen

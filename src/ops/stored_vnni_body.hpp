@@ -4,9 +4,10 @@
 // The heads of a position are one line of groups: a vector of codes is two groups of eight words, a chunk is eight such
 // vectors, and its sixteen groups are the lanes of every vector of parameters. Heads of 64 are one group, two heads to
 // a vector; heads of 128 are two groups, one vector.
-// A query is kept as two signed bytes an element, hi * 256 + lo, scaled by the largest of its group; so are, for a tile
-// of values, the weights times the scales of a group. Sums of products with codes are exact integers, whatever lies
-// beside them; they become float32 once per tile.
+// A query is kept as three signed bytes an element, scaled by the largest of its group: as many as leave room for the
+// sum over a group in 32 bits. Weights times scales are kept as two, for a tile of values: their sums do not go through
+// an exponential. Sums of products with codes are exact integers, whatever lies beside them; they become float32 once
+// per tile.
 #pragma once
 
 #include "ops/compressed_kernels.hpp"
@@ -15,10 +16,11 @@
 namespace flexgen {
 namespace {
 
-constexpr int kChunk = 8;        // vectors of codes
-constexpr int kScoreTile = 4;    // positions
-constexpr int kValueTile = 8;    // positions: quads of which a lane's four bytes are made
-constexpr float kLargest = 127.0F * 256.0F + 127.0F;
+constexpr int kChunk = 8;                // vectors of codes
+constexpr int kScoreTile = 4;            // positions
+constexpr int kValueTile = 8;            // positions: quads of which a lane's four bytes are made
+constexpr float kLargestQuery = 2.1e6F;  // times 64 times 15: below 2^31
+constexpr float kLargestWeight = 127.0F * 256.0F + 127.0F;
 
 /// Heads of Groups * 64 elements.
 template <int Groups>
@@ -26,10 +28,11 @@ struct Heads {
   static constexpr int kDim = Groups * 64;
   static constexpr int kHeadsPerVector = 2 / Groups;
   static constexpr int kHeadsPerChunk = kChunk * kHeadsPerVector;
-  static constexpr int kPieceBytes = kDim / 2;  // one byte of half the elements of a query
+  static constexpr int kPieceBytes = kDim / 2;  // a byte of a query's elements that meet lower, or upper, nibbles
   static constexpr std::int64_t kArranged = kDim + 8 * Groups;
-  static constexpr std::int64_t kFactor = kDim / 2;  // where the factors of a query's groups are, and then their sums
-  static constexpr std::int64_t kMinima = kDim;      // where the weighted minima of the groups are, after the sums
+  static constexpr std::int64_t kFactor =
+      kDim / 4 * 3;                              // where the factors of a query's groups are, and then their sums
+  static constexpr std::int64_t kMinima = kDim;  // where the weighted minima of the groups are, after the sums
 };
 
 /// Positions of a tile, the last one repeated where it is not full, and what to fetch for each of them.
@@ -139,8 +142,9 @@ FLEXGEN_ALWAYS_INLINE Sums word_sums(const Rows<kScoreTile>& rows, const Chunk& 
   const float* second_q = q + (h + 1 < chunk.num_heads ? h + 1 : h) * Shape::kArranged;
   const auto* first = reinterpret_cast<const std::byte*>(q + h * Shape::kArranged);
   const auto* second = reinterpret_cast<const std::byte*>(second_q);
-  const __m512i low_hi = load_piece<Groups>(first, second, 0), low_lo = load_piece<Groups>(first, second, 1);
-  const __m512i high_hi = load_piece<Groups>(first, second, 2), high_lo = load_piece<Groups>(first, second, 3);
+  __m512i query[3][2];  // byte, the highest first; nibble
+#pragma GCC unroll 6
+  for (int i = 0; i < 6; ++i) query[i / 2][i % 2] = load_piece<Groups>(first, second, i);
   const __m512i nibble = _mm512_set1_epi8(15);
   Sums sums;
 #pragma GCC unroll 4
@@ -148,9 +152,13 @@ FLEXGEN_ALWAYS_INLINE Sums word_sums(const Rows<kScoreTile>& rows, const Chunk& 
     const __m512i codes = load_codes<Groups, Together>(rows.data[p], chunk, v);
     const __m512i low = _mm512_and_si512(codes, nibble);
     const __m512i high = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
-    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, low_hi);
-    sum = _mm512_slli_epi32(_mm512_dpbusd_epi32(sum, high, high_hi), 8);
-    sums.of[p] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, low, low_lo), high, high_lo);
+    __m512i sum = _mm512_setzero_si512();
+#pragma GCC unroll 3
+    for (int byte = 0; byte < 3; ++byte) {
+      if (byte > 0) sum = _mm512_slli_epi32(sum, 8);
+      sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, low, query[byte][0]), high, query[byte][1]);
+    }
+    sums.of[p] = sum;
   }
   return sums;
 }
@@ -176,8 +184,7 @@ FLEXGEN_ALWAYS_INLINE void score_chunk(const Rows<kScoreTile>& rows, const Chunk
   for (int p = 0; p < kScoreTile; ++p) {
     const Parameters parameters(rows.parameters[p] + chunk.group() * 4, mask);
     __builtin_prefetch(rows.next_parameters[p] + chunk.group() * 4, 0, 3);
-    total[p] = multiply_add(row_sum, parameters.minimum,
-                            _mm512_cvtepi32_ps(sums.of[p]) * (scale * parameters.scale));
+    total[p] = multiply_add(row_sum, parameters.minimum, _mm512_cvtepi32_ps(sums.of[p]) * (scale * parameters.scale));
   }
   Floats by_head[4];  // quarter i, vector j: the scores of head i * (4 / Groups) + j
   if constexpr (Groups == 2) {

@@ -8,7 +8,7 @@
 namespace flexgen {
 namespace {
 
-/// weight[p] of the heads of sixteen groups, of one quad of positions; zeros where the mask says so.
+/// weight[p] of the heads of sixteen groups, of one quad of positions; zeros where there is no position.
 template <int Groups>
 FLEXGEN_ALWAYS_INLINE void load_weights(const float* weight, std::int64_t stride, std::int64_t num_heads,
                                         __mmask8 positions, Floats* quad) {
@@ -43,8 +43,8 @@ struct ByteWeights {
 #pragma GCC unroll 8
     for (int p = 1; p < 4 * Quads; ++p) largest = larger(_mm512_abs_ps(scaled[p]), largest);
     // Where all are zero, or as good as that, the product is no number, and its bytes are zeros.
-    const Floats inverse = broadcast(kLargest) / largest;
-    unit = largest * broadcast(1.0F / kLargest);
+    const Floats inverse = broadcast(kLargestWeight) / largest;
+    unit = largest * broadcast(1.0F / kLargestWeight);
 #pragma GCC unroll 2
     for (int quad = 0; quad < Quads; ++quad) {
       const auto number = [&](int p) { return _mm512_cvtps_epi32(scaled[4 * quad + p] * inverse); };
@@ -60,8 +60,7 @@ struct ByteWeights {
         return _mm512_mask_blend_epi16(0xAAAAAAAA, one, _mm512_slli_epi32(two, 16));
       };
       lo[quad] = join(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
-      hi[quad] = join(_mm512_srli_epi16(_mm512_add_epi16(a, half), 8),
-                      _mm512_srli_epi16(_mm512_add_epi16(b, half), 8));
+      hi[quad] = join(_mm512_srli_epi16(_mm512_add_epi16(a, half), 8), _mm512_srli_epi16(_mm512_add_epi16(b, half), 8));
     }
   }
 };

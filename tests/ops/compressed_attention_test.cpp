@@ -4,7 +4,6 @@
 #include <random>
 
 #include "ops/attention.hpp"
-#include "ops/compressed_kernels.hpp"
 #include "ops/quantize.hpp"
 #include "ops/quantize_rows.hpp"
 #include "ops/thread_pool.hpp"
@@ -190,9 +189,11 @@ TEST(CompressedAttention, WeightsAreNotScaledUp) {
 /// However many rows and threads there are, and whatever heads share a task.
 TEST(CompressedAttention, SameBitsInAnyBatchAndOnAnyThreads) {
   for (const float sparsity : {1.0F, 0.2F})
-    for (const QuantFormat& quant : {QuantFormat{}, QuantFormat{4, 64}, QuantFormat{8, 32}}) {
+    for (const auto& [quant, dim] : {std::pair<QuantFormat, std::int32_t>{{}, 64}, {{4, 64}, 64}, {{4, 64}, 128},
+                                     {{8, 32}, 64}}) {
       Problem problem{.rows = {{300, 1}, {511, 1}, {0, 1}, {90, 1}, {64, 1}, {200, 1}, {1000, 1}},
                       .segments = {16, 9},
+                      .dim = dim,
                       .dtype = DType::float16,
                       .quant = quant,
                       .sparsity = sparsity};
@@ -236,117 +237,6 @@ TEST(CompressedAttention, NotANumberStaysInItsRowAndHead) {
       for (std::int64_t c = 0; c < cache.width(); ++c)
         ASSERT_EQ(std::isnan(out.at(r, c)), r == 1 && c / problem.dim == 2) << r << ", " << c;
   }
-}
-
-// ---- the kernels of every instruction set, against float64
-// ------------------------------------------------------------
-
-struct Stored {
-  DType dtype;
-  QuantFormat quant;
-};
-
-/// Positions of heads with gaps between everything; element() is what is stored.
-class StoredRun {
- public:
-  StoredRun(const Stored& stored, std::int64_t heads, std::int64_t dim, std::int64_t positions, bool gaps) : dim_(dim) {
-    const bool plain = stored.quant.is_none();
-    const std::int64_t head_bytes =
-        plain ? dim * static_cast<std::int64_t>(element_bytes(stored.dtype)) : stored.quant.code_bytes(dim);
-    const std::int64_t parameter_bytes = plain ? 0 : stored.quant.parameter_bytes(dim);
-    shape = {stored.dtype, stored.quant, dim, heads, head_bytes + (gaps ? 8 : 0), parameter_bytes + (gaps ? 4 : 0), 0};
-    shape.position_stride = heads * (shape.head_stride + shape.parameter_stride) + (gaps ? 12 : 0);
-    memory_.assign(static_cast<std::size_t>(shape.position_stride * positions), std::byte{0xFF});
-    place = {memory_.data(), plain ? nullptr : memory_.data() + heads * shape.head_stride};
-    for (std::int64_t p = 0; p < positions; ++p)
-      for (std::int64_t h = 0; h < heads; ++h) {
-        HostMatrix values = HostMatrix::random(1, dim, plain ? stored.dtype : DType::float32,
-                                               static_cast<std::uint32_t>(p * heads + h), 0, 2.0F);
-        std::byte* to = memory_.data() + p * shape.position_stride + h * shape.head_stride;
-        if (plain) std::copy(values.bytes().begin(), values.bytes().end(), to);
-        else
-          quantize_run_reference(
-              values.bytes().data(), DType::float32, 0, dim, stored.quant, 1, to,
-              memory_.data() + heads * shape.head_stride + p * shape.position_stride + h * shape.parameter_stride);
-      }
-  }
-  double element(std::int64_t p, std::int64_t h, std::int64_t d) const {
-    const std::int64_t at = p * shape.position_stride;
-    if (shape.quant.is_none()) return load_element(place.data + at + h * shape.head_stride, shape.dtype, d);
-    return stored_element(place.data + at + h * shape.head_stride, place.parameters + at + h * shape.parameter_stride,
-                          shape.quant, d);
-  }
-  StoredHeads shape;
-  StoredPlace place;
-
- private:
-  std::int64_t dim_;
-  std::vector<std::byte> memory_;
-};
-
-void check_kernels(const CompressedKernels& kernels, const Stored& stored, std::int64_t heads, std::int64_t dim,
-                   std::int64_t positions, bool gaps) {
-  SCOPED_TRACE(std::string(kernels.name) + " " + std::string(dtype_name(stored.dtype)) + " bits " +
-               std::to_string(stored.quant.bits) + " group " + std::to_string(stored.quant.group) + " dim " +
-               std::to_string(dim) + " positions " + std::to_string(positions));
-  const StoredRun run(stored, heads, dim, positions, gaps);
-  const std::int64_t arranged = kernels.arranged_floats(run.shape);
-  HostMatrix q = HostMatrix::random(heads, dim, DType::float32, 91);
-  HostMatrix weight = HostMatrix::random(heads, 64, DType::float32, 92);
-  const auto* q_data = reinterpret_cast<const float*>(q.bytes().data());
-  const auto* weight_data = reinterpret_cast<const float*>(weight.bytes().data());
-  std::vector<float> queries(static_cast<std::size_t>(heads * arranged), NAN),
-      score(static_cast<std::size_t>(heads * 64), NAN);
-  std::vector<float> sums(queries.size(), 0.0F), chosen(queries.size(), 0.0F), out(static_cast<std::size_t>(dim));
-  std::vector<float> scratch(static_cast<std::size_t>(kernels.scratch_floats(run.shape)), NAN);
-  for (std::int64_t h = 0; h < heads; ++h)
-    kernels.arrange_query(run.shape, q_data + h * dim, queries.data() + h * arranged);
-  kernels.scores(run.shape, run.place, {}, positions, queries.data(), score.data(), 64, scratch.data());
-  kernels.add_values(run.shape, run.place, run.place, positions, weight_data, 64, sums.data(), scratch.data());
-  StoredHeads one = run.shape;
-  one.num_heads = 1;
-  std::vector<std::int32_t> every_third;
-  for (std::int64_t p = 0; p < positions; p += 3) every_third.push_back(static_cast<std::int32_t>(p));
-  for (std::int64_t h = 0; h < heads; ++h) {
-    StoredPlace place = run.place;
-    place.data += h * run.shape.head_stride;
-    if (place.parameters != nullptr) place.parameters += h * run.shape.parameter_stride;
-    kernels.add_chosen_values(one, place, every_third.data(), static_cast<std::int64_t>(every_third.size()),
-                              weight_data + h * 64, chosen.data() + h * arranged, scratch.data());
-  }
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t p = 0; p < positions; ++p) {
-      double dot = 0.0;
-      for (std::int64_t d = 0; d < dim; ++d) dot += q.at(h, d) * run.element(p, h, d);
-      ASSERT_NEAR(score[static_cast<std::size_t>(h * 64 + p)], dot, 2e-6 * (4 + 2.0 * static_cast<double>(dim)));
-    }
-    for (std::int64_t p = positions; p < 64; ++p) ASSERT_TRUE(std::isnan(score[static_cast<std::size_t>(h * 64 + p)]));
-    kernels.collect_sums(run.shape, sums.data() + h * arranged, out.data());
-    for (std::int64_t d = 0; d < dim; ++d) {
-      double sum = 0.0;
-      for (std::int64_t p = 0; p < positions; ++p) sum += weight.at(h, p) * run.element(p, h, d);
-      ASSERT_NEAR(out[static_cast<std::size_t>(d)], sum, 1e-4);
-    }
-    kernels.collect_sums(run.shape, chosen.data() + h * arranged, out.data());
-    for (std::int64_t d = 0; d < dim; ++d) {
-      double sum = 0.0;
-      for (std::size_t i = 0; i < every_third.size(); ++i)
-        sum += weight.at(h, static_cast<std::int64_t>(i)) * run.element(every_third[i], h, d);
-      ASSERT_NEAR(out[static_cast<std::size_t>(d)], sum, 1e-4);
-    }
-  }
-}
-
-TEST(CompressedKernels, EveryInstructionSet) {
-  std::vector<Stored> all = {{DType::float32, {}}, {DType::float16, {}}, {DType::bfloat16, {}}};
-  for (const QuantFormat& quant : kFormats) all.push_back({DType::float16, quant});
-  for (const CompressedKernels* const* set = supported_compressed_kernels(); *set != nullptr; ++set)
-    for (const Stored& stored : all) {
-      for (const std::int64_t dim : {1, 7, 12, 16, 20, 32, 64, 72, 80, 128, 136, 192})
-        for (const std::int64_t positions : {1, 5, 64}) check_kernels(**set, stored, 3, dim, positions, false);
-      for (const std::int64_t dim : {12, 64, 128}) check_kernels(**set, stored, 3, dim, 6, true);
-      for (const std::int64_t dim : {12, 64, 128}) check_kernels(**set, stored, 1, dim, 7, false);
-    }
 }
 
 }  // namespace
