@@ -189,8 +189,8 @@ TEST(CompressedAttention, WeightsAreNotScaledUp) {
 /// However many rows and threads there are, and whatever heads share a task.
 TEST(CompressedAttention, SameBitsInAnyBatchAndOnAnyThreads) {
   for (const float sparsity : {1.0F, 0.2F})
-    for (const auto& [quant, dim] : {std::pair<QuantFormat, std::int32_t>{{}, 64}, {{4, 64}, 64}, {{4, 64}, 128},
-                                     {{8, 32}, 64}}) {
+    for (const auto& [quant, dim] :
+         {std::pair<QuantFormat, std::int32_t>{{}, 64}, {{4, 64}, 64}, {{4, 64}, 128}, {{8, 32}, 64}}) {
       Problem problem{.rows = {{300, 1}, {511, 1}, {0, 1}, {90, 1}, {64, 1}, {200, 1}, {1000, 1}},
                       .segments = {16, 9},
                       .dim = dim,
