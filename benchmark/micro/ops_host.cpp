@@ -14,7 +14,7 @@
 #include "ops/attention.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/embedding.hpp"
-#include "ops/host_kernels.hpp"
+#include "ops/host/host_kernels.hpp"
 #include "ops/layer_norm.hpp"
 #include "ops/linear.hpp"
 #include "ops/parallel_for.hpp"

@@ -10,7 +10,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "ops/host_kernels.hpp"
+#include "ops/host/host_kernels.hpp"
 #include "ops/threads.hpp"
 #include "storage/host_memory.hpp"
 

@@ -24,8 +24,10 @@ AtomicCallCounts& call_counts() {
   return counts;
 }
 
-DeviceCallCounts device_call_counts() { return {call_counts().host_waits.load(), call_counts().allocations.load(),
-          static_cast<double>(call_counts().pinning_ns.load()) / 1e9}; }
+DeviceCallCounts device_call_counts() {
+  return {call_counts().host_waits.load(), call_counts().allocations.load(),
+          static_cast<double>(call_counts().pinning_ns.load()) / 1e9};
+}
 
 #ifdef FLEXGEN_HAS_CUDA
 namespace {

@@ -229,8 +229,8 @@ KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage
   std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
   memory_.cache.fill_table(index, batch(k).slot, rows, stage, fresh);
   const std::size_t bytes = fresh.size() * sizeof(KvHead);
-  const bool same = table.host.size() == fresh.size() &&
-                    (bytes == 0 || std::memcmp(table.host.data(), fresh.data(), bytes) == 0);
+  const bool same =
+      table.host.size() == fresh.size() && (bytes == 0 || std::memcmp(table.host.data(), fresh.data(), bytes) == 0);
   const bool on_gpu = context_.device.is_cuda();
   if (!same) {
     table.host = std::move(fresh);

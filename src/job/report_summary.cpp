@@ -92,11 +92,11 @@ std::string summary(const Report& report) {
                    : fmt::format("{} prompt, {} generated", report.job.prompt_tokens, report.job.generated_tokens));
   double pinning_seconds = 0;
   for (const RankReport& rank : report.ranks) pinning_seconds = std::max(pinning_seconds, rank.pinning_seconds);
-  text += line("time", fmt::format("load {:.2f} s{}, prefill {:.2f} s, decode {:.2f} s, total {:.2f} s",
-                                   report.timing.load_seconds,
-                                   pinning_seconds > 0.01 ? fmt::format(" (pinning {:.2f} s)", pinning_seconds) : "",
-                                   report.timing.prefill_seconds, report.timing.decode_seconds,
-                                   report.timing.total_seconds));
+  text +=
+      line("time",
+           fmt::format("load {:.2f} s{}, prefill {:.2f} s, decode {:.2f} s, total {:.2f} s", report.timing.load_seconds,
+                       pinning_seconds > 0.01 ? fmt::format(" (pinning {:.2f} s)", pinning_seconds) : "",
+                       report.timing.prefill_seconds, report.timing.decode_seconds, report.timing.total_seconds));
   const ThroughputReport& rate = report.throughput;
   text += line("throughput",
                report.score ? fmt::format("{:.2f} tokens scored/s", rate.tokens_per_second)

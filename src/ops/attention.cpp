@@ -1,10 +1,10 @@
 #include "ops/attention.hpp"
 
 #include "ops/dispatch.hpp"
-#include "ops/host_ops.hpp"
+#include "ops/host/host_ops.hpp"
 #include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
-#include "ops/cuda_kernels.hpp"
+#include "ops/cuda/cuda_kernels.hpp"
 #endif
 
 namespace flexgen {

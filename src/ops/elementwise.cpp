@@ -2,9 +2,9 @@
 
 #include "ops/dispatch.hpp"
 #include "ops/element_access.hpp"
-#include "ops/host_ops.hpp"
+#include "ops/host/host_ops.hpp"
 #ifdef FLEXGEN_HAS_CUDA
-#include "ops/cuda_kernels.hpp"
+#include "ops/cuda/cuda_kernels.hpp"
 #endif
 
 namespace flexgen {

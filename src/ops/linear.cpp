@@ -5,11 +5,11 @@
 #include <algorithm>
 
 #include "ops/dispatch.hpp"
-#include "ops/host_ops.hpp"
+#include "ops/host/host_ops.hpp"
 #include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
-#include "ops/cuda_kernels.hpp"
-#include "ops/linear_cublas.hpp"
+#include "ops/cuda/cuda_kernels.hpp"
+#include "ops/cuda/linear_cublas.hpp"
 #endif
 
 namespace flexgen {

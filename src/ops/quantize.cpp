@@ -7,7 +7,7 @@
 #include "ops/quantize_group.hpp"
 #include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
-#include "ops/cuda_kernels.hpp"
+#include "ops/cuda/cuda_kernels.hpp"
 #endif
 
 namespace flexgen {

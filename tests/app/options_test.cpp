@@ -8,7 +8,7 @@
 #include "app/machine.hpp"
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "ops/host_kernels.hpp"
+#include "ops/host/host_kernels.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen {

@@ -13,8 +13,8 @@
 
 #include "device/buffer.hpp"
 #include "device/cuda_check.hpp"
-#include "ops/cuda_kernels.hpp"
-#include "ops/linear_cublas.hpp"
+#include "ops/cuda/cuda_kernels.hpp"
+#include "ops/cuda/linear_cublas.hpp"
 #include "ops/quantize_rows.hpp"
 
 namespace flexgen::gpu {

@@ -1,8 +1,9 @@
+#include "ops/attention.hpp"
+
 #include <gtest/gtest.h>
 
 #include <numeric>
 
-#include "ops/attention.hpp"
 #include "tests/support/device_fixture.hpp"
 
 namespace flexgen::test {
@@ -53,8 +54,8 @@ class AttentionTest : public OnDevice {
     setup.host_memory.resize(static_cast<std::size_t>(total * bytes));
     for (std::size_t r = 0; r < problem.rows.size(); ++r) {
       const std::int64_t length = problem.rows[r].start + problem.rows[r].count;
-      const bool interleaved = problem.layout == CacheLayout::interleaved ||
-                               (problem.layout == CacheLayout::segments && r % 2 == 1);
+      const bool interleaved =
+          problem.layout == CacheLayout::interleaved || (problem.layout == CacheLayout::segments && r % 2 == 1);
       for (std::int32_t h = 0; h < problem.heads; ++h) {
         KvHead head;
         const std::int64_t at = first[r] + (interleaved ? h * dim : 2 * length * h * dim);
@@ -82,8 +83,8 @@ class AttentionTest : public OnDevice {
     const auto elements = static_cast<std::int64_t>(setup.host_memory.size() / element_bytes(problem.dtype));
     HostMatrix past = HostMatrix::random(1, elements, problem.dtype, problem.seed, 0, problem.magnitude);
     std::copy(past.bytes().begin(), past.bytes().end(), setup.host_memory.begin());
-    setup.qkv = HostMatrix::random(batch.num_tokens, 3LL * problem.heads * problem.dim, problem.dtype,
-                                   problem.seed + 1, 0, problem.magnitude);
+    setup.qkv = HostMatrix::random(batch.num_tokens, 3LL * problem.heads * problem.dim, problem.dtype, problem.seed + 1,
+                                   0, problem.magnitude);
     setup.host_cache = {setup.host_heads.data(), setup.host_heads.data(), problem.heads, problem.dim};
 
     setup.device_memory = upload(setup.host_memory);
@@ -232,7 +233,7 @@ TEST_P(AttentionTest, ChunksOfAPromptAgreeWithTheWhole) {
         const std::int32_t count = std::min(chunk, 150 - first);
         setup.token_offset = {0, count};
         setup.start = {first};
-        setup.host_batch = {1, count, count, first + count, setup.token_offset.data(), setup.start.data(),
+        setup.host_batch = {1,       count,  count, first + count, setup.token_offset.data(), setup.start.data(),
                             nullptr, nullptr};
         setup.device_batch = setup.host_batch;
         setup.device_batch.token_offset = upload(setup.token_offset);

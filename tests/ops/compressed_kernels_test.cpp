@@ -1,5 +1,5 @@
 // The inner loops on stored keys and values, of every instruction set that the processor runs, against float64.
-#include "ops/compressed_kernels.hpp"
+#include "ops/host/compressed_kernels.hpp"
 
 #include <gtest/gtest.h>
 

@@ -6,7 +6,7 @@
 
 #include "ops/element_access.hpp"
 #include "ops/elementwise.hpp"
-#include "ops/host_kernels.hpp"
+#include "ops/host/host_kernels.hpp"
 
 namespace flexgen {
 namespace {

@@ -1,8 +1,9 @@
+#include "ops/embedding.hpp"
+
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
 #include "ops/elementwise.hpp"
-#include "ops/embedding.hpp"
 #include "tests/support/device_fixture.hpp"
 
 namespace flexgen::test {

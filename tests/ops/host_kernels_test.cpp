@@ -1,5 +1,5 @@
 // The inner loops of every instruction set that this machine runs, each against the definition.
-#include "ops/host_kernels.hpp"
+#include "ops/host/host_kernels.hpp"
 
 #include <gtest/gtest.h>
 

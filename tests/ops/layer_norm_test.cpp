@@ -1,6 +1,7 @@
+#include "ops/layer_norm.hpp"
+
 #include <gtest/gtest.h>
 
-#include "ops/layer_norm.hpp"
 #include "tests/support/device_fixture.hpp"
 
 namespace flexgen::test {

@@ -1,8 +1,9 @@
+#include "ops/linear.hpp"
+
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
-#include "ops/host_ops.hpp"
-#include "ops/linear.hpp"
+#include "ops/host/host_ops.hpp"
 #include "tests/support/device_fixture.hpp"
 
 namespace flexgen::test {

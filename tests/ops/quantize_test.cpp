@@ -5,7 +5,7 @@
 #include <random>
 
 #include "base/error.hpp"
-#include "ops/compressed_kernels.hpp"
+#include "ops/host/compressed_kernels.hpp"
 #include "ops/quantize_rows.hpp"
 #include "tests/support/device_fixture.hpp"
 

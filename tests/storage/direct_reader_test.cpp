@@ -101,8 +101,9 @@ TEST_P(ExtentReaderTest, ManyNeighboursAreOneRead) {
 
 TEST_P(ExtentReaderTest, BeyondTheEndIsRefused) {
   std::vector<std::byte> target(100);
-  const std::string message =
-      user_error(ExitCode::file, [&] { reader_->read({&file_, file_bytes - 50, 100}, target.data()); });
+  const std::string message = user_error(ExitCode::file, [&] {
+    reader_->read({&file_, file_bytes - 50, 100}, target.data());
+  });
   EXPECT_NE(message.find("weights"), std::string::npos) << message;
   EXPECT_NE(message.find("ends at byte 3146962"), std::string::npos) << message;
 }
@@ -110,8 +111,9 @@ TEST_P(ExtentReaderTest, BeyondTheEndIsRefused) {
 TEST_P(ExtentReaderTest, AFileCutShortAfterOpeningIsAnError) {
   ASSERT_EQ(::truncate((place_ / "weights").c_str(), 1'000'000), 0);
   std::vector<std::byte> target(file_bytes);
-  const std::string message =
-      user_error(ExitCode::file, [&] { reader_->read({&file_, 10, file_bytes - 10}, target.data()); });
+  const std::string message = user_error(ExitCode::file, [&] {
+    reader_->read({&file_, 10, file_bytes - 10}, target.data());
+  });
   EXPECT_NE(message.find("ends at byte 1000000"), std::string::npos) << message;
 }
 
@@ -128,9 +130,9 @@ TEST_P(ExtentReaderTest, WritesOfAnyAlignmentReadBack) {
   const ScratchFile scratch(place_.path(), 2 * MiB, {.nameless = true, .direct = direct()});
   AlignedBuffer memory(2 * MiB);
   std::memcpy(memory.data(), content_.data(), 2 * MiB);
-  const std::uint64_t cases[][3] = {// head bytes, offset of the body in memory, body bytes
-                                    {0, 0, 700'000}, {0, 8, 700'000}, {100, 0, 700'000}, {4095, 3, 1}, {17, 1, 0},
-                                    {0, 0, 4096},    {0, 0, 5}};
+  const std::uint64_t cases[][3] = {
+      // head bytes, offset of the body in memory, body bytes
+      {0, 0, 700'000}, {0, 8, 700'000}, {100, 0, 700'000}, {4095, 3, 1}, {17, 1, 0}, {0, 0, 4096}, {0, 0, 5}};
   for (const auto& [head, at, body] : cases) {
     SCOPED_TRACE(::testing::Message() << "head " << head << " at " << at << " body " << body);
     const std::uint64_t size = align_up(head + body, 4096);

@@ -23,9 +23,7 @@ class HostMemory : public ::testing::Test {
   ScratchPlace root_;
 };
 
-TEST_F(HostMemory, WithoutGroupsItIsMemAvailable) {
-  EXPECT_EQ(available_host_bytes(root_.path()), 1'000'000 * KiB);
-}
+TEST_F(HostMemory, WithoutGroupsItIsMemAvailable) { EXPECT_EQ(available_host_bytes(root_.path()), 1'000'000 * KiB); }
 
 TEST_F(HostMemory, Version2LimitOfAnyGroupAboveCounts) {
   put("proc/self/cgroup", "0::/job/step\n");
@@ -48,9 +46,7 @@ TEST_F(HostMemory, Version1LimitCountsAlsoWhereThePathIsTheHosts) {
   EXPECT_EQ(available_host_bytes(root_.path()), 1'000'000 * KiB);
 }
 
-TEST_F(HostMemory, MissingProcIsAnError) {
-  EXPECT_THROW(available_host_bytes(root_ / "nowhere"), SystemError);
-}
+TEST_F(HostMemory, MissingProcIsAnError) { EXPECT_THROW(available_host_bytes(root_ / "nowhere"), SystemError); }
 
 TEST(ThisMachine, NumbersArePlausible) {
   EXPECT_GT(available_host_bytes(), 16 * MiB);

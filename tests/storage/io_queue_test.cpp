@@ -156,7 +156,7 @@ TEST_P(IoQueueTest, AWriteBeyondTheFileSizeLimitFailsInTheKernel) {
     int status = 1;
     try {
       ::signal(SIGXFSZ, SIG_IGN);
-      const struct rlimit limit {64 * KiB, 64 * KiB};
+      const struct rlimit limit { 64 * KiB, 64 * KiB };
       if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(2);
       std::string refusal;
       const bool uring = std::string(GetParam().name) == "io_uring";
@@ -216,8 +216,7 @@ TEST(FileHandle, GoesBufferedWhereDirectIoIsRefused) {
 
 TEST(FileHandle, OpenErrorsNameThePath) {
   const ScratchPlace place;
-  const std::string missing =
-      user_error(ExitCode::file, [&] { FileHandle::open_read(place / "missing", true); });
+  const std::string missing = user_error(ExitCode::file, [&] { FileHandle::open_read(place / "missing", true); });
   EXPECT_NE(missing.find((place / "missing").string()), std::string::npos) << missing;
   const std::string directory = user_error(ExitCode::file, [&] { FileHandle::open_read(place.path(), false); });
   EXPECT_NE(directory.find("not a regular file"), std::string::npos) << directory;

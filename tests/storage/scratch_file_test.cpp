@@ -85,8 +85,9 @@ TEST(ScratchFile, AnUnusableDirectoryIsAUserError) {
 TEST(ScratchFile, MoreThanTheDiskHasDoesNotFit) {
   const ScratchPlace place;
   for (const bool nameless : {true, false}) {
-    const std::string message = user_error(
-        ExitCode::does_not_fit, [&] { ScratchFile(place.path(), std::uint64_t{1} << 42, {nameless, true}); });
+    const std::string message = user_error(ExitCode::does_not_fit, [&] {
+      ScratchFile(place.path(), std::uint64_t{1} << 42, {nameless, true});
+    });
     EXPECT_NE(message.find("4398046511104 bytes"), std::string::npos) << message;
     EXPECT_TRUE(has_nothing(place.path()));
   }
@@ -98,7 +99,7 @@ TEST(ScratchFile, TheFileSizeLimitIsSeenBeforeItKills) {
   ASSERT_GE(child, 0);
   if (child == 0) {
     int status = 1;
-    const struct rlimit limit {64 * KiB, 64 * KiB};
+    const struct rlimit limit { 64 * KiB, 64 * KiB };
     if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(2);
     try {
       ScratchFile(place.path(), MiB);

@@ -29,7 +29,10 @@ class HostMatrix {
   HostMatrix() = default;
   HostMatrix(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t padding = 0)
       : bytes_(static_cast<std::size_t>(rows * (cols + padding)) * element_bytes(dtype)),
-        rows_(rows), cols_(cols), stride_(cols + padding), dtype_(dtype) {
+        rows_(rows),
+        cols_(cols),
+        stride_(cols + padding),
+        dtype_(dtype) {
     fill(std::numeric_limits<float>::quiet_NaN());
   }
   static HostMatrix random(std::int64_t rows, std::int64_t cols, DType dtype, std::uint32_t seed,
@@ -87,8 +90,8 @@ inline void expect_near(const HostMatrix& actual, const HostMatrix& expected, To
       if (std::isnan(value) && std::isnan(reference)) continue;
       if (value == reference) continue;
       const double allowed = tolerance.relative * std::abs(reference) + tolerance.absolute;
-      ASSERT_LE(std::abs(value - reference), allowed) << what << " at (" << r << ", " << c << "): " << value
-                                                      << " where the reference has " << reference;
+      ASSERT_LE(std::abs(value - reference), allowed)
+          << what << " at (" << r << ", " << c << "): " << value << " where the reference has " << reference;
     }
   }
 }
@@ -151,8 +154,8 @@ inline std::string device_kind_name(const ::testing::TestParamInfo<DeviceKind>& 
   return info.param == DeviceKind::cuda ? "cuda" : "host";
 }
 
-#define FLEXGEN_ON_EVERY_DEVICE(Suite)                                                                 \
-  INSTANTIATE_TEST_SUITE_P(Devices, Suite,                                                             \
+#define FLEXGEN_ON_EVERY_DEVICE(Suite)                                                                  \
+  INSTANTIATE_TEST_SUITE_P(Devices, Suite,                                                              \
                            ::testing::Values(::flexgen::DeviceKind::host, ::flexgen::DeviceKind::cuda), \
                            ::flexgen::test::device_kind_name)
 

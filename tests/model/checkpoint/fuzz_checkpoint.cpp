@@ -69,32 +69,18 @@ class Mutator {
     if (text.empty()) return;
     const std::size_t at = below(text.size());
     switch (below(8)) {
-      case 0:
-        text[at] = static_cast<char>(text[at] ^ (1 << below(8)));
-        break;
-      case 1:
-        text[at] = static_cast<char>(random_());
-        break;
-      case 2:
-        text.resize(at);
-        break;
-      case 3:
-        text.erase(at, 1 + below(16));
-        break;
-      case 4:
-        text.insert(at, text.substr(below(text.size()), 1 + below(32)));
-        break;
-      case 5:
-        overwrite_number(text, at);
-        break;
+      case 0: text[at] = static_cast<char>(text[at] ^ (1 << below(8))); break;
+      case 1: text[at] = static_cast<char>(random_()); break;
+      case 2: text.resize(at); break;
+      case 3: text.erase(at, 1 + below(16)); break;
+      case 4: text.insert(at, text.substr(below(text.size()), 1 + below(32))); break;
+      case 5: overwrite_number(text, at); break;
       case 6: {
         const std::string& other = corpus[below(corpus.size())];
         text = text.substr(0, at) + other.substr(below(other.size()));
         break;
       }
-      default:
-        overwrite_digit(text, at);
-        break;
+      default: overwrite_digit(text, at); break;
     }
   }
 

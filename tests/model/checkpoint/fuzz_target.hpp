@@ -33,18 +33,10 @@ inline bool fuzz_one(FuzzFormat format, std::span<const std::byte> bytes) {
   const MemoryBytes file(bytes, "fuzzed");
   try {
     switch (format) {
-      case FuzzFormat::safetensors:
-        check_table(read_safetensors(file), bytes.size());
-        break;
-      case FuzzFormat::torch_archive:
-        check_table(read_torch_archive(file), bytes.size());
-        break;
-      case FuzzFormat::pickle:
-        parse_pickle(bytes, file.name());
-        break;
-      case FuzzFormat::weight_map:
-        parse_weight_map(as_text(bytes), file.name());
-        break;
+      case FuzzFormat::safetensors: check_table(read_safetensors(file), bytes.size()); break;
+      case FuzzFormat::torch_archive: check_table(read_torch_archive(file), bytes.size()); break;
+      case FuzzFormat::pickle: parse_pickle(bytes, file.name()); break;
+      case FuzzFormat::weight_map: parse_weight_map(as_text(bytes), file.name()); break;
     }
     return true;
   } catch (const UserError& error) {

@@ -1,0 +1,125 @@
+// Row-wise ops on the GPU: look-ups in a table, sums of matrices. One block per output row.
+#include <algorithm>
+
+#include "ops/cuda/attention_compressed.hpp"
+#include "ops/cuda/cuda_elements.cuh"
+#include "ops/cuda/cuda_kernels.hpp"
+#include "ops/cuda/cuda_launch.cuh"
+
+namespace flexgen {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct RowsParams {
+  const std::byte* x;         // [*, cols]; row index[r], or r where index is null
+  const std::byte* y;         // [rows, cols] or null; may be out
+  std::byte* out;             // [rows, cols]
+  const std::int32_t* index;  // [rows] or null
+  std::int64_t x_stride;      // elements
+  std::int64_t y_stride;
+  std::int64_t out_stride;
+  std::int64_t cols;  // elements
+};
+
+__device__ inline std::int64_t source_row(const RowsParams& p) {
+  return p.index != nullptr ? p.index[blockIdx.x] : static_cast<std::int64_t>(blockIdx.x);
+}
+
+/// out[r] = x[index[r]]. Unit: what a thread moves at a time; strides and cols count Units.
+template <typename Unit>
+__global__ void __launch_bounds__(kThreads) copy_rows_kernel(const RowsParams p) {
+  const auto* from = reinterpret_cast<const Unit*>(p.x) + source_row(p) * p.x_stride;
+  auto* to = reinterpret_cast<Unit*>(p.out) + blockIdx.x * p.out_stride;
+  for (std::int64_t i = threadIdx.x; i < p.cols; i += blockDim.x) to[i] = from[i];
+}
+
+/// out[r] = x[index[r]] + y[r] in float32, rounded once; all rows on 16-byte boundaries.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) add_rows_vector_kernel(const RowsParams p) {
+  constexpr int kVector = kVectorElements<T>;
+  const auto* x = reinterpret_cast<const uint4*>(p.x + source_row(p) * p.x_stride * sizeof(T));
+  const auto* y = reinterpret_cast<const uint4*>(p.y + blockIdx.x * p.y_stride * sizeof(T));
+  auto* out = reinterpret_cast<uint4*>(p.out + blockIdx.x * p.out_stride * sizeof(T));
+  for (std::int64_t i = threadIdx.x; i < p.cols / kVector; i += blockDim.x) {
+    float a[kVector], b[kVector];
+    unpack<T>(x[i], a);
+    unpack<T>(y[i], b);
+#pragma unroll
+    for (int e = 0; e < kVector; ++e) a[e] += b[e];
+    out[i] = pack<T>(a);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) add_rows_plain_kernel(const RowsParams p) {
+  const T* x = reinterpret_cast<const T*>(p.x) + source_row(p) * p.x_stride;
+  const T* y = reinterpret_cast<const T*>(p.y) + blockIdx.x * p.y_stride;
+  T* out = reinterpret_cast<T*>(p.out) + blockIdx.x * p.out_stride;
+  for (std::int64_t i = threadIdx.x; i < p.cols; i += blockDim.x)
+    out[i] = from_float<T>(to_float(x[i]) + to_float(y[i]));
+}
+
+int threads_for(std::int64_t units) {
+  return static_cast<int>(std::clamp<std::int64_t>((units + 31) / 32 * 32, 32, kThreads));
+}
+
+void add_rows(const OpContext& context, const MatrixView& x, const std::int32_t* index, const MatrixView& y,
+              const MatrixView& out) {
+  FLEXGEN_CHECK(!x.is_compressed() && !y.is_compressed(), "sum of compressed matrices");
+  FLEXGEN_CHECK(x.dtype == out.dtype && y.dtype == out.dtype, "sum of matrices of different dtypes");
+  FLEXGEN_CHECK(x.cols == out.cols && y.cols == out.cols && y.rows == out.rows, "sum of matrices of different shapes");
+  if (out.rows == 0 || out.cols == 0) return;
+  const RowsParams p{x.data, y.data, out.data, index, x.row_stride, y.row_stride, out.row_stride, out.cols};
+  const unsigned blocks = grid_extent(out.rows);
+  const bool vectors = rows_aligned(x) && rows_aligned(y) && rows_aligned(out);
+  with_element_type(out.dtype, [&](auto* element) {
+    using T = std::remove_pointer_t<decltype(element)>;
+    if (vectors) {
+      add_rows_vector_kernel<T><<<blocks, threads_for(p.cols / kVectorElements<T>), 0, stream_of(context)>>>(p);
+    } else {
+      add_rows_plain_kernel<T><<<blocks, threads_for(p.cols), 0, stream_of(context)>>>(p);
+    }
+  });
+  check_launch("launch of add_rows");
+}
+
+}  // namespace
+
+void gather_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+                      const MatrixView& out) {
+  FLEXGEN_CHECK(table.dtype == out.dtype && table.cols == out.cols, "gather_rows: table and out differ");
+  if (out.rows == 0 || out.cols == 0) return;
+  if (table.is_compressed()) return gather_compressed_rows(context, table, index, out);
+  const bool vectors = rows_aligned(table) && rows_aligned(out);
+  const auto size = static_cast<std::int64_t>(element_bytes(out.dtype));
+  const std::int64_t unit = vectors ? 16 : size;
+  RowsParams p{};
+  p.x = table.data;
+  p.out = out.data;
+  p.index = index;
+  p.x_stride = table.row_stride * size / unit;
+  p.out_stride = out.row_stride * size / unit;
+  p.cols = out.cols * size / unit;
+  const unsigned blocks = grid_extent(out.rows);
+  if (vectors) {
+    copy_rows_kernel<uint4><<<blocks, threads_for(p.cols), 0, stream_of(context)>>>(p);
+  } else if (size == 4) {
+    copy_rows_kernel<std::uint32_t><<<blocks, threads_for(p.cols), 0, stream_of(context)>>>(p);
+  } else {
+    copy_rows_kernel<std::uint16_t><<<blocks, threads_for(p.cols), 0, stream_of(context)>>>(p);
+  }
+  check_launch("launch of copy_rows_kernel");
+}
+
+void add_gathered_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+                            const MatrixView& out) {
+  add_rows(context, table, index, out, out);
+}
+
+void add_cuda(const OpContext& context, const MatrixView& x, const MatrixView& y, const MatrixView& out) {
+  FLEXGEN_CHECK(x.rows == out.rows, "add: x and out differ in rows");
+  add_rows(context, x, nullptr, y, out);
+}
+
+}  // namespace flexgen

@@ -1,0 +1,293 @@
+// Attention of rows with one new token on the host, at the speed of memory.
+//
+// Shape chain, per (row, run of neighbouring heads, block of 64 positions): scores [heads, 64] = q . k -> weights ->
+// sums [heads, dim] = sums * shrink + weights . v. Heads of a segment lie next to one another, so a block is read
+// position by position over all heads of the run: as few, long, sequential streams. Blocks and the order of every sum
+// are those of attention_host.cpp, so that a plain cache gives the same bits as there; what is a task never shows in a
+// result. Source: as attention_host.cpp; work split over rows and heads as in NEO (Jiang et al. 2024).
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "ops/attention.hpp"
+#include "ops/host/compressed_kernels.hpp"
+#include "ops/host/host_kernels.hpp"
+#include "ops/host/scratch.hpp"
+#include "ops/thread_pool.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::int64_t kKeys = 64;  // per block, as in attention_host.cpp
+// Elements of the heads of a task: queries, sums, and four positions ahead of the reading share the L1 cache.
+constexpr std::int64_t kPlainRun = 2048;
+constexpr std::int64_t kCompressedRun = 4096;
+constexpr std::int64_t kTasksPerThread = 4;  // so that ragged lengths balance
+constexpr std::int64_t kWorthThreads = 32768;
+
+struct Task {
+  std::int32_t row = 0, first_head = 0, num_heads = 0;
+  std::int64_t work = 0;
+};
+
+thread_local Scratch thread_scratch;
+thread_local std::vector<Task> task_list;
+
+constexpr int kBinShift = 18;                                    // thirty-two bins to an octave of weights
+constexpr std::uint32_t kBins = (0x3F800000U >> kBinShift) + 2;  // up to 1.0F, and one of what is no number
+
+struct Choice {
+  std::uint32_t weight;  // the bits of a weight, which are in order; a NaN is the largest
+  std::int32_t position;
+};
+thread_local std::vector<Choice> choices;
+thread_local std::vector<std::int32_t> chosen_positions;
+
+const KvHead& head_of(const AttentionArgs& args, std::int64_t row, std::int64_t head) {
+  return args.cache.host_heads[row * args.cache.num_heads + head];
+}
+
+/// Addresses of position 0: keys, values.
+struct HeadPlace {
+  StoredPlace key, value;
+  std::int64_t position_stride;
+};
+
+HeadPlace place_of(const AttentionArgs& args, const KvHead& head) {
+  if (args.cache.quant.is_none()) {
+    const auto bytes = static_cast<std::int64_t>(element_bytes(args.q.dtype));
+    return {{head.base}, {head.base + head.v_offset * bytes}, head.position_stride * bytes};
+  }
+  return {{head.base, head.base + head.k_parameters},
+          {head.base + head.v_offset, head.base + head.v_parameters},
+          head.position_stride};
+}
+
+/// Heads from `first` on that lie at equal distances, keys and values alike, within a position.
+std::int64_t run_length(const AttentionArgs& args, std::int64_t row, std::int64_t first, std::int64_t most) {
+  const HeadPlace start = place_of(args, head_of(args, row, first));
+  std::int64_t data = 0, parameters = 0;
+  for (std::int64_t i = 1; i < most; ++i) {
+    const HeadPlace place = place_of(args, head_of(args, row, first + i));
+    if (i == 1) {
+      data = place.key.data - start.key.data;
+      parameters = place.key.parameters - start.key.parameters;
+      // Heads farther apart than positions: one after the other is the sequential order.
+      if (data <= 0 || data >= start.position_stride || parameters < 0 || parameters >= start.position_stride) return 1;
+    }
+    if (place.position_stride != start.position_stride || place.key.data - start.key.data != i * data ||
+        place.value.data - start.value.data != i * data ||
+        place.key.parameters - start.key.parameters != i * parameters ||
+        place.value.parameters - start.value.parameters != i * parameters)
+      return i;
+  }
+  return most;
+}
+
+class DecodeRun {
+ public:
+  DecodeRun(const AttentionArgs& args, const Task& task)
+      : args_(args),
+        task_(task),
+        dim_(args.cache.head_dim),
+        length_(args.batch.host_start[task.row] + 1),
+        place_(place_of(args, head_of(args, task.row, task.first_head))) {
+    heads_ = {args.q.dtype, args.cache.quant, dim_, task.num_heads, 0, 0, place_.position_stride};
+    if (task.num_heads > 1) {
+      const HeadPlace second = place_of(args, head_of(args, task.row, task.first_head + 1));
+      heads_.head_stride = second.key.data - place_.key.data;
+      heads_.parameter_stride = second.key.parameters - place_.key.parameters;
+    } else {
+      const QuantFormat& quant = args.cache.quant;
+      heads_.head_stride =
+          quant.is_none() ? dim_ * static_cast<std::int64_t>(element_bytes(args.q.dtype)) : quant.code_bytes(dim_);
+      heads_.parameter_stride = quant.is_none() ? 0 : quant.parameter_bytes(dim_);
+    }
+  }
+
+  void run() {
+    const std::int64_t n = task_.num_heads, arranged = stored_.arranged_floats(heads_);
+    const std::int64_t num_chosen = num_chosen_positions(args_.sparsity, length_);
+    const bool sparse = num_chosen < length_ - 1;
+    score_stride_ = sparse ? (length_ + kKeys - 1) / kKeys * kKeys : kKeys;
+    const std::int64_t wide_dim = (dim_ + 15) / 16 * 16;
+    float* memory =
+        thread_scratch.floats(n * (2 * arranged + score_stride_) + wide_dim + stored_.scratch_floats(heads_));
+    float* q = memory;
+    sums_ = q + n * arranged;
+    score_ = sums_ + n * arranged;
+    wide_ = score_ + n * score_stride_;
+    scratch_ = wide_ + wide_dim;
+    states_.resize(static_cast<std::size_t>(n));
+    const std::int64_t token = args_.batch.host_token_offset[task_.row];
+    for (std::int64_t h = 0; h < n; ++h) {
+      kernels_.to_float(element(args_.q, token, h), args_.q.dtype, wide_, dim_);
+      stored_.arrange_query(heads_, wide_, q + h * arranged);
+      states_[static_cast<std::size_t>(h)] = {-std::numeric_limits<float>::infinity(), 0.0F};
+    }
+    std::fill(sums_, sums_ + n * arranged, 0.0F);
+    if (sparse) take_chosen(q, arranged, num_chosen);
+    else take_all(q, arranged);
+    for (std::int64_t h = 0; h < n; ++h) {
+      stored_.collect_sums(heads_, sums_ + h * arranged, wide_);
+      for (std::int64_t d = 0; d < dim_; ++d) wide_[d] /= states_[static_cast<std::size_t>(h)].sum;
+      kernels_.from_float(wide_, element(args_.out, token, h), args_.out.dtype, dim_);
+    }
+  }
+
+ private:
+  std::byte* element(const MatrixView& view, std::int64_t token, std::int64_t head) const {
+    const auto col = static_cast<std::uint64_t>((task_.first_head + head) * dim_);
+    return view.row(token) + col * element_bytes(view.dtype);
+  }
+  StoredPlace at(const StoredPlace& place, std::int64_t position) const {
+    const std::int64_t offset = position * place_.position_stride;
+    return {place.data + offset, place.parameters == nullptr ? nullptr : place.parameters + offset};
+  }
+
+  void take_all(const float* q, std::int64_t arranged) {
+    for (std::int64_t first = 0; first < length_; first += kKeys) {
+      const std::int64_t count = std::min(kKeys, length_ - first);
+      const StoredPlace values = at(place_.value, first);
+      stored_.scores(heads_, at(place_.key, first), values, count, q, score_, kKeys, scratch_);
+      for (std::int64_t h = 0; h < task_.num_heads; ++h) {
+        const float shrink =
+            kernels_.softmax_step(score_ + h * kKeys, count, args_.scale, &states_[static_cast<std::size_t>(h)]);
+        float* sums = sums_ + h * arranged;
+        if (shrink != 1.0F)
+          for (std::int64_t i = 0; i < arranged; ++i) sums[i] *= shrink;
+      }
+      const StoredPlace next = first + kKeys < length_ ? at(place_.key, first + kKeys) : StoredPlace{};
+      stored_.add_values(heads_, values, next, count, score_, kKeys, sums_, scratch_);
+    }
+  }
+
+  /// All scores first, then the values of the largest weights.
+  void take_chosen(const float* q, std::int64_t arranged, std::int64_t num_chosen) {
+    for (std::int64_t first = 0; first < length_; first += kKeys) {
+      const StoredPlace next = first + kKeys < length_ ? at(place_.key, first + kKeys) : StoredPlace{};
+      stored_.scores(heads_, at(place_.key, first), next, std::min(kKeys, length_ - first), q, score_ + first,
+                     score_stride_, scratch_);
+    }
+    StoredHeads one = heads_;
+    one.num_heads = 1;
+    for (std::int64_t h = 0; h < task_.num_heads; ++h) {
+      float* weight = score_ + h * score_stride_;
+      static_cast<void>(kernels_.softmax_step(weight, length_, args_.scale, &states_[static_cast<std::size_t>(h)]));
+      choose(weight, num_chosen);
+      const auto place = [&](const StoredPlace& base) -> StoredPlace {
+        return {base.data + h * heads_.head_stride,
+                base.parameters == nullptr ? nullptr : base.parameters + h * heads_.parameter_stride};
+      };
+      stored_.add_chosen_values(one, place(place_.value), chosen_positions.data(), num_chosen + 1, weight,
+                                sums_ + h * arranged, scratch_);
+    }
+  }
+
+  /// Leaves the positions of the largest weights, and the last one, in chosen_positions, and those weights in front.
+  void choose(float* weight, std::int64_t num_chosen) const {
+    const auto bits = [&](std::int64_t p) { return std::bit_cast<std::uint32_t>(weight[p]); };
+    const auto bin_of = [](std::uint32_t of) { return std::min<std::uint32_t>(of >> kBinShift, kBins - 1); };
+    // Weights are counted by bins; only the bin with the last chosen weight is looked at more closely.
+    std::int32_t count[kBins] = {};
+    for (std::int64_t p = 0; p < length_ - 1; ++p) ++count[bin_of(bits(p))];
+    std::uint32_t bin = kBins - 1;
+    std::int64_t left = num_chosen;
+    for (; bin > 0 && count[bin] < left; --bin) left -= count[bin];
+    choices.clear();
+    for (std::int64_t p = 0; p < length_ - 1 && left > 0; ++p)
+      if (bin_of(bits(p)) == bin) choices.push_back({bits(p), static_cast<std::int32_t>(p)});
+    const auto before = [](const Choice& a, const Choice& b) {
+      return a.weight != b.weight ? a.weight > b.weight : a.position < b.position;
+    };
+    if (left > 0) std::nth_element(choices.begin(), choices.begin() + (left - 1), choices.end(), before);
+    chosen_positions.clear();
+    for (std::int64_t p = 0; p < length_ - 1 && num_chosen > 0; ++p) {
+      const std::uint32_t own_bin = bin_of(bits(p));
+      if (own_bin < bin) continue;
+      const Choice own{bits(p), static_cast<std::int32_t>(p)};
+      if (own_bin == bin && before(choices[static_cast<std::size_t>(left - 1)], own)) continue;
+      chosen_positions.push_back(own.position);
+    }
+    chosen_positions.push_back(static_cast<std::int32_t>(length_ - 1));
+    for (std::size_t i = 0; i < chosen_positions.size(); ++i) weight[i] = weight[chosen_positions[i]];
+  }
+
+  const AttentionArgs& args_;
+  const Task& task_;
+  const HostKernels& kernels_ = host_kernels();
+  const CompressedKernels& stored_ = compressed_kernels();
+  const std::int64_t dim_;
+  const std::int64_t length_;
+  const HeadPlace place_;
+  StoredHeads heads_;
+  std::int64_t score_stride_ = 0;
+  float* sums_ = nullptr;                                 // [heads, arranged]
+  float* score_ = nullptr;                                // [heads, score_stride_]
+  float* wide_ = nullptr;                                 // [dim]
+  float* scratch_ = nullptr;                              // of the kernels
+  static thread_local std::vector<SoftmaxState> states_;  // [heads]
+};
+
+thread_local std::vector<SoftmaxState> DecodeRun::states_;
+
+/// Runs of heads of all rows, the longest first.
+void list_tasks(const AttentionArgs& args, int num_threads, std::vector<Task>& tasks) {
+  const std::int64_t num_heads = args.cache.num_heads;
+  const std::int64_t most_heads =
+      std::max<std::int64_t>(1, (args.cache.quant.is_none() ? kPlainRun : kCompressedRun) / args.cache.head_dim);
+  const auto counts = [&](std::int32_t row) {
+    return args.batch.host_token_offset[row + 1] - args.batch.host_token_offset[row] == 1;
+  };
+  std::int64_t total = 0;
+  for (std::int32_t row = 0; row < args.batch.num_rows; ++row)
+    if (counts(row)) total += num_heads * (args.batch.host_start[row] + 1);
+  const std::int64_t target = total / (kTasksPerThread * num_threads);
+  tasks.clear();
+  for (std::int32_t row = 0; row < args.batch.num_rows; ++row) {
+    if (!counts(row)) continue;
+    const std::int64_t length = args.batch.host_start[row] + 1;
+    const std::int64_t most = num_threads == 1 ? most_heads : std::clamp<std::int64_t>(target / length, 1, most_heads);
+    for (std::int64_t head = 0; head < num_heads;) {
+      const std::int64_t run = run_length(args, row, head, num_heads - head);
+      const std::int64_t parts = (run + most - 1) / most;
+      for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t first = run * part / parts, end = run * (part + 1) / parts;
+        tasks.push_back({row, static_cast<std::int32_t>(head + first), static_cast<std::int32_t>(end - first),
+                         (end - first) * length});
+      }
+      head += run;
+    }
+  }
+  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) {
+    return a.work != b.work ? a.work > b.work : a.row != b.row ? a.row < b.row : a.first_head < b.first_head;
+  });
+}
+
+}  // namespace
+
+void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
+  const std::int64_t work = static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim *
+                            args.batch.num_rows * args.batch.max_length;
+  const int num_threads = work > kWorthThreads ? pool.num_threads() : 1;
+  std::vector<Task>& tasks = task_list;
+  list_tasks(args, num_threads, tasks);
+  struct Loop {
+    const AttentionArgs& args;
+    const std::vector<Task>& tasks;
+  };
+  const Loop loop{args, tasks};
+  const auto call = [](const void* body, std::int64_t task) {
+    const Loop& all = *static_cast<const Loop*>(body);
+    DecodeRun(all.args, all.tasks[static_cast<std::size_t>(task)]).run();
+  };
+  if (num_threads > 1) {
+    pool.run(static_cast<std::int64_t>(tasks.size()), call, &loop);
+  } else {
+    for (std::size_t task = 0; task < tasks.size(); ++task) call(&loop, static_cast<std::int64_t>(task));
+  }
+}
+
+}  // namespace flexgen

@@ -1,0 +1,36 @@
+#include "ops/host/host_kernels.hpp"
+#include "ops/host/host_ops.hpp"
+#include "ops/host/scratch.hpp"
+#include "ops/parallel_for.hpp"
+
+namespace flexgen {
+namespace {
+
+thread_local Scratch affine_scratch;  // gamma and beta, widened once by the calling thread
+thread_local Scratch row_scratch;
+
+}  // namespace
+
+void layer_norm_host(const LayerNormArgs& args) {
+  const HostKernels& kernels = host_kernels();
+  const std::int64_t hidden = args.x.cols;
+  float* affine = affine_scratch.floats(2 * hidden);
+  const auto widened = [&](const std::optional<MatrixView>& view, float* to) -> const float* {
+    if (!view) return nullptr;
+    kernels.to_float(view->data, view->dtype, to, hidden);
+    return to;
+  };
+  const float* gamma = widened(args.gamma, affine);
+  const float* beta = widened(args.beta, affine + hidden);
+  const std::int64_t rows_per_task = 1 + 16384 / hidden;
+  parallel_ranges(args.x.rows, rows_per_task, [&](std::int64_t first, std::int64_t count) {
+    float* row = row_scratch.floats(hidden);
+    for (std::int64_t t = first; t < first + count; ++t) {
+      kernels.to_float(args.x.row(t), args.x.dtype, row, hidden);
+      kernels.normalize(row, hidden, gamma, beta, args.epsilon, row);
+      kernels.from_float(row, args.out.row(t), args.out.dtype, hidden);
+    }
+  });
+}
+
+}  // namespace flexgen

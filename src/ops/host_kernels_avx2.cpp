@@ -1,3 +1,0 @@
-#define FLEXGEN_KERNEL_SET avx2_kernels
-#define FLEXGEN_KERNEL_SET_NAME "avx2"
-#include "ops/host_kernels_body.hpp"

@@ -1,3 +1,0 @@
-#define FLEXGEN_KERNEL_SET avx512_kernels
-#define FLEXGEN_KERNEL_SET_NAME "avx512"
-#include "ops/host_kernels_body.hpp"

@@ -1,3 +1,0 @@
-#define FLEXGEN_KERNEL_SET avx512_bf16_kernels
-#define FLEXGEN_KERNEL_SET_NAME "avx512_bf16"
-#include "ops/host_kernels_body.hpp"

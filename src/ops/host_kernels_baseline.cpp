@@ -1,3 +1,0 @@
-#define FLEXGEN_KERNEL_SET baseline_kernels
-#define FLEXGEN_KERNEL_SET_NAME "baseline"
-#include "ops/host_kernels_body.hpp"
