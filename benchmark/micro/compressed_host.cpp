@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "device/buffer.hpp"
+#include "memory_read.hpp"
 #include "ops/attention.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/parallel_for.hpp"
@@ -19,7 +20,6 @@ namespace flexgen {
 namespace {
 
 constexpr std::int64_t kManyBytes = std::int64_t{2} << 30;
-constexpr std::int64_t kPiece = 4 << 20;
 
 const std::byte* many_bytes() {
   static const Buffer buffer = [] {
@@ -29,22 +29,6 @@ const std::byte* many_bytes() {
     return made;
   }();
   return buffer.data();
-}
-
-#if defined(__x86_64__)
-[[gnu::target_clones("default", "avx2", "arch=x86-64-v4")]]
-#endif
-std::uint64_t
-read_piece(const std::byte* data) {
-  typedef std::uint64_t Words __attribute__((vector_size(64)));
-  const auto* words = reinterpret_cast<const Words*>(data);
-  Words a{}, b{}, c{}, d{};
-  for (std::int64_t i = 0; i < kPiece / 64; i += 4) {
-    for (int line = 0; line < 4; ++line) __builtin_prefetch(words + i + line + 128, 0, 2);
-    a += words[i], b += words[i + 1], c += words[i + 2], d += words[i + 3];
-  }
-  a += b + c + d;
-  return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
 }
 
 void memory_read(benchmark::State& state) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "device/buffer.hpp"
+#include "memory_read.hpp"
 #include "ops/attention.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/embedding.hpp"
@@ -51,24 +52,6 @@ void count(benchmark::State& state, std::uint64_t bytes, std::uint64_t multiply_
 }
 
 // ---- ceilings -----------------------------------------------------------------------------------------------------
-
-constexpr std::int64_t kPiece = 4 << 20;
-
-#if defined(__x86_64__)
-[[gnu::target_clones("default", "avx2", "arch=x86-64-v4")]]
-#endif
-std::uint64_t
-read_piece(const std::byte* data) {
-  typedef std::uint64_t Words __attribute__((vector_size(64)));
-  const auto* words = reinterpret_cast<const Words*>(data);
-  Words a{}, b{}, c{}, d{};
-  for (std::int64_t i = 0; i < kPiece / 64; i += 4) {
-    for (int line = 0; line < 4; ++line) __builtin_prefetch(words + i + line + 128, 0, 2);  // past the page's end
-    a += words[i], b += words[i + 1], c += words[i + 2], d += words[i + 3];
-  }
-  a += b + c + d;
-  return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
-}
 
 // A piece of the memory at a time, another one each time: short enough that, on a shared machine, the best of many is
 // undisturbed.

@@ -95,6 +95,7 @@ std::byte* allocate_on_gpu(std::uint64_t bytes, const Device& device) {
 
 // It parallelises: each thread touches its own range.
 void fault_in(std::byte* data, std::uint64_t bytes) {
+  if (bytes == 0) return;
   const auto most = std::clamp<std::uint64_t>(std::thread::hardware_concurrency(), 1, 8);
   const auto num_threads = static_cast<unsigned>(std::clamp<std::uint64_t>(bytes / fault_range_bytes, 1, most));
   std::vector<std::jthread> threads;

@@ -9,11 +9,6 @@
 namespace flexgen {
 namespace {
 
-std::uint64_t block_row_bytes(const Policy& policy, const ModelSpec& model) {
-  return static_cast<std::uint64_t>(policy.block_rows()) * static_cast<std::uint64_t>(model.hidden) *
-         element_bytes(policy.dtype);
-}
-
 // Whole rows lie on a tier (plan_memory); gpu rows come first.
 std::int32_t first_host_row(const CacheLayout& cache, double percent) {
   std::int64_t gpu_rows = 0;  // where most rows are: layers may differ by one

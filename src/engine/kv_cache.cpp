@@ -105,28 +105,29 @@ KvHead* fill_segment(const CacheShape& shape, std::byte* base, std::int32_t head
 
 }  // namespace
 
-void KvCache::fill_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
-                         std::span<KvHead> heads) const {
-  const CacheShape& shape = layout_.shape;
-  const Home& home = homes_[index(layer, slot)];
+template <class Base>
+void KvCache::fill(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::span<KvHead> heads,
+                   const Base& base) const {
   KvHead* out = heads.data();
   for (const CacheRow& row : rows)
-    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row)) {
-      std::byte* base = segment.tier == TierKind::gpu ? home.gpu + segment.home_offset : stage + segment.stage_offset;
-      out = fill_segment(shape, base, segment.num_heads, out);
-    }
+    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row))
+      out = fill_segment(layout_.shape, base(homes_[index(layer, slot)], segment), segment.num_heads, out);
   FLEXGEN_CHECK(out == heads.data() + heads.size(), "cache table does not match its rows");
+}
+
+void KvCache::fill_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
+                         std::span<KvHead> heads) const {
+  fill(layer, slot, rows, heads, [stage](const Home& home, const Segment& segment) {
+    return segment.tier == TierKind::gpu ? home.gpu + segment.home_offset : stage + segment.stage_offset;
+  });
 }
 
 void KvCache::fill_host_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows,
                               std::span<KvHead> heads) const {
-  KvHead* out = heads.data();
-  for (const CacheRow& row : rows)
-    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row)) {
-      FLEXGEN_CHECK(segment.tier == TierKind::dram, "a row that the host attends for does not lie in dram");
-      out = fill_segment(layout_.shape, homes_[index(layer, slot)].dram + segment.home_offset, segment.num_heads, out);
-    }
-  FLEXGEN_CHECK(out == heads.data() + heads.size(), "cache table does not match its rows");
+  fill(layer, slot, rows, heads, [](const Home& home, const Segment& segment) {
+    FLEXGEN_CHECK(segment.tier == TierKind::dram, "a row that the host attends for does not lie in dram");
+    return home.dram + segment.home_offset;
+  });
 }
 
 void KvCache::load(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,

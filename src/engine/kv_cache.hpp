@@ -71,6 +71,10 @@ class KvCache {
     std::vector<AppendRegion> ssd;  // by row; rows without ssd units have an empty region
   };
   std::vector<Segment> segments(const CacheSplit& split, std::int32_t cache_row) const;
+  // A table of the rows' heads; base(home, segment) says where a segment begins.
+  template <class Base>
+  void fill(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::span<KvHead> heads,
+            const Base& base) const;
   std::size_t index(std::int32_t layer, std::int32_t slot) const;
   std::uint64_t position_bytes(const Segment& segment) const;
 

@@ -79,8 +79,7 @@ MemoryPlan plan_memory(const PlanInput& in) {
   if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
 
   if (in.policy.uses_host_attention()) {  // a block's hidden states, queries, keys, values and what attention gave
-    const std::uint64_t rows_bytes = static_cast<std::uint64_t>(in.policy.block_rows()) *
-                                     static_cast<std::uint64_t>(in.model.hidden) * element_bytes(in.policy.dtype);
+    const std::uint64_t rows_bytes = block_row_bytes(in.policy, in.model);
     plan.gpu.staging += 5 * rows_bytes + 3 * 4096;
     plan.host_staging_bytes += 4 * rows_bytes;
   }

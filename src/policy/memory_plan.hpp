@@ -32,6 +32,13 @@ inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
 
+/// Bytes of one [block rows, hidden] matrix: attention on the host keeps hidden states, queries, keys, values and its
+/// results for a whole block.
+inline std::uint64_t block_row_bytes(const Policy& policy, const ModelSpec& model) {
+  return static_cast<std::uint64_t>(policy.block_rows()) * static_cast<std::uint64_t>(model.hidden) *
+         element_bytes(policy.dtype);
+}
+
 /// Positions of one micro-batch whose logits are wanted, at most.
 inline std::int64_t max_outputs(const Policy& policy, const JobShape& job) {
   return policy.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);

@@ -69,52 +69,28 @@ void check_dequantize(const OpContext& context, Report& report, DType dtype, con
 
 /// Through `linear`: few tokens by the fused kernel, many by a plain matrix in the workspace.
 void check_linear(const OpContext& context, Report& report, DType dtype, const QuantFormat& quant) {
-  struct Shape {
-    std::int64_t tokens, outputs, inputs;
-    Activation activation;
-    bool bias, residual, wide_out;
-  };
-  const Shape shapes[] = {
+  const LinearShape shapes[] = {
       {1, 100, 640, Activation::none, true, false, false},   {8, 40, 1152, Activation::relu, true, false, false},
       {7, 33, 128, Activation::gelu, true, true, false},     {9, 96, 4096, Activation::none, true, true, false},
       {16, 31, 512, Activation::none, false, false, true},   {3, 9000, 1408, Activation::none, true, false, false},
       {13, 8470, 256, Activation::relu, true, false, false}, {32, 65, 640, Activation::relu, false, false, false},
       {33, 130, 1024, Activation::none, true, true, false},  {4, 36, 100, Activation::none, true, false, false}};
-  for (const Shape& shape : shapes) {
+  for (const LinearShape& shape : shapes) {
     if (shape.outputs > 8000 && (quant.group != 64 || dtype == DType::float32)) continue;  // slow references
     TwinMatrix x(shape.tokens, shape.inputs, dtype, 64), bias(1, shape.outputs, dtype);
     TwinMatrix out(shape.tokens, shape.outputs, shape.wide_out ? DType::float32 : dtype, 8);
     TwinStored weight(shape.outputs, shape.inputs, dtype, quant, 22, 16);
     x.randomise(21, 1.0F);
     bias.randomise(23, 1.0F);
-    if (shape.residual) out.randomise(24, 4.0F);
-    const auto args = [&](const MatrixView& xs, const MatrixView& weights, const MatrixView& b, const MatrixView& to) {
-      return LinearArgs{xs,
-                        weights,
-                        shape.bias ? std::optional(b) : std::nullopt,
-                        shape.activation,
-                        shape.residual ? std::optional(to) : std::nullopt,
-                        to};
-    };
-    const LinearArgs on_gpu = args(x.device(), weight.device(), bias.device(), out.device());
+    if (shape.has_residual) out.randomise(24, 4.0F);
+    const LinearArgs on_gpu = shape.args(x.device(), weight.device(), bias.device(), out.device());
     const bool fused = linear_compressed_takes(context, on_gpu);
     linear(context, on_gpu);
     synchronise(context);
-    linear_reference(args(x.host(), weight.host(), bias.host(), out.host()));
-    report.compare(label("linear", dtype, quant,
-                         std::to_string(shape.tokens) + " x " + std::to_string(shape.outputs) + " x " +
-                             std::to_string(shape.inputs) + (fused ? ", fused" : "")),
-                   out, tolerance(dtype));
+    linear_reference(shape.args(x.host(), weight.host(), bias.host(), out.host()));
+    report.compare(label("linear", dtype, quant, shape.name() + (fused ? ", fused" : "")), out, tolerance(dtype));
   }
 }
-
-struct AttentionShape {
-  std::vector<RowShape> rows;
-  std::int32_t heads, head_dim;
-  int segments;
-  std::int32_t gap;
-  const char* name;
-};
 
 /// Sum of squared errors of a stored run, group by group, against its source.
 std::vector<double> group_errors(const MatrixView& from, std::int64_t row, std::int64_t first, std::int64_t count,

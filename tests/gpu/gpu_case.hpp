@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -132,9 +133,36 @@ class Report {
   int failures_ = 0;
 };
 
+/// A product of the check: which parts it has.
+struct LinearShape {
+  std::int64_t tokens, outputs, inputs;
+  Activation activation;
+  bool has_bias, has_residual, wide_out;
+
+  LinearArgs args(const MatrixView& x, const MatrixView& weight, const MatrixView& bias, const MatrixView& out) const {
+    return {x,
+            weight,
+            has_bias ? std::optional(bias) : std::nullopt,
+            activation,
+            has_residual ? std::optional(out) : std::nullopt,
+            out};
+  }
+  std::string name() const {
+    return std::to_string(tokens) + " x " + std::to_string(outputs) + " x " + std::to_string(inputs);
+  }
+};
+
 struct RowShape {
   std::int32_t start;
   std::int32_t count;
+};
+
+struct AttentionShape {
+  std::vector<RowShape> rows;
+  std::int32_t heads, head_dim;
+  int segments;
+  std::int32_t gap;
+  const char* name;
 };
 
 /// A ragged batch with its cache, on both sides. The cache has the engine's layout, per row and segment of heads

@@ -112,17 +112,12 @@ void check_argmax(const OpContext& context, Report& report) {
 
 /// Both matrix products of the GPU against the three loops.
 void check_linear(const OpContext& context, Report& report, DType dtype) {
-  struct Shape {
-    std::int64_t tokens, outputs, inputs;
-    Activation activation;
-    bool bias, residual, wide_out;
-  };
-  const Shape shapes[] = {
+  const LinearShape shapes[] = {
       {1, 100, 640, Activation::none, true, false, false}, {8, 40, 1088, Activation::relu, true, false, false},
       {7, 33, 64, Activation::gelu, true, true, false},    {9, 96, 4096, Activation::none, true, true, false},
       {16, 31, 512, Activation::none, false, false, true}, {32, 65, 576, Activation::relu, false, false, false},
       {19, 130, 1024, Activation::none, true, true, false}};
-  for (const Shape& shape : shapes) {
+  for (const LinearShape& shape : shapes) {
     for (const bool few : {false, true}) {
       const DType out_dtype = shape.wide_out ? DType::float32 : dtype;
       TwinMatrix x(shape.tokens, shape.inputs, dtype, 64), weight(shape.outputs, shape.inputs, dtype);
@@ -130,36 +125,16 @@ void check_linear(const OpContext& context, Report& report, DType dtype) {
       x.randomise(21, 1.0F);
       weight.randomise(22, 1.0F);
       bias.randomise(23, 1.0F);
-      if (shape.residual) out.randomise(24, 4.0F);
-      const auto args = [&](const MatrixView& xs, const MatrixView& weights, const MatrixView& b,
-                            const MatrixView& to) {
-        return LinearArgs{xs,
-                          weights,
-                          shape.bias ? std::optional(b) : std::nullopt,
-                          shape.activation,
-                          shape.residual ? std::optional(to) : std::nullopt,
-                          to};
-      };
-      const LinearArgs on_gpu = args(x.device(), weight.device(), bias.device(), out.device());
+      if (shape.has_residual) out.randomise(24, 4.0F);
+      const LinearArgs on_gpu = shape.args(x.device(), weight.device(), bias.device(), out.device());
       if (few && !linear_few_tokens_takes(context, on_gpu)) continue;
       few ? linear_few_tokens_cuda(context, on_gpu) : linear_cublas(context, on_gpu);
       synchronise(context);
-      linear_reference(args(x.host(), weight.host(), bias.host(), out.host()));
-      report.compare(label("linear", dtype,
-                           std::to_string(shape.tokens) + " x " + std::to_string(shape.outputs) + " x " +
-                               std::to_string(shape.inputs) + (few ? ", few tokens" : "")),
-                     out, tolerance(dtype));
+      linear_reference(shape.args(x.host(), weight.host(), bias.host(), out.host()));
+      report.compare(label("linear", dtype, shape.name() + (few ? ", few tokens" : "")), out, tolerance(dtype));
     }
   }
 }
-
-struct AttentionShape {
-  std::vector<RowShape> rows;
-  std::int32_t heads, head_dim;
-  int segments;
-  std::int32_t gap;
-  const char* name;
-};
 
 void check_append(const OpContext& context, Report& report, const AttentionShape& shape, DType dtype) {
   AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap);

@@ -21,16 +21,7 @@ constexpr int kLaneElements = 16;
 constexpr float kLargestHalf = 65504.0F;
 constexpr float kRounder = 12582912.0F;  // 1.5 * 2^23
 
-struct AppendParams {
-  const std::int32_t* token_offset;  // [num_rows + 1]
-  const std::int32_t* start;         // [num_rows]
-  const KvHead* heads;               // [num_rows, num_heads]
-  const std::byte* k;                // [tokens, heads * head_dim]
-  const std::byte* v;
-  std::int64_t k_stride_bytes;
-  std::int64_t v_stride_bytes;
-  int num_rows;
-  int num_heads;
+struct CompressedAppendParams : AppendParams {
   int head_dim;
   int vector_lanes;  // lanes of one key or value, a power of two
   bool vectors;      // k and v can be read 16 bytes at a time
@@ -214,7 +205,7 @@ __device__ inline void load_elements(Elements<kWhole>& elements, const T* from, 
 
 /// kLanes: of a group.
 template <typename T, int kBits, int kLanes, bool kWhole>
-__global__ void __launch_bounds__(kThreads) append_compressed_kernel(const AppendParams p) {
+__global__ void __launch_bounds__(kThreads) append_compressed_kernel(const CompressedAppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
   const int row = row_of_token(p.token_offset, p.num_rows, token);
@@ -246,7 +237,7 @@ __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const Appen
   }
 }
 
-using Kernel = void (*)(AppendParams);
+using Kernel = void (*)(CompressedAppendParams);
 
 template <typename T, int kBits, bool kWhole>
 Kernel kernel_of(int group_lanes) {
@@ -266,17 +257,7 @@ Kernel kernel_of(int bits, int group_lanes, bool whole) {
 void append_compressed_kv(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
                           const KvView& cache) {
   FLEXGEN_CHECK(cache.head_dim <= 32 * kLaneElements, "append_kv: head_dim is beyond what the GPU compresses");
-  const std::uint64_t size = element_bytes(k.dtype);
-  AppendParams p{};
-  p.token_offset = batch.token_offset;
-  p.start = batch.start;
-  p.heads = cache.heads;
-  p.k = k.data;
-  p.v = v.data;
-  p.k_stride_bytes = k.row_stride * static_cast<std::int64_t>(size);
-  p.v_stride_bytes = v.row_stride * static_cast<std::int64_t>(size);
-  p.num_rows = batch.num_rows;
-  p.num_heads = cache.num_heads;
+  CompressedAppendParams p{append_params(batch, k, v, cache)};
   p.head_dim = cache.head_dim;
   const int group_lanes = (1 << group_shift_of(cache.quant)) / kLaneElements;
   p.vector_lanes = group_lanes;

@@ -12,23 +12,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-struct AppendParams {
-  const std::int32_t* token_offset;  // [num_rows + 1]
-  const std::int32_t* start;         // [num_rows]
-  const KvHead* heads;               // [num_rows, num_heads]
-  const std::byte* k;                // [tokens, heads * head_dim]
-  const std::byte* v;
-  std::int64_t k_stride_bytes;
-  std::int64_t v_stride_bytes;
-  int num_rows;
-  int num_heads;
+struct PlainAppendParams : AppendParams {
   int head_units;  // Units per head
   int element_bytes;
 };
 
 /// Unit: what a thread moves at a time, uint4 where everything is aligned, else 2 bytes.
 template <typename Unit>
-__global__ void __launch_bounds__(kThreads) append_kernel(const AppendParams p) {
+__global__ void __launch_bounds__(kThreads) append_kernel(const PlainAppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
   const int row = row_of_token(p.token_offset, p.num_rows, token);
@@ -58,16 +49,7 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
   const std::uint64_t size = element_bytes(k.dtype);
   const bool vectors = cache.head_dim * size % 16 == 0 && rows_aligned(k) && rows_aligned(v) &&
                        cache_aligned(cache, batch.num_rows, size);
-  AppendParams p{};
-  p.token_offset = batch.token_offset;
-  p.start = batch.start;
-  p.heads = cache.heads;
-  p.k = k.data;
-  p.v = v.data;
-  p.k_stride_bytes = k.row_stride * static_cast<std::int64_t>(size);
-  p.v_stride_bytes = v.row_stride * static_cast<std::int64_t>(size);
-  p.num_rows = batch.num_rows;
-  p.num_heads = cache.num_heads;
+  PlainAppendParams p{append_params(batch, k, v, cache)};
   p.head_units = static_cast<int>(cache.head_dim * size / (vectors ? 16 : 2));
   p.element_bytes = static_cast<int>(size);
   const unsigned blocks = grid_extent(batch.num_tokens);

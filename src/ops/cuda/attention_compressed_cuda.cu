@@ -1,6 +1,5 @@
 // Launch of the decode kernel for compressed caches.
 #include <algorithm>
-#include <array>
 
 #include "ops/cuda/attention_compressed.hpp"
 #include "ops/cuda/attention_compressed_decode.cuh"
@@ -50,14 +49,12 @@ int stages_of(const Device& device, const StoredDecodeParams& p, int blocks) {
 template <int kBits, int kDims>
 void launch(const OpContext& context, StoredDecodeParams p) {
   auto* kernel = stored_decode_kernel<kBits, kDims>;
-  static std::array<bool, 64> allowed{};  // per device; a race does it twice
-  bool& known = allowed[static_cast<std::size_t>(context.device.index) % allowed.size()];
-  if (!known) {
+  static OncePerDevice allow;
+  allow(context.device, [&] {
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            max_shared_bytes(context.device) - kStaticBytes));
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100));
-  }
-  known = true;
+  });
   p.stages = stages_of(context.device, p, kStoredBlocks<kBits, kDims>);
   const std::int64_t groups = (p.decode.num_heads + kStoredHeads - 1) / kStoredHeads;
   launch_dependent(context, kernel, dim3(grid_extent(p.decode.num_rows * groups), p.decode.max_splits),

@@ -13,7 +13,6 @@
 namespace flexgen {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634F;
 constexpr std::int64_t kExpandedBytes = 128LL << 20;  // enough rows to fill a GPU; a longer row goes alone
 
 /// What the rows of a batch ask for.
@@ -50,26 +49,13 @@ int lanes_per_position(const AttentionArgs& args) {
 bool tensor_cores_take(const OpContext& context, const AttentionArgs& args) {
   if (args.cache.head_dim > 128 || args.cache.head_dim % 8 != 0) return false;
   if (args.q.dtype == DType::float16) return true;
-  if (args.q.dtype != DType::bfloat16) return false;
-  int major = 0;
-  FLEXGEN_CUDA_CALL(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, context.device.index));
-  return major >= 8;
+  return args.q.dtype == DType::bfloat16 && known_capability(context.device) >= 80;
 }
 
 DecodeParams decode_params(const AttentionArgs& args) {
-  DecodeParams p{};
-  p.token_offset = args.batch.token_offset;
-  p.start = args.batch.start;
-  p.heads = args.cache.heads;
-  p.q = args.q.data;
-  p.out = args.out.data;
-  p.q_stride = args.q.row_stride;
-  p.out_stride = args.out.row_stride;
+  DecodeParams p{query_params(args)};
   p.num_rows = args.batch.num_rows;
-  p.num_heads = args.cache.num_heads;
-  p.head_dim = args.cache.head_dim;
   p.max_splits = 1;
-  p.scale_log2 = args.scale * kLog2E;
   if (!args.cache.quant.is_none()) {
     p.bits = args.cache.quant.bits;
     p.group_shift = group_shift_of(args.cache.quant);
@@ -143,18 +129,7 @@ void attend_plainly(const OpContext& context, const AttentionArgs& args) {
 /// Rows of count > 1 on tensor cores.
 template <typename T>
 void attend_tiles(const OpContext& context, const AttentionArgs& args) {
-  PrefillParams p{};
-  p.token_offset = args.batch.token_offset;
-  p.start = args.batch.start;
-  p.heads = args.cache.heads;
-  p.q = args.q.data;
-  p.out = args.out.data;
-  p.q_stride = args.q.row_stride;
-  p.out_stride = args.out.row_stride;
-  p.num_heads = args.cache.num_heads;
-  p.head_dim = args.cache.head_dim;
-  p.num_query_tiles = (args.batch.max_count + kQueryTile - 1) / kQueryTile;
-  p.scale_log2 = args.scale * kLog2E;
+  const PrefillParams p{query_params(args), (args.batch.max_count + kQueryTile - 1) / kQueryTile};
   FLEXGEN_CHECK(p.num_heads <= 65535 && args.batch.num_rows <= 65535, "attention: too many rows or heads in one call");
   const dim3 grid(p.num_query_tiles, p.num_heads, args.batch.num_rows);
   const int steps = (p.head_dim + 15) / 16;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "ops/batch_view.hpp"
+#include "ops/cuda/attention_params.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_elements.cuh"
 
@@ -31,24 +32,14 @@ inline constexpr int kDecodeWarps = 8;
 /// "No position seen yet" as a score: finite, so that differences of two such are no NaN.
 inline constexpr float kNoScore = -1e30F;
 
-struct DecodeParams {
-  const std::int32_t* token_offset;  // [num_rows + 1]
-  const std::int32_t* start;         // [num_rows]
-  const KvHead* heads;               // [num_rows, num_heads]
-  const std::byte* q;                // [tokens, heads * head_dim]
-  std::byte* out;                    // like q
-  float* partial_sum;                // [num_rows, num_heads, max_splits, head_dim], null without splits
-  float2* partial_state;             // [num_rows, num_heads, max_splits]: largest score, sum of weights
-  std::int64_t q_stride;             // elements
-  std::int64_t out_stride;           // elements
+struct DecodeParams : QueryParams {
+  float* partial_sum;     // [num_rows, num_heads, max_splits, head_dim], null without splits
+  float2* partial_state;  // [num_rows, num_heads, max_splits]: largest score, sum of weights
   int num_rows;
-  int num_heads;
-  int head_dim;
-  int max_splits;    // of this launch
-  float scale_log2;  // scale * log2(e)
-  int bits;          // of a compressed cache, else 0
-  int group_shift;   // log2 of its groups' length
-  bool per_token;    // false: grid over rows of count 1; true: grid over tokens of rows with count > 1, unsplit
+  int max_splits;   // of this launch
+  int bits;         // of a compressed cache, else 0
+  int group_shift;  // log2 of its groups' length
+  bool per_token;   // false: grid over rows of count 1; true: grid over tokens of rows with count > 1, unsplit
 };
 
 /// The row that holds packed token `token`.

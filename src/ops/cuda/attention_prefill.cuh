@@ -11,6 +11,7 @@
 #pragma once
 
 #include "ops/cuda/attention_decode.cuh"
+#include "ops/cuda/attention_params.cuh"
 #include "ops/cuda/cuda_tensor_core.cuh"
 
 namespace flexgen {
@@ -19,18 +20,8 @@ inline constexpr int kQueryTile = 64;
 inline constexpr int kKeyTile = 64;
 inline constexpr int kPrefillThreads = 128;
 
-struct PrefillParams {
-  const std::int32_t* token_offset;  // [num_rows + 1]
-  const std::int32_t* start;         // [num_rows]
-  const KvHead* heads;               // [num_rows, num_heads]
-  const std::byte* q;                // [tokens, heads * head_dim]
-  std::byte* out;                    // like q
-  std::int64_t q_stride;             // elements
-  std::int64_t out_stride;           // elements
-  int num_heads;
-  int head_dim;
+struct PrefillParams : QueryParams {
   int num_query_tiles;  // of the longest row
-  float scale_log2;     // scale * log2(e)
 };
 
 /// kSteps: head_dim in steps of 16, rounded up. Grid (query tiles, heads, rows): rows of count 1 are another kernel's.

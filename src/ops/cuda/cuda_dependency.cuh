@@ -40,6 +40,20 @@ inline int max_shared_bytes(const Device& device) {
   static int bytes[64] = {};
   return known_attribute(device, cudaDevAttrMaxSharedMemoryPerBlockOptin, bytes);
 }
+/// Runs what a kernel needs to be told once on each device; a race does it twice. One per kernel.
+class OncePerDevice {
+ public:
+  template <typename Prepare>
+  void operator()(const Device& device, const Prepare& prepare) {
+    bool& done = done_[device.index % 64];
+    if (!done) prepare();
+    done = true;
+  }
+
+ private:
+  bool done_[64] = {};
+};
+
 inline bool has_dependent_launch(const Device& device) { return known_capability(device) >= 90; }
 inline bool has_asynchronous_copies(const Device& device) { return known_capability(device) >= 80; }
 

@@ -8,7 +8,6 @@
 // the first filling is under way before the kernel waits for its predecessor, which does not write weights.
 // Of a unit, a lane has 16 bytes of codes of each of its rows, all of one group, and that group's parameters. Weights
 // are rounded to the element type before the product, to what dequantize_rows makes of them.
-#include <array>
 
 #include "ops/cuda/attention_compressed.hpp"
 #include "ops/cuda/compressed_elements.cuh"
@@ -219,14 +218,12 @@ template <typename T, int kBits, int kFragments, int kTiles>
 void launch(const OpContext& context, const CompressedLinearParams& p) {
   constexpr int kSharedBytes = Ring<kBits, kFragments>::kBlockBytes;
   auto* kernel = compressed_linear_kernel<T, kBits, kFragments, kTiles>;
-  static std::array<bool, 64> allowed{};  // per device; a race does it twice
-  bool& known = allowed[static_cast<std::size_t>(context.device.index) % allowed.size()];
-  if (!known) {
+  static OncePerDevice allow;
+  allow(context.device, [&] {
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
     // two blocks of shared memory; what is left holds x
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 75));
-  }
-  known = true;
+  });
   const dim3 grid(grid_extent((p.outputs + 16 * kFragments - 1) / (16 * kFragments)));
   launch_dependent(context, kernel, grid, kThreads, p, "launch of compressed_linear_kernel", kSharedBytes);
 }

@@ -12,7 +12,6 @@
 // memory works on while norms and appends, which move little, run.
 // One block per multiprocessor: for weights of so few outputs that each gets at most one. There cuBLASLt leaves half of
 // the memory's speed unused; of larger ones it reads as fast as this (benchmark/results/gpu/linear_h200.txt).
-#include <array>
 
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_kernels.hpp"
@@ -155,10 +154,10 @@ __global__ void __launch_bounds__(kThreads) few_tokens_kernel(const FewTokensPar
 template <typename T, int kTiles>
 void launch(const OpContext& context, const FewTokensParams& p) {
   auto* kernel = few_tokens_kernel<T, kTiles>;
-  static std::array<bool, 64> allowed{};  // per device; a race does it twice
-  bool& known = allowed[static_cast<std::size_t>(context.device.index) % allowed.size()];
-  if (!known) FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes));
-  known = true;
+  static OncePerDevice allow;
+  allow(context.device, [&] {
+    FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes));
+  });
   const dim3 grid(grid_extent((p.outputs + kBlockOutputs - 1) / kBlockOutputs));
   launch_dependent(context, kernel, grid, kThreads, p, "launch of few_tokens_kernel", kRingBytes);
 }
