@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <random>
 
 #include "app/commands.hpp"
@@ -8,7 +7,6 @@
 #include "app/model_directory.hpp"
 #include "app/run_job.hpp"
 #include "base/error.hpp"
-#include "base/log.hpp"
 #include "job/progress.hpp"
 
 namespace flexgen {
@@ -75,9 +73,7 @@ int run_bench(MpiSession& session, const Options& options) {
   const Report report = run_job(session, options, std::move(input));
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
-  std::fputs(summary(report).c_str(), stderr);
-  if (!options.report.empty()) write_report(report, options.report);
-  return static_cast<int>(ExitCode::ok);
+  return conclude(report, options);
 }
 
 }  // namespace flexgen

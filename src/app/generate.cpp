@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <ctime>
 #include <filesystem>
 
@@ -85,13 +84,7 @@ int run_generate(MpiSession& session, const Options& options) {
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
   files.writer->finish();
-  const RowBook& book = *files.book;
-  std::fputs(summary(report).c_str(), stderr);
-  if (!options.report.empty()) write_report(report, options.report);
-  if (book.num_failed() > 0)
-    log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", book.num_failed(), book.num_rows(),
-                          options.output));
-  return static_cast<int>(book.num_failed() > 0 ? ExitCode::rows_failed : ExitCode::ok);
+  return conclude(report, options);
 }
 
 }  // namespace flexgen

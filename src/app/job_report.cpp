@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "app/version.hpp"
-#include "device/stream.hpp"
 #include "storage/host_memory.hpp"
 
 namespace flexgen {
@@ -98,7 +97,7 @@ RankReport own_report(Stage& stage, const Budgets& budgets, double run_seconds, 
   r.prefill_resources = resource_reports(stage.tracer().totals(TracePhase::prefill));
   r.decode_resources = resource_reports(stage.tracer().totals(TracePhase::decode));
   r.load_seconds = stage.load_seconds();
-  r.pinning_seconds = device_call_counts().pinning_seconds;
+  r.pinning_seconds = stage.pinning_seconds();
   r.sweep_seconds = stage.sweep_seconds();
   // Of the whole run: a stage that waits for its neighbours is not busy.
   if (run_seconds > 0) r.busy_fraction = std::min(1.0, r.resources["compute"].busy_seconds / run_seconds);

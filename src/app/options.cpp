@@ -168,9 +168,9 @@ QuantFormat compression(const cxxopts::ParseResult& parsed, const char* switch_n
     return {};
   }
   const QuantFormat format{parsed[bits_name].as<int>(), parsed["compress-group"].as<int>()};
-  if (format.bits != 4 && format.bits != 8)
+  if (!format.has_known_bits())
     throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
-  if (format.group != 32 && format.group != 64 && format.group != 128)
+  if (!format.has_known_group())
     throw UserError(ExitCode::usage, fmt::format("--compress-group {} is not known", format.group), "",
                     "Use 32, 64 or 128");
   return format;

@@ -46,7 +46,7 @@ ScoreReport score(MpiSession& session, const Options& options, const std::filesy
       throw UserError(ExitCode::file, fmt::format("cannot judge quality by '{}'", options.quality_check),
                       "it has fewer than two tokens", "Give a text like those that the job will read");
   });
-  return run_score_job(session, options, "score", directory, model, book.get()).score.value_or(ScoreReport{});
+  return run_score_job(session, options, directory, model, book.get()).score.value_or(ScoreReport{});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -141,6 +142,15 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   stage.reset();
   ranks.barrier();  // no rank tears its links down while another still uses them
   return report;
+}
+
+int conclude(const Report& report, const Options& options) {
+  std::fputs(summary(report).c_str(), stderr);
+  if (!options.report.empty()) write_report(report, options.report);
+  if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
+  log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", report.job.failed_rows, report.job.rows,
+                        options.output));
+  return static_cast<int>(ExitCode::rows_failed);
 }
 
 }  // namespace flexgen

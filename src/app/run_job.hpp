@@ -33,4 +33,7 @@ struct JobInput {
 /// Returns the report on rank 0, an empty one elsewhere. Writes `--trace`.
 Report run_job(MpiSession& session, const Options& options, JobInput input);
 
+/// Rank 0's last words: the summary, `--report`, and how many rows failed. Returns main's exit status.
+int conclude(const Report& report, const Options& options);
+
 }  // namespace flexgen

@@ -1,7 +1,6 @@
 // flexgen-dist score: log-probabilities of given texts, and their perplexity.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <filesystem>
 
 #include "app/commands.hpp"
@@ -10,6 +9,7 @@
 #include "app/model_text.hpp"
 #include "app/output_paths.hpp"
 #include "app/quality_check.hpp"
+#include "app/run_job.hpp"
 #include "app/score_job.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -85,15 +85,10 @@ int run_score(MpiSession& session, const Options& options) {
     log::info(fmt::format("{} rows, {} of them bad; {} tokens to score in {} windows", book->num_rows(),
                           book->num_failed(), book->num_to_score(), book->num_windows()));
 
-  const Report report = run_score_job(session, options, "score", directory, model, files.book.get());
+  const Report report = run_score_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);
   if (files.writer) files.writer->finish();
-  std::fputs(summary(report).c_str(), stderr);
-  if (!options.report.empty()) write_report(report, options.report);
-  if (book->num_failed() > 0)
-    log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", book->num_failed(), book->num_rows(),
-                          options.output));
-  return static_cast<int>(book->num_failed() > 0 ? ExitCode::rows_failed : ExitCode::ok);
+  return conclude(report, options);
 }
 
 }  // namespace flexgen

@@ -8,10 +8,10 @@
 
 namespace flexgen {
 
-Report run_score_job(MpiSession& session, const Options& options, const std::string& command,
-                     const std::filesystem::path& directory, const ModelSpec& model, ScoreBook* book) {
+Report run_score_job(MpiSession& session, const Options& options, const std::filesystem::path& directory,
+                     const ModelSpec& model, ScoreBook* book) {
   JobInput input;
-  input.command = command;
+  input.command = "score";
   input.model = model;
   input.make_source = [&] { return open_weights(directory, model); };
   std::unique_ptr<Progress> progress;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
 
 #include "app/options.hpp"
 #include "app/score_book.hpp"
@@ -14,7 +13,7 @@ namespace flexgen {
 
 /// Collective. Returns the report on rank 0, an empty one elsewhere.
 /// @param book  rank 0's; null elsewhere
-Report run_score_job(MpiSession& session, const Options& options, const std::string& command,
-                     const std::filesystem::path& directory, const ModelSpec& model, ScoreBook* book);
+Report run_score_job(MpiSession& session, const Options& options, const std::filesystem::path& directory,
+                     const ModelSpec& model, ScoreBook* book);
 
 }  // namespace flexgen

@@ -78,7 +78,7 @@ void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCal
 
 std::size_t Generator::take_outputs(ActiveRow& row, const RowWork& work, const SampledTokens& sampled, std::size_t at,
                                     const GenerateCallbacks& callbacks) {
-  const std::size_t count = work.wants_scores ? work.tokens.size() : work.wants_token ? 1 : 0;
+  const auto count = static_cast<std::size_t>(work.num_outputs());
   FLEXGEN_CHECK(at + count <= sampled.tokens.size() && (!work.wants_scores || at + count <= sampled.scores.size()),
                 "tokens do not belong to the sweep that was awaited");
   const std::span<const std::int32_t> tokens = std::span(sampled.tokens).subspan(at, count);

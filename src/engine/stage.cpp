@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "device/stream.hpp"
 #include "schedule/zigzag.hpp"
 
 namespace flexgen {
@@ -20,6 +21,7 @@ Stage::Stage(StageConfig config)
       layers_(make_layers(config_.plan.input.model, config_.plan.bounds, config_.plan.input.policy.separate_layers)) {
   Transport* transport = is_alone() ? nullptr : config_.transport;
   const std::uint64_t begin_ns = now_ns();
+  const double pinned_before = device_call_counts().pinning_seconds;
   use_device(config_.device);
   memory_ =
       std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
@@ -34,6 +36,7 @@ Stage::Stage(StageConfig config)
   executor_->fill_weights();
   executor_->warm_up();
   load_seconds_ = static_cast<double>(now_ns() - begin_ns) / 1e9;
+  pinning_seconds_ = device_call_counts().pinning_seconds - pinned_before;
 }
 
 Stage::~Stage() = default;

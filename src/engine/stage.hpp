@@ -56,6 +56,8 @@ class Stage {
   const Device& device() const { return config_.device; }
   Tracer& tracer() { return tracer_; }
   double load_seconds() const { return load_seconds_; }
+  /// Of that: taking and pinning host memory.
+  double pinning_seconds() const { return pinning_seconds_; }
   double sweep_seconds() const { return static_cast<double>(sweep_ns_) / 1e9; }
   std::uint64_t peak_bytes(TierKind tier) const;
 
@@ -78,6 +80,7 @@ class Stage {
   std::unique_ptr<SliceExecutor> executor_;
   bool first_weights_loaded_ = false;
   double load_seconds_ = 0;
+  double pinning_seconds_ = 0;
   std::uint64_t sweep_ns_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "policy/memory_plan.hpp"
 
 namespace flexgen {
 namespace {
@@ -40,7 +41,7 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
   std::int32_t num_outputs = 0;
   bool has_scores = false;
   for (const RowWork& row : rows) {
-    num_outputs += row.wants_scores ? row.count() : row.wants_token ? 1 : 0;
+    num_outputs += row.num_outputs();
     has_scores = has_scores || row.wants_scores;
   }
   std::int32_t* outputs = packer.take(num_outputs);
@@ -63,7 +64,7 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
       for (std::int32_t t = 0; t + 1 < row.count(); ++t)
         add_output(at + t, row.tokens[static_cast<std::size_t>(t) + 1]);
     at += row.count();
-    if (row.wants_scores || row.wants_token) add_output(at - 1, -1);
+    if (row.num_outputs() > 0) add_output(at - 1, -1);
     chunk.batch.max_count = std::max(chunk.batch.max_count, row.count());
     chunk.batch.max_length = std::max(chunk.batch.max_length, row.length());
   }
@@ -108,20 +109,9 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
 
 }  // namespace
 
-std::int64_t SweepBatches::ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores) {
-  // Per row: offset, start, output, and the closing offset of a chunk of its own; per token: id and position, and
-  // where it is scored output and target.
-  return num_micro_batches * (4LL * rows + (scores ? 4 : 2) * tokens);
-}
-
-std::uint64_t SweepBatches::arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens,
-                                        bool scores) {
-  return 2 * (static_cast<std::uint64_t>(ints(num_micro_batches, rows, tokens, scores)) * sizeof(std::int32_t) + 4096);
-}
-
 SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
                            const Device& device, Arena& arena)
-    : on_gpu_(device.is_cuda()), capacity_(ints(num_micro_batches, rows, tokens, scores)) {
+    : on_gpu_(device.is_cuda()), capacity_(index_array_entries(num_micro_batches, rows, tokens, scores)) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(capacity_) * sizeof(std::int32_t);
   for (Set& set : sets_) {
     set.host = Buffer(MemoryKind::pinned, bytes, device);

@@ -45,10 +45,9 @@ struct MicroBatch {
 
 class SweepBatches {
  public:
-  /// Device memory for micro-batches of at most these sizes; `arena_bytes` says how much that takes.
+  /// Device memory for micro-batches of at most these sizes; `index_array_bytes` says how much that takes.
   SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
                const Device& device, Arena& arena);
-  static std::uint64_t arena_bytes(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores);
 
   /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
   const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
@@ -56,7 +55,6 @@ class SweepBatches {
   void mark_used(Stream& compute);
 
  private:
-  static std::int64_t ints(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores);
   struct Set {
     Buffer host;
     std::int32_t* device = nullptr;

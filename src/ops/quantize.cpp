@@ -13,7 +13,7 @@
 namespace flexgen {
 
 void check_format(const QuantFormat& format) {
-  FLEXGEN_CHECK(format.bits == 4 || format.bits == 8,
+  FLEXGEN_CHECK(format.has_known_bits(),
                 fmt::format("compressed values have {} bits where 4 or 8 are possible", format.bits));
   FLEXGEN_CHECK(format.group >= 8 && format.group <= max_group && format.group % 8 == 0,
                 fmt::format("groups of {} where a multiple of 8 up to {} is due", format.group, max_group));

@@ -31,9 +31,8 @@ CacheShape cache_shape(const PlanInput& in) {
 std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers, std::int64_t max_tokens) {
   const auto k = static_cast<std::uint64_t>(in.policy.num_micro_batches);
   const auto rows = static_cast<std::uint64_t>(in.policy.micro_batch_size);
-  const std::uint64_t per_token = in.job.scores ? 4 : 2;
   const std::uint64_t index_arrays =
-      2 * (k * (4 * rows + per_token * static_cast<std::uint64_t>(max_tokens)) * 4 + 4096);
+      index_array_bytes(in.policy.num_micro_batches, in.policy.micro_batch_size, max_tokens, in.job.scores);
   const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k * rows *
                                static_cast<std::uint64_t>(in.model.num_heads) * cache_table_entry_bytes;
   const std::uint64_t pieces = in.layers.size() + k + 32;

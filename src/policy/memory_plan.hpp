@@ -39,6 +39,18 @@ inline std::uint64_t block_row_bytes(const Policy& policy, const ModelSpec& mode
          element_bytes(policy.dtype);
 }
 
+/// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a chunk
+/// of its own; per token: id and position, and where it is scored output and target.
+inline std::int64_t index_array_entries(std::int64_t num_micro_batches, std::int64_t rows, std::int64_t tokens,
+                                        bool scores) {
+  return num_micro_batches * (4 * rows + (scores ? 4 : 2) * tokens);
+}
+/// Of two sweeps, one under way while the next is prepared.
+inline std::uint64_t index_array_bytes(std::int64_t num_micro_batches, std::int64_t rows, std::int64_t tokens,
+                                       bool scores) {
+  return 2 * (static_cast<std::uint64_t>(index_array_entries(num_micro_batches, rows, tokens, scores)) * 4 + 4096);
+}
+
 /// Positions of one micro-batch whose logits are wanted, at most.
 inline std::int64_t max_outputs(const Policy& policy, const JobShape& job) {
   return policy.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);

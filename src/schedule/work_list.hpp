@@ -22,6 +22,8 @@ struct RowWork {
   std::vector<std::int32_t> tokens;  // new tokens, at least one
 
   std::int32_t count() const { return static_cast<std::int32_t>(tokens.size()); }
+  /// Positions whose logits are computed: all of a row that is scored, else the last one or none.
+  std::int32_t num_outputs() const { return wants_scores ? count() : wants_token ? 1 : 0; }
   std::int32_t length() const { return start + count(); }
   bool operator==(const RowWork&) const = default;
 };

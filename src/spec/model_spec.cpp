@@ -55,9 +55,7 @@ class Config {
     if (!value.is_object()) refuse(fmt::format("'{}' is {}, expected an object", key, value.dump()), "");
     const Config inner(value, where_);
     const QuantFormat format{inner.count("weight_bits"), inner.count("group")};
-    const bool known =
-        (format.bits == 4 || format.bits == 8) && (format.group == 32 || format.group == 64 || format.group == 128);
-    if (inner.count("version") != 1 || !known)
+    if (inner.count("version") != 1 || !format.has_known_bits() || !format.has_known_group())
       refuse(fmt::format("its compressed weights are in a form that this program does not know: {}", value.dump()),
              "It was written by another version; compress the model again with --save-compressed");
     return format;

@@ -22,6 +22,9 @@ struct QuantFormat {
   std::int32_t group = 64;
 
   bool is_none() const { return bits == 0; }
+  /// What users may choose; kernels of the host take other groups, too.
+  bool has_known_bits() const { return bits == 4 || bits == 8; }
+  bool has_known_group() const { return group == 32 || group == 64 || group == 128; }
   std::int64_t num_groups(std::int64_t elements) const { return (elements + group - 1) / group; }
   /// Bytes of the codes of so many consecutive elements, in whole words of eight.
   std::int64_t code_bytes(std::int64_t elements) const { return (elements + 7) / 8 * bits; }

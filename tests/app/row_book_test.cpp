@@ -3,10 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-
-#include "tests/support/scratch_place.hpp"
+#include "tests/support/row_files.hpp"
 
 namespace flexgen {
 namespace {
@@ -14,24 +11,11 @@ namespace {
 using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::filesystem::path demo_model = std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs/demo-model";
-
-const Tokenizer& tokenizer() {
-  static const Tokenizer demo = Tokenizer::from_directory(demo_model);
-  return demo;
-}
-
-Ids plain_ids(const std::string& text) { return tokenizer().encode(text, false); }
-
-class RowBookTest : public ::testing::Test {
+class RowBookTest : public test::RowFilesTest {
  protected:
-  void read(const std::vector<json>& rows) {
-    std::ofstream input(place_ / "in.jsonl");
-    for (const json& row : rows) input << row.dump() << "\n";
-    input.close();
-    RequestReader reader((place_ / "in.jsonl").string(), RequestDefaults{8});
-    book_.read(reader);
-  }
+  static Ids plain_ids(const std::string& text) { return tokenizer().encode(text, false); }
+
+  void read(const std::vector<json>& rows) { read_rows(book_, rows, RequestDefaults{8}); }
 
   /// Feeds tokens until the row stops or they are used up; whether it stopped by itself.
   bool feed(RowId id, const Ids& tokens) {
@@ -40,16 +24,6 @@ class RowBookTest : public ::testing::Test {
     return false;
   }
 
-  std::vector<json> results() {
-    std::ifstream output(place_ / "out.jsonl");
-    std::vector<json> lines;
-    for (std::string line; std::getline(output, line);) lines.push_back(json::parse(line));
-    return lines;
-  }
-
-  test::ScratchPlace place_;
-  ModelSpec model_ = read_model_spec(demo_model.string());
-  ResultWriter writer_{(place_ / "out.jsonl").string()};
   RowBook book_{tokenizer(), model_, writer_, ResultFormat{true, "demo-model", 1700000000}};
 };
 

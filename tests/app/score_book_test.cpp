@@ -5,11 +5,10 @@
 
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "app/model_text.hpp"
 #include "base/error.hpp"
-#include "tests/support/scratch_place.hpp"
+#include "tests/support/row_files.hpp"
 
 namespace flexgen {
 namespace {
@@ -17,24 +16,11 @@ namespace {
 using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::filesystem::path demo_model = std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs/demo-model";
-
-const Tokenizer& tokenizer() {
-  static const Tokenizer demo = Tokenizer::from_directory(demo_model);
-  return demo;
-}
-
-class ScoreBookTest : public ::testing::Test {
+class ScoreBookTest : public test::RowFilesTest {
  protected:
   ScoreBook book(ScoreRules rules = {8, 7, 0, true}) { return {tokenizer(), model_, &writer_, rules}; }
 
-  void read(ScoreBook& book, const std::vector<json>& rows) {
-    std::ofstream input(place_ / "in.jsonl");
-    for (const json& row : rows) input << row.dump() << "\n";
-    input.close();
-    RequestReader reader((place_ / "in.jsonl").string(), RequestDefaults{0, true});
-    book.read(reader);
-  }
+  void read(ScoreBook& book, const std::vector<json>& rows) { read_rows(book, rows, RequestDefaults{0, true}); }
 
   // The score of a token is minus its id.
   static bool run(ScoreBook& book, const GenerateRow& window) {
@@ -43,17 +29,6 @@ class ScoreBookTest : public ::testing::Test {
     book.add_scores(window.id, scores);
     return book.finish(window.id);
   }
-
-  std::vector<json> results() {
-    std::ifstream output(place_ / "out.jsonl");
-    std::vector<json> lines;
-    for (std::string line; std::getline(output, line);) lines.push_back(json::parse(line));
-    return lines;
-  }
-
-  test::ScratchPlace place_;
-  ModelSpec model_ = read_model_spec(demo_model.string());
-  ResultWriter writer_{(place_ / "out.jsonl").string()};
 };
 
 TEST_F(ScoreBookTest, ARowGoesInAndOut) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
+#include "policy/memory_plan.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -16,8 +17,7 @@ RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::in
 class SweepBatchesTest : public ::testing::Test {
  protected:
   SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false) {
-    arena_ =
-        std::make_unique<Arena>(SweepBatches::arena_bytes(num_micro_batches, rows, tokens, scores) + 8192, Device{});
+    arena_ = std::make_unique<Arena>(index_array_bytes(num_micro_batches, rows, tokens, scores) + 8192, Device{});
     return {num_micro_batches, rows, tokens, scores, Device{}, *arena_};
   }
   Stream& stream() { return stream_; }

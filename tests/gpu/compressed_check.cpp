@@ -16,10 +16,6 @@ std::string label(const char* op, DType dtype, const QuantFormat& quant, const s
          std::to_string(quant.group) + " " + rest;
 }
 
-void synchronise(const OpContext& context) {
-  FLEXGEN_CUDA_CALL(cudaStreamSynchronize(static_cast<cudaStream_t>(context.stream)));
-}
-
 /// A compressed matrix on both sides, poisoned between rows.
 class TwinStored {
  public:
@@ -220,30 +216,27 @@ void check_layouts(const OpContext& context, Report& report, DType dtype, const 
 }  // namespace
 
 void check_compressed_ops(const OpContext& context, Report& report) {
-  const std::vector<RowShape> decode{{0, 1}, {1, 1}, {543, 1}, {64, 1}, {767, 1}, {130, 1}};
   const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}};
-  const std::vector<RowShape> prompts{{0, 130}, {0, 2}, {0, 64}, {0, 65}};
-  const std::vector<RowShape> mixed{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
   const AttentionShape shapes[] = {
-      {decode, 4, 128, 1, 0, "decode, 128"},
-      {decode, 7, 128, 1, 0, "decode, 128, 7 heads"},
-      {decode, 8, 128, 3, 0, "decode, 128, 3 runs"},
-      {decode, 3, 80, 1, 0, "decode, 80"},
-      {decode, 8, 80, 1, 0, "decode, 80, 8 heads"},
-      {decode, 4, 64, 1, 0, "decode, 64"},
-      {decode, 2, 64, 2, 0, "decode, 64, 2 runs"},
-      {decode, 3, 16, 1, 0, "decode, 16"},
-      {decode, 2, 48, 1, 0, "decode, 48"},
-      {decode, 2, 20, 1, 0, "decode, 20"},
-      {decode, 2, 64, 1, 1, "decode, 64, unaligned"},
-      {decode, 1, 160, 1, 0, "decode, 160"},
+      {kDecodeRows, 4, 128, 1, 0, "decode, 128"},
+      {kDecodeRows, 7, 128, 1, 0, "decode, 128, 7 heads"},
+      {kDecodeRows, 8, 128, 3, 0, "decode, 128, 3 runs"},
+      {kDecodeRows, 3, 80, 1, 0, "decode, 80"},
+      {kDecodeRows, 8, 80, 1, 0, "decode, 80, 8 heads"},
+      {kDecodeRows, 4, 64, 1, 0, "decode, 64"},
+      {kDecodeRows, 2, 64, 2, 0, "decode, 64, 2 runs"},
+      {kDecodeRows, 3, 16, 1, 0, "decode, 16"},
+      {kDecodeRows, 2, 48, 1, 0, "decode, 48"},
+      {kDecodeRows, 2, 20, 1, 0, "decode, 20"},
+      {kDecodeRows, 2, 64, 1, 1, "decode, 64, unaligned"},
+      {kDecodeRows, 1, 160, 1, 0, "decode, 160"},
       {long_decode, 2, 96, 1, 0, "long decode, 96"},
       {long_decode, 4, 96, 1, 0, "long decode, 96, 4 heads"},
       {long_decode, 4, 64, 1, 2, "long decode, 64, 8-byte boundaries"},
-      {prompts, 2, 128, 1, 0, "prompts, 128"},
-      {prompts, 3, 80, 3, 0, "prompts, 80, 3 runs"},
-      {mixed, 2, 64, 1, 0, "mixed, 64"},
-      {mixed, 2, 18, 1, 0, "mixed, 18"},
+      {kPromptRows, 2, 128, 1, 0, "prompts, 128"},
+      {kPromptRows, 3, 80, 3, 0, "prompts, 80, 3 runs"},
+      {kMixedRows, 2, 64, 1, 0, "mixed, 64"},
+      {kMixedRows, 2, 18, 1, 0, "mixed, 18"},
   };
   for (const DType dtype : {DType::float16, DType::bfloat16, DType::float32}) {
     for (const QuantFormat& quant : kFormats) {

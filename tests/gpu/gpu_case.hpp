@@ -22,6 +22,10 @@ namespace flexgen::gpu {
 
 inline const Device kGpu{DeviceKind::cuda, 0};
 
+inline void synchronise(const OpContext& context) {
+  FLEXGEN_CUDA_CALL(cudaStreamSynchronize(static_cast<cudaStream_t>(context.stream)));
+}
+
 /// One block of memory on both sides.
 class Twin {
  public:
@@ -156,6 +160,10 @@ struct RowShape {
   std::int32_t start;
   std::int32_t count;
 };
+
+inline const std::vector<RowShape> kDecodeRows{{0, 1}, {1, 1}, {543, 1}, {64, 1}, {767, 1}, {130, 1}};
+inline const std::vector<RowShape> kPromptRows{{0, 130}, {0, 2}, {0, 64}, {0, 65}};
+inline const std::vector<RowShape> kMixedRows{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
 
 struct AttentionShape {
   std::vector<RowShape> rows;

@@ -15,10 +15,6 @@ std::string label(const char* op, DType dtype, const std::string& rest) {
   return std::string(op) + " " + std::string(dtype_name(dtype)) + " " + rest;
 }
 
-void synchronise(const OpContext& context) {
-  FLEXGEN_CUDA_CALL(cudaStreamSynchronize(static_cast<cudaStream_t>(context.stream)));
-}
-
 void check_layer_norm(const OpContext& context, Report& report, DType dtype) {
   struct Shape {
     std::int64_t rows, hidden, gap, shift;
@@ -205,31 +201,19 @@ void check_independence(const OpContext& context, Report& report, DType dtype) {
 }  // namespace
 
 void check_ops(const OpContext& context, Report& report) {
-  const std::vector<RowShape> decode{{0, 1}, {1, 1}, {543, 1}, {64, 1}, {767, 1}, {130, 1}};
   const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}, {4500, 1}};
-  const std::vector<RowShape> prompts{{0, 130}, {0, 2}, {0, 64}, {0, 65}};
   const std::vector<RowShape> chunks{{37, 70}, {64, 64}, {200, 3}, {0, 17}};
-  const std::vector<RowShape> mixed{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
   const AttentionShape shapes[] = {
-      {decode, 4, 128, 1, 0, "decode, 128"},
-      {decode, 3, 80, 1, 0, "decode, 80"},
-      {decode, 2, 64, 2, 0, "decode, 64, 2 runs"},
-      {decode, 2, 256, 1, 0, "decode, 256"},
-      {decode, 2, 20, 1, 0, "decode, 20"},
-      {decode, 2, 64, 1, 1, "decode, 64, unaligned"},
-      {long_decode, 2, 96, 1, 0, "long decode, 96"},
-      {long_decode, 2, 32, 1, 0, "long decode, 32"},
-      {prompts, 2, 128, 1, 0, "prompts, 128"},
-      {prompts, 3, 80, 3, 0, "prompts, 80, 3 runs"},
-      {prompts, 2, 64, 1, 8, "prompts, 64"},
-      {prompts, 2, 40, 1, 0, "prompts, 40"},
-      {prompts, 1, 20, 1, 0, "prompts, 20"},
-      {prompts, 1, 160, 1, 0, "prompts, 160"},
-      {chunks, 2, 128, 2, 0, "chunks, 128, 2 runs"},
-      {chunks, 2, 96, 1, 0, "chunks, 96"},
-      {mixed, 2, 64, 1, 0, "mixed, 64"},
-      {mixed, 2, 128, 1, 0, "mixed, 128"},
-      {mixed, 2, 18, 1, 0, "mixed, 18"},
+      {kDecodeRows, 4, 128, 1, 0, "decode, 128"},       {kDecodeRows, 3, 80, 1, 0, "decode, 80"},
+      {kDecodeRows, 2, 64, 2, 0, "decode, 64, 2 runs"}, {kDecodeRows, 2, 256, 1, 0, "decode, 256"},
+      {kDecodeRows, 2, 20, 1, 0, "decode, 20"},         {kDecodeRows, 2, 64, 1, 1, "decode, 64, unaligned"},
+      {long_decode, 2, 96, 1, 0, "long decode, 96"},    {long_decode, 2, 32, 1, 0, "long decode, 32"},
+      {kPromptRows, 2, 128, 1, 0, "prompts, 128"},      {kPromptRows, 3, 80, 3, 0, "prompts, 80, 3 runs"},
+      {kPromptRows, 2, 64, 1, 8, "prompts, 64"},        {kPromptRows, 2, 40, 1, 0, "prompts, 40"},
+      {kPromptRows, 1, 20, 1, 0, "prompts, 20"},        {kPromptRows, 1, 160, 1, 0, "prompts, 160"},
+      {chunks, 2, 128, 2, 0, "chunks, 128, 2 runs"},    {chunks, 2, 96, 1, 0, "chunks, 96"},
+      {kMixedRows, 2, 64, 1, 0, "mixed, 64"},           {kMixedRows, 2, 128, 1, 0, "mixed, 128"},
+      {kMixedRows, 2, 18, 1, 0, "mixed, 18"},
   };
   check_argmax(context, report);
   for (const DType dtype : kDTypes) {

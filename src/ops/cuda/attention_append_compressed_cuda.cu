@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "ops/cuda/attention_compressed.hpp"
-#include "ops/cuda/attention_decode.cuh"
+#include "ops/cuda/attention_params.cuh"
 #include "ops/cuda/compressed_elements.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_launch.cuh"
@@ -208,9 +208,7 @@ template <typename T, int kBits, int kLanes, bool kWhole>
 __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const CompressedAppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
-  const int row = row_of_token(p.token_offset, p.num_rows, token);
-  const std::int64_t position = p.start[row] + (token - p.token_offset[row]);
-  const KvHead* heads = p.heads + static_cast<std::int64_t>(row) * p.num_heads;
+  const auto [position, heads] = place_of_token(p, token);
   const int num_lanes = 2 * p.num_heads * p.vector_lanes;
   const int lane = threadIdx.x % p.vector_lanes;
   const int first = lane * kLaneElements;  // dimension

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "ops/cuda/attention_compressed.hpp"
-#include "ops/cuda/attention_decode.cuh"
+#include "ops/cuda/attention_params.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_kernels.hpp"
 #include "ops/cuda/cuda_launch.cuh"
@@ -22,9 +22,7 @@ template <typename Unit>
 __global__ void __launch_bounds__(kThreads) append_kernel(const PlainAppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
-  const int row = row_of_token(p.token_offset, p.num_rows, token);
-  const std::int64_t position = p.start[row] + (token - p.token_offset[row]);
-  const KvHead* heads = p.heads + static_cast<std::int64_t>(row) * p.num_heads;
+  const auto [position, heads] = place_of_token(p, token);
   const auto* k = reinterpret_cast<const Unit*>(p.k + token * p.k_stride_bytes);
   const auto* v = reinterpret_cast<const Unit*>(p.v + token * p.v_stride_bytes);
   for (int i = threadIdx.x; i < p.num_heads * p.head_units; i += blockDim.x) {

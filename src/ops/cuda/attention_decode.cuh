@@ -42,20 +42,6 @@ struct DecodeParams : QueryParams {
   bool per_token;   // false: grid over rows of count 1; true: grid over tokens of rows with count > 1, unsplit
 };
 
-/// The row that holds packed token `token`.
-__device__ inline int row_of_token(const std::int32_t* token_offset, int num_rows, int token) {
-  int low = 0, high = num_rows;  // token_offset[low] <= token < token_offset[high]
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (token_offset[middle] <= token) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
 struct DecodeWork {
   int row;
   int head;

@@ -25,6 +25,20 @@ inline QueryParams query_params(const AttentionArgs& args) {
           args.q.row_stride,       args.out.row_stride, args.cache.num_heads, args.cache.head_dim, args.scale * kLog2E};
 }
 
+/// The row that holds packed token `token`.
+__device__ inline int row_of_token(const std::int32_t* token_offset, int num_rows, int token) {
+  int low = 0, high = num_rows;  // token_offset[low] <= token < token_offset[high]
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (token_offset[middle] <= token) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 struct AppendParams {
   const std::int32_t* token_offset;  // [num_rows + 1]
   const std::int32_t* start;         // [num_rows]
@@ -42,6 +56,16 @@ inline AppendParams append_params(const BatchView& batch, const MatrixView& k, c
   const auto size = static_cast<std::int64_t>(element_bytes(k.dtype));
   return {batch.token_offset,  batch.start,         cache.heads,    k.data,         v.data,
           k.row_stride * size, v.row_stride * size, batch.num_rows, cache.num_heads};
+}
+
+/// Where a new token goes.
+struct TokenPlace {
+  std::int64_t position;
+  const KvHead* heads;  // [num_heads], of its row
+};
+__device__ inline TokenPlace place_of_token(const AppendParams& p, int token) {
+  const int row = row_of_token(p.token_offset, p.num_rows, token);
+  return {p.start[row] + (token - p.token_offset[row]), p.heads + static_cast<std::int64_t>(row) * p.num_heads};
 }
 
 }  // namespace flexgen

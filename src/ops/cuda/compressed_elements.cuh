@@ -104,9 +104,8 @@ __device__ inline void store_eight(T* to, const float (&value)[8], int left, boo
 
 /// log2 of the group's length.
 inline int group_shift_of(const QuantFormat& quant) {
-  FLEXGEN_CHECK(quant.bits == 4 || quant.bits == 8, "compressed values have 4 or 8 bits");
-  FLEXGEN_CHECK(quant.group == 32 || quant.group == 64 || quant.group == 128,
-                "the GPU takes compressed values in groups of 32, 64 or 128");
+  FLEXGEN_CHECK(quant.has_known_bits(), "compressed values have 4 or 8 bits");
+  FLEXGEN_CHECK(quant.has_known_group(), "the GPU takes compressed values in groups of 32, 64 or 128");
   return quant.group == 32 ? 5 : quant.group == 64 ? 6 : 7;
 }
 

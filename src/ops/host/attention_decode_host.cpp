@@ -15,12 +15,11 @@
 #include "ops/host/compressed_kernels.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
-#include "ops/thread_pool.hpp"
+#include "ops/parallel_for.hpp"
 
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kKeys = 64;  // per block, as in attention_host.cpp
 // Elements of the heads of a task: queries, sums, and four positions ahead of the reading share the L1 cache.
 constexpr std::int64_t kPlainRun = 2048;
 constexpr std::int64_t kCompressedRun = 4096;
@@ -111,7 +110,7 @@ class DecodeRun {
     const std::int64_t n = task_.num_heads, arranged = stored_.arranged_floats(heads_);
     const std::int64_t num_chosen = num_chosen_positions(args_.sparsity, length_);
     const bool sparse = num_chosen < length_ - 1;
-    score_stride_ = sparse ? (length_ + kKeys - 1) / kKeys * kKeys : kKeys;
+    score_stride_ = sparse ? (length_ + kBlockKeys - 1) / kBlockKeys * kBlockKeys : kBlockKeys;
     const std::int64_t wide_dim = (dim_ + 15) / 16 * 16;
     float* memory =
         thread_scratch.floats(n * (2 * arranged + score_stride_) + wide_dim + stored_.scratch_floats(heads_));
@@ -148,27 +147,27 @@ class DecodeRun {
   }
 
   void take_all(const float* q, std::int64_t arranged) {
-    for (std::int64_t first = 0; first < length_; first += kKeys) {
-      const std::int64_t count = std::min(kKeys, length_ - first);
+    for (std::int64_t first = 0; first < length_; first += kBlockKeys) {
+      const std::int64_t count = std::min(kBlockKeys, length_ - first);
       const StoredPlace values = at(place_.value, first);
-      stored_.scores(heads_, at(place_.key, first), values, count, q, score_, kKeys, scratch_);
+      stored_.scores(heads_, at(place_.key, first), values, count, q, score_, kBlockKeys, scratch_);
       for (std::int64_t h = 0; h < task_.num_heads; ++h) {
         const float shrink =
-            kernels_.softmax_step(score_ + h * kKeys, count, args_.scale, &states_[static_cast<std::size_t>(h)]);
+            kernels_.softmax_step(score_ + h * kBlockKeys, count, args_.scale, &states_[static_cast<std::size_t>(h)]);
         float* sums = sums_ + h * arranged;
         if (shrink != 1.0F)
           for (std::int64_t i = 0; i < arranged; ++i) sums[i] *= shrink;
       }
-      const StoredPlace next = first + kKeys < length_ ? at(place_.key, first + kKeys) : StoredPlace{};
-      stored_.add_values(heads_, values, next, count, score_, kKeys, sums_, scratch_);
+      const StoredPlace next = first + kBlockKeys < length_ ? at(place_.key, first + kBlockKeys) : StoredPlace{};
+      stored_.add_values(heads_, values, next, count, score_, kBlockKeys, sums_, scratch_);
     }
   }
 
   /// All scores first, then the values of the largest weights.
   void take_chosen(const float* q, std::int64_t arranged, std::int64_t num_chosen) {
-    for (std::int64_t first = 0; first < length_; first += kKeys) {
-      const StoredPlace next = first + kKeys < length_ ? at(place_.key, first + kKeys) : StoredPlace{};
-      stored_.scores(heads_, at(place_.key, first), next, std::min(kKeys, length_ - first), q, score_ + first,
+    for (std::int64_t first = 0; first < length_; first += kBlockKeys) {
+      const StoredPlace next = first + kBlockKeys < length_ ? at(place_.key, first + kBlockKeys) : StoredPlace{};
+      stored_.scores(heads_, at(place_.key, first), next, std::min(kBlockKeys, length_ - first), q, score_ + first,
                      score_stride_, scratch_);
     }
     StoredHeads one = heads_;
@@ -274,20 +273,8 @@ void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
   const int num_threads = work > kWorthThreads ? pool.num_threads() : 1;
   std::vector<Task>& tasks = task_list;
   list_tasks(args, num_threads, tasks);
-  struct Loop {
-    const AttentionArgs& args;
-    const std::vector<Task>& tasks;
-  };
-  const Loop loop{args, tasks};
-  const auto call = [](const void* body, std::int64_t task) {
-    const Loop& all = *static_cast<const Loop*>(body);
-    DecodeRun(all.args, all.tasks[static_cast<std::size_t>(task)]).run();
-  };
-  if (num_threads > 1) {
-    pool.run(static_cast<std::int64_t>(tasks.size()), call, &loop);
-  } else {
-    for (std::size_t task = 0; task < tasks.size(); ++task) call(&loop, static_cast<std::int64_t>(task));
-  }
+  parallel_for(pool, static_cast<std::int64_t>(tasks.size()), num_threads > 1,
+               [&](std::int64_t task) { DecodeRun(args, tasks[static_cast<std::size_t>(task)]).run(); });
 }
 
 }  // namespace flexgen

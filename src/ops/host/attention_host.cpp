@@ -19,7 +19,6 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kKeys = 64;      // per block; a multiple of every kernel's lanes
 constexpr std::int64_t kQueries = 64;   // per task
 constexpr std::int64_t kWidenFrom = 9;  // queries from which widening keys and values once pays
 
@@ -39,11 +38,11 @@ class QueryBlock {
   QueryBlock(const AttentionArgs& args, const Task& task) : args_(args), task_(task), dim_(args.cache.head_dim) {
     const std::int64_t n = task.num_queries;
     const bool widen = (n >= kWidenFrom && args.q.dtype != DType::float32) || !args.cache.quant.is_none();
-    float* memory = thread_scratch.floats(n * (2 * dim_ + kKeys) + (widen ? 2 * kKeys * dim_ : 0));
+    float* memory = thread_scratch.floats(n * (2 * dim_ + kBlockKeys) + (widen ? 2 * kBlockKeys * dim_ : 0));
     q_ = memory;
     sums_ = q_ + n * dim_;
     score_ = sums_ + n * dim_;
-    if (widen) widened_ = score_ + n * kKeys;
+    if (widen) widened_ = score_ + n * kBlockKeys;
   }
 
   void run() {
@@ -54,8 +53,8 @@ class QueryBlock {
     }
     std::fill(sums_, sums_ + n * dim_, 0.0F);
     const std::int64_t length = task_.first_position + n;
-    for (std::int64_t first_key = 0; first_key < length; first_key += kKeys)
-      take_keys(first_key, std::min(kKeys, length - first_key));
+    for (std::int64_t first_key = 0; first_key < length; first_key += kBlockKeys)
+      take_keys(first_key, std::min(kBlockKeys, length - first_key));
     for (std::int64_t i = 0; i < n; ++i) {
       float* sum = sums_ + i * dim_;
       for (std::int64_t d = 0; d < dim_; ++d) sum[d] /= state_[i].sum;
@@ -77,7 +76,7 @@ class QueryBlock {
     for (std::int64_t j = 0; j < num_keys; ++j) {
       const std::byte* position = kv.base + (first_key + j) * kv.position_stride * bytes;
       float* k = widened_ + j * dim_;
-      float* v = k + kKeys * dim_;
+      float* v = k + kBlockKeys * dim_;
       if (quant.is_none()) {
         kernels_.to_float(position, args_.q.dtype, k, dim_);
         kernels_.to_float(position + kv.v_offset * bytes, args_.q.dtype, v, dim_);
@@ -100,22 +99,23 @@ class QueryBlock {
     if (widened_ != nullptr) {
       widen_block(first_key, num_keys);
       k = reinterpret_cast<const std::byte*>(widened_);
-      v = reinterpret_cast<const std::byte*>(widened_ + kKeys * dim_);
+      v = reinterpret_cast<const std::byte*>(widened_ + kBlockKeys * dim_);
       stride = dim_;
       dtype = DType::float32;
     }
     // Queries before the block see none of it; the others see keys up to their own position.
     const std::int64_t skipped = std::max<std::int64_t>(0, first_key - task_.first_position);
     const std::int64_t n = task_.num_queries - skipped;
-    kernels_.dots({q_ + skipped * dim_, dim_, k, stride, dtype, n, num_keys, dim_, score_, kKeys, false});
+    kernels_.dots({q_ + skipped * dim_, dim_, k, stride, dtype, n, num_keys, dim_, score_, kBlockKeys, false});
     float shrink[kQueries];
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t seen = std::min(num_keys, task_.first_position + skipped + i + 1 - first_key);
-      float* score = score_ + i * kKeys;
+      float* score = score_ + i * kBlockKeys;
       shrink[i] = kernels_.softmax_step(score, seen, args_.scale, &state_[skipped + i]);
       std::fill(score + seen, score + num_keys, 0.0F);
     }
-    kernels_.weighted_sum({score_, kKeys, shrink, v, stride, dtype, n, dim_, num_keys, sums_ + skipped * dim_, dim_});
+    kernels_.weighted_sum(
+        {score_, kBlockKeys, shrink, v, stride, dtype, n, dim_, num_keys, sums_ + skipped * dim_, dim_});
   }
 
   const AttentionArgs& args_;
@@ -124,14 +124,10 @@ class QueryBlock {
   const std::int64_t dim_;
   float* q_ = nullptr;        // [queries, dim]
   float* sums_ = nullptr;     // [queries, dim]
-  float* score_ = nullptr;    // [queries, kKeys]
-  float* widened_ = nullptr;  // k [kKeys, dim], v [kKeys, dim]; null: read in place
+  float* score_ = nullptr;    // [queries, kBlockKeys]
+  float* widened_ = nullptr;  // k [kBlockKeys, dim], v [kBlockKeys, dim]; null: read in place
   SoftmaxState state_[kQueries];
 };
-
-}  // namespace
-
-namespace {
 
 /// One (row, head)'s new tokens, compressed.
 void append_compressed(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache,

@@ -1,29 +1,23 @@
 #include "ops/host/host_kernels.hpp"
 
-#include <algorithm>
-#include <array>
+#include "ops/host/instruction_sets.hpp"
 
 namespace flexgen {
 namespace {
 
-std::array<const HostKernels*, 5> detect() {
-  std::array<const HostKernels*, 5> found = {&baseline_kernels};
+KernelSets<HostKernels> find_sets() {
+  KernelSets<HostKernels> found = {&baseline_kernels};
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
-                    __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl");
-  if (avx2) found[1] = &avx2_kernels;
-  if (avx512) found[2] = &avx512_kernels;
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) found[3] = &avx512_bf16_kernels;
+  const InstructionSets runs = detect_instruction_sets();
+  if (runs.avx2) found[1] = &avx2_kernels;
+  if (runs.avx512) found[2] = &avx512_kernels;
+  if (runs.avx512_bf16) found[3] = &avx512_bf16_kernels;
 #endif
   return found;
 }
 
-const std::array<const HostKernels*, 5>& kernel_sets() {
-  static const std::array<const HostKernels*, 5> sets = detect();
+const KernelSets<HostKernels>& kernel_sets() {
+  static const KernelSets<HostKernels> sets = find_sets();
   return sets;
 }
 
@@ -32,9 +26,8 @@ const std::array<const HostKernels*, 5>& kernel_sets() {
 const HostKernels* const* supported_host_kernels() { return kernel_sets().data(); }
 
 const HostKernels& host_kernels() {
-  static const HostKernels& fastest = *kernel_sets()[static_cast<std::size_t>(
-      std::find(kernel_sets().begin(), kernel_sets().end(), nullptr) - kernel_sets().begin() - 1)];
-  return fastest;
+  static const HostKernels& chosen = fastest(kernel_sets());
+  return chosen;
 }
 
 }  // namespace flexgen

@@ -44,6 +44,10 @@ struct WeightedSumArgs {
   std::int64_t out_stride = 0;
 };
 
+/// Keys per block of the streaming softmax, in prefill and decode alike: their sums are of one order. A multiple of
+/// every set's lanes.
+inline constexpr std::int64_t kBlockKeys = 64;
+
 /// State of a streaming softmax of one query.
 struct SoftmaxState {
   float maximum = 0.0F;
