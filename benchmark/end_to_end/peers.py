@@ -5,6 +5,7 @@ The systems, models and candidates stand in cases.json; README.md says what they
 OUT/peers.json as soon as it ends, so that nothing measured is lost when the driver is killed.
 
 usage: peers.py --out DIR --model opt-6.7b --binary build/flexgen-dist [--systems a,b] [--seconds-per-system 90,a=200]
+       peers.py --out DIR --plan compressed [--model opt-30b] [--dry-run]
 """
 import argparse
 import datetime
@@ -35,6 +36,15 @@ def bytes_of(text):
     return int(float(match[1]) * UNITS.get(match[2], 1))
 
 
+def arguments_text(arguments):
+    """What a candidate adds to flexgen-dist's command line, the common part in words."""
+    text = " ".join(arguments)
+    for flags, words in ((r"--cpu-cache-compute --cpu-attention-percent (\d+)", r", CPU attention for \1 % of rows"),
+                         (r"--cpu-cache-compute", ", CPU attention")):
+        text = re.sub(flags, words, text)
+    return text if text.startswith(",") or not text else " " + text
+
+
 def policy_text(candidate):
     """How a candidate is named in tables."""
     if "name" in candidate:
@@ -47,7 +57,7 @@ def policy_text(candidate):
         for flag, words in (("cpu_cache_compute", "CPU attention"), ("pin_weight", "unpinned")):
             if candidate.get(flag, flag == "pin_weight") != (flag == "pin_weight"):
                 text += ", " + words
-        return " ".join([text, *candidate.get("arguments", [])])
+        return text + arguments_text(candidate.get("arguments", []))
     text = f"B {candidate['batch']}"
     if "gpu_weights" in candidate:
         text += f", up to {candidate['gpu_weights']} of weights on GPU"
@@ -121,12 +131,8 @@ class Binary:
         self.options, self.system, self.model = options, system, model
         self.version = None
 
-    def run(self, candidate, output, seconds):
+    def command(self, candidate, output, report, trace):
         options = self.options
-        report = options.out / "report.json"
-        trace = options.scratch / "trace.json"
-        for path in (report, trace):
-            path.unlink(missing_ok=True)
         command = [str(options.binary), "bench", "--model", str(options.models / self.model), "--dummy",
                    "--prompt-len", str(options.prompt), "--gen-len", str(output),
                    "--percent", *map(str, candidate["percent"]),
@@ -140,16 +146,25 @@ class Binary:
             command += ["--profile", str(options.profile)]
         if candidate.get("trace") and options.trace:
             command += ["--trace", str(trace)]
-        command += self.system.get("arguments", []) + candidate.get("arguments", [])
+        return command + self.system.get("arguments", []) + candidate.get("arguments", [])
+
+    def run(self, candidate, output, seconds):
+        options = self.options
+        report = options.out / "report.json"
+        trace = options.scratch / "trace.json"
+        for path in (report, trace):
+            path.unlink(missing_ok=True)
+        command = self.command(candidate, output, report, trace)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    start_new_session=True)
         try:
             text, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             stop(process)
+            text, _ = process.communicate()  # its last words on progress are worth keeping
+            self.log(command, text)
             return {"status": "failed", "why": f"not finished after {seconds:.0f} s"}
-        options.log.write(f"\n$ {' '.join(command)}\n{text}")
-        options.log.flush()
+        self.log(command, text)
         if process.returncode != 0 or not report.exists():
             lines = [line for line in text.strip().splitlines() if "error" in line] or text.strip().splitlines()
             return {"status": "failed", "why": f"exit code {process.returncode}: {lines[-1] if lines else ''}"[:300]}
@@ -161,10 +176,16 @@ class Binary:
                                stderr=options.log, timeout=60, check=False)
         if options.keep_reports:
             block = f"{candidate['gpu_batch_size']}x{candidate['num_gpu_batches']}"
-            report.replace(options.out / f"report-{self.model}-{block}.json")
+            name = f"report-{self.model}-{self.system['name']}-{block}"
+            count = len(list(options.out.glob(f"{name}-*.json")))
+            report.replace(options.out / f"{name}-{count + 1}.json")
         else:
             report.unlink()
         return answer
+
+    def log(self, command, text):
+        self.options.log.write(f"\n$ {' '.join(command)}\n{text}")
+        self.options.log.flush()
 
     def read(self, path):
         report = json.loads(path.read_text())
@@ -182,6 +203,9 @@ class Binary:
         }
         if roofline:
             answer["bound_fraction"] = roofline["fraction"]
+            answer["bound_tokens_per_second"] = roofline["bound_tokens_per_second"]
+            answer["bound_resource"] = f"{roofline['binding_resource']}, {roofline['binding_phase']}"
+            answer["profile"] = roofline.get("profile")
         return answer
 
     def close(self):
@@ -277,22 +301,18 @@ class Session:
         return self.options.total_seconds - (time.monotonic() - self.began)
 
     def run_all(self):
-        options = self.options
-        for model in options.model:
-            for name in options.systems or self.cases["order"]:
-                case = self.cases["cases"].get(model, {}).get(name)
-                if case is None:
-                    continue
-                system = self.cases["systems"][name]
-                runner = (Worker if "worker" in system else Binary)(options, system, model)
-                try:
-                    self.run_case(model, name, system, case, runner)
-                finally:
-                    runner.close()
+        for model, name, limit in entries(self.options, self.cases):
+            case = self.cases["cases"][model][name]
+            system = dict(self.cases["systems"][name], name=name)
+            runner = (Worker if "worker" in system else Binary)(self.options, system, model)
+            try:
+                self.run_case(model, name, system, case, runner, limit)
+            finally:
+                runner.close()
         self.watch.close()
 
-    def run_case(self, model, name, system, case, runner):
-        end = time.monotonic() + min(self.options.budget(name), self.seconds_left())
+    def run_case(self, model, name, system, case, runner, limit):
+        end = time.monotonic() + min(limit, self.seconds_left())
 
         def measure(candidate, output, purpose):
             answers, needed = [], candidate.get("seconds", 5)
@@ -324,6 +344,11 @@ class Session:
                 measure(best["candidate"], whole, "whole")
             return
         for candidate in case["candidates"]:
+            if "quoted" in candidate:
+                self.add(model, name, system, runner, candidate, whole, "whole", {
+                    "status": "quoted", "why": candidate["quoted"]["source"],
+                    "figures": {"tokens_per_second": candidate["quoted"]["tokens_per_second"]}})
+                continue
             probe = candidate.get("probe")
             row = measure(candidate, probe or whole, "search" if probe else "whole")
             if select == "first" and row["status"] in ("ok", "cut"):
@@ -333,18 +358,19 @@ class Session:
         row = {
             "model": model, "system": name, "label": system["label"], "version": runner.version,
             "policy": policy_text(candidate), "candidate": candidate, "purpose": purpose,
-            "device": self.device, "gpu_memory": self.options.gpu_memory,
+            "device": self.device, "go": self.options.go, "gpu_memory": self.options.gpu_memory,
             "prompt": self.options.prompt, "output": output, "output_whole": self.options.output,
             "status": answer["status"],
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         }
-        for field in ("why", "load_seconds", "bound_fraction", "steps", "runs"):
+        for field in ("why", "load_seconds", "bound_fraction", "bound_tokens_per_second", "bound_resource", "profile",
+                      "steps", "runs"):
             if answer.get(field) is not None:
                 row[field] = answer[field]
         row.update(answer.get("figures", {}))
         if candidate.get("note") or system.get("note"):
             row["note"] = candidate.get("note") or system["note"]
-        if answer["status"] != "skipped" and self.watch.peak is not None:
+        if answer["status"] not in ("skipped", "quoted") and self.watch.peak is not None:
             row["peak_gpu_mib"] = self.watch.peak
         for field, name_in_row in (("peak_gpu_bytes", "peak_torch_mib"), ("peak_host_bytes", "peak_host_mib")):
             if answer.get(field):
@@ -357,6 +383,32 @@ class Session:
               f"prefill {row.get('prefill_seconds', 0):.2f} s, decode {row.get('decode_seconds', 0):.2f} s, "
               f"GPU {row.get('peak_gpu_mib', '?')} MiB, host {row.get('peak_host_mib', '?')} MiB", flush=True)
         return row
+
+
+def entries(options, cases):
+    """(model, system, seconds it may take) of what is to run, in order: a plan of cases.json, or systems by model."""
+    if options.plan:
+        return [(entry["model"], entry["system"], min(entry["limit"], options.budget(entry["system"])))
+                for entry in cases["plans"][options.plan] if entry["model"] in (options.model or [entry["model"]])
+                and entry["system"] in (options.systems or [entry["system"]])]
+    return [(model, name, options.budget(name)) for model in options.model
+            for name in options.systems or cases["order"] if name in cases["cases"].get(model, {})]
+
+
+def dry_run(options, cases):
+    """Prints what would run, and in how many seconds at most."""
+    for model, name, limit in entries(options, cases):
+        system = cases["systems"][name]
+        print(f"{model} {system['label']}: at most {limit:g} s")
+        for candidate in cases["cases"][model][name]["candidates"]:
+            if "quoted" in candidate:
+                print(f"  [{policy_text(candidate)}]: quoted")
+                continue
+            times = f" {candidate['repeat']} times" if "repeat" in candidate else ""
+            print(f"  [{policy_text(candidate)}]{times}, needs {candidate.get('seconds', 5)} s")
+            if "worker" not in system:
+                runner = Binary(options, system, model)
+                print("   ", *runner.command(candidate, options.output, "report.json", "trace.json"))
 
 
 def budgets(text):
@@ -374,7 +426,8 @@ def budgets(text):
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for peers.json, peers.md, log.txt")
-    parser.add_argument("--model", action="append", required=True, help="may be given several times")
+    parser.add_argument("--model", action="append", help="may be given several times; with --plan: only these of it")
+    parser.add_argument("--plan", help="of cases.json: what to run, in which order and time")
     parser.add_argument("--systems", type=lambda text: text.split(","), help="names of cases.json, in order")
     parser.add_argument("--cases", type=pathlib.Path, default=HERE / "cases.json")
     parser.add_argument("--models", type=pathlib.Path, default=PROJECT / "configs" / "models")
@@ -384,6 +437,9 @@ def parse(arguments):
     parser.add_argument("--total-seconds", type=float, default=float("inf"))
     parser.add_argument("--grace", type=float, default=12,
                         help="seconds a worker gets to end a job that ran out of time")
+    parser.add_argument("--go", default=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                        help="name of this go; only rows of one go stand side by side (default: the time)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and run nothing")
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--output", type=int, default=32)
     parser.add_argument("--gpu-memory", default="15GiB")
@@ -394,6 +450,8 @@ def parse(arguments):
     parser.add_argument("--keep-reports", action="store_true", help="keep flexgen-dist's reports in OUT")
     parser.add_argument("--trace", action="store_true", help="keep a cut of flexgen-dist's trace in OUT")
     options = parser.parse_args(arguments)
+    if not (options.model or options.plan):
+        parser.error("--model or --plan is needed")
     options.binary = options.binary.resolve()
     options.budget = budgets(options.seconds_per_system)
     return options
@@ -401,9 +459,13 @@ def parse(arguments):
 
 def main():
     options = parse(sys.argv[1:])
+    cases = json.loads(options.cases.read_text())
+    if options.plan and options.plan not in cases.get("plans", {}):
+        raise SystemExit(f"no plan {options.plan!r} in {options.cases}")
+    if options.dry_run:
+        return dry_run(options, cases)
     options.out.mkdir(parents=True, exist_ok=True)
     options.scratch.mkdir(parents=True, exist_ok=True)
-    cases = json.loads(options.cases.read_text())
     with open(options.out / "log.txt", "a") as options.log:
         session = Session(options, cases)
         session.run_all()

@@ -21,6 +21,7 @@ import timeline  # noqa: E402
 STYLE = {
     "flexgen-dist": ("#0072B2", "o"),
     "flexgen-dist-4bit": ("#56B4E9", "D"),
+    "flexgen-dist-cpu-attention": ("#00405F", "h"),
     "flexgen": ("#E69F00", "s"),
     "flexgen-4bit": ("#D8B365", "v"),
     "accelerate": ("#009E73", "^"),
@@ -72,43 +73,79 @@ def subtitle(rows, several_devices=False):
             "random weights")
 
 
+def bars(group):
+    """[(position, row)] and [(position, caption)] of a panel, from the bottom: float16, then 4-bit, each by speed."""
+    standing = [row for row in results.standing_rows(group) if row.get("tokens_per_second")]
+    kinds = [("float16", [row for row in standing if not results.is_compressed(row)]),
+             ("4-bit weights and cache", [row for row in standing if results.is_compressed(row)])]
+    placed, captions, position = [], [], 0.0
+    for caption, rows in kinds:
+        for row in sorted(rows, key=lambda row: row["tokens_per_second"]):
+            placed.append((position, row))
+            position += 1
+        if rows:
+            captions.append((position - 0.28, caption))
+            position += 0.55
+    return placed, captions, position
+
+
+def beside_bar(row):
+    """What stands behind a bar's number: the policy, and what else is to be known."""
+    lines = [row["policy"].replace("GiB", " GiB")]
+    if row["status"] == "cut":
+        lines.append(f"stopped after {row['output_done']} tokens")
+    elif row["status"] == "quoted":
+        lines.append("quoted from another go, not run here")
+    elif results.lacks_repeats(row):
+        lines.append("a first run, not repeated")
+    if row.get("bound_fraction"):
+        lines.append(f"{100 * row['bound_fraction']:.0f} % of its roofline")
+    return lines[0] + ("\n" + ", ".join(lines[1:]) if lines[1:] else "")
+
+
 def throughput(rows, path):
-    """Bars, one panel per model and device, the fastest system on top; every bar labelled."""
-    groups = results.by_model_and_device(rows)
-    models, panels = list(groups), []
-    for group in groups.values():
-        standing = results.standing_rows(group)
-        panels.append(sorted((row for row in standing if row.get("tokens_per_second")),
-                             key=lambda row: row["tokens_per_second"]))
-    heights = [max(1, len(panel)) for panel in panels]
-    figure, axes = plt.subplots(len(models), 1, figsize=(8.6, 1.0 + sum(0.52 * h + 0.75 for h in heights)),
+    """Bars, one panel per model, device and go, the fastest system on top; every bar labelled."""
+    groups = results.comparable(rows)
+    panels = [bars(group) for group in groups.values()]
+    heights = [max(1, height) for _, _, height in panels]
+    width = 9.4
+    figure, axes = plt.subplots(len(groups), 1, figsize=(width, 1.0 + sum(0.52 * h + 0.75 for h in heights)),
                                 gridspec_kw={"height_ratios": [h + 0.6 for h in heights]}, squeeze=False)
-    several_devices = len({device for _, device in models}) > 1
-    for axis, (model, device), panel in zip(axes[:, 0], models, panels):
-        for position, row in enumerate(panel):
-            value = row["tokens_per_second"]
-            axis.barh(position, value, height=0.66, color=style(row["system"])[0],
-                      hatch="///" if row["status"] == "cut" else None, edgecolor="white", linewidth=0)
-            text = f"  {results.number(value)}"
-            axis.text(value, position, text, va="center", ha="left", fontweight="bold")
-            note = row["policy"].replace("GiB", " GiB")
-            if row["status"] == "cut":
-                note += f" (stopped after {row['output_done']} tokens)"
-            elif results.lacks_repeats(row):
-                note += " (a first run, not repeated)"
-            axis.text(value, position, " " * (len(text) * 2 + 3) + note, va="center", ha="left", fontsize=8,
-                      color="#555555")
-        axis.set_yticks(range(len(panel)), [row["label"] for row in panel])
+    several_devices = len({device for _, device, _ in groups}) > 1
+    several_goes = len({go for _, _, go in groups}) > 1
+    for axis, (key, group), (placed, captions, height) in zip(axes[:, 0], groups.items(), panels):
+        limit = 1e-9
+        for position, row in placed:
+            value, color = row["tokens_per_second"], style(row["system"])[0]
+            quoted = row["status"] == "quoted"
+            axis.barh(position, value, height=0.66, color="none" if quoted else color,
+                      hatch="///" if row["status"] == "cut" else None, edgecolor=color if quoted else "white",
+                      linewidth=1.3 if quoted else 0, linestyle="--" if quoted else "-")
+            text, note = results.number(value), beside_bar(row)
+            axis.annotate(text, (value, position), textcoords="offset points", xytext=(6, 0), va="center", ha="left",
+                          fontweight="bold")
+            axis.annotate(note, (value, position), textcoords="offset points", xytext=(16 + 7 * len(text), 0),
+                          va="center", ha="left", fontsize=8, color="#555555")
+            # Room on the right for the words: inches of them, of the about 7 that the axis has.
+            words = 0.3 + 0.1 * len(text) + 0.062 * max(map(len, note.splitlines()))
+            limit = max(limit, 1.02 * value, value / max(0.25, 1 - words / (width - 2.4)))
+        for position, caption in captions:
+            axis.text(0.004, position, caption, transform=axis.get_yaxis_transform(), va="center", fontsize=8.5,
+                      fontstyle="italic", color="#555555")
+        axis.set_yticks([position for position, _ in placed], [row["label"] for _, row in placed])
         axis.tick_params(axis="y", length=0)
-        # Room on the right for the words beside the longest bar.
-        axis.set_xlim(0, 1.6 * max((row["tokens_per_second"] for row in panel), default=1))
-        axis.set_ylim(-0.6, len(panel) - 0.4)
+        axis.set_xlim(0, limit)
+        axis.set_ylim(-0.6, max(1, height) - 0.4)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        model, device, _ = key
         axis.set_title(results.display_name(model) + (f", {device}" if several_devices else ""), loc="left")
+        if several_goes:
+            axis.set_title(results.when(group), loc="right", fontsize=9, fontweight="normal", color="#555555")
     axes[-1, 0].set_xlabel("generated tokens per second, whole run")
-    figure.suptitle("Throughput, each system with the fastest policy tried", x=0.01, ha="left", fontsize=14, fontweight="bold")
-    figure.text(0.01, 1.0 - 0.42 / figure.get_figheight(), subtitle(rows, several_devices), ha="left", va="top",
-                fontsize=9, color="#555555")
+    figure.suptitle("Throughput, each system with the fastest policy tried", x=0.01,
+                    y=1.0 - 0.1 / figure.get_figheight(), ha="left", va="top", fontsize=14, fontweight="bold")
+    words = subtitle(rows, several_devices) + ("; compare within a panel only" if several_goes else "")
+    figure.text(0.01, 1.0 - 0.42 / figure.get_figheight(), words, ha="left", va="top", fontsize=9, color="#555555")
     figure.tight_layout(rect=(0, 0, 1, 1.0 - 0.5 / figure.get_figheight()))
     save(figure, path)
 
@@ -211,12 +248,13 @@ def main():
     if options.rows:
         rows = results.read_json(options.rows)
         throughput(rows, options.folder / f"throughput.{options.format}")
-        groups = results.by_model_and_device(rows)
-        for (model, device), group in groups.items():
-            if any(len(points) > 1 for points in results.curves(group).values()):
-                several = len({name for of_model, name in groups if of_model == model}) > 1
-                card = f"-{device.split()[1].lower()}" if several else ""
-                latency(group, options.folder / f"latency-{model}{card}.{options.format}")
+        drawn = {}  # figures by model: those of a second card or go are numbered
+        for (model, _, _), group in results.comparable(rows).items():
+            # Batch sizes close to each other say nothing about latency.
+            if any(points[-1]["rows"] >= 2 * points[0]["rows"] for points in results.curves(group).values()):
+                drawn[model] = drawn.get(model, 0) + 1
+                number = f"-{drawn[model]}" if drawn[model] > 1 else ""
+                latency(group, options.folder / f"latency-{model}{number}.{options.format}")
     for trace in options.trace:
         draw_timeline(trace, options.folder / f"timeline-{trace.stem.removeprefix('trace-')}.{options.format}",
                       options.layers, options.sweep, options.title)

@@ -8,9 +8,9 @@ import json
 import os
 import sys
 
-# What makes two rows the same measurement.
-KEY = ("model", "system", "policy", "output", "purpose", "device")
-RANK = {"ok": 3, "cut": 2, "failed": 1, "skipped": 0}
+# What makes two rows the same measurement. A go is one call of the driver, on one card; older rows name none.
+KEY = ("model", "system", "policy", "output", "purpose", "device", "go")
+RANK = {"ok": 4, "cut": 3, "failed": 2, "quoted": 1, "skipped": 0}
 
 
 def figures(rows, steps):
@@ -70,11 +70,11 @@ def merge(lists):
 
 
 def standing_rows(rows):
-    """The row that stands for each (model, device, system), in order of first appearance: the fastest whole run, else
-    the fastest that was cut short, else one that says why there is none. Probes of a few tokens do not stand."""
+    """The row that stands for each (model, device, go, system), in order of first appearance: the fastest whole run,
+    else the fastest that was cut short, else one that says why there is none. Probes of a few tokens do not stand."""
     groups = {}
     for row in rows:
-        groups.setdefault((row["model"], row["device"], row["system"]), []).append(row)
+        groups.setdefault((row["model"], row["device"], row.get("go"), row["system"]), []).append(row)
 
     def worth(row):
         if row["purpose"] != "whole" and row["status"] in ("ok", "cut"):
@@ -84,12 +84,28 @@ def standing_rows(rows):
     return [max(group, key=worth) for group in groups.values()]
 
 
-def by_model_and_device(rows):
-    """Runs on different devices are never compared."""
-    groups = {}
+def comparable(rows):
+    """Rows by (model, device, go), goes of a model one after another: only rows of one group are put side by side."""
+    models = {row["model"]: None for row in rows}
+    groups = {(model, row["device"], row.get("go")): [] for model in models for row in rows if row["model"] == model}
     for row in rows:
-        groups.setdefault((row["model"], row["device"]), []).append(row)
+        groups[row["model"], row["device"], row.get("go")].append(row)
     return groups
+
+
+def when(rows):
+    """When rows were measured: "2026-11-25, 03:09 to 03:21 UTC"."""
+    dates = sorted(row["date"] for row in rows if row.get("date"))
+    if not dates:
+        return ""
+    first, last = (date[:16].replace("T", ", ") for date in (dates[0], dates[-1]))
+    if last == first:
+        return f"{first} UTC"
+    return f"{first} to {last.removeprefix(first[:12])} UTC"
+
+
+def is_compressed(row):
+    return row["system"].endswith("-4bit")
 
 
 BATCH = ("gpu_batch_size", "num_gpu_batches", "batch", "rows", "seconds", "trace", "note", "warm_up", "repeat")
@@ -129,6 +145,8 @@ def remark(row):
     parts = []
     if row["status"] == "cut":
         parts.append(f"stopped after {row['output_done']} of {row['output']} tokens")
+    elif row["status"] == "quoted":
+        parts.append(f"quoted, not run here: {row['why']}")
     elif row["status"] == "skipped":
         parts.append(f"not run: {row.get('why') or 'no time'}")
     elif row["status"] != "ok":
@@ -145,27 +163,30 @@ def remark(row):
 
 
 def table(rows):
-    """Markdown: a table per model and device, fastest first; then every other run."""
-    columns = ("| system | version | policy | rows | prefill, s | decode, s | tokens/s | GPU peak, MiB "
-               "| host peak, MiB | remark |\n|---|---|---|--:|--:|--:|--:|--:|--:|---|\n")
+    """Markdown: a table per model, device and go, fastest first; then every other run."""
+    columns = ("| system | version | policy | rows | prefill, s | decode, s | tokens/s | of roofline | GPU peak, MiB "
+               "| host peak, MiB | remark |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|\n")
 
     def line(row):
         memory, host = row.get("peak_gpu_mib"), row.get("peak_host_mib")
         throughput = number(row.get("tokens_per_second"))
+        if row["status"] == "quoted":
+            throughput = f"({throughput})"
+        fraction = f"{100 * row['bound_fraction']:.0f} %" if row.get("bound_fraction") else ""
         cells = [row["label"], row.get("version") or "", f"`{row['policy']}`", row.get("rows") or "",
-                 number(row.get("prefill_seconds")), number(row.get("decode_seconds")), throughput,
+                 number(row.get("prefill_seconds")), number(row.get("decode_seconds")), throughput, fraction,
                  f"{memory:,.0f}" if memory else "", f"{host:,.0f}" if host else "", remark(row)]
         return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
 
     text = ""
-    for (model, device), of_model in by_model_and_device(rows).items():
+    for (model, device, _), of_model in comparable(rows).items():
         standing = standing_rows(of_model)
-        standing.sort(key=lambda row: -(row.get("tokens_per_second") or 0))
+        standing.sort(key=lambda row: (row["status"] == "quoted", -(row.get("tokens_per_second") or 0)))
         others = [row for row in of_model if row not in standing and row["status"] != "skipped"]
         job = of_model[0]
         memory = job["gpu_memory"].replace("GiB", " GiB")
         text += (f"## {display_name(model)}\n\n{device}; {memory} of GPU memory; prompt {job['prompt']}, "
-                 f"output {job['output_whole']} tokens.\n\n" + columns)
+                 f"output {job['output_whole']} tokens" + f"; {when(of_model)}".removesuffix("; ") + ".\n\n" + columns)
         text += "".join(line(row) for row in standing)
         if others:
             text += "\nOther runs:\n\n" + columns
@@ -199,7 +220,8 @@ def write_table(path, rows):
     with open(path, "w") as file:
         file.write("# Side by side with the peers\n\nTokens/s: generated tokens / (prefill + decode seconds) of a "
                    "whole run; weights are loaded before. Random weights, random prompts, float16 unless the name says "
-                   "4-bit.\n\n" + table(rows))
+                   "4-bit. Of roofline: share of the bound that flexgen-dist's report computes for its policy. Each "
+                   "table is of one go: its rows are not to be compared with another table's.\n\n" + table(rows))
 
 
 def main():
