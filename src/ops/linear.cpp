@@ -9,6 +9,7 @@
 #include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
 #include "ops/cuda/cuda_kernels.hpp"
+#include "ops/cuda/linear_compressed_tiles.hpp"
 #include "ops/cuda/linear_cublas.hpp"
 #endif
 
@@ -36,6 +37,9 @@ constexpr std::int64_t kManyTokens = 512;
 #ifdef FLEXGEN_HAS_CUDA
 /// Few tokens: codes go straight into the product. Many: the matrix is made plain in the workspace first.
 void linear_compressed_gpu(const OpContext& context, const LinearArgs& args) {
+#ifdef FLEXGEN_HAS_SM90A
+  if (linear_compressed_tiles_takes(context, args)) return linear_compressed_tiles_cuda(context, args);
+#endif
   if (linear_compressed_takes(context, args)) return linear_compressed_cuda(context, args);
   FLEXGEN_CHECK(context.workspace != nullptr, "linear: compressed weights need a workspace");
   const Workspace::Scope scope(*context.workspace);

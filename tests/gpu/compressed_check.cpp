@@ -63,14 +63,18 @@ void check_dequantize(const OpContext& context, Report& report, DType dtype, con
   }
 }
 
-/// Through `linear`: few tokens by the fused kernel, many by a plain matrix in the workspace.
+/// Through `linear`: few tokens and, on sm_90, some dozens from codes, others by a plain matrix in the workspace.
 void check_linear(const OpContext& context, Report& report, DType dtype, const QuantFormat& quant) {
   const LinearShape shapes[] = {
       {1, 100, 640, Activation::none, true, false, false},   {8, 40, 1152, Activation::relu, true, false, false},
       {7, 33, 128, Activation::gelu, true, true, false},     {9, 96, 4096, Activation::none, true, true, false},
       {16, 31, 512, Activation::none, false, false, true},   {3, 9000, 1408, Activation::none, true, false, false},
       {13, 8470, 256, Activation::relu, true, false, false}, {32, 65, 640, Activation::relu, false, false, false},
-      {33, 130, 1024, Activation::none, true, true, false},  {4, 36, 100, Activation::none, true, false, false}};
+      {33, 130, 1024, Activation::none, true, true, false},  {4, 36, 100, Activation::none, true, false, false},
+      {64, 257, 128, Activation::none, true, true, false},   {65, 128, 4224, Activation::relu, true, false, false},
+      {128, 300, 640, Activation::gelu, true, true, false},  {129, 100, 2048, Activation::none, false, false, true},
+      {256, 129, 768, Activation::none, true, true, false},  {40, 130, 1000, Activation::relu, true, false, false},
+      {257, 130, 128, Activation::none, true, true, false},  {100, 2100, 256, Activation::none, true, false, false}};
   for (const LinearShape& shape : shapes) {
     if (shape.outputs > 8000 && (quant.group != 64 || dtype == DType::float32)) continue;  // slow references
     TwinMatrix x(shape.tokens, shape.inputs, dtype, 64), bias(1, shape.outputs, dtype);

@@ -57,20 +57,27 @@ class OncePerDevice {
 inline bool has_dependent_launch(const Device& device) { return known_capability(device) >= 90; }
 inline bool has_asynchronous_copies(const Device& device) { return known_capability(device) >= 80; }
 
-/// Enqueues kernel(params) as a dependent of what runs before it.
+/// Enqueues kernel(params) as a dependent of what runs before it. Clusters of more than one block: sm_90 on.
 template <typename Params>
 void launch_dependent(const OpContext& context, void (*kernel)(Params), dim3 grid, dim3 block, const Params& params,
-                      const char* name, std::size_t shared_bytes = 0) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+                      const char* name, std::size_t shared_bytes = 0, dim3 cluster = dim3(1)) {
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (has_dependent_launch(context.device)) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster.x * cluster.y * cluster.z > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {cluster.x, cluster.y, cluster.z};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream_of(context);
-  config.attrs = &attribute;
-  config.numAttrs = has_dependent_launch(context.device) ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   check_cuda(cudaLaunchKernelEx(&config, kernel, params), name);
 }
 
