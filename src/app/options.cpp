@@ -98,7 +98,7 @@ cxxopts::Options describe(const std::string& command) {
       "model's own",
       value<std::string>(),
       "TYPE")("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")(
-      "sep-layer", "attention and mlp are two layers of a sweep [true]", value<bool>()->implicit_value("true"), "BOOL")(
+      "sep-layer", "attention and mlp are two layers of a sweep [true; with --cpu-cache-compute false if it fits]", value<bool>()->implicit_value("true"), "BOOL")(
       "pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "compress-weight", "keep weights in groups of 4-bit codes", value<bool>()->implicit_value("true"), "BOOL")(
       "compress-cache", "keep keys and values so, too", value<bool>()->implicit_value("true"), "BOOL")(
@@ -271,7 +271,7 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   if (const auto k = optional<int>(parsed, "num-gpu-batches")) o.num_gpu_batches = positive(*k, "num-gpu-batches");
   if (const auto dtype = optional<std::string>(parsed, "dtype")) o.dtype = parse_dtype(*dtype);
   o.overlap = optional<bool>(parsed, "overlap").value_or(true);
-  o.sep_layer = optional<bool>(parsed, "sep-layer").value_or(true);
+  o.sep_layer = optional<bool>(parsed, "sep-layer");
   o.pin_weight = optional<bool>(parsed, "pin-weight").value_or(true);
   read_compression(parsed, o);
   if (!o.quality_check.empty() && o.weight_format.is_none() && o.cache_format.is_none())

@@ -35,7 +35,7 @@ struct Options {
   std::optional<std::int32_t> gpu_batch_size, num_gpu_batches;
   std::optional<DType> dtype;
   bool overlap = true;
-  bool sep_layer = true;
+  std::optional<bool> sep_layer;  // none: true, but for attention on the host where one layer fits
   bool pin_weight = true;
   QuantFormat weight_format, cache_format;
   double cpu_attention_percent = 0;  // of rows whose cache is in dram; 0 without --cpu-cache-compute

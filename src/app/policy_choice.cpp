@@ -58,6 +58,11 @@ DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
   return mine;
 }
 
+bool ranks_agree(bool mine, Communicator& ranks) {
+  const std::vector<std::string> all = ranks.all_gather(mine ? "yes" : "no");
+  return std::all_of(all.begin(), all.end(), [](const std::string& one) { return one == "yes"; });
+}
+
 // A compressed checkpoint is run as it is.
 QuantFormat weight_format(const Options& options, const ModelSpec& model) {
   if (model.compression.is_none()) return options.weight_format;
@@ -79,7 +84,7 @@ Policy choose_policy(const Options& options, const ModelSpec& model, const std::
                      const JobShape& shape, const Device& device, const Budgets& budgets, Communicator& ranks) {
   Policy policy;
   policy.overlap = options.overlap;
-  policy.separate_layers = options.sep_layer;
+  policy.separate_layers = options.sep_layer.value_or(true);
   policy.pin_weights = options.pin_weight;
   policy.weight_format = weight_format(options, model);
   policy.cache_format = options.cache_format;
@@ -113,7 +118,14 @@ Policy choose_policy(const Options& options, const ModelSpec& model, const std::
     throw UserError(ExitCode::usage, "--cpu-cache-compute cannot attend to a cache on ssd",
                     fmt::format("the policy puts {:g} % of it there", 100 * policy.placement.cache.ssd()),
                     "Give the cache to gpu and dram, for example --percent 20 80 0 100 0 100, or leave it out");
-  ranks.agree_on_error([&] { require_fit(input_of(slices[static_cast<std::size_t>(ranks.rank())]), budgets); });
+  const SliceBounds& own = slices[static_cast<std::size_t>(ranks.rank())];
+  if (!options.sep_layer && policy.uses_host_attention()) {
+    // With two layers the last micro-batch's mlp waits for the host before the next layer's attention is projected: the
+    // host idles once per layer. One layer needs room for more weights at a time.
+    policy.separate_layers = false;
+    policy.separate_layers = !ranks_agree(explain_misfit(plan_memory(input_of(own)), budgets).empty(), ranks);
+  }
+  ranks.agree_on_error([&] { require_fit(input_of(own), budgets); });
   return policy;
 }
 

@@ -93,7 +93,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   config.plan.bounds = slices[static_cast<std::size_t>(ranks.rank())];
   const auto num_groups = static_cast<std::int32_t>(ranks.size());
   config.plan.input = plan_input(input.model, config.plan.bounds, policy, shape, num_groups, device);
-  config.plan.memory = plan_memory(config.plan.input);
+  config.plan.memory = plan_memory(config.plan.input, budgets);
   config.budgets = budgets;
   config.device = device;
   config.offload_dir = options.offload_dir;

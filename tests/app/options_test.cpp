@@ -47,7 +47,7 @@ TEST(Options, AFlexGenCommandLineCanBePasted) {
   EXPECT_EQ(o.gen_len, 16);
   EXPECT_FALSE(o.pin_weight);
   EXPECT_TRUE(o.overlap);
-  EXPECT_FALSE(o.sep_layer);
+  EXPECT_EQ(o.sep_layer, false);
 }
 
 TEST(Options, Defaults) {
@@ -56,7 +56,8 @@ TEST(Options, Defaults) {
   EXPECT_EQ(o.gen_len, 32);
   EXPECT_EQ(o.num_rows, 0);
   EXPECT_FALSE(o.percent || o.gpu_batch_size || o.num_gpu_batches || o.dtype || o.gpu_mem || o.cpu_mem || o.disk_mem);
-  EXPECT_TRUE(o.overlap && o.sep_layer && o.pin_weight);
+  EXPECT_TRUE(o.overlap && o.pin_weight);
+  EXPECT_FALSE(o.sep_layer.has_value());
   EXPECT_FALSE(o.dummy);
   EXPECT_EQ(o.device, "auto");
   EXPECT_EQ(o.transport, "auto");
