@@ -42,6 +42,7 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       hidden_load_transfer_(hidden_loads_, memory.hidden.uses_disk(), staging_half_bytes),
       hidden_store_transfer_(hidden_stores_, memory.hidden.uses_disk(), staging_half_bytes),
       layer_slot_(layers.size(), nullptr),
+      plain_layer_(memory.plain_layer, plan.memory.plain_layer_bytes),
       cache_stored_(plan.memory.cache.splits.size()),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
@@ -98,10 +99,12 @@ void SliceExecutor::warm_up() {
 
 void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
   SweepWork work;
-  MicroBatchWork& rows = work.micro_batches.emplace_back();
+  MicroBatchWork rows;
   for (std::int32_t r = 0; r < plan_.input.policy.micro_batch_size; ++r)
     rows.rows.push_back(
         {RowId(r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+  // A whole block, as whether a layer is made plain depends on it; the first micro-batch is computed.
+  work.micro_batches.assign(static_cast<std::size_t>(plan_.input.policy.num_micro_batches), rows);
   begin_sweep(work);
   std::byte* hidden = hidden_slots_.empty() ? memory_.hidden.resident(0) : hidden_slots_[0].data;
   std::byte* stage = cache_slots_.empty() ? nullptr : cache_slots_[0].data;
@@ -113,6 +116,7 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
     seen.push_back(kind);
     const LayerId layer(static_cast<std::int32_t>(j));
     weight_views_ = memory_.weights.views(layer, slot);
+    plain_layer_.forget();
     const KvView cache = is_cached(layer) ? cache_view(layer, MicroBatchId(0), stage) : KvView{};
     if (is_cached(layer) && on_host(MicroBatchId(0))) {
       const LayerCall call = half_call(MicroBatchId(0), hidden, cache);
@@ -120,15 +124,16 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
       layers_[j]->finish(context_, call);
       continue;
     }
-    for (const BatchChunk& chunk : batch(MicroBatchId(0)).chunks)
-      layers_[j]->forward(context_, chunk_call(chunk, MicroBatchId(0), hidden, cache));
+    compute_chunks(*layers_[j], MicroBatchId(0), hidden, cache);
   }
+  span_.reset();
   end_sweep();
 }
 
 void SliceExecutor::begin_sweep(const SweepWork& work) {
   work_ = work;
   batches_ = &memory_.batches.prepare(work_, compute_);
+  plain_layer_.begin_sweep(*batches_);
 }
 
 void SliceExecutor::end_sweep() { memory_.batches.mark_used(compute_); }
@@ -270,6 +275,27 @@ LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std
   return call;
 }
 
+void SliceExecutor::compute_chunks(const Layer& layer, MicroBatchId k, std::byte* hidden, const KvView& cache) {
+  for (const BatchChunk& chunk : batch(k).chunks) {
+    LayerCall call = chunk_call(chunk, k, hidden, cache);
+    if (plain_layer_.takes(layer.description(), chunk)) {
+      if (!plain_layer_.is_made()) make_plain(layer);
+      call.weights = plain_layer_.weights();
+    }
+    layer.forward(context_, call);
+  }
+}
+
+void SliceExecutor::make_plain(const Layer& layer) {
+  const LayerDescription& what = layer.description();
+  span_.reset();
+  {
+    const StreamSpan span(compute_, Resource::compute, "weights made plain: " + what.name);
+    plain_layer_.make(context_, what, weight_views_);
+  }
+  span_.emplace(compute_, Resource::compute, what.name);
+}
+
 void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   const Layer& what = *layers_[layer.index()];
   hidden_ = hidden_inputs_.front();
@@ -285,6 +311,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   if (k.value == 0) {
     if (weights) compute_.wait(weights->loaded);
     weight_views_ = memory_.weights.views(layer, weights ? weights->data : nullptr);
+    plain_layer_.forget();
   }
   compute_.wait(hidden_.ready);
   compute_.wait(cache_.ready);
@@ -298,7 +325,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
     compute_half(what, layer, k, cache, weights);
     return;
   }
-  for (const BatchChunk& chunk : batch(k).chunks) what.forward(context_, chunk_call(chunk, k, hidden_.data, cache));
+  compute_chunks(what, k, hidden_.data, cache);
   if (nothing_waits_for(layer)) return;
   span_.reset();
   computed_ = compute_.record();

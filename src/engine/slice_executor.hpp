@@ -22,6 +22,7 @@
 #include "device/stream.hpp"
 #include "engine/host_attention.hpp"
 #include "engine/neighbours.hpp"
+#include "engine/plain_layer.hpp"
 #include "engine/stage_memory.hpp"
 #include "engine/transfer.hpp"
 #include "model/layer.hpp"
@@ -106,6 +107,8 @@ class SliceExecutor final : public Executor {
   KvView cache_view(LayerId layer, MicroBatchId k, std::byte* stage);
   LayerCall chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache);
   LayerCall half_call(MicroBatchId k, std::byte* hidden, const KvView& cache);
+  void compute_chunks(const Layer& layer, MicroBatchId k, std::byte* hidden, const KvView& cache);
+  void make_plain(const Layer& layer);
   void compute_half(const Layer& layer, LayerId id, MicroBatchId k, const KvView& cache, Slot* weights);
   void finish_half_done(MicroBatchId k);
   void warm_up_shape(std::int32_t start, std::int32_t count);
@@ -139,6 +142,7 @@ class SliceExecutor final : public Executor {
   std::size_t weight_turn_ = 0, cache_turn_ = 0, hidden_turn_ = 0;
   std::vector<Slot*> layer_slot_;         // by layer: the slot its weights were last loaded to
   std::vector<MatrixView> weight_views_;  // of the layer being computed
+  PlainLayer plain_layer_;                // of the same layer
   std::deque<Input> cache_inputs_, hidden_inputs_;
   Input cache_, hidden_;  // of the last computation, for its stores
   EventPtr computed_;

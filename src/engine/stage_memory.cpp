@@ -37,7 +37,7 @@ PlanInput plan_input(const ModelSpec& model, const SliceBounds& bounds, const Po
   input.policy = policy;
   input.job = job;
   input.num_groups = num_groups;
-  input.on_gpu = device.is_cuda();
+  input.on_gpu = input.wants_plain_layer = device.is_cuda();  // on the host making plain is hidden in the product
   const std::shared_ptr<const Layers> layers =
       std::make_shared<Layers>(make_layers(model, bounds, policy.separate_layers));
   input.layers = describe(*layers);
@@ -78,6 +78,7 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
   cache_tables = arena.take(table_entries * sizeof(KvHead), "cache tables");
   const std::uint64_t outputs = static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) *
                                 static_cast<std::uint64_t>(max_outputs(plan.input.policy, plan.input.job));
+  plain_layer = arena.take(plan.memory.plain_layer_bytes, "plain layer");
   next_tokens = reinterpret_cast<std::int32_t*>(arena.take(outputs * sizeof(std::int32_t), "sampled tokens"));
   if (plan.input.job.scores) scores = reinterpret_cast<float*>(arena.take(outputs * sizeof(float), "scores"));
 }

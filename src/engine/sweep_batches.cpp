@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.hpp"
-#include "policy/memory_plan.hpp"
 
 namespace flexgen {
 namespace {

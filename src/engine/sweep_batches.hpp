@@ -15,12 +15,10 @@
 #include "engine/arena.hpp"
 #include "engine/kv_cache.hpp"
 #include "ops/batch_view.hpp"
+#include "policy/memory_plan.hpp"
 #include "schedule/work_list.hpp"
 
 namespace flexgen {
-
-/// Tokens that one call of a layer may have: rows are never cut, so one long row may pass it.
-inline constexpr std::int64_t chunk_tokens = 4096;
 
 struct BatchChunk {
   BatchView batch;

@@ -40,6 +40,13 @@ std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers,
   return index_arrays + tables + outputs + pieces * 4096;
 }
 
+// Whether a sweep of the job can have two calls of a layer that are large enough. Whole rows make a call, so what is
+// over chunk_tokens may be a call of few tokens; the sweep's work then decides.
+bool may_use_plain_layer(const PlanInput& in, std::int64_t max_tokens) {
+  if (!in.wants_plain_layer || in.policy.weight_format.is_none()) return false;
+  return max_tokens >= plain_layer_tokens && (in.policy.num_micro_batches > 1 || max_tokens > chunk_tokens);
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(const PlanInput& in) {
@@ -99,6 +106,18 @@ MemoryPlan plan_memory(const PlanInput& in) {
     plan.host_staging_bytes += 4096ULL * static_cast<std::uint64_t>(cached) * static_cast<std::uint64_t>(num_slots) *
                                static_cast<std::uint64_t>(in.policy.micro_batch_size);
   plan.dram.staging = plan.host_staging_bytes;
+  return plan;
+}
+
+MemoryPlan plan_memory(const PlanInput& in, const Budgets& budgets) {
+  MemoryPlan plan = plan_memory(in);
+  if (!may_use_plain_layer(in, plan.max_tokens)) return plan;
+  std::uint64_t bytes = 0;
+  for (const LayerDescription& layer : in.layers) bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
+  const std::uint64_t taken = bytes == 0 ? 0 : bytes + 4096;  // what aligning it costs
+  if (plan.gpu.total() + taken > budgets.gpu_bytes) return plan;
+  plan.plain_layer_bytes = bytes;
+  plan.gpu.staging += taken;
   return plan;
 }
 

@@ -27,6 +27,10 @@ inline constexpr std::int32_t num_cache_slots = 2;
 inline constexpr std::int32_t num_hidden_slots = 3;
 /// Host staging between disk and GPU, per direction and stream: two halves that alternate.
 inline constexpr std::uint64_t staging_half_bytes = 32ULL << 20;
+/// Tokens that one call of a layer may have: rows are never cut, so one long row may pass it.
+inline constexpr std::int64_t chunk_tokens = 4096;
+/// Calls of so many tokens or more are computed with plain matrices, where a layer has two of them or more in a sweep.
+inline constexpr std::int64_t plain_layer_tokens = 512;
 /// Aligned memory through which each stream's disk transfers pass that are not aligned themselves.
 inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
@@ -61,8 +65,9 @@ struct PlanInput {
   std::vector<LayerDescription> layers;  // of the rank's slice
   Policy policy;
   JobShape job;
-  std::int32_t num_groups = 1;  // blocks in flight: at least the number of stages
-  bool on_gpu = false;          // the gpu tier is real
+  std::int32_t num_groups = 1;     // blocks in flight: at least the number of stages
+  bool on_gpu = false;             // the gpu tier is real
+  bool wants_plain_layer = false;  // a layer's compressed matrices made plain once for its calls of many tokens
   /// Scratch of the ops for one call of `rows` rows and `tokens` tokens.
   std::function<std::uint64_t(std::int64_t rows, std::int64_t tokens)> workspace_bytes;
 };
@@ -84,12 +89,16 @@ struct MemoryPlan {
   std::uint64_t workspace_bytes = 0;
   std::uint64_t cache_staging_half_bytes = 0;  // holds the longest row on ssd
   std::uint64_t host_staging_bytes = 0;
+  std::uint64_t plain_layer_bytes = 0;  // of the largest layer's matrices made plain; 0: there is none
   TierDemand gpu;
   TierDemand dram;
   TierDemand ssd;
 };
 
+/// The least that the policy needs.
 MemoryPlan plan_memory(const PlanInput& input);
+/// The same and, where the gpu tier has room left for it and the job use, a plain layer.
+MemoryPlan plan_memory(const PlanInput& input, const Budgets& budgets);
 
 /// Empty when the plan fits; otherwise one line per tier that overflows, with the numbers.
 std::string explain_misfit(const MemoryPlan& plan, const Budgets& budgets);

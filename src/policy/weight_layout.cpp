@@ -93,6 +93,13 @@ std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFor
   return static_cast<std::uint64_t>(weight.rows) * static_cast<std::uint64_t>(stored.row_bytes(weight.cols));
 }
 
+std::uint64_t plain_layer_bytes(const LayerDescription& layer, DType dtype) {
+  std::uint64_t bytes = 0;
+  for (const WeightSpec& weight : layer.weights)
+    if (is_made_plain(weight)) bytes += align_up(stored_bytes(weight, dtype, {}), weight_alignment);
+  return bytes;
+}
+
 WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share,
                           const QuantFormat& format) {
   WeightLayout layout;

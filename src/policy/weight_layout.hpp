@@ -65,6 +65,12 @@ struct WeightLayout {
 WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share,
                           const QuantFormat& format = {});
 
+/// True of matrices that products of many tokens may find made plain; a table has a row per token looked up, or is
+/// multiplied by the few positions whose logits are wanted.
+inline bool is_made_plain(const WeightSpec& weight) { return weight.role == WeightRole::linear; }
+/// Bytes of a layer's matrices of that kind, plain, one after another, each aligned.
+std::uint64_t plain_layer_bytes(const LayerDescription& layer, DType dtype);
+
 /// Bytes of a weight as it is stored.
 std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFormat& stored);
 

@@ -89,6 +89,64 @@ TEST(MemoryPlan, GroupsMultiplyTheCacheAlone) {
   EXPECT_EQ(three.gpu.home[2], one.gpu.home[2]);
 }
 
+// Of a job whose layers have several calls of many tokens, weights of 4 bits, all on the gpu tier.
+PlanInput plain_layer_case() {
+  PlanInput input = plan_for("opt-1.3b", 32, 2, {100, 0, 100, 0, 100, 0});
+  input.policy.weight_format = {4, 64};
+  input.wants_plain_layer = true;
+  return input;
+}
+
+TEST(PlainLayer, IsPlannedWhereTheGpuTierHasRoomLeft) {
+  const PlanInput input = plain_layer_case();
+  const MemoryPlan least = plan_memory(input);
+  EXPECT_EQ(least.plain_layer_bytes, 0U);
+  const MemoryPlan roomy = plan_memory(input, {plenty, plenty, plenty});
+  EXPECT_EQ(roomy.plain_layer_bytes, 2ULL * 2048 * 8192 * 2) << "both matrices of an mlp in float16";
+  const std::uint64_t more = roomy.gpu.staging - least.gpu.staging;
+  EXPECT_GE(more, roomy.plain_layer_bytes);
+  EXPECT_LE(more, roomy.plain_layer_bytes + 4096);
+  EXPECT_EQ(roomy.gpu.total(), least.gpu.total() + more);
+  EXPECT_EQ(roomy.dram.total(), least.dram.total());
+
+  const std::uint64_t enough = roomy.gpu.total();
+  EXPECT_EQ(plan_memory(input, {enough, 0, 0}).gpu.total(), enough) << "to the byte";
+}
+
+TEST(PlainLayer, NeverKeepsAPolicyFromFitting) {
+  const PlanInput input = plain_layer_case();
+  const MemoryPlan least = plan_memory(input);
+  const std::uint64_t too_little = plan_memory(input, {plenty, 0, 0}).gpu.total() - 1;
+  for (const std::uint64_t gpu : {least.gpu.total(), too_little, least.gpu.total() - 1}) {
+    const MemoryPlan plan = plan_memory(input, {gpu, 0, 0});
+    EXPECT_EQ(plan.plain_layer_bytes, 0U);
+    EXPECT_EQ(plan.gpu.total(), least.gpu.total());
+    EXPECT_EQ(plan.gpu.staging, least.gpu.staging);
+  }
+}
+
+TEST(PlainLayer, TakesNothingWhereNoSweepWouldUseIt) {
+  const Budgets budgets{plenty, plenty, plenty};
+  const auto plain_bytes = [&](auto change) {
+    PlanInput input = plain_layer_case();
+    change(input);
+    return plan_memory(input, budgets).plain_layer_bytes;
+  };
+  EXPECT_GT(plain_bytes([](PlanInput&) {}), 0U);
+  EXPECT_EQ(plain_bytes([](PlanInput& in) { in.wants_plain_layer = false; }), 0U);
+  EXPECT_EQ(plain_bytes([](PlanInput& in) { in.policy.weight_format = {}; }), 0U);
+  EXPECT_EQ(plain_bytes([](PlanInput& in) { in.job.max_prompt_tokens = 8; }), 0U) << "256 tokens a call";
+  // One micro-batch: one call of 4,096 tokens, or several.
+  EXPECT_EQ(plain_bytes([](PlanInput& in) { in.policy.num_micro_batches = 1, in.policy.micro_batch_size = 8; }), 0U);
+  EXPECT_GT(plain_bytes([](PlanInput& in) { in.policy.num_micro_batches = 1; }), 0U);
+}
+
+TEST(PlainLayer, HoldsABlockWhereAttentionAndMlpAreOneLayer) {
+  PlanInput input = plain_layer_case();
+  input.layers = test::layers_of(input.model, false);
+  EXPECT_EQ(plan_memory(input, {plenty, plenty, plenty}).plain_layer_bytes, 2ULL * 2048 * (2 * 8192 + 4 * 2048));
+}
+
 TEST(ExplainMisfit, NamesTheTierAndTheNumbers) {
   const MemoryPlan plan = plan_memory(plan_for("opt-30b", 32, 2, {100, 0, 100, 0, 100, 0}));
   EXPECT_EQ(explain_misfit(plan, {plenty, plenty, plenty}), "");

@@ -61,11 +61,13 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   const std::unique_ptr<Transport> decorated = job.decorate ? job.decorate(own) : nullptr;
   StageConfig config;
   config.device = job.device;
+  config.keep_trace_events = job.keep_trace;
   config.plan.bounds = balanced_slices(job.model, job.num_ranks)[static_cast<std::size_t>(rank)];
   config.plan.input =
       plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);
-  config.plan.memory = plan_memory(config.plan.input);
   config.budgets = {4 * GiB, 4 * GiB, 4 * GiB};
+  if (job.wants_plain_layer) config.plan.input.wants_plain_layer = *job.wants_plain_layer;
+  config.plan.memory = plan_memory(config.plan.input, config.budgets);
   config.backend = job.backend;
   config.source = job.make_source(rank);
   config.offload_dir = job.offload_dir;
@@ -81,6 +83,9 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   try {
     if (rank == 0) generate(job, stage, collected, result);
     else stage.serve();
+    const std::vector<TraceEvent> events = stage.tracer().events();
+    const std::lock_guard lock(collected.mutex);
+    result.trace.insert(result.trace.end(), events.begin(), events.end());
   } catch (...) {
     on_error(std::current_exception());  // before the stage is taken down: others may wait for it
     throw;

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "base/trace.hpp"
 #include "comm/transport.hpp"
 #include "engine/generator.hpp"
 #include "engine/weight_source.hpp"
@@ -26,6 +28,8 @@ struct InProcessJob {
   std::int32_t new_tokens = 1;  // of every row: nothing stops early
   std::filesystem::path offload_dir;
   bool keep_logits = true;
+  bool keep_trace = false;
+  std::optional<bool> wants_plain_layer;  // unset: as the engine chooses, on a GPU alone
   std::function<std::shared_ptr<WeightSource>(int rank)> make_source;
   /// Told of every token, `step` counting those of the row from 0; may be empty.
   std::function<void(RowId row, std::size_t step)> on_token;
@@ -36,6 +40,7 @@ struct InProcessJob {
 struct InProcessResult {
   std::vector<std::vector<std::int32_t>> ids;           // [row][step]
   std::vector<std::vector<std::vector<float>>> logits;  // [row][step][vocab]; empty without keep_logits
+  std::vector<TraceEvent> trace;                        // of all ranks; empty without keep_trace
   PhaseTimes times;
 };
 
