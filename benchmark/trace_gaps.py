@@ -2,8 +2,9 @@
 """Reads a trace that `--trace FILE` wrote and says, for each rank and resource, how busy it was and how long its
 gaps were in the steady state: from the second sweep on (or from --from SECONDS), up to the last span.
 
-    trace_gaps.py trace.json [--from SECONDS] [--longest N]
+    trace_gaps.py trace.json [--from SECONDS] [--longest N] [--around RESOURCE]
 
+--around lists the longest gaps of one resource with the spans next to them, and how many exceed 100 us.
 GB/s counts the bytes moved over the time in which at least one span was open. Gaps shorter than 1 us are not counted.
 """
 import argparse
@@ -40,11 +41,22 @@ def steady_begin(events):
     return starts[1] if len(starts) > 1 else starts[0]
 
 
+def spell_out(spans, merged, begin, count):
+    """The longest gaps: what ended before each, what began after it."""
+    found = sorted((g for g in gaps(merged) if g[0] >= 100.0), reverse=True)
+    print(f"  {len(found)} gaps of {spans[0]['cat']} exceed 100 us, {sum(length for length, _ in found) / 1e3:.3f} ms in all")
+    for length, at in found[:count]:
+        before = max((e for e in spans if e["ts"] + e["dur"] <= at + 0.5), key=lambda e: e["ts"] + e["dur"])
+        after = min((e for e in spans if e["ts"] >= at + length - 0.5), key=lambda e: e["ts"])
+        print(f"    {length:8.0f} us at {(at - begin) / 1e6:.4f} s, after {before['name']}, before {after['name']}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trace")
     parser.add_argument("--from", dest="begin", type=float, help="seconds from the trace's first event")
     parser.add_argument("--longest", type=int, default=3)
+    parser.add_argument("--around", metavar="RESOURCE")
     options = parser.parse_args()
     with open(options.trace) as file:
         document = json.load(file)
@@ -71,6 +83,8 @@ def main():
             longest = ", ".join(f"{length:.0f} us ({(at - begin) / 1e6:.2f})" for length, at in found[: options.longest])
             print(f"  {resource:12} {busy / (end - begin):6.1%} {moved / max(busy, 1e-9) / 1e3:7.1f} {len(spans):7} "
                   f"{len(found):6} {percentile(lengths, 0.5):6.0f} us {percentile(lengths, 0.99):6.0f} us  {longest}")
+            if resource == options.around:
+                spell_out(spans, merged, begin, 4 * options.longest)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ std::string to_flags(const Policy& p) {
   if (p.attention_sparsity != 1) flags += fmt::format(" --attn-sparsity {:g}", p.attention_sparsity);
   if (!p.overlap) flags += " --overlap false";
   if (!p.separate_layers) flags += " --sep-layer false";
+  else if (p.uses_host_attention()) flags += " --sep-layer true";  // where the flag's absence may mean false
   if (!p.pin_weights) flags += " --pin-weight false";
   return flags;
 }

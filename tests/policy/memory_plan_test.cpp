@@ -269,6 +269,7 @@ TEST(Flags, RoundTripThroughTheParser) {
         policy.num_micro_batches = 3;
         policy.dtype = dtype;
         policy.overlap = policy.separate_layers = policy.pin_weights = on;
+        policy.host_attention_percent = on ? 100 : 0;
         std::istringstream flags(to_flags(policy));
         std::vector<std::string> words{"--model", "any"};
         for (std::string word; flags >> word;) words.push_back(word);
@@ -278,7 +279,8 @@ TEST(Flags, RoundTripThroughTheParser) {
         EXPECT_EQ(options.num_gpu_batches, 3);
         EXPECT_EQ(options.dtype, dtype);
         EXPECT_EQ(options.overlap, on);
-        EXPECT_EQ(options.sep_layer, on);
+        EXPECT_EQ(options.sep_layer, std::optional(on));
+        EXPECT_EQ(options.cpu_attention_percent, on ? 100 : 0);
         EXPECT_EQ(options.pin_weight, on);
       }
 }
