@@ -302,10 +302,13 @@ void Stream::wait(const EventPtr& event) {
   });
 }
 
+// What was traced is complete then, too: spans still to be read belong to the thread that runs the tasks.
 void Stream::synchronize() {
   record()->synchronize();
 #ifdef FLEXGEN_HAS_CUDA
-  if (state_->spans && state_->mode == Mode::inline_tasks) state_->spans->drain(true);
+  if (!state_->spans) return;
+  state_->append([this] { state_->spans->drain(true); });
+  record()->synchronize();
 #endif
 }
 

@@ -16,7 +16,8 @@ void zigzag_sweep(Executor& executor, SweepShape shape, SweepOptions options) {
   load_inputs(at);
 
   while (true) {
-    if (at.micro_batch() == MicroBatchId(0) && (!at.at_last_layer() || options.more_follow))
+    const bool asked_for = at.layer() == LayerId(0) && options.first_weights_loaded && !at.at_last_layer();
+    if (at.micro_batch() == MicroBatchId(0) && !asked_for && (!at.at_last_layer() || options.more_follow))
       executor.load_weights(at.next_layer());  // zig: down the layers, one ahead
 
     const std::optional<Cursor> next = at.next();  // zag: across the block, one ahead
@@ -27,10 +28,12 @@ void zigzag_sweep(Executor& executor, SweepShape shape, SweepOptions options) {
     executor.store_cache(at.layer(), at.micro_batch());
     executor.store_hidden(at.layer(), at.micro_batch());
 
-    if (!next) return;
+    if (!next) break;
     if (!next_hidden_exists_early) executor.load_hidden(next->layer(), next->micro_batch());
     at = *next;
   }
+  // Two slots: the layer before last has left its own, and the last has been computed.
+  if (options.more_follow && shape.num_layers > 1) executor.load_weights(LayerId(1));
 }
 
 }  // namespace flexgen

@@ -8,8 +8,8 @@
 namespace flexgen {
 
 struct SweepOptions {
-  bool first_weights_loaded = false;  // the sweep before has already asked for layer 0
-  bool more_follow = false;           // ask for layer 0 again at the end, for the sweep that follows
+  bool first_weights_loaded = false;  // the sweep before has already asked for the first two layers
+  bool more_follow = false;           // ask for them again at the end: the sweep that follows waits for tokens
 };
 
 /// One pass over the layers for all micro-batches of a block.

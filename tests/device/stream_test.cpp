@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "device/buffer.hpp"
+
 namespace flexgen {
 namespace {
 
@@ -225,6 +227,21 @@ TEST(Stream, CopiesAreDoneAndCounted) {
     EXPECT_EQ(tracer.events()[0].name, "weights 3");
     EXPECT_LE(tracer.events()[0].begin_ns, tracer.events()[0].end_ns);
     EXPECT_EQ(stream.tracer(), &tracer);
+  }
+}
+
+// The last copies of a job are in its report and its trace.
+TEST(Stream, SynchronizeReadsTheSpansOfAGpuToTheLast) {
+  if (num_cuda_devices() == 0) GTEST_SKIP() << "needs a GPU";
+  const Device gpu{DeviceKind::cuda, 0};
+  for (const Mode mode : every_mode) {
+    Tracer tracer;
+    Stream stream("copy", mode, gpu, &tracer);
+    const Buffer to(MemoryKind::device, 1000, gpu), from(MemoryKind::pinned, 1000, gpu);
+    for (int i = 0; i < 5; ++i)
+      stream.post([&] { stream.copy(to.data(), from.data(), 1000, Resource::host_to_gpu, "weights"); });
+    stream.synchronize();
+    EXPECT_EQ(tracer.totals()[static_cast<std::size_t>(Resource::host_to_gpu)].bytes, 5000U);
   }
 }
 
