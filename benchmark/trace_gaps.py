@@ -4,10 +4,11 @@ gaps were in the steady state: from the second sweep on (or from --from SECONDS)
 
     trace_gaps.py trace.json [--from SECONDS] [--longest N] [--around RESOURCE]
 
---around lists the longest gaps of one resource with the spans next to them, and how many exceed 100 us.
+--around groups the gaps of one resource that exceed 100 us by the spans next to them.
 GB/s counts the bytes moved over the time in which at least one span was open. Gaps shorter than 1 us are not counted.
 """
 import argparse
+import bisect
 import json
 from collections import defaultdict
 
@@ -42,13 +43,22 @@ def steady_begin(events):
 
 
 def spell_out(spans, merged, begin, count):
-    """The longest gaps: what ended before each, what began after it."""
-    found = sorted((g for g in gaps(merged) if g[0] >= 100.0), reverse=True)
-    print(f"  {len(found)} gaps of {spans[0]['cat']} exceed 100 us, {sum(length for length, _ in found) / 1e3:.3f} ms in all")
-    for length, at in found[:count]:
-        before = max((e for e in spans if e["ts"] + e["dur"] <= at + 0.5), key=lambda e: e["ts"] + e["dur"])
-        after = min((e for e in spans if e["ts"] >= at + length - 0.5), key=lambda e: e["ts"])
-        print(f"    {length:8.0f} us at {(at - begin) / 1e6:.4f} s, after {before['name']}, before {after['name']}")
+    """Gaps of over 100 us by what ended before and what began after them, those that cost most first."""
+    by_end = sorted(spans, key=lambda e: e["ts"] + e["dur"])
+    ends = [e["ts"] + e["dur"] for e in by_end]
+    by_start = sorted(spans, key=lambda e: e["ts"])
+    starts = [e["ts"] for e in by_start]
+    kinds = defaultdict(list)
+    for length, at in gaps(merged):
+        if length >= 100.0:
+            before = by_end[bisect.bisect_right(ends, at + 0.5) - 1]["name"]
+            after = by_start[bisect.bisect_left(starts, at + length - 0.5)]["name"]
+            kinds[before, after].append((length, at))
+    total = sum(length for found in kinds.values() for length, _ in found)
+    print(f"  {sum(map(len, kinds.values()))} gaps of {spans[0]['cat']} exceed 100 us, {total / 1e3:.3f} ms in all")
+    for (before, after), found in sorted(kinds.items(), key=lambda kind: -sum(length for length, _ in kind[1]))[:count]:
+        length, at = max(found)
+        print(f"    {len(found):5} after {before}, before {after}: up to {length:.0f} us, at {(at - begin) / 1e6:.4f} s")
 
 
 def main():

@@ -48,12 +48,12 @@ int run_generate(MpiSession& session, const Options& options) {
     directory = find_model(options, false);
     input.model = read_model_spec(directory.string());
   });
-  if (!options.quality_check.empty()) check_quality(session, options, directory, input.model);
-  directory = save_compressed(options, directory, input.model, ranks);
-  JobFiles files;
+  JobFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, input.model);
   });
+  if (!options.quality_check.empty()) check_quality(session, options, directory, input.model);
+  directory = save_compressed(options, directory, input.model, ranks);
   input.make_source = [&]() -> std::shared_ptr<WeightSource> { return open_weights(directory, input.model); };
 
   std::unique_ptr<Progress> progress;

@@ -71,15 +71,14 @@ int run_score(MpiSession& session, const Options& options) {
     directory = find_model(options, false);
     model = read_model_spec(directory.string());
   });
-  if (!options.quality_check.empty()) {
-    check_quality(session, options, directory, model);
-    if (options.input.empty() && options.text.empty()) return static_cast<int>(ExitCode::ok);
-  }
-  directory = save_compressed(options, directory, model, ranks);
-  ScoreFiles files;
+  const bool has_texts = !options.input.empty() || !options.text.empty();
+  ScoreFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
-    if (ranks.rank() == 0) files = open_files(options, directory, model);
+    if (has_texts && ranks.rank() == 0) files = open_files(options, directory, model);
   });
+  if (!options.quality_check.empty()) check_quality(session, options, directory, model);
+  if (!has_texts) return static_cast<int>(ExitCode::ok);
+  directory = save_compressed(options, directory, model, ranks);
   const ScoreBook* book = files.book.get();
   if (book)
     log::info(fmt::format("{} rows, {} of them bad; {} tokens to score in {} windows", book->num_rows(),

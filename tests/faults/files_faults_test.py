@@ -57,6 +57,13 @@ class FilesTest(FaultCase):
         self.expect(FILE, self.words(self.folder / "none.jsonl"), "none.jsonl", "No such file")
         self.expect(FILE, self.words(self.folder), "it is a folder")
 
+    def test_files_are_looked_at_before_a_model_is_compressed(self):
+        new = self.folder / "new"
+        compress = ["--compress-weight", "--save-compressed", new]
+        self.expect(FILE, self.words(self.folder / "none.jsonl", *compress), "none.jsonl", "No such file")
+        self.expect(FILE, self.words(self.rows(1), *compress, output=self.under_a_file()), "plain-file")
+        self.assertFalse(new.exists())
+
     def test_output_that_cannot_be_made(self):
         self.expect(FILE, self.words(self.rows(1), output=self.under_a_file()), "plain-file")
         self.expect(FILE, self.words(self.rows(1), output=self.folder), str(self.folder))
