@@ -71,12 +71,12 @@ void check_linear(const OpContext& context, Report& report, DType dtype, const Q
       {16, 31, 512, Activation::none, false, false, true},   {3, 9000, 1408, Activation::none, true, false, false},
       {13, 8470, 256, Activation::relu, true, false, false}, {32, 65, 640, Activation::relu, false, false, false},
       {33, 130, 1024, Activation::none, true, true, false},  {4, 36, 100, Activation::none, true, false, false},
-      {64, 257, 128, Activation::none, true, true, false},   {65, 128, 4224, Activation::relu, true, false, false},
-      {128, 300, 640, Activation::gelu, true, true, false},  {129, 100, 2048, Activation::none, false, false, true},
-      {256, 129, 768, Activation::none, true, true, false},  {40, 130, 1000, Activation::relu, true, false, false},
-      {257, 130, 128, Activation::none, true, true, false},  {100, 2100, 256, Activation::none, true, false, false}};
+      {64, 257, 128, Activation::none, true, true, false},   {65, 40, 4224, Activation::relu, true, false, false},
+      {128, 260, 384, Activation::gelu, true, true, false},  {129, 100, 512, Activation::none, false, false, true},
+      {256, 40, 384, Activation::none, true, true, false},   {40, 130, 1000, Activation::relu, true, false, false},
+      {257, 130, 128, Activation::none, true, true, false},  {100, 1100, 256, Activation::none, true, false, false}};
   for (const LinearShape& shape : shapes) {
-    if (shape.outputs > 8000 && (quant.group != 64 || dtype == DType::float32)) continue;  // slow references
+    if (shape.outputs > 1000 && (quant.group != 64 || dtype == DType::float32)) continue;  // slow references
     TwinMatrix x(shape.tokens, shape.inputs, dtype, 64), bias(1, shape.outputs, dtype);
     TwinMatrix out(shape.tokens, shape.outputs, shape.wide_out ? DType::float32 : dtype, 8);
     TwinStored weight(shape.outputs, shape.inputs, dtype, quant, 22, 16);
