@@ -3,6 +3,10 @@
 
 function(flexgen_static_library target header library)
   find_path(${target}_INCLUDE ${header} REQUIRED)
+  if(EXISTS ${${target}_INCLUDE}/ATen)  # LibTorch has a copy of fmt among its headers, of another version than the library
+    unset(${target}_INCLUDE CACHE)
+    find_path(${target}_INCLUDE ${header} REQUIRED NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH)
+  endif()
   find_library(${target}_LIBRARY NAMES lib${library}.a ${library} REQUIRED)
   add_library(flexgen::${target} INTERFACE IMPORTED)
   target_include_directories(flexgen::${target} SYSTEM INTERFACE ${${target}_INCLUDE})
