@@ -125,7 +125,7 @@ void time_compressed_ops(const OpContext& context, std::string_view only, std::v
       timings.push_back(time_append(context, 24, {0, 512}, quant));
     }
     if (wanted("compressed_linear")) {
-      for (const std::int64_t tokens : {1, 8, 16, 24, 32, 48, 64, 120, 128, 192, 256, 264}) {
+      for (const std::int64_t tokens : {1, 8, 16, 32, 48, 64, 128, 256, 264}) {
         for (const auto& [outputs, inputs] : {std::pair{12288, 4096},
                                               {4096, 4096},
                                               {16384, 4096},
