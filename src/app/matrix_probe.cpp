@@ -131,8 +131,7 @@ class Product {
 std::vector<MatrixRate> measure_matrix(const Device& device, bool quick,
                                        const std::function<void(std::string_view)>& progress) {
   const double seconds_per_run = quick ? 0.05 : 0.15;
-  // A GPU lowers its clock when large products have heated it for some tenths of a second. Prompts take longer than that.
-  const double seconds_before = device.is_cuda() ? (quick ? 0.3 : 1.5) : 0.0;
+  const double seconds_to_heat = quick ? 0.3 : 1.5;
   std::vector<MatrixRate> rates;
   for (const Shape& shape : shapes_for(device, quick)) {
     progress(fmt::format("matrix product {} [{} x {}] x [{} x {}]", dtype_name(shape.dtype), shape.rows, shape.size,
@@ -143,7 +142,8 @@ std::vector<MatrixRate> measure_matrix(const Device& device, bool quick,
     const auto calls_in = [&](double seconds) {
       return static_cast<int>(std::clamp(std::ceil(seconds / std::max(one_call, 1e-7)), 1.0, 20000.0));
     };
-    if (shape.rows >= 512 && seconds_before > 0) product.run(calls_in(seconds_before));
+    // A GPU lowers its clock when large products have heated it for some tenths of a second: prompts take longer.
+    if (device.is_cuda() && shape.rows >= 512) product.run(calls_in(seconds_to_heat));
     const int num_calls = calls_in(seconds_per_run);
     double best = 0;
     for (int i = 0; i < 3; ++i) best = std::max(best, product.operations() * num_calls / product.run(num_calls));

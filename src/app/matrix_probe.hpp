@@ -10,8 +10,8 @@
 
 namespace flexgen {
 
-/// The best of several repetitions per shape; weights take turns, so that no cache holds them from call to call. On a GPU
-/// large products are measured at the clock that it keeps under them.
+/// The best of several repetitions per shape; weights take turns, so that no cache holds them from call to call. On a
+/// GPU large products are measured at the clock that it keeps under them.
 std::vector<MatrixRate> measure_matrix(const Device& device, bool quick,
                                        const std::function<void(std::string_view)>& progress);
 

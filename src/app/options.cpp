@@ -98,8 +98,9 @@ cxxopts::Options describe(const std::string& command) {
       "model's own",
       value<std::string>(),
       "TYPE")("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")(
-      "sep-layer", "attention and mlp are two layers of a sweep [true; with --cpu-cache-compute false if it fits]", value<bool>()->implicit_value("true"), "BOOL")(
-      "pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
+      "sep-layer", "attention and mlp are two layers of a sweep [true; with --cpu-cache-compute false if it fits]",
+      value<bool>()->implicit_value("true"),
+      "BOOL")("pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "compress-weight", "keep weights in groups of 4-bit codes", value<bool>()->implicit_value("true"), "BOOL")(
       "compress-cache", "keep keys and values so, too", value<bool>()->implicit_value("true"), "BOOL")(
       "weight-bits", "4 | 8 bits of a compressed weight", value<int>()->default_value("4"), "N")(

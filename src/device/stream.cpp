@@ -304,12 +304,10 @@ void Stream::wait(const EventPtr& event) {
 
 // What was traced is complete then, too: spans still to be read belong to the thread that runs the tasks.
 void Stream::synchronize() {
-  record()->synchronize();
 #ifdef FLEXGEN_HAS_CUDA
-  if (!state_->spans) return;
-  state_->append([this] { state_->spans->drain(true); });
-  record()->synchronize();
+  if (state_->spans) state_->append([this] { state_->spans->drain(true); });
 #endif
+  record()->synchronize();
 }
 
 void Stream::copy(std::byte* to, const std::byte* from, std::uint64_t bytes, Resource resource, const char* what) {

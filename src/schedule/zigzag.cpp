@@ -11,13 +11,17 @@ void zigzag_sweep(Executor& executor, SweepShape shape, SweepOptions options) {
     executor.load_hidden(at.layer(), at.micro_batch());
   };
 
+  const auto ahead_is_due = [&](const Cursor& at) {
+    if (at.at_last_layer()) return options.more_follow;
+    return at.layer() != LayerId(0) || !options.first_weights_loaded;
+  };
+
   Cursor at(shape);
   if (!options.first_weights_loaded) executor.load_weights(at.layer());
   load_inputs(at);
 
   while (true) {
-    const bool asked_for = at.layer() == LayerId(0) && options.first_weights_loaded && !at.at_last_layer();
-    if (at.micro_batch() == MicroBatchId(0) && !asked_for && (!at.at_last_layer() || options.more_follow))
+    if (at.micro_batch() == MicroBatchId(0) && ahead_is_due(at))
       executor.load_weights(at.next_layer());  // zig: down the layers, one ahead
 
     const std::optional<Cursor> next = at.next();  // zag: across the block, one ahead
@@ -32,7 +36,7 @@ void zigzag_sweep(Executor& executor, SweepShape shape, SweepOptions options) {
     if (!next_hidden_exists_early) executor.load_hidden(next->layer(), next->micro_batch());
     at = *next;
   }
-  // Two slots: the layer before last has left its own, and the last has been computed.
+  // The last layer's slot is free when it has been computed, whatever becomes of its tokens.
   if (options.more_follow && shape.num_layers > 1) executor.load_weights(LayerId(1));
 }
 

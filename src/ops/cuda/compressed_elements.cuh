@@ -82,6 +82,19 @@ struct EightCodes {
   }
 };
 
+/// Two neighbouring values from their codes, which are exact halves, as a pair of T: what dequantize_rows makes of
+/// them.
+template <typename T>
+__device__ inline std::uint32_t plain_pair(std::uint32_t codes, std::uint32_t line) {
+  if constexpr (std::is_same_v<T, __half>) {
+    return bits_of(__hfma2(half2_of(codes), __low2half2(half2_of(line)), __high2half2(half2_of(line))));
+  } else {
+    const float2 code = __half22float2(half2_of(codes));
+    const float2 parameters = scale_and_minimum(line);
+    return pack_pair<T>(fmaf(code.x, parameters.x, parameters.y), fmaf(code.y, parameters.x, parameters.y));
+  }
+}
+
 /// The first `left` of eight values, rounded to T; 16 bytes at a time where `vectors` says that `to` allows it.
 template <typename T>
 __device__ inline void store_eight(T* to, const float (&value)[8], int left, bool vectors) {

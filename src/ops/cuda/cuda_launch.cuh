@@ -37,6 +37,11 @@ inline bool rows_aligned(const MatrixView& matrix) {
          (matrix.rows <= 1 || matrix.row_stride * size % 16 == 0);
 }
 
+/// The same of a compressed matrix.
+inline bool stored_rows_aligned(const MatrixView& matrix) {
+  return aligned_to(matrix.data, 16) && (matrix.rows <= 1 || matrix.row_stride % 16 == 0);
+}
+
 /// True when every key and value of the cache starts on a 16-byte boundary.
 inline bool cache_aligned(const KvView& cache, std::int32_t num_rows, std::uint64_t element_size) {
   std::uintptr_t addresses = 0;

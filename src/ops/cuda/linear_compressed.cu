@@ -79,21 +79,13 @@ struct Ring {
 /// Eight weights from their codes, as pairs of T.
 template <typename T, int kBits>
 __device__ inline void weights_of(const EightCodes<kBits>& codes, std::uint32_t line, std::uint32_t (&weight)[4]) {
-  if constexpr (std::is_same_v<T, __half>) {
-    constexpr int kPairs = kWordCodes<kBits> / 2;
-    const __half2 scale = __low2half2(half2_of(line)), minimum = __high2half2(half2_of(line));
+  constexpr int kPairs = kWordCodes<kBits> / 2;
 #pragma unroll
-    for (int w = 0; w < kBits / 4; ++w) {
-      std::uint32_t pair[kPairs];
-      unpack_codes<kBits, false>(codes.word[w], pair);
+  for (int w = 0; w < kBits / 4; ++w) {
+    std::uint32_t pair[kPairs];
+    unpack_codes<kBits, false>(codes.word[w], pair);
 #pragma unroll
-      for (int i = 0; i < kPairs; ++i) weight[w * kPairs + i] = bits_of(__hfma2(half2_of(pair[i]), scale, minimum));
-    }
-  } else {
-    float value[8];
-    codes.values(scale_and_minimum(line), value);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) weight[i] = pack_pair<T>(value[2 * i], value[2 * i + 1]);
+    for (int i = 0; i < kPairs; ++i) weight[w * kPairs + i] = plain_pair<T>(pair[i], line);
   }
 }
 
@@ -247,7 +239,7 @@ bool linear_compressed_takes(const OpContext& context, const LinearArgs& args) {
   if (args.x.rows > kMaxTiles * kTokensPerTile || args.x.dtype == DType::float32) return false;
   const QuantFormat& quant = args.weight.quant;
   if (args.x.cols % (512 / quant.bits) != 0 || !rows_aligned(args.x)) return false;
-  if (!aligned_to(args.weight.data, 16) || (args.weight.rows > 1 && args.weight.row_stride % 16 != 0)) return false;
+  if (!stored_rows_aligned(args.weight)) return false;
   static_assert(Ring<4, 2>::kBlockBytes >= Ring<4, 4>::kBlockBytes);
   return has_asynchronous_copies(context.device) && max_shared_bytes(context.device) >= Ring<4, 2>::kBlockBytes;
 }
@@ -264,7 +256,7 @@ void linear_compressed_cuda(const OpContext& context, const LinearArgs& args) {
   p.outputs = static_cast<int>(args.weight.rows);
   p.units = static_cast<int>(args.x.cols / (512 / quant.bits));
   p.group_shift = group_shift_of(quant);
-  p.epilogue = {args.bias.value_or(MatrixView{}), args.activation, args.residual.value_or(MatrixView{}), args.out};
+  p.epilogue = epilogue_of(args);
   with_element_type(args.x.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if constexpr (sizeof(T) == 2) {

@@ -94,18 +94,6 @@ struct Ring {
   }
 };
 
-/// Two neighbouring weights from their codes, which are exact halves.
-template <typename T>
-__device__ inline std::uint32_t weights_of(std::uint32_t codes, std::uint32_t line) {
-  if constexpr (std::is_same_v<T, __half>) {
-    return bits_of(__hfma2(half2_of(codes), __low2half2(half2_of(line)), __high2half2(half2_of(line))));
-  } else {
-    const float2 code = __half22float2(half2_of(codes));
-    const float2 parameters = scale_and_minimum(line);
-    return pack_pair<T>(fmaf(code.x, parameters.x, parameters.y), fmaf(code.y, parameters.x, parameters.y));
-  }
-}
-
 /// The codes of one row of which this lane needs some in two steps: 4 bits 32 inputs, 8 bits the words it takes from.
 template <int kBits>
 __device__ inline uint4 load_codes(const std::byte* row, int row_index, int pair) {
@@ -192,10 +180,10 @@ __global__ void __launch_bounds__(kThreads, 1)
       codes_of<kBits>(low_codes[pair % 2], s % 2, low_pair);
       codes_of<kBits>(high_codes[pair % 2], s % 2, high_pair);
       std::uint32_t(&a)[4] = weights[s % 2];
-      a[0] = weights_of<T>(low_pair[0], low_lines[pair]);
-      a[1] = weights_of<T>(high_pair[0], high_lines[pair]);
-      a[2] = weights_of<T>(low_pair[1], low_lines[pair]);
-      a[3] = weights_of<T>(high_pair[1], high_lines[pair]);
+      a[0] = plain_pair<T>(low_pair[0], low_lines[pair]);
+      a[1] = plain_pair<T>(high_pair[0], high_lines[pair]);
+      a[2] = plain_pair<T>(low_pair[1], low_lines[pair]);
+      a[3] = plain_pair<T>(high_pair[1], high_lines[pair]);
       const std::uint64_t x = product_operand(ring.x(stage) + s / 4 * Ring::kTileBytes) + s % 4 * (32 >> 4);
       before_products();
       warpgroup_multiply_add<T>(sum, a, x, i + s > 0);
@@ -313,7 +301,7 @@ void launch(const OpContext& context, const CompressedTilesParams& p, const Matr
 bool linear_compressed_tiles_takes(const OpContext& context, const LinearArgs& args) {
   if (args.x.rows < kFewestTokens || args.x.rows > kMostTokens || args.x.dtype == DType::float32) return false;
   if (args.x.cols % kInputs != 0 || !rows_aligned(args.x)) return false;
-  if (!aligned_to(args.weight.data, 16) || (args.weight.rows > 1 && args.weight.row_stride % 16 != 0)) return false;
+  if (!stored_rows_aligned(args.weight)) return false;
   return known_capability(context.device) == 90 && max_shared_bytes(context.device) >= Ring<8, 64>::kBytes;
 }
 
@@ -324,7 +312,7 @@ void linear_compressed_tiles_cuda(const OpContext& context, const LinearArgs& ar
   p.outputs = static_cast<int>(args.weight.rows);
   p.units = static_cast<int>(args.x.cols / kInputs);
   p.group_shift = group_shift_of(quant);
-  p.epilogue = {args.bias.value_or(MatrixView{}), args.activation, args.residual.value_or(MatrixView{}), args.out};
+  p.epilogue = epilogue_of(args);
   with_element_type(args.x.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if constexpr (sizeof(T) == 2) {

@@ -37,4 +37,8 @@ struct Epilogue {
   }
 };
 
+inline Epilogue epilogue_of(const LinearArgs& args) {
+  return {args.bias.value_or(MatrixView{}), args.activation, args.residual.value_or(MatrixView{}), args.out};
+}
+
 }  // namespace flexgen

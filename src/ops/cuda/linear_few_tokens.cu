@@ -181,7 +181,7 @@ void linear_few_tokens_cuda(const OpContext& context, const LinearArgs& args) {
   p.tokens = static_cast<int>(args.x.rows);
   p.outputs = static_cast<int>(args.weight.rows);
   p.units = static_cast<int>(args.x.cols / kUnit);
-  p.epilogue = {args.bias.value_or(MatrixView{}), args.activation, args.residual.value_or(MatrixView{}), args.out};
+  p.epilogue = epilogue_of(args);
   with_element_type(args.x.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if constexpr (sizeof(T) == 2) {
