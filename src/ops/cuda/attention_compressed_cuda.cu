@@ -71,7 +71,7 @@ void launch(const OpContext& context, const StoredDecodeParams& p) {
 }  // namespace
 
 bool compressed_decode_takes(const OpContext& context, const BatchView& batch, const KvView& cache) {
-  if (cache.head_dim % 16 != 0 || cache.head_dim > kMaxDims || !has_asynchronous_copies(context.device)) return false;
+  if (cache.head_dim % 16 != 0 || cache.head_dim > kMaxDims) return false;
   if (stages_of(context.device, shape_of(cache), 1) < 2) return false;
   std::uintptr_t bits = 0;
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(batch.num_rows) * cache.num_heads; ++i) {

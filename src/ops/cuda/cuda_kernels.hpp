@@ -30,8 +30,8 @@ bool linear_few_tokens_takes(const OpContext& context, const LinearArgs& args);
 void linear_few_tokens_cuda(const OpContext& context, const LinearArgs& args);
 
 /// Compressed weights: up to 32 tokens in float16 or bfloat16, inputs a multiple of 512 / bits, rows on 16-byte
-/// boundaries, a GPU with asynchronous copies and 80 KiB of shared memory. The weights must not be what the kernel
-/// before in the stream writes.
+/// boundaries, a GPU with asynchronous copies and 80 KiB of shared memory or, in float16, with 40 KiB. The weights must
+/// not be what the kernel before in the stream writes.
 bool linear_compressed_takes(const OpContext& context, const LinearArgs& args);
 void linear_compressed_cuda(const OpContext& context, const LinearArgs& args);
 

@@ -37,11 +37,12 @@ struct CompressedLinearParams {
   Epilogue epilogue;
 };
 
-/// One lane's part of the ring: codes of kRows rows, then their parameters, a warp's lanes side by side.
-template <int kBits, int kFragments>
+/// One lane's part of the ring: codes of kRows rows, then their parameters, a warp's lanes side by side. kShort: half the
+/// stages, for GPUs that give a block 64 KiB (sm_75) and copy while they wait.
+template <int kBits, int kFragments, bool kShort>
 struct Ring {
   static constexpr int kRows = 2 * kFragments;  // weight rows that a lane fetches from
-  static constexpr int kStages = kFragments <= 2 ? 4 : 2;
+  static constexpr int kStages = (kFragments <= 2 ? 4 : 2) / (kShort ? 2 : 1);
   static constexpr int kLaneCodes = 128 / kBits;
   static constexpr int kUnit = 4 * kLaneCodes;  // inputs that a warp takes at a time
   static constexpr int kStageBytes = kRows * 32 * 20;
@@ -138,9 +139,9 @@ __device__ inline void finish_sums(const CompressedLinearParams& p, const float 
 
 /// Grid (outputs / (16 * kFragments)), Ring::kBlockBytes of shared memory. All rows of x and weight start on 16-byte
 /// boundaries.
-template <typename T, int kBits, int kFragments, int kTiles>
+template <typename T, int kBits, int kFragments, int kTiles, bool kShort>
 __global__ void __launch_bounds__(kThreads, 2) compressed_linear_kernel(const CompressedLinearParams p) {
-  using Ring = Ring<kBits, kFragments>;
+  using Ring = Ring<kBits, kFragments, kShort>;
   constexpr int kPieces = Ring::kLaneCodes / 8;
   static_assert(kWarps * kTiles * kTokensPerTile * (16 * kFragments + 1) * 4 <= Ring::kBlockBytes);
   extern __shared__ uint4 shared[];
@@ -206,10 +207,10 @@ __global__ void __launch_bounds__(kThreads, 2) compressed_linear_kernel(const Co
   finish_sums<kFragments, kTiles>(p, sum, reinterpret_cast<float*>(shared));
 }
 
-template <typename T, int kBits, int kFragments, int kTiles>
+template <typename T, int kBits, int kFragments, int kTiles, bool kShort>
 void launch(const OpContext& context, const CompressedLinearParams& p) {
-  constexpr int kSharedBytes = Ring<kBits, kFragments>::kBlockBytes;
-  auto* kernel = compressed_linear_kernel<T, kBits, kFragments, kTiles>;
+  constexpr int kSharedBytes = Ring<kBits, kFragments, kShort>::kBlockBytes;
+  auto* kernel = compressed_linear_kernel<T, kBits, kFragments, kTiles, kShort>;
   static OncePerDevice allow;
   allow(context.device, [&] {
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
@@ -221,15 +222,15 @@ void launch(const OpContext& context, const CompressedLinearParams& p) {
 }
 
 /// Wide blocks read x less often, narrow ones are more: as many as there are multiprocessors, if possible.
-template <typename T, int kBits>
+template <typename T, int kBits, bool kShort>
 void launch(const OpContext& context, const CompressedLinearParams& p) {
   const bool wide = p.outputs >= 64 * num_multiprocessors(context.device);
   if (p.tokens <= kTokensPerTile) {
-    wide ? launch<T, kBits, 4, 1>(context, p) : launch<T, kBits, 2, 1>(context, p);
+    wide ? launch<T, kBits, 4, 1, kShort>(context, p) : launch<T, kBits, 2, 1, kShort>(context, p);
   } else if (p.tokens <= 2 * kTokensPerTile) {
-    wide ? launch<T, kBits, 4, 2>(context, p) : launch<T, kBits, 2, 2>(context, p);
+    wide ? launch<T, kBits, 4, 2, kShort>(context, p) : launch<T, kBits, 2, 2, kShort>(context, p);
   } else {
-    launch<T, kBits, 2, kMaxTiles>(context, p);
+    launch<T, kBits, 2, kMaxTiles, kShort>(context, p);
   }
 }
 
@@ -240,8 +241,12 @@ bool linear_compressed_takes(const OpContext& context, const LinearArgs& args) {
   const QuantFormat& quant = args.weight.quant;
   if (args.x.cols % (512 / quant.bits) != 0 || !rows_aligned(args.x)) return false;
   if (!stored_rows_aligned(args.weight)) return false;
-  static_assert(Ring<4, 2>::kBlockBytes >= Ring<4, 4>::kBlockBytes);
-  return has_asynchronous_copies(context.device) && max_shared_bytes(context.device) >= Ring<4, 2>::kBlockBytes;
+  static_assert(Ring<4, 2, false>::kBlockBytes >= Ring<4, 4, false>::kBlockBytes);
+  static_assert(Ring<4, 2, true>::kBlockBytes >= Ring<4, 4, true>::kBlockBytes);
+  if (!has_asynchronous_copies(context.device)) {  // there bfloat16 has no tensor cores either
+    return args.x.dtype == DType::float16 && max_shared_bytes(context.device) >= Ring<4, 2, true>::kBlockBytes;
+  }
+  return max_shared_bytes(context.device) >= Ring<4, 2, false>::kBlockBytes;
 }
 
 void linear_compressed_cuda(const OpContext& context, const LinearArgs& args) {
@@ -260,8 +265,11 @@ void linear_compressed_cuda(const OpContext& context, const LinearArgs& args) {
   with_element_type(args.x.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if constexpr (sizeof(T) == 2) {
-      if (quant.bits == 4) launch<T, 4>(context, p);
-      else launch<T, 8>(context, p);
+      if (std::is_same_v<T, __half> && !has_asynchronous_copies(context.device)) {
+        quant.bits == 4 ? launch<__half, 4, true>(context, p) : launch<__half, 8, true>(context, p);
+      } else {
+        quant.bits == 4 ? launch<T, 4, false>(context, p) : launch<T, 8, false>(context, p);
+      }
     }
   });
 }
