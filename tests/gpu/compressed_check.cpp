@@ -217,11 +217,9 @@ void check_layouts(const OpContext& context, Report& report, DType dtype, const 
   }
 }
 
-}  // namespace
-
-void check_compressed_ops(const OpContext& context, Report& report) {
-  const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}};
-  const AttentionShape shapes[] = {
+const std::vector<AttentionShape>& attention_shapes() {
+  static const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}};
+  static const std::vector<AttentionShape> shapes{
       {kDecodeRows, 4, 128, 1, 0, "decode, 128"},
       {kDecodeRows, 7, 128, 1, 0, "decode, 128, 7 heads"},
       {kDecodeRows, 8, 128, 3, 0, "decode, 128, 3 runs"},
@@ -242,18 +240,33 @@ void check_compressed_ops(const OpContext& context, Report& report) {
       {kMixedRows, 2, 64, 1, 0, "mixed, 64"},
       {kMixedRows, 2, 18, 1, 0, "mixed, 18"},
   };
+  return shapes;
+}
+
+template <auto kCheck>
+void in_every_form(const OpContext& context, Report& report) {
   for (const DType dtype : {DType::float16, DType::bfloat16, DType::float32}) {
-    for (const QuantFormat& quant : kFormats) {
-      check_dequantize(context, report, dtype, quant);
-      check_linear(context, report, dtype, quant);
-      for (const AttentionShape& shape : shapes) {
-        check_append(context, report, shape, dtype, quant);
-        check_attention(context, report, shape, dtype, quant);
-      }
-      check_independence(context, report, dtype, quant);
-      check_layouts(context, report, dtype, quant);
-    }
+    for (const QuantFormat& quant : kFormats) kCheck(context, report, dtype, quant);
   }
 }
+
+void check_appends(const OpContext& context, Report& report, DType dtype, const QuantFormat& quant) {
+  for (const AttentionShape& shape : attention_shapes()) check_append(context, report, shape, dtype, quant);
+}
+
+void check_attentions(const OpContext& context, Report& report, DType dtype, const QuantFormat& quant) {
+  for (const AttentionShape& shape : attention_shapes()) check_attention(context, report, shape, dtype, quant);
+  check_independence(context, report, dtype, quant);
+  check_layouts(context, report, dtype, quant);
+}
+
+constexpr CheckGroup kGroups[] = {{"dequantize", in_every_form<check_dequantize>},
+                                  {"compressed_linear", in_every_form<check_linear>},
+                                  {"compressed_append", in_every_form<check_appends>},
+                                  {"compressed_attention", in_every_form<check_attentions>}};
+
+}  // namespace
+
+std::span<const CheckGroup> compressed_op_checks() { return kGroups; }
 
 }  // namespace flexgen::gpu

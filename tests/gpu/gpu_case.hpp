@@ -125,16 +125,18 @@ class Report {
     line(name, static_cast<double>(different), 0.0, "");
   }
   void check(const std::string& name, double error, double tolerance) { line(name, error, tolerance, ""); }
+  int comparisons() const { return comparisons_; }
   int failures() const { return failures_; }
 
  private:
   void line(const std::string& name, double error, double tolerance, const char* remark) {
     const bool good = error <= tolerance;
+    ++comparisons_;
     if (!good) ++failures_;
     std::printf("%-58s %10.2e  limit %8.1e  %s%s\n", name.c_str(), error, tolerance, good ? "ok" : "WRONG", remark);
     std::fflush(stdout);
   }
-  int failures_ = 0;
+  int comparisons_ = 0, failures_ = 0;
 };
 
 /// A product of the check: which parts it has.
@@ -159,6 +161,7 @@ struct LinearShape {
 struct RowShape {
   std::int32_t start;
   std::int32_t count;
+  bool operator==(const RowShape&) const = default;
 };
 
 inline const std::vector<RowShape> kDecodeRows{{0, 1}, {1, 1}, {543, 1}, {64, 1}, {767, 1}, {130, 1}};
@@ -321,8 +324,12 @@ class AttentionCase {
   std::vector<KvHead> host_table_;
 };
 
-/// Every op against its reference on random ragged inputs.
-void check_ops(const OpContext& context, Report& report);
-void check_compressed_ops(const OpContext& context, Report& report);
+/// Ops against their references, on random ragged inputs.
+struct CheckGroup {
+  const char* name;
+  void (*check)(const OpContext& context, Report& report);
+};
+std::span<const CheckGroup> op_checks();
+std::span<const CheckGroup> compressed_op_checks();
 
 }  // namespace flexgen::gpu

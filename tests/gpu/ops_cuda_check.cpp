@@ -106,6 +106,29 @@ void check_argmax(const OpContext& context, Report& report) {
   }
 }
 
+void check_log_probabilities(const OpContext& context, Report& report) {
+  for (const std::int64_t gap : {0, 1}) {
+    const std::int64_t rows = 7, vocab = gap == 0 ? 50272 : 4099;
+    TwinMatrix logits(rows, vocab, DType::float32, gap), score(rows, 1, DType::float32);
+    logits.randomise(6, 4.0F);
+    auto* row = reinterpret_cast<float*>(logits.host().data);
+    std::fill_n(row + 4 * (vocab + gap), vocab, -3.0F);  // all as likely
+    row[5 * (vocab + gap) + 11] = 1e4F;                  // no other is
+    row[6 * (vocab + gap) + 11] = -1e4F;
+    logits.memory().upload();
+    Twin target(static_cast<std::uint64_t>(rows) * sizeof(std::int32_t));
+    const auto last = static_cast<std::int32_t>(vocab - 1);
+    const std::int32_t targets[rows] = {-1, 0, last, 1000, 1000, 11, 11};
+    std::memcpy(target.host(), targets, sizeof(targets));
+    target.upload();
+    log_probabilities_cuda(context, logits.device(), reinterpret_cast<const std::int32_t*>(target.device()),
+                           reinterpret_cast<float*>(score.device().data));
+    synchronise(context);
+    log_probabilities_reference(logits.host(), targets, reinterpret_cast<float*>(score.host().data));
+    report.compare("log_probabilities " + std::to_string(vocab), score, 1e-5);
+  }
+}
+
 /// Both matrix products of the GPU against the three loops.
 void check_linear(const OpContext& context, Report& report, DType dtype) {
   const LinearShape shapes[] = {
@@ -198,12 +221,10 @@ void check_independence(const OpContext& context, Report& report, DType dtype) {
   report.equal_bytes(label("attention", dtype, "row alone = row among others"), results[0], results[1]);
 }
 
-}  // namespace
-
-void check_ops(const OpContext& context, Report& report) {
-  const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}, {4500, 1}};
-  const std::vector<RowShape> chunks{{37, 70}, {64, 64}, {200, 3}, {0, 17}};
-  const AttentionShape shapes[] = {
+const std::vector<AttentionShape>& attention_shapes() {
+  static const std::vector<RowShape> long_decode{{768, 1}, {5, 1}, {1100, 1}, {2047, 1}, {4500, 1}};
+  static const std::vector<RowShape> chunks{{37, 70}, {64, 64}, {200, 3}, {0, 17}};
+  static const std::vector<AttentionShape> shapes{
       {kDecodeRows, 4, 128, 1, 0, "decode, 128"},       {kDecodeRows, 3, 80, 1, 0, "decode, 80"},
       {kDecodeRows, 2, 64, 2, 0, "decode, 64, 2 runs"}, {kDecodeRows, 2, 256, 1, 0, "decode, 256"},
       {kDecodeRows, 2, 20, 1, 0, "decode, 20"},         {kDecodeRows, 2, 64, 1, 1, "decode, 64, unaligned"},
@@ -215,26 +236,49 @@ void check_ops(const OpContext& context, Report& report) {
       {kMixedRows, 2, 64, 1, 0, "mixed, 64"},           {kMixedRows, 2, 128, 1, 0, "mixed, 128"},
       {kMixedRows, 2, 18, 1, 0, "mixed, 18"},
   };
-  check_argmax(context, report);
-  for (const DType dtype : kDTypes) {
-    check_layer_norm(context, report, dtype);
-    check_rows(context, report, dtype);
-    check_linear(context, report, dtype);
-    for (const AttentionShape& shape : shapes) {
-      check_append(context, report, shape, dtype);
-      check_attention(context, report, shape, dtype, AttentionKernel::automatic, "");
-    }
-    check_attention(context, report, shapes[8], dtype, AttentionKernel::per_token, ", per token");
-    check_attention(context, report, shapes[14], dtype, AttentionKernel::per_token, ", per token");
-    check_attention(context, report, shapes[17], dtype, AttentionKernel::plain, ", plain");
-    check_independence(context, report, dtype);
-    for (const float sparsity : {0.1F, 0.5F, 1.0F}) {
-      check_sparse(context, report, shapes[0], dtype, {}, sparsity);
-      check_sparse(context, report, shapes[4], dtype, {}, sparsity);
-      check_sparse(context, report, shapes[16], dtype, {}, sparsity);
-      check_sparse(context, report, shapes[0], dtype, {4, 64}, sparsity);
-    }
+  return shapes;
+}
+
+template <auto kCheck>
+void in_every_dtype(const OpContext& context, Report& report) {
+  for (const DType dtype : kDTypes) kCheck(context, report, dtype);
+}
+
+void check_appends(const OpContext& context, Report& report, DType dtype) {
+  for (const AttentionShape& shape : attention_shapes()) check_append(context, report, shape, dtype);
+}
+
+void check_attentions(const OpContext& context, Report& report, DType dtype) {
+  const std::vector<AttentionShape>& shapes = attention_shapes();
+  for (const AttentionShape& shape : shapes)
+    check_attention(context, report, shape, dtype, AttentionKernel::automatic, "");
+  check_attention(context, report, shapes[8], dtype, AttentionKernel::per_token, ", per token");
+  check_attention(context, report, shapes[14], dtype, AttentionKernel::per_token, ", per token");
+  check_attention(context, report, shapes[17], dtype, AttentionKernel::plain, ", plain");
+  check_independence(context, report, dtype);
+}
+
+void check_sparse_attentions(const OpContext& context, Report& report, DType dtype) {
+  const std::vector<AttentionShape>& shapes = attention_shapes();
+  for (const float sparsity : {0.1F, 0.5F, 1.0F}) {
+    check_sparse(context, report, shapes[0], dtype, {}, sparsity);
+    check_sparse(context, report, shapes[4], dtype, {}, sparsity);
+    check_sparse(context, report, shapes[16], dtype, {}, sparsity);
+    check_sparse(context, report, shapes[0], dtype, {4, 64}, sparsity);
   }
 }
+
+constexpr CheckGroup kGroups[] = {{"argmax_rows", check_argmax},
+                                  {"log_probabilities", check_log_probabilities},
+                                  {"layer_norm", in_every_dtype<check_layer_norm>},
+                                  {"rows", in_every_dtype<check_rows>},
+                                  {"linear", in_every_dtype<check_linear>},
+                                  {"append_kv", in_every_dtype<check_appends>},
+                                  {"attention", in_every_dtype<check_attentions>},
+                                  {"sparse_attention", in_every_dtype<check_sparse_attentions>}};
+
+}  // namespace
+
+std::span<const CheckGroup> op_checks() { return kGroups; }
 
 }  // namespace flexgen::gpu
