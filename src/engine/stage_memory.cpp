@@ -67,7 +67,8 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       batches(plan.input.policy.num_micro_batches, plan.input.policy.micro_batch_size, plan.memory.max_tokens,
               plan.input.job.scores, device, arena),
       workspace(arena.take(plan.memory.workspace_bytes, "workspace"), plan.memory.workspace_bytes),
-      weight_slots(take_slots(arena, plan.memory.num_weight_slots, plan.memory.weights.slot_bytes, "weight slots")),
+      weight_slots(
+          take_slots(arena, weight_slots_of(plan.input.policy), plan.memory.weights.slot_bytes, "weight slots")),
       cache_slots(take_slots(arena, num_cache_slots, plan.memory.cache.staged_bytes(), "cache slots")),
       hidden_slots(
           take_slots(arena, hidden.is_resident() ? 0 : num_hidden_slots, plan.memory.hidden_bytes, "hidden slots")) {

@@ -79,8 +79,7 @@ MemoryPlan plan_memory(const PlanInput& in) {
 
   plan.workspace_bytes = in.workspace_bytes ? in.workspace_bytes(in.policy.micro_batch_size, plan.max_tokens) : 0;
   plan.gpu.workspace = plan.workspace_bytes;
-  plan.num_weight_slots = plan.weights.slot_bytes > 0 ? least_weight_slots(in.policy) : 0;
-  plan.gpu.staging = static_cast<std::uint64_t>(plan.num_weight_slots) * plan.weights.slot_bytes +
+  plan.gpu.staging = static_cast<std::uint64_t>(weight_slots_of(in.policy)) * plan.weights.slot_bytes +
                      num_cache_slots * plan.cache.staged_bytes();
   plan.gpu.staging += bookkeeping_bytes(in, cached, plan.max_tokens);
   if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
@@ -112,18 +111,13 @@ MemoryPlan plan_memory(const PlanInput& in) {
 
 MemoryPlan plan_memory(const PlanInput& in, const Budgets& budgets) {
   MemoryPlan plan = plan_memory(in);
-  const auto take_if_room = [&](std::uint64_t bytes) {
-    const std::uint64_t taken = bytes == 0 ? 0 : bytes + 4096;  // what aligning it costs
-    if (plan.gpu.total() + taken > budgets.gpu_bytes) return false;
-    plan.gpu.staging += taken;
-    return bytes > 0;
-  };
-  if (may_use_plain_layer(in, plan.max_tokens)) {
-    std::uint64_t bytes = 0;
-    for (const LayerDescription& layer : in.layers) bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
-    if (take_if_room(bytes)) plan.plain_layer_bytes = bytes;
-  }
-  if (take_if_room(plan.weights.slot_bytes)) ++plan.num_weight_slots;
+  if (!may_use_plain_layer(in, plan.max_tokens)) return plan;
+  std::uint64_t bytes = 0;
+  for (const LayerDescription& layer : in.layers) bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
+  const std::uint64_t taken = bytes == 0 ? 0 : bytes + 4096;  // what aligning it costs
+  if (plan.gpu.total() + taken > budgets.gpu_bytes) return plan;
+  plan.plain_layer_bytes = bytes;
+  plan.gpu.staging += taken;
   return plan;
 }
 

@@ -18,9 +18,11 @@
 namespace flexgen {
 
 /// Buffers in flight: while one slot is computed with, the next is loaded (and a third is being stored).
-/// Of weights that are not resident, at least: with attention on the host a layer keeps its slot until the host is
-/// done, and the loads go on in a third.
-inline std::int32_t least_weight_slots(const Policy& policy) { return policy.uses_host_attention() ? 3 : 2; }
+inline constexpr std::int32_t num_weight_slots = 2;
+/// With attention on the host a layer keeps its slot until the host is done; the loads go on in a third.
+inline std::int32_t weight_slots_of(const Policy& policy) {
+  return policy.uses_host_attention() ? num_weight_slots + 1 : num_weight_slots;
+}
 inline constexpr std::int32_t num_cache_slots = 2;
 inline constexpr std::int32_t num_hidden_slots = 3;
 /// Host staging between disk and GPU, per direction and stream: two halves that alternate.
@@ -88,7 +90,6 @@ struct MemoryPlan {
   std::uint64_t cache_staging_half_bytes = 0;  // holds the longest row on ssd
   std::uint64_t host_staging_bytes = 0;
   std::uint64_t plain_layer_bytes = 0;  // of the largest layer's matrices made plain; 0: there is none
-  std::int32_t num_weight_slots = 0;    // 0: all weights are resident
   TierDemand gpu;
   TierDemand dram;
   TierDemand ssd;
@@ -96,8 +97,7 @@ struct MemoryPlan {
 
 /// The least that the policy needs.
 MemoryPlan plan_memory(const PlanInput& input);
-/// The same and, where the gpu tier has room left and the job use for them, a plain layer, then one more weight slot: a
-/// load then need not wait until the layer before has been computed for the last micro-batch.
+/// The same and, where the gpu tier has room left for it and the job use, a plain layer.
 MemoryPlan plan_memory(const PlanInput& input, const Budgets& budgets);
 
 /// Empty when the plan fits; otherwise one line per tier that overflows, with the numbers.

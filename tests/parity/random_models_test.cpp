@@ -130,15 +130,6 @@ TEST_P(RandomModels, OnThreeTiers) {
     for (const bool separate : {true, false}) expect_equal_to_reference(job(on_three_tiers(separate), ranks));
 }
 
-// The jobs above have a weight slot more than the policy needs.
-TEST_P(RandomModels, OnThreeTiersWithoutGpuMemoryToSpare) {
-  for (const int ranks : {1, 3}) {
-    InProcessJob tight = job(on_three_tiers(true), ranks);
-    tight.spare_gpu_memory = false;
-    expect_equal_to_reference(tight);
-  }
-}
-
 TEST_P(RandomModels, OnThreeTiersWithoutOverlap) {
   Policy policy = on_three_tiers(true);
   policy.overlap = false;

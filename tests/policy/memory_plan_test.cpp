@@ -89,50 +89,6 @@ TEST(MemoryPlan, GroupsMultiplyTheCacheAlone) {
   EXPECT_EQ(three.gpu.home[2], one.gpu.home[2]);
 }
 
-TEST(WeightSlots, AreTwoAndOneMoreWhereTheGpuTierHasRoomLeft) {
-  const PlanInput input = plan_for("opt-1.3b", 4, 2, {0, 100, 0, 100, 0, 100});
-  const MemoryPlan least = plan_memory(input);
-  EXPECT_EQ(least.num_weight_slots, 2);
-  const MemoryPlan roomy = plan_memory(input, {plenty, plenty, plenty});
-  EXPECT_EQ(roomy.num_weight_slots, 3);
-  EXPECT_GE(roomy.gpu.staging, least.gpu.staging + least.weights.slot_bytes);
-  EXPECT_LE(roomy.gpu.staging, least.gpu.staging + least.weights.slot_bytes + 4096);
-
-  const std::uint64_t enough = roomy.gpu.total();
-  EXPECT_EQ(plan_memory(input, {enough, 0, 0}).num_weight_slots, 3) << "to the byte";
-  const MemoryPlan tight = plan_memory(input, {enough - 1, 0, 0});
-  EXPECT_EQ(tight.num_weight_slots, 2);
-  EXPECT_EQ(tight.gpu.total(), least.gpu.total());
-}
-
-TEST(WeightSlots, AreOneMoreWithAttentionOnTheHost) {
-  PlanInput input = plan_for("opt-1.3b", 4, 2, {0, 100, 0, 100, 100, 0});
-  input.policy.host_attention_percent = 100;
-  EXPECT_EQ(plan_memory(input).num_weight_slots, 3);
-  EXPECT_EQ(plan_memory(input, {plenty, plenty, plenty}).num_weight_slots, 4);
-}
-
-TEST(WeightSlots, AreNoneWhereAllWeightsAreResident) {
-  const PlanInput input = plan_for("opt-1.3b", 4, 2, {100, 0, 0, 100, 100, 0});
-  EXPECT_EQ(plan_memory(input).num_weight_slots, 0);
-  const MemoryPlan roomy = plan_memory(input, {plenty, plenty, plenty});
-  EXPECT_EQ(roomy.num_weight_slots, 0);
-  EXPECT_EQ(roomy.gpu.total(), plan_memory(input).gpu.total());
-}
-
-// The plain layer spares work, the slot an idle link between two copies.
-TEST(WeightSlots, ComeAfterThePlainLayer) {
-  PlanInput input = plan_for("opt-1.3b", 32, 2, {0, 100, 0, 100, 0, 100});
-  input.policy.weight_format = {4, 64};
-  input.wants_plain_layer = true;
-  const MemoryPlan both = plan_memory(input, {plenty, plenty, plenty});
-  EXPECT_GT(both.plain_layer_bytes, 0U);
-  EXPECT_EQ(both.num_weight_slots, 3);
-  const MemoryPlan one = plan_memory(input, {both.gpu.total() - 1, plenty, plenty});
-  EXPECT_GT(one.plain_layer_bytes, 0U);
-  EXPECT_EQ(one.num_weight_slots, 2);
-}
-
 // Of a job whose layers have several calls of many tokens, weights of 4 bits, all on the gpu tier.
 PlanInput plain_layer_case() {
   PlanInput input = plan_for("opt-1.3b", 32, 2, {100, 0, 100, 0, 100, 0});

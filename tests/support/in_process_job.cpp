@@ -67,7 +67,6 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
       plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);
   config.budgets = {4 * GiB, 4 * GiB, 4 * GiB};
   if (job.wants_plain_layer) config.plan.input.wants_plain_layer = *job.wants_plain_layer;
-  if (!job.spare_gpu_memory) config.budgets.gpu_bytes = plan_memory(config.plan.input).gpu.total();
   config.plan.memory = plan_memory(config.plan.input, config.budgets);
   config.backend = job.backend;
   config.source = job.make_source(rank);

@@ -29,7 +29,6 @@ struct InProcessJob {
   std::filesystem::path offload_dir;
   bool keep_logits = true;
   bool keep_trace = false;
-  bool spare_gpu_memory = true;           // false: the gpu tier has what the policy needs, to the byte
   std::optional<bool> wants_plain_layer;  // unset: as the engine chooses, on a GPU alone
   std::function<std::shared_ptr<WeightSource>(int rank)> make_source;
   /// Told of every token, `step` counting those of the row from 0; may be empty.
