@@ -74,7 +74,8 @@ void check_linear(const OpContext& context, Report& report, DType dtype, const Q
       {64, 257, 128, Activation::none, true, true, false},   {65, 40, 4224, Activation::relu, true, false, false},
       {128, 260, 384, Activation::gelu, true, true, false},  {129, 100, 512, Activation::none, false, false, true},
       {256, 40, 384, Activation::none, true, true, false},   {40, 130, 1000, Activation::relu, true, false, false},
-      {257, 130, 128, Activation::none, true, true, false},  {100, 1100, 256, Activation::none, true, false, false}};
+      {257, 130, 128, Activation::none, true, true, false},  {100, 1100, 256, Activation::none, true, false, false},
+      {512, 40, 384, Activation::relu, true, false, false},  {513, 130, 128, Activation::none, true, true, false}};
   for (const LinearShape& shape : shapes) {
     if (shape.outputs > 1000 && (quant.group != 64 || dtype == DType::float32)) continue;  // slow references
     TwinMatrix x(shape.tokens, shape.inputs, dtype, 64), bias(1, shape.outputs, dtype);

@@ -1,7 +1,7 @@
 // Matrix products of some dozens of tokens with compressed weights on sm_90: codes become operands of warpgroup
 // products in registers, so that plain weights exist nowhere in memory.
 //
-//   x [16 < tokens <= 256, in], weight [out, in] of 4 or 8 bits -> out [tokens, out], float32 sums
+//   x [16 < tokens <= 512, in], weight [out, in] of 4 or 8 bits -> out [tokens, out], float32 sums
 //
 // A block has four warpgroups and takes 256 rows of weights and kTokens tokens: so many rows, because every block reads
 // all of x from the L2 cache. Inputs come 128 at a time through a ring in shared memory, by copies of whole tiles: x in
@@ -35,7 +35,7 @@ constexpr int kThreads = 512;
 constexpr int kPitch = kRows + 4;           // of sums in shared memory: a lane's neighbours lie in other banks
 constexpr int kMostBlocks = 8;              // of a cluster, on any GPU
 constexpr std::int64_t kFewestTokens = 17;  // fewer: linear_compressed.cu
-constexpr std::int64_t kMostTokens = 256;
+constexpr std::int64_t kMostTokens = 512;
 
 struct CompressedTilesParams {
   CUtensorMap x, codes, lines;  // first: they lie on boundaries of 64 bytes
