@@ -183,12 +183,13 @@ void check_attention(const OpContext& context, Report& report, const AttentionSh
 }
 
 /// Some keys' values only. Where two weights are nearly equal, the reference may choose the other.
+/// spread: of the queries; with 0 all weights are equal, and the lower positions are chosen.
 void check_sparse(const OpContext& context, Report& report, const AttentionShape& shape, DType dtype,
-                  const QuantFormat& quant, float sparsity) {
+                  const QuantFormat& quant, float sparsity, float spread = 8.0F) {
   AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap, quant);
   work.randomise_cache(13, 1.0F);
   TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
-  q.randomise(14, 8.0F);
+  q.randomise(14, spread);
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   AttentionArgs on_gpu{work.batch(true), q.device(), work.cache(true), scale, out.device()};
   AttentionArgs on_host{work.batch(false), q.host(), work.cache(false), scale, out.host()};
@@ -198,7 +199,8 @@ void check_sparse(const OpContext& context, Report& report, const AttentionShape
   attention_reference(on_host);
   report.compare(label("attention", dtype,
                        std::string(shape.name) + ", sparse " + std::to_string(sparsity).substr(0, 4) +
-                           (quant.is_none() ? "" : ", compressed")),
+                           (quant.is_none() ? "" : ", " + std::to_string(quant.bits) + " bits") +
+                           (spread == 0.0F ? ", equal weights" : "")),
                  out, 10 * tolerance(dtype));
 }
 
@@ -261,10 +263,11 @@ void check_attentions(const OpContext& context, Report& report, DType dtype) {
 void check_sparse_attentions(const OpContext& context, Report& report, DType dtype) {
   const std::vector<AttentionShape>& shapes = attention_shapes();
   for (const float sparsity : {0.1F, 0.5F, 1.0F}) {
-    check_sparse(context, report, shapes[0], dtype, {}, sparsity);
-    check_sparse(context, report, shapes[4], dtype, {}, sparsity);
-    check_sparse(context, report, shapes[16], dtype, {}, sparsity);
-    check_sparse(context, report, shapes[0], dtype, {4, 64}, sparsity);
+    for (const int i : {0, 1, 2, 3, 4, 5, 6, 7, 16}) check_sparse(context, report, shapes[i], dtype, {}, sparsity);
+    for (const QuantFormat& quant : {QuantFormat{4, 64}, {4, 32}, {8, 64}, {8, 128}})
+      for (const int i : {0, 1, 2, 3, 4}) check_sparse(context, report, shapes[i], dtype, quant, sparsity);
+    for (const QuantFormat& quant : {QuantFormat{}, {4, 64}, {8, 64}})
+      for (const int i : {0, 4, 6}) check_sparse(context, report, shapes[i], dtype, quant, sparsity, 0.0F);
   }
 }
 
