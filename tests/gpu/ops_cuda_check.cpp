@@ -182,14 +182,39 @@ void check_attention(const OpContext& context, Report& report, const AttentionSh
   report.compare(label("attention", dtype, std::string(shape.name) + kernel_name), out, tolerance(dtype));
 }
 
-/// Some keys' values only. Where two weights are nearly equal, the reference may choose the other.
-/// spread: of the queries; with 0 all weights are equal, and the lower positions are chosen.
+/// How the weights of sparse attention are spread. With recurring keys and with equal weights, the chosen positions end
+/// among many of one weight, and must be the lowest of them.
+enum class Weights : std::uint8_t { random, recurring, equal };
+
+/// Every seventh key is the same.
+void repeat_keys(AttentionCase& work, const AttentionShape& shape, DType dtype, const QuantFormat& quant) {
+  constexpr std::int64_t kPeriod = 7;
+  const std::int64_t unit = quant.is_none() ? element_bytes(dtype) : 1;
+  const std::int64_t key_bytes = quant.is_none() ? shape.head_dim * unit : quant.code_bytes(shape.head_dim);
+  const KvView cache = work.cache(false);
+  for (std::size_t i = 0; i < shape.rows.size() * shape.heads; ++i) {
+    const KvHead& head = cache.host_heads[i];
+    const RowShape& row = shape.rows[i / shape.heads];
+    for (std::int64_t p = kPeriod; p < row.start + row.count; ++p) {
+      const std::byte* from = head.base + p % kPeriod * head.position_stride * unit;
+      std::byte* to = head.base + p * head.position_stride * unit;
+      std::memcpy(to, from, key_bytes);
+      if (quant.is_none()) continue;
+      std::memcpy(to + head.k_parameters, from + head.k_parameters, quant.parameter_bytes(shape.head_dim));
+    }
+  }
+  work.cache_memory().upload();
+}
+
+/// Some keys' values only. The reference computes in float64: of two weights that differ by less than float32 tells
+/// apart, it may choose the other. The inputs, which are the same everywhere, have none such at the limit.
 void check_sparse(const OpContext& context, Report& report, const AttentionShape& shape, DType dtype,
-                  const QuantFormat& quant, float sparsity, float spread = 8.0F) {
+                  const QuantFormat& quant, float sparsity, Weights weights = Weights::random) {
   AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap, quant);
   work.randomise_cache(13, 1.0F);
+  if (weights == Weights::recurring) repeat_keys(work, shape, dtype, quant);
   TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
-  q.randomise(14, spread);
+  q.randomise(14, weights == Weights::equal ? 0.0F : 8.0F);
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   AttentionArgs on_gpu{work.batch(true), q.device(), work.cache(true), scale, out.device()};
   AttentionArgs on_host{work.batch(false), q.host(), work.cache(false), scale, out.host()};
@@ -197,15 +222,16 @@ void check_sparse(const OpContext& context, Report& report, const AttentionShape
   attention_cuda(context, on_gpu);
   synchronise(context);
   attention_reference(on_host);
-  report.compare(label("attention", dtype,
-                       std::string(shape.name) + ", sparse " + std::to_string(sparsity).substr(0, 4) +
-                           (quant.is_none() ? "" : ", " + std::to_string(quant.bits) + " bits") +
-                           (spread == 0.0F ? ", equal weights" : "")),
-                 out, 10 * tolerance(dtype));
+  const std::string format =
+      quant.is_none() ? "" : ", " + std::to_string(quant.bits) + " bits / " + std::to_string(quant.group);
+  const char* kind = weights == Weights::random ? "" : weights == Weights::equal ? ", equal" : ", recurring";
+  report.compare(
+      label("sparse", dtype, std::string(shape.name) + ", " + std::to_string(sparsity).substr(0, 5) + format + kind),
+      out, tolerance(dtype));
 }
 
 /// A row's bytes are the same alone and beside other rows.
-void check_independence(const OpContext& context, Report& report, DType dtype) {
+void check_independence(const OpContext& context, Report& report, DType dtype, float sparsity = 1.0F) {
   const RowShape row{900, 1};
   std::vector<std::byte> results[2];
   for (const bool alone : {true, false}) {
@@ -215,7 +241,7 @@ void check_independence(const OpContext& context, Report& report, DType dtype) {
     work.randomise_cache(11, 1.0F);
     TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
     q.randomise(12, 4.0F);
-    attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.125F, out.device()});
+    attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.125F, out.device(), sparsity});
     synchronise(context);
     results[alone] = out.memory().download();
     results[alone].resize(work.cols() * element_bytes(dtype));
@@ -262,13 +288,23 @@ void check_attentions(const OpContext& context, Report& report, DType dtype) {
 
 void check_sparse_attentions(const OpContext& context, Report& report, DType dtype) {
   const std::vector<AttentionShape>& shapes = attention_shapes();
-  for (const float sparsity : {0.1F, 0.5F, 1.0F}) {
-    for (const int i : {0, 1, 2, 3, 4, 5, 6, 7, 16}) check_sparse(context, report, shapes[i], dtype, {}, sparsity);
+  const AttentionShape edges{
+      {{30, 1}, {31, 1}, {32, 1}, {254, 1}, {255, 1}, {256, 1}, {2000, 1}, {1, 1}}, 2, 128, 1, 0, "edges, 128"};
+  for (const float sparsity : {0.1F, 0.5F}) {
+    for (const int i : {0, 1, 2, 3, 4, 5, 6, 7, 16, 18}) check_sparse(context, report, shapes[i], dtype, {}, sparsity);
     for (const QuantFormat& quant : {QuantFormat{4, 64}, {4, 32}, {8, 64}, {8, 128}})
-      for (const int i : {0, 1, 2, 3, 4}) check_sparse(context, report, shapes[i], dtype, quant, sparsity);
-    for (const QuantFormat& quant : {QuantFormat{}, {4, 64}, {8, 64}})
-      for (const int i : {0, 4, 6}) check_sparse(context, report, shapes[i], dtype, quant, sparsity, 0.0F);
+      for (const int i : {0, 1, 2, 3, 4, 5}) check_sparse(context, report, shapes[i], dtype, quant, sparsity);
+    for (const QuantFormat& quant : {QuantFormat{}, {4, 128}, {8, 32}})
+      for (const int i : {0, 4, 6})
+        for (const Weights weights : {Weights::recurring, Weights::equal})
+          check_sparse(context, report, shapes[i], dtype, quant, sparsity, weights);
   }
+  for (const float sparsity : {0.004F, 0.25F, 0.999F})
+    for (const QuantFormat& quant : {QuantFormat{}, {4, 64}, {8, 64}})
+      check_sparse(context, report, edges, dtype, quant, sparsity);
+  for (const QuantFormat& quant : {QuantFormat{}, {4, 64}})
+    check_sparse(context, report, shapes[0], dtype, quant, 1.0F);
+  check_independence(context, report, dtype, 0.2F);
 }
 
 constexpr CheckGroup kGroups[] = {{"argmax_rows", check_argmax},
