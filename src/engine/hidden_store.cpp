@@ -20,8 +20,12 @@ std::pair<std::uint64_t, std::uint64_t> hidden_split(const Share& share, std::ui
 }
 
 HiddenStore::HiddenStore(const Share& share, std::int32_t num_micro_batches, std::uint64_t place_bytes,
-                         const Device& device, const std::filesystem::path& offload_dir, Arena& arena)
-    : share_(share), resident_(share.gpu() > 1 - 1e-9), places_(static_cast<std::size_t>(num_micro_batches)) {
+                         std::uint64_t decode_bytes, const Device& device, const std::filesystem::path& offload_dir,
+                         Arena& arena)
+    : share_(share),
+      resident_(share.gpu() > 1 - 1e-9),
+      decode_bytes_(decode_bytes),
+      places_(static_cast<std::size_t>(num_micro_batches)) {
   const Split largest = split(place_bytes);
   const auto count = static_cast<std::uint64_t>(num_micro_batches);
   const std::uint64_t dram_place = align_up(largest.dram, grain);
@@ -32,6 +36,7 @@ HiddenStore::HiddenStore(const Share& share, std::int32_t num_micro_batches, std
     places_[k].gpu = arena.take(largest.gpu, "hidden states");
     places_[k].dram = dram_.data() ? dram_.data() + dram_place * k : nullptr;
     if (scratch_) places_[k].ssd = scratch_->allocate(largest.ssd, "hidden states");
+    if (!resident_) places_[k].decode = arena.take(decode_bytes, "hidden states of decode");
   }
 }
 

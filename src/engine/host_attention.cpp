@@ -34,7 +34,6 @@ HostAttention::HostAttention(const StagePlan& plan, StageMemory& memory, const D
       to_host_("attention in", mode_of(plan.input.policy), device, &tracer),
       attention_("host attention", mode_of(plan.input.policy), device, &tracer) {
   const std::uint64_t bytes = block_row_bytes(plan.input.policy, plan.input.model);
-  hidden_ = memory.arena.take(bytes, "hidden states of decode");
   projected_ = memory.arena.take(3 * bytes, "queries, keys and values");
   attended_ = memory.arena.take(bytes, "attention of the host");
   host_projected_ = Buffer(MemoryKind::pinned, 3 * bytes, device);
@@ -58,23 +57,20 @@ void HostAttention::synchronize() {
   attention_.synchronize();
 }
 
-bool HostAttention::takes(const MicroBatch& batch) const {
-  return num_device_rows(batch) < static_cast<std::int32_t>(batch.rows.size()) &&
-         std::all_of(batch.rows.begin(), batch.rows.end(),
-                     [](const CacheRow& row) { return row.count == 1 && row.start > 0; });
+bool HostAttention::takes(std::span<const CacheRow> rows) const {
+  return num_device_rows(rows) < static_cast<std::int32_t>(rows.size()) &&
+         std::all_of(rows.begin(), rows.end(), [](const CacheRow& row) { return row.count == 1 && row.start > 0; });
 }
 
-std::int32_t HostAttention::num_device_rows(const MicroBatch& batch) const {
-  const auto first = std::find_if(batch.rows.begin(), batch.rows.end(),
-                                  [&](const CacheRow& row) { return row.cache_row >= first_row_; });
-  return static_cast<std::int32_t>(first - batch.rows.begin());
+std::int32_t HostAttention::num_device_rows(std::span<const CacheRow> rows) const {
+  const auto first =
+      std::find_if(rows.begin(), rows.end(), [&](const CacheRow& row) { return row.cache_row >= first_row_; });
+  return static_cast<std::int32_t>(first - rows.begin());
 }
 
 std::uint64_t HostAttention::part(std::int32_t k, std::int32_t widths) const {
-  const Policy& policy = plan_.input.policy;
-  const std::uint64_t per_batch =
-      block_row_bytes(policy, plan_.input.model) / static_cast<std::uint64_t>(policy.num_micro_batches);
-  return static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(widths) * per_batch;
+  return static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(widths) *
+         row_bytes(plan_.input.policy, plan_.input.model);
 }
 
 MatrixView HostAttention::projected(std::int32_t k, std::int32_t num_rows) const {
@@ -90,7 +86,7 @@ EventPtr HostAttention::start(std::int32_t layer, const MicroBatch& batch, std::
   task.layer = layer;
   task.slot = batch.slot;
   task.k = k;
-  task.first_row = num_device_rows(batch);
+  task.first_row = num_device_rows(batch.rows);
   task.rows.assign(batch.rows.begin() + task.first_row, batch.rows.end());
   const auto num_rows = static_cast<std::int32_t>(task.rows.size());
   const MatrixView from =

@@ -25,13 +25,12 @@ class HostAttention {
   ~HostAttention();
 
   /// True for a micro-batch that only decodes and has rows that are attended here.
-  bool takes(const MicroBatch& batch) const;
+  bool takes(std::span<const CacheRow> rows) const;
   /// Rows before the first that is attended here.
-  std::int32_t num_device_rows(const MicroBatch& batch) const;
+  std::int32_t num_device_rows(std::span<const CacheRow> rows) const;
 
-  /// Memory of the computing device for micro-batch k of a block: its hidden states while it decodes [rows, hidden],
-  /// query, key and value [rows, 3 * hidden], and what attention gave [rows, hidden].
-  std::byte* hidden(std::int32_t k) const { return hidden_ + part(k, 1); }
+  /// Memory of the computing device for micro-batch k of a block: query, key and value [rows, 3 * hidden], and what
+  /// attention gave [rows, hidden].
   MatrixView projected(std::int32_t k, std::int32_t num_rows) const;
   MatrixView attended(std::int32_t k, std::int32_t num_rows) const;
 
@@ -64,7 +63,6 @@ class HostAttention {
   std::int32_t first_row_;  // cache rows from here on are attended here
   Stream to_host_;
   Stream attention_;
-  std::byte* hidden_;     // [K, B, hidden], device
   std::byte* projected_;  // [K, B, 3 * hidden], device
   std::byte* attended_;   // [K, B, hidden], device
   Buffer host_projected_;

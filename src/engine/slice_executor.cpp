@@ -12,13 +12,6 @@ Stream::Mode side_mode(const Policy& policy) {
   return policy.overlap ? Stream::Mode::threaded : Stream::Mode::inline_tasks;
 }
 
-template <class Slots>
-auto& next_slot(Slots& slots, std::size_t& turn) {
-  auto& slot = slots[turn];
-  turn = (turn + 1) % slots.size();
-  return slot;
-}
-
 }  // namespace
 
 SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageMemory& memory, Neighbours& neighbours,
@@ -44,6 +37,7 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       layer_slot_(layers.size(), nullptr),
       plain_layer_(memory.plain_layer, plan.memory.plain_layer_bytes),
       cache_stored_(plan.memory.cache.splits.size()),
+      rows_to_come_(static_cast<std::size_t>(plan.input.num_groups)),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
       host_tokens_(
@@ -106,7 +100,8 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
   // A whole block, as whether a layer is made plain depends on it; the first micro-batch is computed.
   work.micro_batches.assign(static_cast<std::size_t>(plan_.input.policy.num_micro_batches), rows);
   begin_sweep(work);
-  std::byte* hidden = hidden_slots_.empty() ? memory_.hidden.resident(0) : hidden_slots_[0].data;
+  std::byte* hidden = memory_.hidden.resident(0, hidden_bytes(batch(MicroBatchId(0))));
+  if (!hidden) hidden = hidden_slots_[0].data;
   std::byte* stage = cache_slots_.empty() ? nullptr : cache_slots_[0].data;
   std::byte* slot = weight_slots_.empty() ? nullptr : weight_slots_[0].data;
   std::vector<LayerKind> seen;
@@ -149,73 +144,9 @@ void SliceExecutor::end_call(Stream& stream) {
   if (!plan_.input.policy.overlap) stream.synchronize();
 }
 
-std::uint64_t SliceExecutor::hidden_bytes(const MicroBatch& batch) const {
-  return static_cast<std::uint64_t>(batch.num_tokens) * static_cast<std::uint64_t>(plan_.input.model.hidden) *
-         element_bytes(plan_.input.policy.dtype);
-}
-
-bool SliceExecutor::is_staged(LayerId layer, MicroBatchId k) const {
-  return is_cached(layer) && memory_.cache.is_staged(cache_index_[layer.index()], batch(k).slot, device_rows(k));
-}
-
 EventPtr& SliceExecutor::cache_stored(LayerId layer, std::int32_t slot) {
   const auto index = static_cast<std::size_t>(cache_index_[layer.index()]);
   return cache_stored_[index * static_cast<std::size_t>(plan_.memory.cache.num_slots) + static_cast<std::size_t>(slot)];
-}
-
-void SliceExecutor::load_weights(LayerId layer) {
-  if (!memory_.weights.has_load(layer)) return;
-  Slot& slot = next_slot(weight_slots_, weight_turn_);
-  weight_loads_.wait(slot.free);
-  weight_loads_.post([this, layer, data = slot.data] { memory_.weights.load(layer, data, weight_transfer_); });
-  slot.loaded = weight_loads_.record();
-  layer_slot_[layer.index()] = &slot;
-  end_call(weight_loads_);
-}
-
-void SliceExecutor::load_cache(LayerId layer, MicroBatchId k) {
-  if (!is_staged(layer, k)) return;
-  Slot& slot = next_slot(cache_slots_, cache_turn_);
-  cache_loads_.wait(slot.free);
-  cache_loads_.wait(cache_stored(layer, batch(k).slot));
-  const std::span<const CacheRow> own = device_rows(k);
-  cache_loads_.post([this, index = cache_index_[layer.index()], where = batch(k).slot,
-                     rows = std::vector(own.begin(), own.end()),
-                     data = slot.data] { memory_.cache.load(index, where, rows, data, cache_load_transfer_); });
-  slot.loaded = cache_loads_.record();
-  cache_inputs_.push_back({slot.data, &slot, slot.loaded});
-  end_call(cache_loads_);
-}
-
-void SliceExecutor::load_hidden(LayerId layer, MicroBatchId k) {
-  const bool received = is_first(layer) && neighbours_.has_upstream();
-  const std::uint64_t bytes = hidden_bytes(batch(k));
-  EventPtr& stored = hidden_stored_[k.index()];
-  Input input;
-  const bool decodes_in_place = on_host(k);
-  if (memory_.hidden.is_resident() || decodes_in_place) {
-    input.data = decodes_in_place ? host_attention_->hidden(k.value) : memory_.hidden.resident(k.value);
-    // The first layer overwrites what the sweep before may still be sending.
-    if (is_first(layer)) input.ready = stored;
-  } else {
-    input.slot = &next_slot(hidden_slots_, hidden_turn_);
-    input.data = input.slot->data;
-    input.ready = input.slot->free;
-  }
-  if (received) {
-    hidden_loads_.wait(input.ready);
-    hidden_loads_.post(
-        [this, data = input.data, bytes] { neighbours_.receive_hidden(data, bytes, hidden_load_transfer_); });
-    input.ready = hidden_loads_.record();
-  } else if (!is_first(layer) && input.slot) {
-    hidden_loads_.wait(input.ready);
-    hidden_loads_.wait(stored);
-    hidden_loads_.post(
-        [this, k, data = input.data, bytes] { memory_.hidden.load(k.value, data, bytes, hidden_load_transfer_); });
-    input.ready = hidden_loads_.record();
-  }
-  hidden_inputs_.push_back(input);
-  end_call(hidden_loads_);
 }
 
 // On a GPU no event then stands between its kernels and those of the next layer, which may start before they end.
@@ -230,7 +161,7 @@ KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage
   CacheTable& table =
       cache_tables_[static_cast<std::size_t>(index) * static_cast<std::size_t>(plan_.input.policy.num_micro_batches) +
                     k.index()];
-  const std::span<const CacheRow> rows = device_rows(k);
+  const std::span<const CacheRow> rows = device_rows(batch(k).rows);
   std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
   memory_.cache.fill_table(index, batch(k).slot, rows, stage, fresh);
   const std::size_t bytes = fresh.size() * sizeof(KvHead);
@@ -336,7 +267,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
 void SliceExecutor::store_cache(LayerId layer, MicroBatchId k) {
   if (!cache_.slot) return;
   cache_stores_.wait(computed_);
-  const std::span<const CacheRow> own = device_rows(k);
+  const std::span<const CacheRow> own = device_rows(batch(k).rows);
   cache_stores_.post([this, index = cache_index_[layer.index()], where = batch(k).slot,
                       rows = std::vector(own.begin(), own.end()),
                       data = cache_.data] { memory_.cache.store(index, where, rows, data, cache_store_transfer_); });

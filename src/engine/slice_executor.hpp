@@ -62,6 +62,7 @@ class SliceExecutor final : public Executor {
   void load_weights(LayerId layer) override;
   void load_cache(LayerId layer, MicroBatchId k) override;
   void load_hidden(LayerId layer, MicroBatchId k) override;
+  void load_next_sweeps_cache() override;
   void compute(LayerId layer, MicroBatchId k) override;
   void store_cache(LayerId layer, MicroBatchId k) override;
   void store_hidden(LayerId layer, MicroBatchId k) override;
@@ -94,14 +95,29 @@ class SliceExecutor final : public Executor {
     EventPtr attended;
   };
 
+  // The first micro-batch of a group's next sweep, as its last one leaves it.
+  struct RowsToCome {
+    std::int32_t slot = 0;  // of the cache
+    std::vector<CacheRow> rows;
+  };
+  // The cache of a sweep's first cached layer and first micro-batch, loaded by the sweep before.
+  struct EarlyCache {
+    LayerId layer;
+    std::int32_t slot = 0;  // of the cache
+    std::vector<CacheRow> rows;
+    Slot* stage = nullptr;
+  };
+
   const MicroBatch& batch(MicroBatchId k) const { return (*batches_)[k.index()]; }
   bool is_first(LayerId layer) const { return layer.value == 0; }
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
   bool is_cached(LayerId layer) const { return cache_index_[layer.index()] >= 0; }
   bool is_staged(LayerId layer, MicroBatchId k) const;
   bool nothing_waits_for(LayerId layer) const;
-  bool on_host(MicroBatchId k) const { return host_attention_ && host_attention_->takes(batch(k)); }
-  std::span<const CacheRow> device_rows(MicroBatchId k) const;
+  bool on_host(MicroBatchId k) const { return host_attention_ && host_attention_->takes(batch(k).rows); }
+  std::span<const CacheRow> device_rows(std::span<const CacheRow> all) const;
+  Slot& start_cache_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows);
+  Slot* take_early_cache(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows);
   std::uint64_t hidden_bytes(const MicroBatch& batch) const;
   EventPtr& cache_stored(LayerId layer, std::int32_t slot);
   KvView cache_view(LayerId layer, MicroBatchId k, std::byte* stage);
@@ -149,8 +165,10 @@ class SliceExecutor final : public Executor {
   std::optional<StreamSpan> span_;        // of the computation under way
   std::vector<EventPtr> cache_stored_;    // by (cache layer, cache slot)
   std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
-  std::vector<EventPtr> hidden_stored_;   // by micro-batch: home, sent, or turned into tokens
-  std::size_t max_outputs_;               // of a micro-batch
+  std::vector<RowsToCome> rows_to_come_;  // by group
+  std::optional<EarlyCache> early_cache_;
+  std::vector<EventPtr> hidden_stored_;  // by micro-batch: home, sent, or turned into tokens
+  std::size_t max_outputs_;              // of a micro-batch
   Buffer host_tokens_;  // [num_micro_batches * max_outputs] int32, where the last stage's tokens arrive
   Buffer host_scores_;  // the same, float32; empty where none are wanted
   Buffer logits_;       // [rows, vocab] float32 on the device, when they are wanted

@@ -6,16 +6,16 @@
 namespace flexgen {
 
 // Those whose attention the computing device does.
-std::span<const CacheRow> SliceExecutor::device_rows(MicroBatchId k) const {
-  const std::span<const CacheRow> all = batch(k).rows;
-  return on_host(k) ? all.first(static_cast<std::size_t>(host_attention_->num_device_rows(batch(k)))) : all;
+std::span<const CacheRow> SliceExecutor::device_rows(std::span<const CacheRow> all) const {
+  if (!host_attention_ || !host_attention_->takes(all)) return all;
+  return all.first(static_cast<std::size_t>(host_attention_->num_device_rows(all)));
 }
 
 LayerCall SliceExecutor::half_call(MicroBatchId k, std::byte* hidden, const KvView& cache) {
   const MicroBatch& rows = batch(k);
   FLEXGEN_CHECK(rows.chunks.size() == 1, "a decode step is one call");
   LayerCall call = chunk_call(rows.chunks.front(), k, hidden, cache);
-  call.batch.num_rows = call.batch.num_tokens = host_attention_->num_device_rows(rows);
+  call.batch.num_rows = call.batch.num_tokens = host_attention_->num_device_rows(rows.rows);
   call.projected = host_attention_->projected(k.value, rows.num_tokens);
   call.attended = host_attention_->attended(k.value, rows.num_tokens);
   return call;

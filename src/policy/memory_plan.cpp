@@ -82,11 +82,13 @@ MemoryPlan plan_memory(const PlanInput& in) {
   plan.gpu.staging = static_cast<std::uint64_t>(weight_slots_of(in.policy)) * plan.weights.slot_bytes +
                      num_cache_slots * plan.cache.staged_bytes();
   plan.gpu.staging += bookkeeping_bytes(in, cached, plan.max_tokens);
-  if (hidden_gpu != hidden_total) plan.gpu.staging += num_hidden_slots * plan.hidden_bytes;
+  const std::uint64_t rows_bytes = block_row_bytes(in.policy, in.model);
+  if (hidden_gpu != hidden_total)  // slots, and places for the states of a decode step
+    plan.gpu.staging += num_hidden_slots * plan.hidden_bytes + rows_bytes +
+                        4096 * static_cast<std::uint64_t>(in.policy.num_micro_batches);
 
-  if (in.policy.uses_host_attention()) {  // a block's hidden states, queries, keys, values and what attention gave
-    const std::uint64_t rows_bytes = block_row_bytes(in.policy, in.model);
-    plan.gpu.staging += 5 * rows_bytes + 3 * 4096;
+  if (in.policy.uses_host_attention()) {  // a block's queries, keys, values and what attention gave
+    plan.gpu.staging += 4 * rows_bytes + 2 * 4096;
     plan.host_staging_bytes += 4 * rows_bytes;
   }
 

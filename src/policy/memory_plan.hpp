@@ -36,11 +36,14 @@ inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
 
-/// Bytes of one [block rows, hidden] matrix: attention on the host keeps hidden states, queries, keys, values and its
-/// results for a whole block.
-inline std::uint64_t block_row_bytes(const Policy& policy, const ModelSpec& model) {
-  return static_cast<std::uint64_t>(policy.block_rows()) * static_cast<std::uint64_t>(model.hidden) *
+/// Bytes of one [micro-batch rows, hidden] matrix: a micro-batch's hidden states while it decodes.
+inline std::uint64_t row_bytes(const Policy& policy, const ModelSpec& model) {
+  return static_cast<std::uint64_t>(policy.micro_batch_size) * static_cast<std::uint64_t>(model.hidden) *
          element_bytes(policy.dtype);
+}
+/// The same of a whole block: attention on the host keeps its queries, keys, values and results.
+inline std::uint64_t block_row_bytes(const Policy& policy, const ModelSpec& model) {
+  return static_cast<std::uint64_t>(policy.num_micro_batches) * row_bytes(policy, model);
 }
 
 /// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a chunk

@@ -158,7 +158,7 @@ void StageModel::add_hidden(const SweepRows& sweep, Traffic& t) const {
   const double between = static_cast<double>(stage.plan.layers.size()) - 1;
   const double dram = std::max(0.0, share.dram());
   const double ssd = std::max(0.0, share.ssd());
-  if (attended_by_host(sweep) == 0) {  // else they stay on the device
+  if (sweep.count > 1) {  // those of single tokens stay on the device
     bring({between * bytes * dram, between * bytes * ssd}, t);
     take_away({between * bytes * dram, between * bytes * ssd}, t);
   }

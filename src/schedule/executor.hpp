@@ -20,6 +20,8 @@ class Executor {
   virtual void compute(LayerId layer, MicroBatchId micro_batch) = 0;
   virtual void store_cache(LayerId layer, MicroBatchId micro_batch) = 0;
   virtual void store_hidden(LayerId layer, MicroBatchId micro_batch) = 0;
+  /// A sweep that follows will want this first; its work is not known yet.
+  virtual void load_next_sweeps_cache() = 0;
 };
 
 /// Turns the order into text, one call per line: "compute 3 0". Needs no tensor and no GPU.
@@ -31,6 +33,7 @@ class RecordingExecutor final : public Executor {
   void compute(LayerId layer, MicroBatchId k) override { add("compute", layer, k); }
   void store_cache(LayerId layer, MicroBatchId k) override { add("store_cache", layer, k); }
   void store_hidden(LayerId layer, MicroBatchId k) override { add("store_hidden", layer, k); }
+  void load_next_sweeps_cache() override { lines_.emplace_back("load_next_sweeps_cache"); }
 
   const std::vector<std::string>& lines() const { return lines_; }
 

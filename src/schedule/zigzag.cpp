@@ -36,8 +36,10 @@ void zigzag_sweep(Executor& executor, SweepShape shape, SweepOptions options) {
     if (!next_hidden_exists_early) executor.load_hidden(next->layer(), next->micro_batch());
     at = *next;
   }
-  // The last layer's slot is free when it has been computed, whatever becomes of its tokens.
-  if (options.more_follow && shape.num_layers > 1) executor.load_weights(LayerId(1));
+  if (!options.more_follow) return;
+  // The last layer's slots are free when it has been computed, whatever becomes of its tokens.
+  if (shape.num_layers > 1) executor.load_weights(LayerId(1));
+  executor.load_next_sweeps_cache();
 }
 
 }  // namespace flexgen

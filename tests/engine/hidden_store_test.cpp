@@ -18,7 +18,7 @@ TEST_P(HiddenStoreTest, GivesBackWhatWasStored) {
   const ScratchPlace scratch;
   constexpr std::int32_t num_micro_batches = 3;
   Arena arena(num_micro_batches * (place_bytes + 8192), Device{});
-  HiddenStore store(GetParam(), num_micro_batches, place_bytes, Device{}, scratch.path(), arena);
+  HiddenStore store(GetParam(), num_micro_batches, place_bytes, 0, Device{}, scratch.path(), arena);
   Stream stream("test", Stream::Mode::inline_tasks, Device{});
   Transfer loads(stream, store.uses_disk(), 1 << 20), stores(stream, store.uses_disk(), 1 << 20);
   std::mt19937 generator(3);
@@ -67,11 +67,27 @@ INSTANTIATE_TEST_SUITE_P(Splits, HiddenStoreTest,
 TEST(HiddenStoreResident, KeepsEverythingWhereLayersCompute) {
   const ScratchPlace scratch;
   Arena arena(1 << 20, Device{});
-  const HiddenStore store({100, 0}, 2, place_bytes, Device{}, scratch.path(), arena);
+  const HiddenStore store({100, 0}, 2, place_bytes, 36 * 4, Device{}, scratch.path(), arena);
   EXPECT_TRUE(store.is_resident());
   EXPECT_FALSE(store.uses_disk());
   EXPECT_EQ(store.scratch_bytes(), 0U);
-  EXPECT_GE(store.resident(1) - store.resident(0), static_cast<std::ptrdiff_t>(place_bytes));
+  EXPECT_GE(store.resident(1, place_bytes) - store.resident(0, place_bytes), static_cast<std::ptrdiff_t>(place_bytes));
+  EXPECT_EQ(store.resident(1, 1), store.resident(1, place_bytes)) << "one place, whatever there is of it";
+}
+
+TEST(HiddenStoreResident, KeepsADecodeStepWhereLayersCompute) {
+  constexpr std::uint64_t decode_bytes = 4 * 36 * 4;
+  for (const Share& share : {Share{0, 100}, Share{0, 0}, Share{50, 20}}) {
+    const ScratchPlace scratch;
+    Arena arena(1 << 20, Device{});
+    const HiddenStore store(share, 2, place_bytes, decode_bytes, Device{}, scratch.path(), arena);
+    EXPECT_FALSE(store.is_resident());
+    EXPECT_EQ(store.resident(0, decode_bytes + 4), nullptr) << "a prompt's states go home";
+    ASSERT_NE(store.resident(0, decode_bytes), nullptr);
+    EXPECT_EQ(store.resident(0, 36 * 4), store.resident(0, decode_bytes));
+    EXPECT_GE(store.resident(1, decode_bytes) - store.resident(0, decode_bytes),
+              static_cast<std::ptrdiff_t>(decode_bytes));
+  }
 }
 
 }  // namespace

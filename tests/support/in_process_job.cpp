@@ -41,7 +41,8 @@ JobShape shape_of(const InProcessJob& job) {
 void generate(const InProcessJob& job, Stage& stage, Collected& collected, InProcessResult& result) {
   std::deque<GenerateRow> rows;
   for (std::size_t r = 0; r < job.prompts.size(); ++r)
-    rows.push_back({RowId(static_cast<std::int64_t>(r)), job.prompts[r], job.new_tokens, false});
+    rows.push_back({RowId(static_cast<std::int64_t>(r)), job.prompts[r],
+                    r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens, false});
   GenerateCallbacks callbacks;
   callbacks.on_token = [&](RowId row, std::int32_t token) {
     collected.order.push_back(row);

@@ -25,7 +25,8 @@ struct InProcessJob {
   Device device;
   Backend backend = Backend::native;
   std::vector<std::vector<std::int32_t>> prompts;
-  std::int32_t new_tokens = 1;  // of every row: nothing stops early
+  std::int32_t new_tokens = 1;             // of every row
+  std::vector<std::int32_t> fewer_tokens;  // of the first rows: what they want instead
   std::filesystem::path offload_dir;
   bool keep_logits = true;
   bool keep_trace = false;

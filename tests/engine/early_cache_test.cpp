@@ -1,0 +1,105 @@
+// The cache that a sweep wants first is loaded at the end of the sweep before, by a guess at its rows: right in a
+// decode, and harmless where rows have ended, blocks follow each other or groups take turns.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "tests/support/in_process_job.hpp"
+#include "tests/support/scratch_place.hpp"
+#include "tests/support/tiny_model.hpp"
+
+namespace flexgen::test {
+namespace {
+
+InProcessJob job_with(const std::array<double, 6>& percent, const ScratchPlace& scratch) {
+  InProcessJob job;
+  job.model = tiny_model();
+  job.policy.micro_batch_size = 2;
+  job.policy.num_micro_batches = 2;
+  job.policy.placement = make_placement(percent);
+  for (std::size_t r = 0; r < 4; ++r) job.prompts.emplace_back(3 + r, static_cast<std::int32_t>(5 + r));
+  job.new_tokens = 6;
+  job.offload_dir = scratch.path();
+  job.make_source = [](int) { return make_random_source(); };
+  return job;
+}
+
+// Bytes of the cache that were loaded from one embedding of a micro-batch 0 on to the next, before what that one does.
+struct LoadsOfSweep {
+  std::uint64_t bytes = 0;
+  std::uint64_t after_head = 0;  // of them, when the sweep had computed its last
+};
+
+std::vector<LoadsOfSweep> loads_by_sweep(const std::vector<TraceEvent>& trace, std::size_t num_micro_batches) {
+  std::vector<LoadsOfSweep> sweeps;
+  std::size_t embedded = 0, heads = 0;
+  for (const TraceEvent& event : trace) {
+    if (event.resource == Resource::compute && event.name == "embedding" && embedded++ % num_micro_batches == 0)
+      sweeps.emplace_back();
+    if (event.resource == Resource::compute && event.name == "head") ++heads;
+    if (event.resource != Resource::host_to_gpu || event.name != "cache" || sweeps.empty()) continue;
+    sweeps.back().bytes += event.bytes;
+    if (heads == sweeps.size() * num_micro_batches) sweeps.back().after_head += event.bytes;
+  }
+  return sweeps;
+}
+
+TEST(EarlyCache, IsLoadedAtTheEndOfTheSweepBefore) {
+  const ScratchPlace scratch;
+  InProcessJob job = job_with({0, 100, 0, 100, 0, 100}, scratch);
+  job.policy.overlap = false;  // one call after the other, so that the trace is in the order of the calls
+  job.keep_trace = true;
+  const std::vector<LoadsOfSweep> sweeps = loads_by_sweep(run_in_process(job).trace, 2);
+  ASSERT_EQ(sweeps.size(), 6U);
+  const std::uint64_t position = 2 * 36 * element_bytes(job.policy.dtype);
+  for (std::size_t s = 0; s + 1 < sweeps.size(); ++s) {
+    SCOPED_TRACE(s);
+    const std::uint64_t first = (3 + s) + (4 + s);  // positions of the first micro-batch's rows in the next sweep
+    const std::uint64_t second = (5 + s) + (6 + s);
+    const std::uint64_t own = s == 0 ? 0 : 4 * (first + second - 4) - (first - 2);  // four layers, but what was early
+    EXPECT_EQ(sweeps[s].after_head, first * position);
+    EXPECT_EQ(sweeps[s].bytes, (own + first) * position) << "nothing is loaded twice";
+  }
+  EXPECT_EQ(sweeps.back().after_head, 0U) << "nothing follows";
+}
+
+struct Case {
+  const char* name;
+  std::array<double, 6> percent;
+  int ranks;
+  std::size_t rows;
+};
+
+class EarlyCacheGuess : public testing::TestWithParam<Case> {};
+
+// Rows end at different steps, whole micro-batches among them, and others take their places.
+TEST_P(EarlyCacheGuess, ChangesNoToken) {
+  const Case& what = GetParam();
+  const ScratchPlace scratch;
+  InProcessJob job = job_with({100, 0, 100, 0, 100, 0}, scratch);
+  job.num_ranks = what.ranks;
+  job.new_tokens = 9;
+  job.prompts.clear();
+  for (std::size_t r = 0; r < what.rows; ++r) {
+    job.prompts.emplace_back(2 + r % 5, static_cast<std::int32_t>(7 + r));
+    job.fewer_tokens.push_back(static_cast<std::int32_t>(1 + (r * 5) % 9));
+  }
+  const InProcessResult resident = run_in_process(job);
+  job.policy.placement = make_placement(what.percent);
+  const InProcessResult staged = run_in_process(job);
+  EXPECT_EQ(staged.ids, resident.ids);
+  EXPECT_EQ(staged.logits, resident.logits);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, EarlyCacheGuess,
+                         testing::Values(Case{"Dram", {100, 0, 0, 100, 0, 100}, 1, 11},
+                                         Case{"Disk", {0, 100, 0, 0, 0, 0}, 1, 11},
+                                         Case{"ThreeTiers", {20, 30, 60, 20, 20, 30}, 1, 23},
+                                         Case{"PartlyOnTheGpu", {0, 100, 75, 25, 100, 0}, 1, 23},
+                                         Case{"TwoRanks", {0, 100, 0, 100, 0, 100}, 2, 23},
+                                         Case{"ThreeRanks", {0, 100, 40, 30, 0, 100}, 3, 31}),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace flexgen::test
