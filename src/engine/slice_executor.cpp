@@ -25,11 +25,13 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       logits_sink_(std::move(logits_sink)),
       compute_("compute", Stream::Mode::inline_tasks, device, &tracer),
       weight_loads_("weight loads", side_mode(plan.input.policy), device, &tracer),
+      weight_copies_("weight copies", side_mode(plan.input.policy), device, &tracer),
       cache_loads_("cache loads", side_mode(plan.input.policy), device, &tracer),
       cache_stores_("cache stores", side_mode(plan.input.policy), device, &tracer),
       hidden_loads_("hidden loads", side_mode(plan.input.policy), device, &tracer),
       hidden_stores_("hidden stores", side_mode(plan.input.policy), device, &tracer),
       weight_transfer_(weight_loads_, memory.weights.uses_disk(), staging_half_bytes),
+      weight_copier_(weight_copies_, false, staging_half_bytes),
       cache_load_transfer_(cache_loads_, memory.cache.uses_disk(), plan.memory.cache_staging_half_bytes),
       cache_store_transfer_(cache_stores_, memory.cache.uses_disk(), plan.memory.cache_staging_half_bytes),
       hidden_load_transfer_(hidden_loads_, memory.hidden.uses_disk(), staging_half_bytes),
@@ -67,15 +69,17 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
     host_attention_ = std::make_unique<HostAttention>(plan, memory, device, backend, tracer);
     host_attention_->set_error_handler(on_stream_error);
   }
-  for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
-    stream->set_error_handler(on_stream_error);
+  for (Stream* stream : side_streams()) stream->set_error_handler(on_stream_error);
+}
+
+std::array<Stream*, 6> SliceExecutor::side_streams() {
+  return {&weight_loads_, &weight_copies_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_};
 }
 
 // The streams' tasks use the transfers, which die first.
 SliceExecutor::~SliceExecutor() {
   if (host_attention_) host_attention_->stop();
-  for (Stream* stream : {&weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
-    stream->stop();
+  for (Stream* stream : side_streams()) stream->stop();
 }
 
 void SliceExecutor::fill_weights() {
@@ -134,8 +138,8 @@ void SliceExecutor::begin_sweep(const SweepWork& work) {
 void SliceExecutor::end_sweep() { memory_.batches.mark_used(compute_); }
 
 void SliceExecutor::synchronize() {
-  for (Stream* stream : {&compute_, &weight_loads_, &cache_loads_, &cache_stores_, &hidden_loads_, &hidden_stores_})
-    stream->synchronize();
+  compute_.synchronize();
+  for (Stream* stream : side_streams()) stream->synchronize();
   if (host_attention_) host_attention_->synchronize();
 }
 

@@ -2,6 +2,7 @@
 // by events. With overlap off, the same calls on streams that work in the caller: nothing runs beside anything else.
 //
 //   weights stream:     wait slot free          -> load layer j + 1       -> event
+//   weight copies:      wait slot free          -> its part on the device -> event
 //   cache loads:        wait slot free, stored  -> load (j, k + 1)        -> event
 //   hidden loads:       wait slot free, stored  -> load or receive k + 1  -> event
 //   compute (caller):   wait the three events   -> layer j on k           -> event
@@ -10,6 +11,7 @@
 // One thread calls it. Errors of a stream surface in the caller at the next wait for one of its events.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -108,6 +110,7 @@ class SliceExecutor final : public Executor {
     Slot* stage = nullptr;
   };
 
+  std::array<Stream*, 6> side_streams();
   const MicroBatch& batch(MicroBatchId k) const { return (*batches_)[k.index()]; }
   bool is_first(LayerId layer) const { return layer.value == 0; }
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
@@ -141,11 +144,13 @@ class SliceExecutor final : public Executor {
 
   Stream compute_;
   Stream weight_loads_;
+  Stream weight_copies_;  // within the device
   Stream cache_loads_;
   Stream cache_stores_;
   Stream hidden_loads_;
   Stream hidden_stores_;
   Transfer weight_transfer_;
+  Transfer weight_copier_;
   Transfer cache_load_transfer_;
   Transfer cache_store_transfer_;
   Transfer hidden_load_transfer_;

@@ -27,8 +27,16 @@ std::vector<CacheRow> rows_of_next_sweep(const MicroBatchWork& batch) {
 void SliceExecutor::load_weights(LayerId layer) {
   if (!memory_.weights.has_load(layer)) return;
   Slot& slot = next_slot(weight_slots_, weight_turn_);
+  EventPtr copied;
+  if (memory_.weights.has_gpu_part(layer)) {
+    weight_copies_.wait(slot.free);
+    weight_copies_.post(
+        [this, layer, data = slot.data] { memory_.weights.load_gpu_part(layer, data, weight_copier_); });
+    copied = weight_copies_.record();
+  }
   weight_loads_.wait(slot.free);
   weight_loads_.post([this, layer, data = slot.data] { memory_.weights.load(layer, data, weight_transfer_); });
+  weight_loads_.wait(copied);
   slot.loaded = weight_loads_.record();
   layer_slot_[layer.index()] = &slot;
   end_call(weight_loads_);

@@ -141,18 +141,29 @@ void WeightStore::load(LayerId layer, std::byte* slot, Transfer& transfer) const
     const std::uint64_t gpu_end = split.gpu_bytes;
     const std::uint64_t dram_end = split.gpu_bytes + split.dram_bytes;
     std::byte* to = slot + range.slot_offset;
-    std::uint64_t at = range.begin;
-    if (at < std::min(gpu_end, range.end)) {
-      const std::uint64_t until = std::min(gpu_end, range.end);
-      transfer.within_gpu(to, home.gpu + at, until - at, what);
-      at = until;
-    }
+    std::uint64_t at = std::max(range.begin, gpu_end);
     if (at < std::min(dram_end, range.end)) {
       const std::uint64_t until = std::min(dram_end, range.end);
       transfer.host_to_gpu(to + (at - range.begin), home.dram.data() + (at - gpu_end), until - at, what);
       at = until;
     }
     if (at < range.end) load_from_disk(home, at - dram_end, range.end - dram_end, to + (at - range.begin), transfer);
+  }
+}
+
+bool WeightStore::has_gpu_part(LayerId layer) const {
+  return std::ranges::any_of(layout_.layers[layer.index()].loads, [&](const PackRange& range) {
+    return range.begin < layout_.packs[static_cast<std::size_t>(range.pack)].gpu_bytes;
+  });
+}
+
+void WeightStore::load_gpu_part(LayerId layer, std::byte* slot, Transfer& transfer) const {
+  for (const PackRange& range : layout_.layers[layer.index()].loads) {
+    const auto pack = static_cast<std::size_t>(range.pack);
+    const std::uint64_t until = std::min(layout_.packs[pack].gpu_bytes, range.end);
+    if (range.begin < until)
+      transfer.within_gpu(slot + range.slot_offset, packs_[pack].gpu + range.begin, until - range.begin,
+                          layers_[layer.index()].name.c_str());
   }
 }
 

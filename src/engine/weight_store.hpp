@@ -1,7 +1,7 @@
 // The weights of a slice in their homes, and their way into a slot of the computing device.
 //
-// Filled once, slice by slice, straight from the source; read-only afterwards. `load` is called from the tasks of one
-// stream, the rest from the building thread or (views) the computing thread.
+// Filled once, slice by slice, straight from the source; read-only afterwards. `load` and `load_gpu_part` are called
+// from the tasks of one stream each, the rest from the building thread or (views) the computing thread.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +44,12 @@ class WeightStore {
   /// Disk taken in --offload-dir; what is read in place takes none.
   std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
 
-  /// Brings what is not resident of the layer's weights to `slot`.
+  /// Brings to `slot` what lies in dram and on ssd of the layer's weights that are not resident.
   void load(LayerId layer, std::byte* slot, Transfer& transfer) const;
+  /// And the part of them that lies on the gpu tier: of weights that are cut. On a stream of its own, or the links
+  /// would wait for it.
+  bool has_gpu_part(LayerId layer) const;
+  void load_gpu_part(LayerId layer, std::byte* slot, Transfer& transfer) const;
   /// The layer's weights, in the order of its description.
   std::vector<MatrixView> views(LayerId layer, std::byte* slot) const;
 

@@ -34,6 +34,7 @@ class StoreUnderTest {
     Image& slot = slots_[id.index() % 2];
     std::memset(slot.data(), 0xCD, slot.size());
     if (store_.has_load(id)) store_.load(id, slot.data(), transfer_);
+    if (store_.has_gpu_part(id)) store_.load_gpu_part(id, slot.data(), transfer_);
     std::vector<Image> images;
     for (const MatrixView& view : store_.views(id, slot.data()))
       images.emplace_back(view.data, view.data + view.size_bytes());
