@@ -3,8 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <numeric>
 #include <string>
 
+#include "base/bytes.hpp"
+#include "engine/stage.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -62,6 +67,88 @@ TEST(EarlyCache, IsLoadedAtTheEndOfTheSweepBefore) {
     EXPECT_EQ(sweeps[s].bytes, (own + first) * position) << "nothing is loaded twice";
   }
   EXPECT_EQ(sweeps.back().after_head, 0U) << "nothing follows";
+}
+
+// Groups take turns, so a guess at the same group's rows would load every sweep's first cache for nothing.
+TEST(EarlyCache, IsOfTheGroupWhoseTurnItIs) {
+  const ScratchPlace scratch;
+  InProcessJob job = job_with({100, 0, 0, 100, 100, 0}, scratch);
+  job.num_ranks = 2;
+  job.policy.num_micro_batches = 1;  // two groups of two rows
+  job.keep_trace = true;
+  std::uint64_t loaded = 0;
+  for (const TraceEvent& event : run_in_process(job).trace)
+    if (event.resource == Resource::host_to_gpu && event.name == "cache") loaded += event.bytes;
+  std::uint64_t wanted = 0, longest = 0;  // positions of the four layers; of one layer in a group's last sweep
+  for (std::uint64_t step = 0; step < 5; ++step) {
+    wanted += 4 * (3 + 4 + 5 + 6 + 4 * step);
+    longest = 5 + 6 + 2 * (step + 1);
+  }
+  const std::uint64_t position = 2 * 36 * element_bytes(job.policy.dtype);
+  EXPECT_GE(loaded, wanted * position);
+  EXPECT_LE(loaded, (wanted + 2 * longest) * position) << "more than the last sweep's guess on each rank is wasted";
+}
+
+// Sweeps of one micro-batch with the rows that are named, each with its next token or, at first, its prompt. Gives all
+// logits: a token of so small a model seldom depends on its cache.
+std::vector<float> run_sweeps(const std::array<double, 6>& percent,
+                              const std::vector<std::vector<std::int32_t>>& sweeps,
+                              const std::function<void(const CacheLayout&)>& check_layout = {}) {
+  const ScratchPlace scratch;
+  StageConfig config;
+  const ModelSpec model = tiny_model(3);  // odd: a layer's image is not loaded over its own of the sweep before
+  config.plan.bounds = balanced_slices(model, 1).front();
+  Policy policy;
+  policy.micro_batch_size = 2;
+  policy.num_micro_batches = 1;
+  policy.placement = make_placement(percent);
+  config.plan.input = plan_input(model, config.plan.bounds, policy, {5, 8, 16, 2}, 1, config.device);
+  config.budgets = {GiB, GiB, GiB};
+  config.plan.memory = plan_memory(config.plan.input, config.budgets);
+  config.source = make_random_source();
+  config.offload_dir = scratch.path();
+  std::vector<float> all_logits;  // of one sweep after the other: each is collected before the next
+  config.on_logits = [&](std::int64_t, MicroBatchId, std::span<const float> logits) {
+    all_logits.insert(all_logits.end(), logits.begin(), logits.end());
+  };
+  Stage stage(std::move(config));
+  if (check_layout) check_layout(stage.plan().memory.cache);
+  std::map<std::int32_t, std::int32_t> lengths, last_tokens;
+  for (std::size_t s = 0; s < sweeps.size(); ++s) {
+    SweepWork work;
+    work.number = static_cast<std::int64_t>(s);
+    work.more_follow = s + 1 < sweeps.size();
+    work.micro_batches.resize(1);
+    for (const std::int32_t row : sweeps[s]) {
+      std::vector<std::int32_t> next(5, 7 + row);
+      if (lengths[row] > 0) next.assign(1, last_tokens[row]);
+      work.micro_batches[0].rows.push_back({RowId(row), row, lengths[row], true, false, next});
+      lengths[row] += static_cast<std::int32_t>(next.size());
+    }
+    stage.run_sweep(work);
+    const SampledTokens sampled = stage.collect(1).front();
+    for (std::size_t r = 0; r < sweeps[s].size(); ++r) last_tokens[sweeps[s][r]] = sampled.tokens[r];
+  }
+  stage.finish();
+  return all_logits;
+}
+
+TEST(EarlyCache, LacksARowThatSatASweepOut) {
+  const std::vector<std::vector<std::int32_t>> sweeps{{0, 1}, {0, 1}, {0}, {0, 1}, {1}, {1}, {0, 1}};
+  EXPECT_EQ(run_sweeps({100, 0, 0, 100, 100, 0}, sweeps), run_sweeps({100, 0, 100, 0, 100, 0}, sweeps));
+}
+
+// What was loaded is of the first layer, whose remaining row is resident; the first that is staged is another's.
+TEST(EarlyCache, IsNotTakenForAnotherLayers) {
+  const auto check_layout = [](const CacheLayout& layout) {
+    ASSERT_GE(layout.split(0, 0).gpu_units, 3) << "row 0 of the first layer is resident";
+    ASSERT_LT(layout.split(0, 0).gpu_units, 6) << "row 1 is not";
+    bool any = false;
+    for (std::int32_t layer = 1; layer < layout.num_layers; ++layer) any |= layout.split(layer, 0).gpu_units < 3;
+    ASSERT_TRUE(any) << "in another layer row 0 is staged";
+  };
+  const std::vector<std::vector<std::int32_t>> sweeps{{0, 1}, {0, 1}, {0}, {0}};
+  EXPECT_EQ(run_sweeps({100, 0, 45, 55, 100, 0}, sweeps, check_layout), run_sweeps({100, 0, 100, 0, 100, 0}, sweeps));
 }
 
 struct Case {
