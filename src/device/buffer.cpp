@@ -60,7 +60,7 @@ bool pin(std::byte* data, std::uint64_t bytes) {
   const std::uint64_t begin_ns = now_ns();
   fault_in(data, bytes);
   ++call_counts().allocations;
-  const cudaError_t status = cudaHostRegister(data, bytes, cudaHostRegisterPortable);
+  const cudaError_t status = cudaHostRegister(data, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
   call_counts().pinning_ns += now_ns() - begin_ns;
   if (status == cudaSuccess) return true;
   cudaGetLastError();
@@ -71,6 +71,14 @@ bool pin(std::byte* data, std::uint64_t bytes) {
                     "Raise `ulimit -l` or lower --cpu-mem",
                     format_bytes(bytes), cudaGetErrorName(status)));
   return false;
+}
+
+// Null where the GPU has none for it.
+std::byte* address_on_gpu(std::byte* pinned) {
+  void* address = nullptr;
+  if (cudaHostGetDevicePointer(&address, pinned, 0) == cudaSuccess) return static_cast<std::byte*>(address);
+  cudaGetLastError();
+  return nullptr;
 }
 
 std::byte* allocate_on_gpu(std::uint64_t bytes, const Device& device) {
@@ -114,16 +122,18 @@ Buffer::Buffer(MemoryKind kind, std::uint64_t size_bytes, const Device& device)
   if (size_bytes == 0) return;
 #ifdef FLEXGEN_HAS_CUDA
   if (device.is_cuda() && kind == MemoryKind::device) {
-    data_ = allocate_on_gpu(size_bytes, device);
+    seen_ = data_ = allocate_on_gpu(size_bytes, device);
     on_gpu_ = true;
     return;
   }
 #endif
   data_ = map_host_memory(align_up(size_bytes, page_bytes));
+  if (!device.is_cuda()) seen_ = data_;
 #ifdef FLEXGEN_HAS_CUDA
   if (device.is_cuda() && kind == MemoryKind::pinned) {
     use_device(device);
     registered_ = pin(data_, align_up(size_bytes, page_bytes));
+    if (registered_) seen_ = address_on_gpu(data_);
   }
 #endif
 }
@@ -136,6 +146,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this != &other) {
     release();
     data_ = std::exchange(other.data_, nullptr);
+    seen_ = std::exchange(other.seen_, nullptr);
     size_bytes_ = std::exchange(other.size_bytes_, 0);
     kind_ = other.kind_;
     device_ = other.device_;

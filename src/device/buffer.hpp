@@ -29,6 +29,9 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
 
   std::byte* data() const { return data_; }
+  /// Where the device's own loads find it: pinned memory of the host has an address there. Null of host memory that a
+  /// GPU cannot read.
+  std::byte* seen_by_device() const { return seen_; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   MemoryKind kind() const { return kind_; }
 
@@ -36,6 +39,7 @@ class Buffer {
   void release() noexcept;
 
   std::byte* data_ = nullptr;
+  std::byte* seen_ = nullptr;
   std::uint64_t size_bytes_ = 0;
   MemoryKind kind_ = MemoryKind::pageable;
   Device device_;

@@ -114,8 +114,7 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
     if (std::find(seen.begin(), seen.end(), kind) != seen.end()) continue;
     seen.push_back(kind);
     const LayerId layer(static_cast<std::int32_t>(j));
-    weight_views_ = memory_.weights.views(layer, slot);
-    plain_layer_.forget();
+    view_weights(layer, slot);
     const KvView cache = is_cached(layer) ? cache_view(layer, MicroBatchId(0), stage) : KvView{};
     if (is_cached(layer) && on_host(MicroBatchId(0))) {
       const LayerCall call = half_call(MicroBatchId(0), hidden, cache);
@@ -159,6 +158,12 @@ bool SliceExecutor::nothing_waits_for(LayerId layer) const {
   return !wanted && context_.device.is_cuda() && plan_.input.policy.overlap && !compute_.tracer()->keeps_events();
 }
 
+void SliceExecutor::view_weights(LayerId layer, std::byte* slot) {
+  weight_views_ = memory_.weights.views(layer, slot);
+  weight_rests_ = memory_.weights.rests(layer);
+  plain_layer_.forget();
+}
+
 KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage) {
   const std::int32_t index = cache_index_[layer.index()];
   const std::int32_t heads = plan_.input.model.num_heads;
@@ -187,6 +192,7 @@ LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std
   const std::int32_t rows = plan_.input.policy.micro_batch_size;
   LayerCall call;
   call.weights = weight_views_;
+  call.rests = weight_rests_;
   call.batch = chunk.batch;
   call.hidden = contiguous_view(hidden, batch(k).num_tokens, width, plan_.input.policy.dtype)
                     .row_range(chunk.first_token, chunk.batch.num_tokens);
@@ -245,8 +251,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   if (weights || hidden_.ready || cache_.ready) span_.reset();  // waiting is not computing
   if (k.value == 0) {
     if (weights) compute_.wait(weights->loaded);
-    weight_views_ = memory_.weights.views(layer, weights ? weights->data : nullptr);
-    plain_layer_.forget();
+    view_weights(layer, weights ? weights->data : nullptr);
   }
   compute_.wait(hidden_.ready);
   compute_.wait(cache_.ready);

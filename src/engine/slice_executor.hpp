@@ -123,6 +123,7 @@ class SliceExecutor final : public Executor {
   Slot* take_early_cache(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows);
   std::uint64_t hidden_bytes(const MicroBatch& batch) const;
   EventPtr& cache_stored(LayerId layer, std::int32_t slot);
+  void view_weights(LayerId layer, std::byte* slot);
   KvView cache_view(LayerId layer, MicroBatchId k, std::byte* stage);
   LayerCall chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache);
   LayerCall half_call(MicroBatchId k, std::byte* hidden, const KvView& cache);
@@ -163,6 +164,7 @@ class SliceExecutor final : public Executor {
   std::size_t weight_turn_ = 0, cache_turn_ = 0, hidden_turn_ = 0;
   std::vector<Slot*> layer_slot_;         // by layer: the slot its weights were last loaded to
   std::vector<MatrixView> weight_views_;  // of the layer being computed
+  std::vector<MatrixView> weight_rests_;  // of the same: LayerCall::rests
   PlainLayer plain_layer_;                // of the same layer
   std::deque<Input> cache_inputs_, hidden_inputs_;
   Input cache_, hidden_;  // of the last computation, for its stores

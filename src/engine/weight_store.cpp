@@ -27,6 +27,19 @@ WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layo
     packs_[p].dram =
         Buffer(pinned ? MemoryKind::pinned : MemoryKind::pageable, layout_.packs[p].dram_bytes, options_.device);
   }
+  require_readable();
+}
+
+// Of memory that could not be pinned copies are slow; a kernel cannot read it at all.
+void WeightStore::require_readable() const {
+  for (const LayerWeights& layer : layout_.layers)
+    for (const WeightPlace& place : layer.places) {
+      const Buffer& dram = packs_[static_cast<std::size_t>(place.pack)].dram;
+      if (!place.looked_up || place.resident || dram.seen_by_device() != nullptr) continue;
+      throw UserError(ExitCode::does_not_fit, "the GPU cannot read the embedding's table in host memory",
+                      "pinning " + format_bytes(dram.size_bytes()) + " was refused",
+                      "Raise `ulimit -l`, or say --pin-weight false: the table is then copied for every sweep");
+    }
 }
 
 void WeightStore::plan_disk() {
@@ -190,11 +203,40 @@ std::vector<MatrixView> WeightStore::views(LayerId layer, std::byte* slot) const
   for (std::size_t w = 0; w < weights.places.size(); ++w) {
     const WeightPlace& place = weights.places[w];
     const WeightSpec& spec = layers_[layer.index()].weights[w];
-    std::byte* data =
-        place.resident ? packs_[static_cast<std::size_t>(place.pack)].gpu + place.offset : slot + place.slot_offset;
-    views.push_back(contiguous_view(data, spec.rows, spec.cols, options_.dtype, place.quant));
+    const PackHome& home = packs_[static_cast<std::size_t>(place.pack)];
+    const std::int64_t rows = place.looked_up ? rows_on_gpu(place, spec) : spec.rows;
+    std::byte* data = nullptr;
+    if (place.resident || place.looked_up) data = rows > 0 ? home.gpu + place.offset : nullptr;
+    else data = slot + place.slot_offset;
+    views.push_back(contiguous_view(data, rows, spec.cols, options_.dtype, place.quant));
   }
   return views;
+}
+
+std::int64_t WeightStore::rows_on_gpu(const WeightPlace& place, const WeightSpec& spec) const {
+  const std::uint64_t gpu_end = layout_.packs[static_cast<std::size_t>(place.pack)].gpu_bytes;
+  const std::uint64_t here = gpu_end <= place.offset ? 0 : std::min(place.bytes, gpu_end - place.offset);
+  return static_cast<std::int64_t>(here / (place.bytes / static_cast<std::uint64_t>(spec.rows)));
+}
+
+std::vector<MatrixView> WeightStore::rests(LayerId layer) const {
+  const LayerWeights& weights = layout_.layers[layer.index()];
+  std::vector<MatrixView> rests;
+  if (std::ranges::none_of(weights.places, &WeightPlace::looked_up)) return rests;
+  for (std::size_t w = 0; w < weights.places.size(); ++w) {
+    const WeightPlace& place = weights.places[w];
+    const WeightSpec& spec = layers_[layer.index()].weights[w];
+    const auto pack = static_cast<std::size_t>(place.pack);
+    const std::int64_t before = place.looked_up ? rows_on_gpu(place, spec) : spec.rows;
+    if (before == spec.rows) {
+      rests.emplace_back();
+      continue;
+    }
+    const std::uint64_t first = std::max(place.offset, layout_.packs[pack].gpu_bytes) - layout_.packs[pack].gpu_bytes;
+    rests.push_back(contiguous_view(packs_[pack].dram.seen_by_device() + first, spec.rows - before, spec.cols,
+                                    options_.dtype, place.quant));
+  }
+  return rests;
 }
 
 }  // namespace flexgen

@@ -50,8 +50,10 @@ class WeightStore {
   /// would wait for it.
   bool has_gpu_part(LayerId layer) const;
   void load_gpu_part(LayerId layer, std::byte* slot, Transfer& transfer) const;
-  /// The layer's weights, in the order of its description.
+  /// The layer's weights, in the order of its description; of a table that is cut, the first rows.
   std::vector<MatrixView> views(LayerId layer, std::byte* slot) const;
+  /// In the same order the rows that follow those of `views`, for most weights none; empty when it is none for all.
+  std::vector<MatrixView> rests(LayerId layer) const;
 
  private:
   struct PackHome {
@@ -61,6 +63,8 @@ class WeightStore {
     ScratchRegion scratch;
     bool in_place = false;
   };
+  void require_readable() const;
+  std::int64_t rows_on_gpu(const WeightPlace& place, const WeightSpec& spec) const;
   void plan_disk();
   bool find_in_place(std::size_t pack, std::vector<FileExtent>& extents) const;
   void produce(std::size_t pack, std::uint64_t begin, std::uint64_t end, std::byte* to);

@@ -20,6 +20,7 @@ namespace flexgen {
 /// One call: a layer on a micro-batch. All memory is of the computing device.
 struct LayerCall {
   std::span<const MatrixView> weights;  // in the order of the description
+  std::span<const MatrixView> rests;    // of the same, rows of a table that lie apart (TableView); may be empty
   BatchView batch;
   MatrixView hidden;                          // [tokens, hidden], in and out
   const std::int32_t* token_ids = nullptr;    // [tokens]; embedding

@@ -21,16 +21,21 @@ constexpr std::int64_t position_offset = 2;  // OPT's position table starts two 
 // Hands out a call's weights in the order in which the description names them.
 class WeightReader {
  public:
-  explicit WeightReader(std::span<const MatrixView> weights) : weights_(weights) {}
+  explicit WeightReader(std::span<const MatrixView> weights, std::span<const MatrixView> rests = {})
+      : weights_(weights), rests_(rests) {}
 
   const MatrixView& matrix() {
     FLEXGEN_CHECK(next_ < weights_.size(), "layer was given too few weights");
     return weights_[next_++];
   }
+  TableView table() {
+    const std::size_t at = next_;
+    return at < rests_.size() ? TableView(matrix(), rests_[at]) : TableView(matrix());
+  }
   std::optional<MatrixView> optional(bool present) { return present ? std::optional(matrix()) : std::nullopt; }
 
  private:
-  std::span<const MatrixView> weights_;
+  std::span<const MatrixView> weights_, rests_;
   std::size_t next_ = 0;
 };
 
@@ -160,10 +165,9 @@ class OptEmbedding final : public Layer {
       : Layer({LayerKind::embedding, -1, "embedding", opt_embedding_weights(spec)}), spec_(spec) {}
 
   void forward(const OpContext& context, const LayerCall& call) const override {
-    WeightReader weights(call.weights);
-    const MatrixView tokens = weights.matrix();
-    const MatrixView all_positions = weights.matrix();
-    const MatrixView positions = all_positions.row_range(position_offset, spec_.max_positions);
+    WeightReader weights(call.weights, call.rests);
+    const TableView tokens = weights.table();
+    const TableView positions = weights.table().row_range(position_offset, spec_.max_positions);
     if (spec_.has_projections()) {
       const Workspace::Scope scope(*context.workspace);
       const MatrixView narrow = scratch(context, call.hidden.rows, spec_.embedding_dim, call.hidden.dtype, "embedding");

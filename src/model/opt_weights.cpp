@@ -61,6 +61,7 @@ std::vector<WeightSpec> opt_embedding_weights(const ModelSpec& spec) {
   weights.push_back(token_table(spec));
   weights.push_back(
       matrix("positions.weight", spec.max_positions + 2, spec.hidden, decoder_keys("embed_positions.weight")));
+  weights.back().role = WeightRole::positions;
   if (spec.has_projections())
     weights.push_back(matrix("project_in.weight", spec.hidden, spec.embedding_dim, decoder_keys("project_in.weight")));
   return weights;

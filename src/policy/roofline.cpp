@@ -75,6 +75,14 @@ TierParts bytes_loaded_per_sweep(const WeightLayout& layout) {
   return parts;
 }
 
+// Of a table that is used in place, the part whose rows cross the link when they are looked up.
+double dram_part(const WeightLayout& layout, const WeightPlace& place) {
+  if (!place.looked_up) return 0;
+  const WeightPack& pack = layout.packs[static_cast<std::size_t>(place.pack)];
+  return overlap(place.offset, place.offset + place.bytes, pack.gpu_bytes, pack.bytes) /
+         static_cast<double>(place.bytes);
+}
+
 StageModel::StageModel(const StageInput& input) : stage(input), memory(plan_memory(input.plan)) {
   streamed_weights = bytes_loaded_per_sweep(memory.weights);
   const auto units = static_cast<double>(memory.cache.gpu_units + memory.cache.dram_units + memory.cache.ssd_units);
@@ -112,14 +120,19 @@ void StageModel::take_away(const TierParts& bytes, Traffic& t) const {
 void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
   bring(streamed_weights, t);
   double read_bytes = 0;
-  for (const LayerDescription& layer : stage.plan.layers)
-    for (const WeightSpec& weight : layer.weights) {
+  for (std::size_t j = 0; j < stage.plan.layers.size(); ++j)
+    for (std::size_t w = 0; w < stage.plan.layers[j].weights.size(); ++w) {
+      const LayerDescription& layer = stage.plan.layers[j];
+      const WeightSpec& weight = layer.weights[w];
       const auto elements = static_cast<double>(weight.num_elements());
       const QuantFormat stored = stored_format(weight.role, stage.plan.policy.weight_format);
       const auto bytes = static_cast<double>(stored_bytes(weight, stage.plan.policy.dtype, stored));
       const bool is_matrix = weight.rows > 1;
-      if (layer.kind == LayerKind::embedding && !weight.name.starts_with("project")) {  // a row per token
-        read_bytes += sweep.tokens() * bytes / static_cast<double>(weight.rows);
+      if (is_lookup_table(layer, weight)) {  // a row per token
+        const double looked_up = sweep.tokens() * bytes / static_cast<double>(weight.rows);
+        const double from_dram = on_gpu() ? dram_part(memory.weights, memory.weights.layers[j].places[w]) : 0;
+        read_bytes += (1 - from_dram) * looked_up;
+        bring({from_dram * looked_up, 0}, t);
         continue;
       }
       read_bytes += sweep.micro_batches * bytes;

@@ -44,13 +44,32 @@ void lay_out_packs(std::span<const LayerDescription> layers, DType dtype, const 
   }
 }
 
-void split_packs(const Share& share, WeightLayout& layout) {
+// Marks the tables that are used in place, in both tiers. What is on ssd must be loaded, and with it the rest.
+void mark_lookups(std::span<const LayerDescription> layers, const Share& share, WeightLayout& layout) {
+  if (share.ssd() >= 1e-9) return;
+  for (std::size_t j = 0; j < layers.size(); ++j)
+    for (std::size_t w = 0; w < layers[j].weights.size(); ++w)
+      layout.layers[j].places[w].looked_up = is_lookup_table(layers[j], layers[j].weights[w]);
+}
+
+// A table that is used in place is cut between two rows.
+std::uint64_t at_row_boundary(std::span<const WeightSpec> weights, const LayerWeights& layer, std::uint64_t cut) {
+  for (std::size_t w = 0; w < weights.size(); ++w) {
+    const WeightPlace& place = layer.places[w];
+    if (!place.looked_up || cut <= place.offset || cut >= place.offset + place.bytes) continue;
+    return cut - (cut - place.offset) % (place.bytes / static_cast<std::uint64_t>(weights[w].rows));
+  }
+  return cut;
+}
+
+void split_packs(std::span<const LayerDescription> layers, const Share& share, WeightLayout& layout) {
   Spread gpu(share.gpu());
   Spread dram(share.dram());
-  for (WeightPack& pack : layout.packs) {
+  for (std::size_t j = 0; j < layout.packs.size(); ++j) {
+    WeightPack& pack = layout.packs[j];
     // A pack of a tiny model is split at a finer grain: the share counts more than direct I/O there.
     const std::uint64_t grain = pack.bytes >= 256 * split_alignment ? split_alignment : weight_alignment;
-    pack.gpu_bytes = gpu.take(pack.bytes, grain, pack.bytes);
+    pack.gpu_bytes = at_row_boundary(layers[j].weights, layout.layers[j], gpu.take(pack.bytes, grain, pack.bytes));
     pack.dram_bytes = dram.take(pack.bytes, grain, pack.bytes - pack.gpu_bytes);
     if (share.ssd() < 1e-9) pack.dram_bytes = share.dram() < 1e-9 ? 0 : pack.bytes - pack.gpu_bytes;
     if (share.ssd() < 1e-9 && share.dram() < 1e-9) pack.gpu_bytes = pack.bytes;
@@ -67,7 +86,7 @@ void plan_loads(WeightLayout& layout) {
     for (WeightPlace& place : layer.places) {
       const WeightPack& pack = layout.packs[static_cast<std::size_t>(place.pack)];
       place.resident = place.offset + place.bytes <= pack.gpu_bytes;
-      if (place.resident) continue;
+      if (place.resident || place.looked_up) continue;
       const auto [at, fresh] = images.try_emplace(place.pack, PackRange{place.pack, place.offset, place.offset, 0});
       at->second.begin = std::min(at->second.begin, align_down(place.offset, split_alignment));
       at->second.end = std::max(at->second.end, place.offset + place.bytes);
@@ -78,7 +97,7 @@ void plan_loads(WeightLayout& layout) {
       layer.loads.push_back(image);
     }
     for (WeightPlace& place : layer.places)
-      if (!place.resident) {
+      if (!place.resident && !place.looked_up) {
         const PackRange& image = images.at(place.pack);
         place.slot_offset = image.slot_offset + place.offset - image.begin;
       }
@@ -101,10 +120,11 @@ std::uint64_t plain_layer_bytes(const LayerDescription& layer, DType dtype) {
 }
 
 WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share,
-                          const QuantFormat& format) {
+                          const QuantFormat& format, bool reads_dram) {
   WeightLayout layout;
   lay_out_packs(layers, dtype, format, layout);
-  split_packs(share, layout);
+  if (reads_dram) mark_lookups(layers, share, layout);
+  split_packs(layers, share, layout);
   plan_loads(layout);
   return layout;
 }

@@ -2,7 +2,8 @@
 //
 // A pack is one layer's own weights, contiguous and aligned. Its bytes are split [0, gpu) [gpu, gpu + dram) [.., end),
 // so that the achieved share is exact to the alignment and equal in every layer. Weights that lie wholly in the gpu
-// part are used in place; the rest of a pack is an image that a load brings into a slot. Pure arithmetic.
+// part are used in place, and so are the embedding's tables, of which a sweep wants few rows, wherever the device can
+// read single rows; the rest of a pack is an image that a load brings into a slot. Pure arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,7 @@ struct WeightPlace {
   std::uint64_t bytes = 0;
   QuantFormat quant;              // as it is stored
   bool resident = false;          // used in place in the gpu part
+  bool looked_up = false;         // or in place in the gpu and the dram part, which are cut between two rows
   std::uint64_t slot_offset = 0;  // in the layer's slot otherwise
 };
 
@@ -61,9 +63,15 @@ struct WeightLayout {
   std::uint64_t total_bytes() const { return gpu_bytes + dram_bytes + ssd_bytes; }
 };
 
-/// `format`: of the weights that may be compressed.
+/// `format`: of the weights that may be compressed. `reads_dram`: the device can read single rows of the dram tier.
 WeightLayout plan_weights(std::span<const LayerDescription> layers, DType dtype, const Share& share,
-                          const QuantFormat& format = {});
+                          const QuantFormat& format = {}, bool reads_dram = false);
+
+/// True of tables of which a sweep looks single rows up.
+inline bool is_lookup_table(const LayerDescription& layer, const WeightSpec& weight) {
+  return layer.kind == LayerKind::embedding &&
+         (weight.role == WeightRole::table || weight.role == WeightRole::positions);
+}
 
 /// True of matrices that products of many tokens may find made plain; a table has a row per token looked up, or is
 /// multiplied by the few positions whose logits are wanted.

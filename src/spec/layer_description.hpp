@@ -16,8 +16,9 @@ struct CheckpointKeys {
   std::int64_t num_elements = 0;
 };
 
-/// What a weight is used for, as far as compression goes: `plain` ones (vectors, positions) are never compressed.
-enum class WeightRole : std::uint8_t { plain, linear, table };
+/// What a weight is used for, as far as compression goes: `plain` ones (vectors, projections) and positions are never
+/// compressed. Of the table of tokens and that of positions an embedding looks single rows up.
+enum class WeightRole : std::uint8_t { plain, linear, table, positions };
 
 /// A matrix as the layer computes with it: the elements of its sources one after another (so q, k and v are one
 /// product). A vector has rows == 1.
@@ -41,7 +42,7 @@ struct WeightSpec {
 /// How a weight is stored under a policy's format. The token table, a hundredth of the weights of a large model, never
 /// has fewer than 8 bits: at 4 it costs as much accuracy as all second MLP matrices (decisions/0005-compression.md).
 inline QuantFormat stored_format(WeightRole role, const QuantFormat& format) {
-  if (format.is_none() || role == WeightRole::plain) return {};
+  if (format.is_none() || role == WeightRole::plain || role == WeightRole::positions) return {};
   return role == WeightRole::table ? QuantFormat{8, format.group} : format;
 }
 

@@ -20,8 +20,8 @@ using Image = std::vector<std::byte>;
 class StoreUnderTest {
  public:
   StoreUnderTest(const std::vector<LayerDescription>& layers, std::shared_ptr<WeightSource> source, DType dtype,
-                 const Share& share)
-      : layout_(plan_weights(layers, dtype, share)),
+                 const Share& share, bool reads_dram = false)
+      : layout_(plan_weights(layers, dtype, share, {}, reads_dram)),
         arena_(layout_.gpu_bytes + (layers.size() + 1) * 4096, Device{}),
         store_(layers, layout_, std::move(source), {Device{}, dtype, true, scratch_.path()}, arena_),
         transfer_(stream_, store_.uses_disk(), 1 << 20),
@@ -38,6 +38,9 @@ class StoreUnderTest {
     std::vector<Image> images;
     for (const MatrixView& view : store_.views(id, slot.data()))
       images.emplace_back(view.data, view.data + view.size_bytes());
+    const std::vector<MatrixView> rests = store_.rests(id);
+    for (std::size_t w = 0; w < rests.size(); ++w)
+      images[w].insert(images[w].end(), rests[w].data, rests[w].data + rests[w].size_bytes());
     return images;
   }
 
@@ -87,6 +90,24 @@ TEST(WeightStore, GivesEveryLayerTheSameWeightsFromEverywhere) {
         EXPECT_NEAR(static_cast<double>(store.layout().ssd_bytes) / total, share.ssd(), 0.02);
       }
     }
+}
+
+TEST(WeightStore, TablesThatAreLookedUpAreNeverLoaded) {
+  ModelSpec spec = tiny_model(2);
+  for (const bool tied : {true, false}) {
+    spec.tied_head = tied;
+    const auto layers = layers_of(spec, {0, 2, true, true}, true);
+    StoreUnderTest all_gpu(layers, make_random_source(), DType::float32, {100, 0});
+    for (const Share& share : {Share{0, 100}, Share{20, 80}, Share{50, 50}, Share{93, 7}, Share{99, 1}}) {
+      StoreUnderTest store(layers, make_random_source(), DType::float32, share, true);
+      EXPECT_FALSE(store.store().has_load(LayerId(0)));
+      EXPECT_TRUE(store.store().has_load(LayerId(static_cast<std::int32_t>(layers.size()) - 1)) || share.gpu() > 0.9);
+      expect_same_layers(layers, all_gpu, store, share);
+    }
+    StoreUnderTest on_ssd(layers, make_random_source(), DType::float32, {0, 50}, true);
+    EXPECT_TRUE(on_ssd.store().has_load(LayerId(0))) << "rows on ssd are not to be looked up";
+    expect_same_layers(layers, all_gpu, on_ssd, {0, 50});
+  }
 }
 
 TEST(WeightStore, KeepsATiedHeadOnce) {

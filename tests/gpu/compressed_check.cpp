@@ -60,6 +60,12 @@ void check_dequantize(const OpContext& context, Report& report, DType dtype, con
     synchronise(context);
     gather_rows_reference(from.host(), index, out.host());
     report.compare(label("gather_rows", dtype, quant, std::to_string(s.cols)), out, 0.0);
+
+    const CutTable parts(from.device(), from.host(), 1);
+    gather_rows_cuda(context, parts.view(), reinterpret_cast<const std::int32_t*>(indices.device()), out.device());
+    synchronise(context);
+    gather_rows_reference(from.host(), index, out.host());
+    report.compare(label("gather_rows", dtype, quant, std::to_string(s.cols) + " cut at 1"), out, 0.0);
   }
 }
 

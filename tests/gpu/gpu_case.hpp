@@ -82,6 +82,25 @@ class TwinMatrix {
   DType dtype_;
 };
 
+/// The device's view of a table whose rows from `cut` on lie in pinned memory of the host, as those of a weight on the
+/// dram tier do. Owns that memory.
+class CutTable {
+ public:
+  CutTable(const MatrixView& device, const MatrixView& host, std::int64_t cut)
+      : first_(device.row_range(0, cut)), rest_(host.row_range(cut, host.rows - cut)) {
+    const auto bytes = static_cast<std::uint64_t>(host.row(host.rows - 1) - rest_.data) +
+                       host.row_range(0, 1).size_bytes();  // no gap follows the last row
+    pinned_ = Buffer(MemoryKind::pinned, bytes, kGpu);
+    std::memcpy(pinned_.data(), rest_.data, bytes);
+    rest_.data = pinned_.seen_by_device();
+  }
+  TableView view() const { return {first_, rest_}; }
+
+ private:
+  MatrixView first_, rest_;
+  Buffer pinned_;
+};
+
 inline float element(const std::byte* data, DType dtype, std::uint64_t index) {
   float value = 0.0F;
   convert_elements(data + index * element_bytes(dtype), dtype, reinterpret_cast<std::byte*>(&value), DType::float32, 1);

@@ -69,6 +69,19 @@ void check_rows(const OpContext& context, Report& report, DType dtype) {
     add_gathered_rows_reference(table.host(), on_host, out.host());
     report.compare(label("add_gathered_rows", dtype, width), out, 0.0);
 
+    for (const std::int64_t cut : {0, 1, 150, 299}) {
+      const CutTable parts(table.device(), table.host(), cut);
+      const std::string which = width + " cut at " + std::to_string(cut);
+      gather_rows_cuda(context, parts.view(), on_gpu, out.device());
+      synchronise(context);
+      gather_rows_reference(table.host(), on_host, out.host());
+      report.compare(label("gather_rows", dtype, which), out, 0.0);
+      add_gathered_rows_cuda(context, parts.view(), on_gpu, out.device());
+      synchronise(context);
+      add_gathered_rows_reference(table.host(), on_host, out.host());
+      report.compare(label("add_gathered_rows", dtype, which), out, 0.0);
+    }
+
     add_cuda(context, out.device(), y.device(), sum.device());
     synchronise(context);
     for (std::int64_t r = 0; r < rows; ++r) {

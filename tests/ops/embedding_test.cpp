@@ -46,6 +46,45 @@ TEST_P(RowsTest, AddGatheredRoundsOnce) {
   }
 }
 
+// Both parts lie in memory of the device here; tests/gpu has one in pinned memory of the host.
+TEST_P(RowsTest, ATableInTwoPartsIsATable) {
+  for (const DType dtype : kAllDTypes) {
+    for (const std::int64_t cols : {37, 512}) {
+      HostMatrix table = HostMatrix::random(11, cols, dtype, 1, 5);
+      HostMatrix copied(7, cols, dtype, 2), poisoned(7, cols, dtype, 2);
+      gather_rows_reference(table.view(), kIndex.data(), copied.view());
+      HostMatrix sum = copied;
+      add_gathered_rows_reference(table.view(), kIndex.data(), sum.view());
+      for (const std::int64_t cut : {0, 1, 4, 10, 11}) {
+        const MatrixView whole = upload(table), apart = upload(table);
+        const TableView parts(whole.row_range(0, cut), apart.row_range(cut, 11 - cut));
+        ASSERT_EQ(parts.rows(), 11);
+        const MatrixView out = upload(poisoned);
+        gather_rows(context(), parts, upload(kIndex), out);
+        EXPECT_EQ(download(out, poisoned).bytes(), copied.bytes()) << dtype_name(dtype) << " cut at " << cut;
+        add_gathered_rows(context(), parts, upload(kIndex), out);
+        EXPECT_EQ(download(out, poisoned).bytes(), sum.bytes()) << dtype_name(dtype) << " cut at " << cut;
+      }
+    }
+  }
+}
+
+TEST(TableView, ARangeOfRowsFindsThemInBothParts) {
+  HostMatrix table = HostMatrix::random(9, 3, DType::float32, 1);
+  for (std::int64_t cut = 0; cut <= 9; ++cut) {
+    const TableView parts(table.view().row_range(0, cut), table.view().row_range(cut, 9 - cut));
+    for (std::int64_t begin = 0; begin <= 9; ++begin)
+      for (std::int64_t count = 0; begin + count <= 9; ++count) {
+        const TableView range = parts.row_range(begin, count);
+        ASSERT_EQ(range.rows(), count);
+        for (std::int64_t r = 0; r < count; ++r) ASSERT_EQ(range.row(r), table.view().row(begin + r));
+      }
+  }
+  const TableView whole = TableView(table.view()).row_range(2, 5);
+  EXPECT_EQ(whole.row(0), table.view().row(2));
+  EXPECT_EQ(whole.rest.rows, 0);
+}
+
 TEST_P(RowsTest, AddInAllAliasings) {
   for (const DType dtype : kAllDTypes) {
     for (const std::int64_t cols : {1, 37, 2051}) {

@@ -6,6 +6,7 @@
 
 #include "ops/batch_view.hpp"
 #include "ops/context.hpp"
+#include "ops/embedding.hpp"
 #include "ops/matrix_view.hpp"
 
 namespace flexgen {
@@ -20,7 +21,7 @@ void expand_cache(const OpContext& context, const BatchView& rows, const KvView&
                   std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain);
 
 /// out[r] = table[index[r]], or table[r] where index is null; table is compressed.
-void gather_compressed_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+void gather_compressed_rows(const OpContext& context, const TableView& table, const std::int32_t* index,
                             const MatrixView& out);
 
 /// The kernel for single tokens takes float16 and bfloat16, head_dim a multiple of 16 up to 128, codes on boundaries of

@@ -40,9 +40,9 @@ void linear_compressed_cuda(const OpContext& context, const LinearArgs& args);
 void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, const MatrixView& to);
 
 /// The table may be compressed.
-void gather_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                       const MatrixView& out);
-void add_gathered_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+void add_gathered_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                             const MatrixView& out);
 void add_cuda(const OpContext& context, const MatrixView& x, const MatrixView& y, const MatrixView& out);
 void argmax_rows_cuda(const OpContext& context, const MatrixView& logits, std::int32_t* token);

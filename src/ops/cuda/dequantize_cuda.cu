@@ -15,7 +15,9 @@ constexpr int kUnroll = 4;
 constexpr int kWarpUnits = 32 * kUnroll;  // eights of codes that a warp takes of one row
 
 struct DequantizeParams {
-  const std::byte* from;      // rows of codes and parameters
+  const std::byte* from;  // rows of codes and parameters
+  const std::byte* rest;  // where rows from num_first on lie, counted from there
+  std::int64_t num_first;
   std::byte* to;              // [rows, cols]
   const std::int32_t* index;  // [rows] or null: row r comes from row index[r]
   std::int64_t from_stride;   // bytes
@@ -36,7 +38,8 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const DequantizePa
   if (row >= p.rows) return;
   const int first = static_cast<int>(warp % p.parts) * kWarpUnits + threadIdx.x % 32;
   const std::int64_t source = p.index != nullptr ? p.index[row] : row;
-  const std::byte* codes = p.from + source * p.from_stride;
+  const std::byte* codes =
+      source < p.num_first ? p.from + source * p.from_stride : p.rest + (source - p.num_first) * p.from_stride;
   const auto* parameters = reinterpret_cast<const std::uint32_t*>(codes + p.parameter_offset);
   T* to = reinterpret_cast<T*>(p.to + row * p.to_stride);
   const int units = (p.cols + 7) / 8;
@@ -59,14 +62,18 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const DequantizePa
   }
 }
 
-void dequantize(const OpContext& context, const MatrixView& from, const std::int32_t* index, const MatrixView& to) {
+void dequantize(const OpContext& context, const TableView& table, const std::int32_t* index, const MatrixView& to) {
+  const MatrixView& from = table.first;
   FLEXGEN_CHECK(from.is_compressed() && !to.is_compressed(), "dequantize: from compressed to plain");
   FLEXGEN_CHECK(from.cols == to.cols && to.cols < (1LL << 30), "dequantize: matrices differ in width");
-  FLEXGEN_CHECK(aligned_to(from.data, 8) && (from.rows <= 1 || from.row_stride % 8 == 0),
-                "dequantize: compressed rows start on boundaries of 8 bytes");
+  FLEXGEN_CHECK(
+      aligned_to(from.data, 8) && aligned_to(table.rest.data, 8) && (table.rows() <= 1 || from.row_stride % 8 == 0),
+      "dequantize: compressed rows start on boundaries of 8 bytes");
   if (to.rows == 0 || to.cols == 0) return;
   DequantizeParams p{};
   p.from = from.data;
+  p.rest = table.rest.data;
+  p.num_first = from.rows;
   p.to = to.data;
   p.index = index;
   p.from_stride = from.row_stride;
@@ -153,7 +160,7 @@ void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, cons
   dequantize(context, from, nullptr, to);
 }
 
-void gather_compressed_rows(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+void gather_compressed_rows(const OpContext& context, const TableView& table, const std::int32_t* index,
                             const MatrixView& out) {
   dequantize(context, table, index, out);
 }

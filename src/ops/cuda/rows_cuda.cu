@@ -12,24 +12,29 @@ namespace {
 constexpr int kThreads = 256;
 
 struct RowsParams {
-  const std::byte* x;         // [*, cols]; row index[r], or r where index is null
+  const std::byte* x;         // [x_rows, cols]; row index[r], or r where index is null
+  const std::byte* x_rest;    // rows from x_rows on
   const std::byte* y;         // [rows, cols] or null; may be out
   std::byte* out;             // [rows, cols]
   const std::int32_t* index;  // [rows] or null
-  std::int64_t x_stride;      // elements
+  std::int64_t x_rows;
+  std::int64_t x_stride;  // elements
   std::int64_t y_stride;
   std::int64_t out_stride;
   std::int64_t cols;  // elements
 };
 
-__device__ inline std::int64_t source_row(const RowsParams& p) {
-  return p.index != nullptr ? p.index[blockIdx.x] : static_cast<std::int64_t>(blockIdx.x);
+template <typename Unit>
+__device__ inline const Unit* source_row(const RowsParams& p) {
+  const std::int64_t row = p.index != nullptr ? p.index[blockIdx.x] : static_cast<std::int64_t>(blockIdx.x);
+  const bool is_first = row < p.x_rows;
+  return reinterpret_cast<const Unit*>(is_first ? p.x : p.x_rest) + (is_first ? row : row - p.x_rows) * p.x_stride;
 }
 
 /// out[r] = x[index[r]]. Unit: what a thread moves at a time; strides and cols count Units.
 template <typename Unit>
 __global__ void __launch_bounds__(kThreads) copy_rows_kernel(const RowsParams p) {
-  const auto* from = reinterpret_cast<const Unit*>(p.x) + source_row(p) * p.x_stride;
+  const Unit* from = source_row<Unit>(p);
   auto* to = reinterpret_cast<Unit*>(p.out) + blockIdx.x * p.out_stride;
   for (std::int64_t i = threadIdx.x; i < p.cols; i += blockDim.x) to[i] = from[i];
 }
@@ -38,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) copy_rows_kernel(const RowsParams p)
 template <typename T>
 __global__ void __launch_bounds__(kThreads) add_rows_vector_kernel(const RowsParams p) {
   constexpr int kVector = kVectorElements<T>;
-  const auto* x = reinterpret_cast<const uint4*>(p.x + source_row(p) * p.x_stride * sizeof(T));
+  const auto* x = reinterpret_cast<const uint4*>(source_row<T>(p));
   const auto* y = reinterpret_cast<const uint4*>(p.y + blockIdx.x * p.y_stride * sizeof(T));
   auto* out = reinterpret_cast<uint4*>(p.out + blockIdx.x * p.out_stride * sizeof(T));
   for (std::int64_t i = threadIdx.x; i < p.cols / kVector; i += blockDim.x) {
@@ -53,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) add_rows_vector_kernel(const RowsPar
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) add_rows_plain_kernel(const RowsParams p) {
-  const T* x = reinterpret_cast<const T*>(p.x) + source_row(p) * p.x_stride;
+  const T* x = source_row<T>(p);
   const T* y = reinterpret_cast<const T*>(p.y) + blockIdx.x * p.y_stride;
   T* out = reinterpret_cast<T*>(p.out) + blockIdx.x * p.out_stride;
   for (std::int64_t i = threadIdx.x; i < p.cols; i += blockDim.x)
@@ -64,15 +69,21 @@ int threads_for(std::int64_t units) {
   return static_cast<int>(std::clamp<std::int64_t>((units + 31) / 32 * 32, 32, kThreads));
 }
 
-void add_rows(const OpContext& context, const MatrixView& x, const std::int32_t* index, const MatrixView& y,
+bool table_aligned(const TableView& table) {
+  return rows_aligned(table.first) && (table.rest.rows == 0 || rows_aligned(table.rest));
+}
+
+void add_rows(const OpContext& context, const TableView& table, const std::int32_t* index, const MatrixView& y,
               const MatrixView& out) {
+  const MatrixView& x = table.first;
   FLEXGEN_CHECK(!x.is_compressed() && !y.is_compressed(), "sum of compressed matrices");
   FLEXGEN_CHECK(x.dtype == out.dtype && y.dtype == out.dtype, "sum of matrices of different dtypes");
   FLEXGEN_CHECK(x.cols == out.cols && y.cols == out.cols && y.rows == out.rows, "sum of matrices of different shapes");
   if (out.rows == 0 || out.cols == 0) return;
-  const RowsParams p{x.data, y.data, out.data, index, x.row_stride, y.row_stride, out.row_stride, out.cols};
+  const RowsParams p{x.data, table.rest.data, y.data,       out.data,       index,
+                     x.rows, x.row_stride,    y.row_stride, out.row_stride, out.cols};
   const unsigned blocks = grid_extent(out.rows);
-  const bool vectors = rows_aligned(x) && rows_aligned(y) && rows_aligned(out);
+  const bool vectors = table_aligned(table) && rows_aligned(y) && rows_aligned(out);
   with_element_type(out.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if (vectors) {
@@ -86,19 +97,22 @@ void add_rows(const OpContext& context, const MatrixView& x, const std::int32_t*
 
 }  // namespace
 
-void gather_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                       const MatrixView& out) {
-  FLEXGEN_CHECK(table.dtype == out.dtype && table.cols == out.cols, "gather_rows: table and out differ");
+  const MatrixView& first = table.first;
+  FLEXGEN_CHECK(first.dtype == out.dtype && first.cols == out.cols, "gather_rows: table and out differ");
   if (out.rows == 0 || out.cols == 0) return;
-  if (table.is_compressed()) return gather_compressed_rows(context, table, index, out);
-  const bool vectors = rows_aligned(table) && rows_aligned(out);
+  if (first.is_compressed()) return gather_compressed_rows(context, table, index, out);
+  const bool vectors = table_aligned(table) && rows_aligned(out);
   const auto size = static_cast<std::int64_t>(element_bytes(out.dtype));
   const std::int64_t unit = vectors ? 16 : size;
   RowsParams p{};
-  p.x = table.data;
+  p.x = first.data;
+  p.x_rest = table.rest.data;
+  p.x_rows = first.rows;
   p.out = out.data;
   p.index = index;
-  p.x_stride = table.row_stride * size / unit;
+  p.x_stride = first.row_stride * size / unit;
   p.out_stride = out.row_stride * size / unit;
   p.cols = out.cols * size / unit;
   const unsigned blocks = grid_extent(out.rows);
@@ -112,7 +126,7 @@ void gather_rows_cuda(const OpContext& context, const MatrixView& table, const s
   check_launch("launch of copy_rows_kernel");
 }
 
-void add_gathered_rows_cuda(const OpContext& context, const MatrixView& table, const std::int32_t* index,
+void add_gathered_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                             const MatrixView& out) {
   add_rows(context, table, index, out, out);
 }

@@ -15,8 +15,8 @@ namespace flexgen {
 void linear_host(const LinearArgs& args);
 void linear_compressed_host(const LinearArgs& args);
 void layer_norm_host(const LayerNormArgs& args);
-void gather_rows_host(const MatrixView& table, const std::int32_t* index, const MatrixView& out);
-void add_gathered_rows_host(const MatrixView& table, const std::int32_t* index, const MatrixView& out);
+void gather_rows_host(const TableView& table, const std::int32_t* index, const MatrixView& out);
+void add_gathered_rows_host(const TableView& table, const std::int32_t* index, const MatrixView& out);
 void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache);
 void attention_host(const AttentionArgs& args);
 void argmax_rows_host(const MatrixView& logits, std::int32_t* token);
