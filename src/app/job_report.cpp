@@ -100,7 +100,9 @@ RankReport own_report(Stage& stage, const Budgets& budgets, double run_seconds, 
   r.pinning_seconds = stage.pinning_seconds();
   r.sweep_seconds = stage.sweep_seconds();
   // Of the whole run: a stage that waits for its neighbours is not busy.
-  if (run_seconds > 0) r.busy_fraction = std::min(1.0, r.resources["compute"].busy_seconds / run_seconds);
+  const double computing =
+      r.prefill_resources["compute"].occupied_seconds + r.decode_resources["compute"].occupied_seconds;
+  if (run_seconds > 0) r.busy_fraction = std::min(1.0, computing / run_seconds);
   r.peak_host_bytes = peak_resident_set_bytes();
   return r;
 }

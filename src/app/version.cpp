@@ -1,6 +1,7 @@
 #include "app/version.hpp"
 
 #include "comm/nccl_transport.hpp"
+#include "commit.hpp"  // made by the build: launch/cmake/write_commit.cmake
 #include "device/device.hpp"
 
 namespace flexgen {

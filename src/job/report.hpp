@@ -58,7 +58,7 @@ struct RankReport {
   double load_seconds = 0;                              // reading the checkpoint
   double pinning_seconds = 0;                           // of it: taking and pinning host memory
   double sweep_seconds = 0;                             // inside sweeps
-  double busy_fraction = 0;                             // of sweep_seconds in which compute was busy, 0 .. 1
+  double busy_fraction = 0;                             // of the time after loading in which compute was busy, 0 .. 1
   std::uint64_t peak_host_bytes = 0;                    // peak resident size of the process
 };
 

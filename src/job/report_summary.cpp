@@ -25,19 +25,22 @@ std::string tier_line(std::string_view name, const TierReport& tier) {
 
 bool is_used(const TierReport& tier) { return tier.peak_bytes + tier.achieved.total() + tier.requested.total() > 0; }
 
-/// What bound each rank: its busiest resource over the time in sweeps.
-std::string rank_line(const RankReport& rank) {
+/// What bound each rank: the resource that was in use most of the job's `seconds` of sweeps.
+std::string rank_line(const RankReport& rank, double seconds) {
+  ResourceReports used = rank.prefill_resources;
+  for (const auto& [resource, totals] : rank.decode_resources)
+    used[resource].occupied_seconds += totals.occupied_seconds;
   std::string name;
   double most = 0;
-  for (const auto& [resource, totals] : rank.resources)
-    if (totals.busy_seconds > most) {
-      most = totals.busy_seconds;
+  for (const auto& [resource, totals] : used)
+    if (totals.occupied_seconds > most) {
+      most = totals.occupied_seconds;
       name = resource;
     }
   std::string text = fmt::format("{} on {}, layers {} .. {}", rank.device, rank.host, rank.first_layer,
                                  rank.first_layer + rank.num_layers - 1);
-  if (most > 0 && rank.sweep_seconds > 0)
-    text += fmt::format(", busiest {} ({:.0f} %), compute {:.0f} %", name, 100 * most / rank.sweep_seconds,
+  if (most > 0 && seconds > 0)
+    text += fmt::format(", busiest {} ({:.0f} %), compute {:.0f} %", name, 100 * std::min(1.0, most / seconds),
                         100 * rank.busy_fraction);
   return line(fmt::format("rank {}", rank.rank), text);
 }
@@ -106,7 +109,8 @@ std::string summary(const Report& report) {
   if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
   if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);
   if (is_used(tiers.ssd)) text += tier_line("ssd", tiers.ssd);
-  for (const RankReport& rank : report.ranks) text += rank_line(rank);
+  const double seconds = report.timing.prefill_seconds + report.timing.decode_seconds;
+  for (const RankReport& rank : report.ranks) text += rank_line(rank, seconds);
   if (report.roofline) text += roofline_text(*report.roofline, report.ranks.size());
   if (report.score && report.score->tokens > 0)
     text += line("perplexity", fmt::format("{:.4f} over {} tokens", report.score->perplexity(), report.score->tokens));

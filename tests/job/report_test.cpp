@@ -27,8 +27,12 @@ RankReport rank(int number, std::uint64_t scale) {
   report.tiers.gpu = {
       1000 * scale, {10 * scale, 20 * scale, 30 * scale}, {11 * scale, 19 * scale, 30 * scale}, 500 * scale};
   report.tiers.dram = {9000 * scale, {1, 2, 3}, {1, 2, 3}, 7};
-  report.resources["compute"] = {8.5, 0, 12};
-  report.resources["host_to_gpu"] = {9.0, 1 << 20, 48};
+  report.resources["compute"] = {8.5, 0, 12, 8.5};
+  report.resources["host_to_gpu"] = {29.0, 1 << 20, 48, 12.0};  // loading included; copies of several streams add up
+  report.prefill_resources["compute"] = {1.5, 0, 4, 1.5};
+  report.decode_resources["compute"] = {7.0, 0, 8, 7.0};
+  report.prefill_resources["host_to_gpu"] = {3.0, 1 << 18, 8, 2.0};
+  report.decode_resources["host_to_gpu"] = {13.0, 1 << 19, 36, 7.0};
   report.sweep_seconds = 10;
   report.busy_fraction = 0.85;
   report.load_seconds = 3;
