@@ -130,7 +130,7 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
 
 void SliceExecutor::begin_sweep(const SweepWork& work) {
   work_ = work;
-  batches_ = &memory_.batches.prepare(work_, compute_);
+  batches_ = &memory_.batches.prepare(work_, compute_, context_);
   plain_layer_.begin_sweep(*batches_);
 }
 

@@ -15,6 +15,7 @@
 #include "engine/arena.hpp"
 #include "engine/kv_cache.hpp"
 #include "ops/batch_view.hpp"
+#include "ops/context.hpp"
 #include "policy/memory_plan.hpp"
 #include "schedule/work_list.hpp"
 
@@ -47,8 +48,9 @@ class SweepBatches {
   SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
                const Device& device, Arena& arena);
 
-  /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
-  const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
+  /// Lays out and uploads the sweep's arrays on `compute`, which is also `context`'s stream; the chunks stay valid
+  /// until the sweep after next.
+  const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute, const OpContext& context);
   /// Call after the sweep's last use of the arrays was enqueued.
   void mark_used(Stream& compute);
 
@@ -59,6 +61,8 @@ class SweepBatches {
     std::vector<MicroBatch> batches;
     EventPtr used;
   };
+  void upload(const Set& set, std::int64_t count, Stream& compute, const OpContext& context);
+
   bool on_gpu_;
   std::int64_t capacity_;  // ints per set
   std::array<Set, 2> sets_;

@@ -1,5 +1,7 @@
 #include "ops/elementwise.hpp"
 
+#include <cstring>
+
 #include "ops/dispatch.hpp"
 #include "ops/element_access.hpp"
 #include "ops/host/host_ops.hpp"
@@ -33,6 +35,20 @@ void add(const OpContext& context, const MatrixView& x, const MatrixView& y, con
 #endif
       return;
   }
+}
+
+void copy(const OpContext& context, const MatrixView& from, const MatrixView& out) {
+  check_view(from, out.rows, out.cols, out.dtype, "copy: from");
+  check_view(out, out.rows, out.cols, out.dtype, "copy: out");
+  if (out.rows == 0 || out.cols == 0) return;
+  if (choose_implementation(context, "copy") == Implementation::cuda) {
+#ifdef FLEXGEN_HAS_CUDA
+    copy_cuda(context, from, out);
+#endif
+    return;
+  }
+  const std::size_t row_bytes = static_cast<std::size_t>(out.cols) * element_bytes(out.dtype);
+  for (std::int64_t r = 0; r < out.rows; ++r) std::memcpy(out.row(r), from.row(r), row_bytes);
 }
 
 }  // namespace flexgen

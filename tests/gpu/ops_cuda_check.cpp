@@ -1,5 +1,6 @@
 // Correctness of every GPU kernel: random ragged inputs, poisoned outputs, the host reference as oracle.
 #include <algorithm>
+#include <numeric>
 #include <random>
 
 #include "gpu_case.hpp"
@@ -43,6 +44,8 @@ void check_layer_norm(const OpContext& context, Report& report, DType dtype) {
 }
 
 void check_rows(const OpContext& context, Report& report, DType dtype) {
+  std::vector<std::int32_t> every_row(37);
+  std::iota(every_row.begin(), every_row.end(), 0);
   for (const std::int64_t cols : {256, 1001}) {
     const std::int64_t rows = 37, table_rows = 300, gap = cols % 2 == 0 ? 16 : 1;
     TwinMatrix table(table_rows, cols, dtype, gap), out(rows, cols, dtype, gap), y(rows, cols, dtype),
@@ -81,6 +84,13 @@ void check_rows(const OpContext& context, Report& report, DType dtype) {
       add_gathered_rows_reference(table.host(), on_host, out.host());
       report.compare(label("add_gathered_rows", dtype, which), out, 0.0);
     }
+
+    const CutTable pinned(y.device(), y.host(), 0);
+    TwinMatrix same(rows, cols, dtype, gap);
+    copy_cuda(context, pinned.view().rest, same.device());
+    synchronise(context);
+    gather_rows_reference(y.host(), every_row.data(), same.host());
+    report.compare(label("copy", dtype, width), same, 0.0);
 
     add_cuda(context, out.device(), y.device(), sum.device());
     synchronise(context);

@@ -105,6 +105,15 @@ TEST_P(RowsTest, AddInAllAliasings) {
   }
 }
 
+TEST_P(RowsTest, CopyIsBitForBit) {
+  for (const DType dtype : kAllDTypes) {
+    HostMatrix from = HostMatrix::random(5, 37, dtype, 4, 3), poisoned(5, 37, dtype, 2);
+    const MatrixView out = upload(poisoned);
+    copy(context(), upload(from), out);
+    expect_near(download(out, poisoned), from, {0.0, 0.0}, "copy");
+  }
+}
+
 FLEXGEN_ON_EVERY_DEVICE(RowsTest);
 
 TEST(GatherRows, RefusesAnIndexOutsideTheTable) {

@@ -95,14 +95,10 @@ void add_rows(const OpContext& context, const TableView& table, const std::int32
   check_launch("launch of add_rows");
 }
 
-}  // namespace
-
-void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
-                      const MatrixView& out) {
+void copy_rows(const OpContext& context, const TableView& table, const std::int32_t* index, const MatrixView& out) {
   const MatrixView& first = table.first;
-  FLEXGEN_CHECK(first.dtype == out.dtype && first.cols == out.cols, "gather_rows: table and out differ");
+  FLEXGEN_CHECK(first.dtype == out.dtype && first.cols == out.cols, "copy_rows: table and out differ");
   if (out.rows == 0 || out.cols == 0) return;
-  if (first.is_compressed()) return gather_compressed_rows(context, table, index, out);
   const bool vectors = table_aligned(table) && rows_aligned(out);
   const auto size = static_cast<std::int64_t>(element_bytes(out.dtype));
   const std::int64_t unit = vectors ? 16 : size;
@@ -124,6 +120,19 @@ void gather_rows_cuda(const OpContext& context, const TableView& table, const st
     copy_rows_kernel<std::uint16_t><<<blocks, threads_for(p.cols), 0, stream_of(context)>>>(p);
   }
   check_launch("launch of copy_rows_kernel");
+}
+
+}  // namespace
+
+void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
+                      const MatrixView& out) {
+  if (table.first.is_compressed()) gather_compressed_rows(context, table, index, out);
+  else copy_rows(context, table, index, out);
+}
+
+void copy_cuda(const OpContext& context, const MatrixView& from, const MatrixView& out) {
+  FLEXGEN_CHECK(from.rows == out.rows, "copy: from and out differ in rows");
+  copy_rows(context, from, nullptr, out);
 }
 
 void add_gathered_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
