@@ -1,7 +1,6 @@
 #include "engine/slice_executor.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/error.hpp"
 
@@ -39,6 +38,7 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       layer_slot_(layers.size(), nullptr),
       plain_layer_(memory.plain_layer, plan.memory.plain_layer_bytes),
       cache_stored_(plan.memory.cache.splits.size()),
+      cache_tables_(plan, memory, device),
       rows_to_come_(static_cast<std::size_t>(plan.input.num_groups)),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
@@ -58,12 +58,6 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
   for (std::byte* data : memory.hidden_slots) hidden_slots_.push_back({data, nullptr, nullptr});
   std::int32_t cached = 0;
   for (const auto& layer : layers) cache_index_.push_back(layer->description().has_cache() ? cached++ : -1);
-  cache_tables_.resize(static_cast<std::size_t>(cached) *
-                       static_cast<std::size_t>(plan.input.policy.num_micro_batches));
-  const std::size_t table_entries = static_cast<std::size_t>(plan.input.policy.micro_batch_size) *
-                                    static_cast<std::size_t>(plan.input.model.num_heads);
-  for (std::size_t i = 0; i < cache_tables_.size(); ++i)
-    cache_tables_[i].device = reinterpret_cast<KvHead*>(memory.cache_tables) + i * table_entries;
   half_done_.resize(static_cast<std::size_t>(plan.input.policy.num_micro_batches));
   if (plan.input.policy.uses_host_attention()) {
     host_attention_ = std::make_unique<HostAttention>(plan, memory, device, backend, tracer);
@@ -92,7 +86,6 @@ void SliceExecutor::warm_up() {
   const std::int32_t longest_prompt = std::max(1, plan_.input.job.max_prompt_tokens);
   warm_up_shape(0, longest_prompt);
   warm_up_shape(longest_prompt, 1);
-  compute_.synchronize();
 }
 
 void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
@@ -126,6 +119,7 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
   }
   span_.reset();
   end_sweep();
+  compute_.synchronize();
 }
 
 void SliceExecutor::begin_sweep(const SweepWork& work) {
@@ -165,26 +159,8 @@ void SliceExecutor::view_weights(LayerId layer, std::byte* slot) {
 }
 
 KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage) {
-  const std::int32_t index = cache_index_[layer.index()];
-  const std::int32_t heads = plan_.input.model.num_heads;
-  CacheTable& table =
-      cache_tables_[static_cast<std::size_t>(index) * static_cast<std::size_t>(plan_.input.policy.num_micro_batches) +
-                    k.index()];
-  const std::span<const CacheRow> rows = device_rows(batch(k).rows);
-  std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
-  memory_.cache.fill_table(index, batch(k).slot, rows, stage, fresh);
-  const std::size_t bytes = fresh.size() * sizeof(KvHead);
-  const bool same =
-      table.host.size() == fresh.size() && (bytes == 0 || std::memcmp(table.host.data(), fresh.data(), bytes) == 0);
-  const bool on_gpu = context_.device.is_cuda();
-  if (!same) {
-    table.host = std::move(fresh);
-    if (on_gpu)
-      compute_.copy(reinterpret_cast<std::byte*>(table.device), reinterpret_cast<const std::byte*>(table.host.data()),
-                    bytes, Resource::host_to_gpu, "cache table");
-  }
-  return {on_gpu ? table.device : table.host.data(), table.host.data(), heads, plan_.input.model.head_dim(),
-          plan_.input.policy.cache_format};
+  return cache_tables_.view(cache_index_[layer.index()], batch(k).slot, device_rows(batch(k).rows), stage, compute_,
+                            context_);
 }
 
 LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache) {

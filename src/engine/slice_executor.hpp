@@ -22,6 +22,7 @@
 
 #include "base/trace.hpp"
 #include "device/stream.hpp"
+#include "engine/cache_tables.hpp"
 #include "engine/host_attention.hpp"
 #include "engine/neighbours.hpp"
 #include "engine/plain_layer.hpp"
@@ -82,10 +83,6 @@ class SliceExecutor final : public Executor {
     std::byte* data = nullptr;
     Slot* slot = nullptr;  // null: memory of its own, not staging
     EventPtr ready;
-  };
-  struct CacheTable {
-    std::vector<KvHead> host;
-    KvHead* device = nullptr;
   };
 
   // A layer's call whose attention the host is at.
@@ -169,9 +166,9 @@ class SliceExecutor final : public Executor {
   std::deque<Input> cache_inputs_, hidden_inputs_;
   Input cache_, hidden_;  // of the last computation, for its stores
   EventPtr computed_;
-  std::optional<StreamSpan> span_;        // of the computation under way
-  std::vector<EventPtr> cache_stored_;    // by (cache layer, cache slot)
-  std::vector<CacheTable> cache_tables_;  // by (cache layer, micro-batch)
+  std::optional<StreamSpan> span_;      // of the computation under way
+  std::vector<EventPtr> cache_stored_;  // by (cache layer, cache slot)
+  CacheTables cache_tables_;
   std::vector<RowsToCome> rows_to_come_;  // by group
   std::optional<EarlyCache> early_cache_;
   std::vector<EventPtr> hidden_stored_;  // by micro-batch: home, sent, or turned into tokens

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.hpp"
-#include "ops/elementwise.hpp"
+#include "engine/upload.hpp"
 
 namespace flexgen {
 namespace {
@@ -109,19 +109,6 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
 
 }  // namespace
 
-// By a kernel where it can read the host's memory: a copy may queue behind the weights that other streams load.
-void SweepBatches::upload(const Set& set, std::int64_t count, Stream& compute, const OpContext& context) {
-  auto* device = reinterpret_cast<std::byte*>(set.device);
-  if (set.host.seen_by_device() == nullptr) {
-    compute.copy(device, set.host.data(), static_cast<std::uint64_t>(count) * sizeof(std::int32_t),
-                 Resource::host_to_gpu, "index arrays");
-    return;
-  }
-  const std::int64_t rows = (count + index_upload_row - 1) / index_upload_row;
-  const auto view = [&](std::byte* data) { return contiguous_view(data, rows, index_upload_row, DType::float32); };
-  copy(context, view(set.host.seen_by_device()), view(device));
-}
-
 SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
                            const Device& device, Arena& arena)
     : on_gpu_(device.is_cuda()), capacity_(index_array_entries(num_micro_batches, rows, tokens, scores)) {
@@ -140,7 +127,10 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   Packer packer(reinterpret_cast<std::int32_t*>(set.host.data()), set.device, capacity_);
   set.batches.clear();
   for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
-  if (on_gpu_) upload(set, packer.used(), compute, context);
+  const std::int64_t rows = (packer.used() + index_upload_row - 1) / index_upload_row;
+  if (on_gpu_)
+    upload(compute, context, set.host, 0, rows, index_upload_row, reinterpret_cast<std::byte*>(set.device),
+           "index arrays");
   return set.batches;
 }
 

@@ -61,8 +61,6 @@ class SweepBatches {
     std::vector<MicroBatch> batches;
     EventPtr used;
   };
-  void upload(const Set& set, std::int64_t count, Stream& compute, const OpContext& context);
-
   bool on_gpu_;
   std::int64_t capacity_;  // ints per set
   std::array<Set, 2> sets_;

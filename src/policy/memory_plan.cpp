@@ -33,7 +33,8 @@ std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers,
   const auto rows = static_cast<std::uint64_t>(in.policy.micro_batch_size);
   const std::uint64_t index_arrays =
       index_array_bytes(in.policy.num_micro_batches, in.policy.micro_batch_size, max_tokens, in.job.scores);
-  const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k * rows *
+  const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k *
+                               static_cast<std::uint64_t>(in.num_groups) * rows *
                                static_cast<std::uint64_t>(in.model.num_heads) * cache_table_entry_bytes;
   const std::uint64_t pieces = in.layers.size() + k + 32;
   const std::uint64_t outputs = 2 * k * static_cast<std::uint64_t>(max_outputs(in.policy, in.job)) * 4;

@@ -1,0 +1,40 @@
+#include "engine/cache_tables.hpp"
+
+#include <cstring>
+
+#include "engine/upload.hpp"
+
+namespace flexgen {
+
+CacheTables::CacheTables(const StagePlan& plan, const StageMemory& memory, const Device& device)
+    : plan_(plan),
+      cache_(memory.cache),
+      entries_(static_cast<std::size_t>(plan.input.policy.micro_batch_size) *
+               static_cast<std::size_t>(plan.input.model.num_heads)),
+      host_(MemoryKind::pinned, plan.memory.cache.splits.size() * entries_ * sizeof(KvHead), device),
+      device_(device.is_cuda() ? reinterpret_cast<KvHead*>(memory.cache_tables) : nullptr),
+      used_(plan.memory.cache.splits.size()) {}
+
+KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
+                         Stream& compute, const OpContext& context) {
+  static_assert(sizeof(KvHead) % 4 == 0);
+  const std::int32_t heads = plan_.input.model.num_heads;
+  const std::size_t table = static_cast<std::size_t>(layer) * static_cast<std::size_t>(plan_.memory.cache.num_slots) +
+                            static_cast<std::size_t>(slot);
+  std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
+  cache_.fill_table(layer, slot, rows, stage, fresh);
+  KvHead* host = reinterpret_cast<KvHead*>(host_.data()) + table * entries_;
+  const std::size_t bytes = fresh.size() * sizeof(KvHead);
+  if (bytes > 0 && (used_[table] != fresh.size() || std::memcmp(host, fresh.data(), bytes) != 0)) {
+    std::memcpy(host, fresh.data(), bytes);
+    if (device_)
+      upload(compute, context, host_, table * entries_ * sizeof(KvHead), static_cast<std::int64_t>(rows.size()),
+             static_cast<std::int64_t>(heads * sizeof(KvHead) / 4),
+             reinterpret_cast<std::byte*>(device_ + table * entries_), "cache table");
+  }
+  used_[table] = fresh.size();
+  return {device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.head_dim(),
+          plan_.input.policy.cache_format};
+}
+
+}  // namespace flexgen

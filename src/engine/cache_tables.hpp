@@ -1,0 +1,36 @@
+// The tables that tell attention where the heads of a micro-batch lie in a layer: one per (layer with a cache, cache
+// slot). A decode finds them as the sweep before has left them; what changed is brought to the device.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "device/buffer.hpp"
+#include "device/stream.hpp"
+#include "engine/stage_memory.hpp"
+#include "ops/batch_view.hpp"
+#include "ops/context.hpp"
+
+namespace flexgen {
+
+class CacheTables {
+ public:
+  /// On a host device `memory.cache_tables` stays unused: there is one image of a table.
+  CacheTables(const StagePlan& plan, const StageMemory& memory, const Device& device);
+
+  /// The cache of these rows of a (cache layer, slot), whose staged part is at `stage`; for work that is enqueued on
+  /// `compute`, `context`'s stream, afterwards. What used the table of that layer and slot before must be over.
+  KvView view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage, Stream& compute,
+              const OpContext& context);
+
+ private:
+  const StagePlan& plan_;
+  const KvCache& cache_;
+  std::size_t entries_;            // of one table at most
+  Buffer host_;                    // [layers, slots, entries] KvHead
+  KvHead* device_;                 // the same, null on the host
+  std::vector<std::size_t> used_;  // entries of each table
+};
+
+}  // namespace flexgen
