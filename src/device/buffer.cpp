@@ -117,6 +117,12 @@ void fault_in(std::byte* data, std::uint64_t bytes) {
     });
 }
 
+bool reads_pinned_memory(const Device& device) {
+  if (!device.is_cuda()) return true;
+  static const bool reads = Buffer(MemoryKind::pinned, page_bytes, device).seen_by_device() != nullptr;
+  return reads;
+}
+
 Buffer::Buffer(MemoryKind kind, std::uint64_t size_bytes, const Device& device)
     : size_bytes_(size_bytes), kind_(kind), device_(device) {
   if (size_bytes == 0) return;

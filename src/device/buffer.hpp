@@ -47,6 +47,10 @@ class Buffer {
   bool registered_ = false;
 };
 
+/// True when `device` can read pinned host memory itself: always on the host; on a GPU tried once, as drivers may refuse
+/// to pin.
+bool reads_pinned_memory(const Device& device);
+
 /// Has the system give pages to this host memory now, by several threads, what is in them being lost: whoever first
 /// writes to it, a read from disk for example, is then not held up. Most of what pinning costs, too.
 void fault_in(std::byte* data, std::uint64_t bytes);

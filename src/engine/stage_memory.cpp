@@ -38,6 +38,7 @@ PlanInput plan_input(const ModelSpec& model, const SliceBounds& bounds, const Po
   input.job = job;
   input.num_groups = num_groups;
   input.on_gpu = input.wants_plain_layer = device.is_cuda();  // on the host making plain is hidden in the product
+  input.reads_dram = !device.is_cuda() || (policy.pin_weights && reads_pinned_memory(device));
   const std::shared_ptr<const Layers> layers =
       std::make_shared<Layers>(make_layers(model, bounds, policy.separate_layers));
   input.layers = describe(*layers);

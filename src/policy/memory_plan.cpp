@@ -53,8 +53,7 @@ bool may_use_plain_layer(const PlanInput& in, std::int64_t max_tokens) {
 MemoryPlan plan_memory(const PlanInput& in) {
   const Placement& placement = in.policy.placement;
   MemoryPlan plan;
-  plan.weights = plan_weights(in.layers, in.policy.dtype, placement.weights, in.policy.weight_format,
-                              !in.on_gpu || in.policy.pin_weights);
+  plan.weights = plan_weights(in.layers, in.policy.dtype, placement.weights, in.policy.weight_format, in.reads_dram);
   set_class(plan, TensorClass::weights, placement.weights, plan.weights.gpu_bytes, plan.weights.dram_bytes,
             plan.weights.ssd_bytes);
 

@@ -75,6 +75,7 @@ struct PlanInput {
   JobShape job;
   std::int32_t num_groups = 1;     // blocks in flight: at least the number of stages
   bool on_gpu = false;             // the gpu tier is real
+  bool reads_dram = true;          // the computing device can read single rows of weights that lie in dram
   bool wants_plain_layer = false;  // a layer's compressed matrices made plain once for its calls of many tokens
   /// Scratch of the ops for one call of `rows` rows and `tokens` tokens.
   std::function<std::uint64_t(std::int64_t rows, std::int64_t tokens)> workspace_bytes;

@@ -118,7 +118,7 @@ TEST(Roofline, RowsOfTheEmbeddingCrossTheLinkTheTableOfTheHeadDoes) {
   const double looked_up = 2.0 * model.hidden * 2 * 32;  // of tokens and positions, for 32 rows
   const PhaseBound decode = bound_stage(stage, job_of(32)).decode;
   expect_within(amount(decode, Ceiling::host_to_gpu) / 31, all - positions + looked_up, 1e-4);
-  stage.plan.policy.pin_weights = false;  // a GPU cannot read what is not pinned
+  stage.plan.reads_dram = false;  // the dram tier is not pinned
   const PhaseBound loaded = bound_stage(stage, job_of(32)).decode;
   expect_within(amount(loaded, Ceiling::host_to_gpu) / 31, all + 2.0 * model.vocab * model.hidden, 1e-4);
 }
