@@ -15,10 +15,11 @@ auto& next_slot(Slots& slots, std::size_t& turn) {
   return slot;
 }
 
-// Rows whose work is known as a sweep later finds them: with one more token each.
+// Rows as a decode step will find them; those that make no token, being only scored, end here.
 std::vector<CacheRow> rows_of_next_sweep(const MicroBatchWork& batch) {
   std::vector<CacheRow> rows;
-  for (const RowWork& row : batch.rows) rows.push_back({row.cache_row, row.length(), 1});
+  for (const RowWork& row : batch.rows)
+    if (row.wants_token) rows.push_back({row.cache_row, row.length(), 1});
   return rows;
 }
 

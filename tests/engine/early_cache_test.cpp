@@ -89,12 +89,8 @@ TEST(EarlyCache, IsOfTheGroupWhoseTurnItIs) {
   EXPECT_LE(loaded, (wanted + 2 * longest) * position) << "more than the last sweep's guess on each rank is wasted";
 }
 
-// Sweeps of one micro-batch with the rows that are named, each with its next token or, at first, its prompt. Gives all
-// logits: a token of so small a model seldom depends on its cache.
-std::vector<float> run_sweeps(const std::array<double, 6>& percent,
-                              const std::vector<std::vector<std::int32_t>>& sweeps,
-                              const std::function<void(const CacheLayout&)>& check_layout = {}) {
-  const ScratchPlace scratch;
+// A stage with two rows of up to sixteen positions.
+StageConfig small_stage(const std::array<double, 6>& percent, const ScratchPlace& scratch) {
   StageConfig config;
   const ModelSpec model = tiny_model(3);  // odd: a layer's image is not loaded over its own of the sweep before
   config.plan.bounds = balanced_slices(model, 1).front();
@@ -107,6 +103,16 @@ std::vector<float> run_sweeps(const std::array<double, 6>& percent,
   config.plan.memory = plan_memory(config.plan.input, config.budgets);
   config.source = make_random_source();
   config.offload_dir = scratch.path();
+  return config;
+}
+
+// Sweeps of one micro-batch with the rows that are named, each with its next token or, at first, its prompt. Gives all
+// logits: a token of so small a model seldom depends on its cache.
+std::vector<float> run_sweeps(const std::array<double, 6>& percent,
+                              const std::vector<std::vector<std::int32_t>>& sweeps,
+                              const std::function<void(const CacheLayout&)>& check_layout = {}) {
+  const ScratchPlace scratch;
+  StageConfig config = small_stage(percent, scratch);
   std::vector<float> all_logits;  // of one sweep after the other: each is collected before the next
   config.on_logits = [&](std::int64_t, MicroBatchId, std::span<const float> logits) {
     all_logits.insert(all_logits.end(), logits.begin(), logits.end());
@@ -131,6 +137,26 @@ std::vector<float> run_sweeps(const std::array<double, 6>& percent,
   }
   stage.finish();
   return all_logits;
+}
+
+TEST(EarlyCache, IsNotLoadedForRowsThatMakeNoToken) {
+  const ScratchPlace scratch;
+  StageConfig config = small_stage({100, 0, 0, 100, 100, 0}, scratch);
+  config.keep_trace_events = true;
+  Stage stage(std::move(config));
+  for (std::int64_t number = 0; number < 3; ++number) {
+    SweepWork work;
+    work.number = number;
+    work.more_follow = true;
+    work.micro_batches.resize(1);
+    for (std::int32_t row = 0; row < 2; ++row)
+      work.micro_batches[0].rows.push_back({RowId(2 * number + row), row, 0, false, false, {3, 1, 4, 1, 5}});
+    stage.run_sweep(work);
+    stage.collect(1);
+  }
+  stage.finish();
+  for (const TraceEvent& event : stage.tracer().events())
+    EXPECT_FALSE(event.resource == Resource::host_to_gpu && event.name == "cache") << event.bytes;
 }
 
 TEST(EarlyCache, LacksARowThatSatASweepOut) {

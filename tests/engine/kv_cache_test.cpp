@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -44,7 +45,7 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
   // One computation on random rows of a micro-batch: load, check the past, write the new positions, store.
   void step(std::int32_t layer, std::int32_t slot) {
     const std::vector<CacheRow> rows = choose_rows(layer, slot);
-    std::memset(stage_.data(), 0xCD, stage_.size());
+    std::fill(stage_.begin(), stage_.end(), std::byte{0xCD});
     cache_.load(layer, slot, rows, stage_.data(), loads_);
     std::vector<KvHead> table(rows.size() * static_cast<std::size_t>(shape.heads));
     cache_.fill_table(layer, slot, rows, stage_.data(), table);

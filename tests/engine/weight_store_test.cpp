@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.hpp"
@@ -32,7 +33,7 @@ class StoreUnderTest {
   /// All weights of a layer, one image per weight, as a computation sees them.
   std::vector<Image> layer(LayerId id) {
     Image& slot = slots_[id.index() % 2];
-    std::memset(slot.data(), 0xCD, slot.size());
+    std::fill(slot.begin(), slot.end(), std::byte{0xCD});
     if (store_.has_load(id)) store_.load(id, slot.data(), transfer_);
     if (store_.has_gpu_part(id)) store_.load_gpu_part(id, slot.data(), transfer_);
     std::vector<Image> images;
