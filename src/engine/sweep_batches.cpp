@@ -129,7 +129,8 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
   const std::int64_t rows = (packer.used() + index_upload_row - 1) / index_upload_row;
   if (on_gpu_)
-    upload(compute, context, set.host, 0, rows, index_upload_row, reinterpret_cast<std::byte*>(set.device),
+    upload(compute, context, set.host, 0,
+           contiguous_view(reinterpret_cast<std::byte*>(set.device), rows, index_upload_row, DType::float32),
            "index arrays");
   return set.batches;
 }

@@ -1,14 +1,19 @@
 #include "engine/upload.hpp"
 
+#include "base/error.hpp"
 #include "ops/elementwise.hpp"
 
 namespace flexgen {
 
-void upload(Stream& compute, const OpContext& context, const Buffer& from, std::uint64_t offset, std::int64_t rows,
-            std::int64_t words, std::byte* to, const char* what) {
-  const auto view = [&](std::byte* data) { return contiguous_view(data, rows, words, DType::float32); };
-  if (from.seen_by_device() != nullptr) copy(context, view(from.seen_by_device() + offset), view(to));
-  else compute.copy(to, from.data() + offset, view(to).size_bytes(), Resource::host_to_gpu, what);
+void upload(Stream& stream, const OpContext& context, const Buffer& from, std::uint64_t offset, const MatrixView& to,
+            const char* what) {
+  FLEXGEN_CHECK(to.contiguous() && offset + to.size_bytes() <= from.size_bytes(), "an upload of what is not there");
+  if (from.seen_by_device() == nullptr) {
+    stream.copy(to.data, from.data() + offset, to.size_bytes(), Resource::host_to_gpu, what);
+    return;
+  }
+  const StreamSpan span(stream, Resource::host_to_gpu, what, to.size_bytes());
+  copy(context, contiguous_view(from.seen_by_device() + offset, to.rows, to.cols, to.dtype), to);
 }
 
 }  // namespace flexgen
