@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Reads a trace that `--trace FILE` wrote and says, for each rank and resource, how busy it was and how long its
-gaps were in the steady state: from the second sweep on (or from --from SECONDS), up to the last span.
+gaps were in the steady state: from the begin of the second sweep (or from --from SECONDS) to that of the last, as the
+first fills rings and after the last nothing is left to load; with two sweeps or one, to the last span.
 
     trace_gaps.py trace.json [--from SECONDS] [--longest N] [--around RESOURCE]
 
@@ -32,14 +33,15 @@ def percentile(sorted_values, fraction):
     return sorted_values[min(len(sorted_values) - 1, int(fraction * len(sorted_values)))] if sorted_values else 0.0
 
 
-def steady_begin(events):
-    """The second time that the layer computed first is begun: the first sweep reads the prompts and fills rings."""
+def steady_state(events):
+    """Begin and end. A sweep begins where the layer that is computed first is begun."""
+    last = max(e["ts"] + e["dur"] for e in events)
     compute = sorted((e["ts"], e["name"]) for e in events if e["cat"] == "compute")
     if not compute:
-        return min(e["ts"] for e in events)
+        return min(e["ts"] for e in events), last
     first = compute[0][1]
     starts = [ts for (ts, name), before in zip(compute, [(0, "")] + compute) if name == first and before[1] != first]
-    return starts[1] if len(starts) > 1 else starts[0]
+    return starts[min(1, len(starts) - 1)], starts[-1] if len(starts) > 2 else last
 
 
 def spell_out(spans, merged, begin, count):
@@ -77,12 +79,13 @@ def main():
             by_rank[event["pid"]].append(event)
     for rank, own in sorted(by_rank.items()):
         origin = min(e["ts"] for e in own)
-        begin = origin + options.begin * 1e6 if options.begin is not None else steady_begin(own)
-        end = max(e["ts"] + e["dur"] for e in own)
+        begin, end = steady_state(own)
+        if options.begin is not None:
+            begin = origin + options.begin * 1e6
         print(f"rank {rank}: {(end - begin) / 1e6:.3f} s of steady state from {(begin - origin) / 1e6:.3f} s")
         print(f"  {'resource':12} {'busy':>6} {'GB/s':>7} {'spans':>7} {'gaps':>6} {'median':>9} {'99 %':>9}  longest (at s)")
         for resource in sorted({e["cat"] for e in own}):
-            spans = [e for e in own if e["cat"] == resource and e["ts"] >= begin]
+            spans = [e for e in own if e["cat"] == resource and begin <= e["ts"] < end]
             if not spans:
                 continue
             merged = union((e["ts"], e["ts"] + e["dur"]) for e in spans)
