@@ -30,7 +30,7 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       hidden_loads_("hidden loads", side_mode(plan.input.policy), device, &tracer),
       hidden_stores_("hidden stores", side_mode(plan.input.policy), device, &tracer),
       weight_transfer_(weight_loads_, memory.weights.uses_disk(), staging_half_bytes),
-      weight_copier_(weight_copies_, false, staging_half_bytes),
+      weight_copier_(weight_copies_, false, 0),
       cache_load_transfer_(cache_loads_, memory.cache.uses_disk(), plan.memory.cache_staging_half_bytes),
       cache_store_transfer_(cache_stores_, memory.cache.uses_disk(), plan.memory.cache_staging_half_bytes),
       hidden_load_transfer_(hidden_loads_, memory.hidden.uses_disk(), staging_half_bytes),

@@ -204,19 +204,13 @@ std::vector<MatrixView> WeightStore::views(LayerId layer, std::byte* slot) const
     const WeightPlace& place = weights.places[w];
     const WeightSpec& spec = layers_[layer.index()].weights[w];
     const PackHome& home = packs_[static_cast<std::size_t>(place.pack)];
-    const std::int64_t rows = place.looked_up ? rows_on_gpu(place, spec) : spec.rows;
-    std::byte* data = nullptr;
-    if (place.resident || place.looked_up) data = rows > 0 ? home.gpu + place.offset : nullptr;
-    else data = slot + place.slot_offset;
+    const std::int64_t rows = place.looked_up ? place.gpu_rows : spec.rows;
+    std::byte* data = nullptr;  // of a table without rows on the gpu tier, which may not be there
+    if (!place.resident && !place.looked_up) data = slot + place.slot_offset;
+    else if (rows > 0) data = home.gpu + place.offset;
     views.push_back(contiguous_view(data, rows, spec.cols, options_.dtype, place.quant));
   }
   return views;
-}
-
-std::int64_t WeightStore::rows_on_gpu(const WeightPlace& place, const WeightSpec& spec) const {
-  const std::uint64_t gpu_end = layout_.packs[static_cast<std::size_t>(place.pack)].gpu_bytes;
-  const std::uint64_t here = gpu_end <= place.offset ? 0 : std::min(place.bytes, gpu_end - place.offset);
-  return static_cast<std::int64_t>(here / (place.bytes / static_cast<std::uint64_t>(spec.rows)));
 }
 
 std::vector<MatrixView> WeightStore::rests(LayerId layer) const {
@@ -227,13 +221,12 @@ std::vector<MatrixView> WeightStore::rests(LayerId layer) const {
     const WeightPlace& place = weights.places[w];
     const WeightSpec& spec = layers_[layer.index()].weights[w];
     const auto pack = static_cast<std::size_t>(place.pack);
-    const std::int64_t before = place.looked_up ? rows_on_gpu(place, spec) : spec.rows;
-    if (before == spec.rows) {
+    if (!place.looked_up || place.gpu_rows == spec.rows) {
       rests.emplace_back();
       continue;
     }
     const std::uint64_t first = std::max(place.offset, layout_.packs[pack].gpu_bytes) - layout_.packs[pack].gpu_bytes;
-    rests.push_back(contiguous_view(packs_[pack].dram.seen_by_device() + first, spec.rows - before, spec.cols,
+    rests.push_back(contiguous_view(packs_[pack].dram.seen_by_device() + first, spec.rows - place.gpu_rows, spec.cols,
                                     options_.dtype, place.quant));
   }
   return rests;

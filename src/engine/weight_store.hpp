@@ -64,7 +64,6 @@ class WeightStore {
     bool in_place = false;
   };
   void require_readable() const;
-  std::int64_t rows_on_gpu(const WeightPlace& place, const WeightSpec& spec) const;
   void plan_disk();
   bool find_in_place(std::size_t pack, std::vector<FileExtent>& extents) const;
   void produce(std::size_t pack, std::uint64_t begin, std::uint64_t end, std::byte* to);

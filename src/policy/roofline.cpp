@@ -75,14 +75,6 @@ TierParts bytes_loaded_per_sweep(const WeightLayout& layout) {
   return parts;
 }
 
-// Of a table that is used in place, the part whose rows cross the link when they are looked up.
-double dram_part(const WeightLayout& layout, const WeightPlace& place) {
-  if (!place.looked_up) return 0;
-  const WeightPack& pack = layout.packs[static_cast<std::size_t>(place.pack)];
-  return overlap(place.offset, place.offset + place.bytes, pack.gpu_bytes, pack.bytes) /
-         static_cast<double>(place.bytes);
-}
-
 StageModel::StageModel(const StageInput& input) : stage(input), memory(plan_memory(input.plan)) {
   streamed_weights = bytes_loaded_per_sweep(memory.weights);
   const auto units = static_cast<double>(memory.cache.gpu_units + memory.cache.dram_units + memory.cache.ssd_units);
@@ -130,7 +122,10 @@ void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
       const bool is_matrix = weight.rows > 1;
       if (is_lookup_table(layer, weight)) {  // a row per token
         const double looked_up = sweep.tokens() * bytes / static_cast<double>(weight.rows);
-        const double from_dram = on_gpu() ? dram_part(memory.weights, memory.weights.layers[j].places[w]) : 0;
+        const WeightPlace& place = memory.weights.layers[j].places[w];
+        double from_dram = 0;  // the part of its rows that cross the link one by one
+        if (on_gpu() && place.looked_up)
+          from_dram = 1 - static_cast<double>(place.gpu_rows) / static_cast<double>(weight.rows);
         read_bytes += (1 - from_dram) * looked_up;
         bring({from_dram * looked_up, 0}, t);
         continue;

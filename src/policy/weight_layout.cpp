@@ -53,13 +53,15 @@ void mark_lookups(std::span<const LayerDescription> layers, const Share& share, 
 }
 
 // A table that is used in place is cut between two rows.
-std::uint64_t at_row_boundary(std::span<const WeightSpec> weights, const LayerWeights& layer, std::uint64_t cut) {
+void cut_between_rows(std::span<const WeightSpec> weights, LayerWeights& layer, WeightPack& pack) {
   for (std::size_t w = 0; w < weights.size(); ++w) {
-    const WeightPlace& place = layer.places[w];
-    if (!place.looked_up || cut <= place.offset || cut >= place.offset + place.bytes) continue;
-    return cut - (cut - place.offset) % (place.bytes / static_cast<std::uint64_t>(weights[w].rows));
+    WeightPlace& place = layer.places[w];
+    if (!place.looked_up || pack.gpu_bytes <= place.offset) continue;
+    const std::uint64_t row_bytes = place.bytes / static_cast<std::uint64_t>(weights[w].rows);
+    const std::uint64_t num_rows = std::min(place.bytes, pack.gpu_bytes - place.offset) / row_bytes;
+    place.gpu_rows = static_cast<std::int64_t>(num_rows);
+    if (place.gpu_rows < weights[w].rows) pack.gpu_bytes = place.offset + num_rows * row_bytes;
   }
-  return cut;
 }
 
 void split_packs(std::span<const LayerDescription> layers, const Share& share, WeightLayout& layout) {
@@ -69,7 +71,8 @@ void split_packs(std::span<const LayerDescription> layers, const Share& share, W
     WeightPack& pack = layout.packs[j];
     // A pack of a tiny model is split at a finer grain: the share counts more than direct I/O there.
     const std::uint64_t grain = pack.bytes >= 256 * split_alignment ? split_alignment : weight_alignment;
-    pack.gpu_bytes = at_row_boundary(layers[j].weights, layout.layers[j], gpu.take(pack.bytes, grain, pack.bytes));
+    pack.gpu_bytes = gpu.take(pack.bytes, grain, pack.bytes);
+    cut_between_rows(layers[j].weights, layout.layers[j], pack);
     pack.dram_bytes = dram.take(pack.bytes, grain, pack.bytes - pack.gpu_bytes);
     if (share.ssd() < 1e-9) pack.dram_bytes = share.dram() < 1e-9 ? 0 : pack.bytes - pack.gpu_bytes;
     if (share.ssd() < 1e-9 && share.dram() < 1e-9) pack.gpu_bytes = pack.bytes;

@@ -35,6 +35,7 @@ struct WeightPlace {
   QuantFormat quant;              // as it is stored
   bool resident = false;          // used in place in the gpu part
   bool looked_up = false;         // or in place in the gpu and the dram part, which are cut between two rows
+  std::int64_t gpu_rows = 0;      // of such a table, the rows in the gpu part
   std::uint64_t slot_offset = 0;  // in the layer's slot otherwise
 };
 

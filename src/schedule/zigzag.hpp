@@ -9,7 +9,7 @@ namespace flexgen {
 
 struct SweepOptions {
   bool first_weights_loaded = false;  // the sweep before has already asked for the first two layers
-  bool more_follow = false;           // ask for them again at the end: the sweep that follows waits for tokens
+  bool more_follow = false;           // ask for them, and its first cache, at the end: the next waits for tokens
 };
 
 /// One pass over the layers for all micro-batches of a block.

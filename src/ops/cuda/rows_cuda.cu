@@ -97,7 +97,6 @@ void add_rows(const OpContext& context, const TableView& table, const std::int32
 
 void copy_rows(const OpContext& context, const TableView& table, const std::int32_t* index, const MatrixView& out) {
   const MatrixView& first = table.first;
-  FLEXGEN_CHECK(first.dtype == out.dtype && first.cols == out.cols, "copy_rows: table and out differ");
   if (out.rows == 0 || out.cols == 0) return;
   const bool vectors = table_aligned(table) && rows_aligned(out);
   const auto size = static_cast<std::int64_t>(element_bytes(out.dtype));
@@ -126,12 +125,13 @@ void copy_rows(const OpContext& context, const TableView& table, const std::int3
 
 void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                       const MatrixView& out) {
+  FLEXGEN_CHECK(table.first.dtype == out.dtype && table.first.cols == out.cols, "gather_rows: table and out differ");
   if (table.first.is_compressed()) gather_compressed_rows(context, table, index, out);
   else copy_rows(context, table, index, out);
 }
 
 void copy_cuda(const OpContext& context, const MatrixView& from, const MatrixView& out) {
-  FLEXGEN_CHECK(from.rows == out.rows, "copy: from and out differ in rows");
+  FLEXGEN_CHECK(from.rows == out.rows && from.cols == out.cols && from.dtype == out.dtype, "copy: from and out differ");
   copy_rows(context, from, nullptr, out);
 }
 
