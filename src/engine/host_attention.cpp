@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/upload.hpp"
 #include "ops/attention.hpp"
 
 namespace flexgen {
@@ -139,7 +140,9 @@ void HostAttention::attend(const Task& task) {
     attention(host_, args);
   }
   const MatrixView to = attended(task.k, task.first_row + num_rows).row_range(task.first_row, num_rows);
-  attention_.copy(to.data, args.out.data, to.size_bytes(), Resource::host_to_gpu, "attended");
+  const OpContext device{attention_.device(), attention_.native(), nullptr, host_.backend};
+  upload(attention_, device, host_attended_, static_cast<std::uint64_t>(args.out.data - host_attended_.data()), to,
+         "attended");
 }
 
 }  // namespace flexgen
