@@ -17,7 +17,6 @@ CacheTables::CacheTables(const StagePlan& plan, const StageMemory& memory, const
 
 KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
                          Stream& compute, const OpContext& context) {
-  static_assert(sizeof(KvHead) % 4 == 0);
   const std::int32_t heads = plan_.input.model.num_heads;
   const std::size_t table = static_cast<std::size_t>(layer) * static_cast<std::size_t>(plan_.memory.cache.num_slots) +
                             static_cast<std::size_t>(slot);
@@ -27,12 +26,9 @@ KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const 
   const std::size_t bytes = fresh.size() * sizeof(KvHead);
   if (bytes > 0 && (used_[table] != fresh.size() || std::memcmp(host, fresh.data(), bytes) != 0)) {
     std::memcpy(host, fresh.data(), bytes);
-    const auto words = static_cast<std::int64_t>(static_cast<std::size_t>(heads) * sizeof(KvHead) / sizeof(float));
     if (device_)
       upload(compute, context, host_, table * entries_ * sizeof(KvHead),
-             contiguous_view(reinterpret_cast<std::byte*>(device_ + table * entries_),
-                             static_cast<std::int64_t>(rows.size()), words, DType::float32),
-             "cache table");
+             reinterpret_cast<std::byte*>(device_ + table * entries_), bytes, "cache table");
   }
   used_[table] = fresh.size();
   return {device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.head_dim(),

@@ -112,7 +112,7 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
 SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
                            const Device& device, Arena& arena)
     : on_gpu_(device.is_cuda()), capacity_(index_array_entries(num_micro_batches, rows, tokens, scores)) {
-  const std::uint64_t bytes = index_upload_bytes(capacity_);
+  const std::uint64_t bytes = static_cast<std::uint64_t>(capacity_) * sizeof(std::int32_t);
   for (Set& set : sets_) {
     set.host = Buffer(MemoryKind::pinned, bytes, device);
     std::byte* on_device = arena.take(bytes, "index arrays");
@@ -127,11 +127,9 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   Packer packer(reinterpret_cast<std::int32_t*>(set.host.data()), set.device, capacity_);
   set.batches.clear();
   for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
-  const std::int64_t rows = (packer.used() + index_upload_row - 1) / index_upload_row;
   if (on_gpu_)
-    upload(compute, context, set.host, 0,
-           contiguous_view(reinterpret_cast<std::byte*>(set.device), rows, index_upload_row, DType::float32),
-           "index arrays");
+    upload(compute, context, set.host, 0, reinterpret_cast<std::byte*>(set.device),
+           static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), "index arrays");
   return set.batches;
 }
 

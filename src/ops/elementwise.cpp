@@ -37,18 +37,15 @@ void add(const OpContext& context, const MatrixView& x, const MatrixView& y, con
   }
 }
 
-void copy(const OpContext& context, const MatrixView& from, const MatrixView& out) {
-  check_view(from, out.rows, out.cols, out.dtype, "copy: from");
-  check_view(out, out.rows, out.cols, out.dtype, "copy: out");
-  if (out.rows == 0 || out.cols == 0) return;
-  if (choose_implementation(context, "copy") == Implementation::cuda) {
+void copy_bytes(const OpContext& context, const std::byte* from, std::byte* to, std::uint64_t count) {
+  if (count == 0) return;
+  if (choose_implementation(context, "copy_bytes") == Implementation::cuda) {
 #ifdef FLEXGEN_HAS_CUDA
-    copy_cuda(context, from, out);
+    copy_bytes_cuda(context, from, to, count);
 #endif
     return;
   }
-  const std::size_t row_bytes = static_cast<std::size_t>(out.cols) * element_bytes(out.dtype);
-  for (std::int64_t r = 0; r < out.rows; ++r) std::memcpy(out.row(r), from.row(r), row_bytes);
+  std::memcpy(to, from, count);
 }
 
 }  // namespace flexgen

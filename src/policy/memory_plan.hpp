@@ -52,15 +52,10 @@ inline std::int64_t index_array_entries(std::int64_t num_micro_batches, std::int
                                         bool scores) {
   return num_micro_batches * (4 * rows + (scores ? 4 : 2) * tokens);
 }
-/// They are uploaded in whole rows of a matrix.
-inline constexpr std::int64_t index_upload_row = 256;
-inline std::uint64_t index_upload_bytes(std::int64_t entries) {
-  return static_cast<std::uint64_t>((entries + index_upload_row - 1) / index_upload_row * index_upload_row) * 4;
-}
 /// Of two sweeps, one under way while the next is prepared.
 inline std::uint64_t index_array_bytes(std::int64_t num_micro_batches, std::int64_t rows, std::int64_t tokens,
                                        bool scores) {
-  return 2 * (index_upload_bytes(index_array_entries(num_micro_batches, rows, tokens, scores)) + 4096);
+  return 2 * (static_cast<std::uint64_t>(index_array_entries(num_micro_batches, rows, tokens, scores)) * 4 + 4096);
 }
 
 /// Positions of one micro-batch whose logits are wanted, at most.

@@ -105,12 +105,20 @@ TEST_P(RowsTest, AddInAllAliasings) {
   }
 }
 
-TEST_P(RowsTest, CopyIsBitForBit) {
-  for (const DType dtype : kAllDTypes) {
-    HostMatrix from = HostMatrix::random(5, 37, dtype, 4, 3), poisoned(5, 37, dtype, 2);
-    const MatrixView out = upload(poisoned);
-    copy(context(), upload(from), out);
-    expect_near(download(out, poisoned), from, {0.0, 0.0}, "copy");
+TEST_P(RowsTest, CopyOfBytesKeepsToItsEnds) {
+  std::vector<std::uint8_t> from(3000);
+  for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::uint8_t>(i * 7 + i / 256);
+  const std::byte* device_from = reinterpret_cast<const std::byte*>(upload(from));
+  for (const std::size_t begin : {0, 4, 5, 16}) {
+    for (const std::size_t count : {0, 1, 4, 16, 255, 1040, 2048, 2900}) {
+      std::vector<std::uint8_t> expected(3000, 0xee), result(3000);
+      std::byte* to = reinterpret_cast<std::byte*>(upload(expected));
+      std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(begin), count,
+                  expected.begin() + static_cast<std::ptrdiff_t>(begin));
+      copy_bytes(context(), device_from + begin, to + begin, count);
+      download(result.data(), to, result.size());
+      EXPECT_EQ(result, expected) << count << " bytes from " << begin;
+    }
   }
 }
 

@@ -45,7 +45,7 @@ void gather_rows_cuda(const OpContext& context, const TableView& table, const st
 void add_gathered_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                             const MatrixView& out);
 void add_cuda(const OpContext& context, const MatrixView& x, const MatrixView& y, const MatrixView& out);
-void copy_cuda(const OpContext& context, const MatrixView& from, const MatrixView& out);
+void copy_bytes_cuda(const OpContext& context, const std::byte* from, std::byte* to, std::uint64_t count);
 void argmax_rows_cuda(const OpContext& context, const MatrixView& logits, std::int32_t* token);
 void log_probabilities_cuda(const OpContext& context, const MatrixView& logits, const std::int32_t* target,
                             float* score);

@@ -1,4 +1,4 @@
-// Row-wise ops on the GPU: look-ups in a table, sums of matrices. One block per output row.
+// Row-wise ops on the GPU, one block per output row: look-ups in a table, sums of matrices. And copies of flat arrays.
 #include <algorithm>
 
 #include "ops/cuda/attention_compressed.hpp"
@@ -121,6 +121,21 @@ void copy_rows(const OpContext& context, const TableView& table, const std::int3
   check_launch("launch of copy_rows_kernel");
 }
 
+template <typename Unit>
+__global__ void __launch_bounds__(kThreads) copy_units_kernel(const Unit* from, Unit* to, std::uint64_t num_units) {
+  const std::uint64_t i = static_cast<std::uint64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < num_units) to[i] = from[i];
+}
+
+template <typename Unit>
+void copy_units(const OpContext& context, const std::byte* from, std::byte* to, std::uint64_t count) {
+  const std::uint64_t num_units = count / sizeof(Unit);
+  const unsigned blocks = grid_extent(static_cast<std::int64_t>((num_units + kThreads - 1) / kThreads));
+  copy_units_kernel<Unit><<<blocks, kThreads, 0, stream_of(context)>>>(reinterpret_cast<const Unit*>(from),
+                                                                       reinterpret_cast<Unit*>(to), num_units);
+  check_launch("launch of copy_units_kernel");
+}
+
 }  // namespace
 
 void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
@@ -130,9 +145,13 @@ void gather_rows_cuda(const OpContext& context, const TableView& table, const st
   else copy_rows(context, table, index, out);
 }
 
-void copy_cuda(const OpContext& context, const MatrixView& from, const MatrixView& out) {
-  FLEXGEN_CHECK(from.rows == out.rows && from.cols == out.cols && from.dtype == out.dtype, "copy: from and out differ");
-  copy_rows(context, from, nullptr, out);
+void copy_bytes_cuda(const OpContext& context, const std::byte* from, std::byte* to, std::uint64_t count) {
+  const auto aligned = [&](std::uint64_t bytes) {
+    return aligned_to(from, bytes) && aligned_to(to, bytes) && count % bytes == 0;
+  };
+  if (aligned(16)) copy_units<uint4>(context, from, to, count);
+  else if (aligned(4)) copy_units<std::uint32_t>(context, from, to, count);
+  else copy_units<std::uint8_t>(context, from, to, count);
 }
 
 void add_gathered_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
