@@ -34,6 +34,7 @@ JobFiles open_files(const Options& options, const std::filesystem::path& directo
   const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
   files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format);
   files.book->read(reader);
+  if (const std::string unread = reader.describe_unread_fields(); !unread.empty()) log::info(unread);
   return files;
 }
 

@@ -56,8 +56,12 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
     files.writer = std::make_unique<ResultWriter>(options.output,
                                                   options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
   files.book = std::make_unique<ScoreBook>(*files.tokenizer, model, files.writer.get(), rules);
-  if (is_text) files.book->add_text(std::filesystem::path(options.text).filename().string(), text);
-  else files.book->read(*reader);
+  if (is_text) {
+    files.book->add_text(std::filesystem::path(options.text).filename().string(), text);
+    return files;
+  }
+  files.book->read(*reader);
+  if (const std::string unread = reader->describe_unread_fields(); !unread.empty()) log::info(unread);
   return files;
 }
 

@@ -158,8 +158,9 @@ ParsedRow parse_request(std::string_view line, std::size_t line_number, const Re
     identify(document, row);
     const Json& body = row.batch_format ? batch_body(document) : document;
     check_fields(body, row.batch_format);
-    Request request{row, {}, false, 0, {}, {}};
+    Request request{row, {}, false, 0, {}, {}, {}};
     read_fields(body, defaults, request);
+    if (!row.batch_format) request.unread_fields = unread_fields(body, defaults.is_scored);
     return request;
   } catch (const RowProblem& problem) {
     return RowError{std::move(row), problem.code, problem.what()};

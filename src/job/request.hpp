@@ -50,6 +50,8 @@ struct Request : RowIdentity {
   int max_tokens = 0;             // >= 1; of a row that is scored >= 0, and of no effect
   std::vector<std::string> stop;  // <= 16, none empty
   std::string model;              // as the row names it; empty when it does not
+  /// Names in a plain row that mean nothing here: the user's own, or slips ("id", "stopp").
+  std::vector<std::string> unread_fields;
 };
 
 /// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,
@@ -77,12 +79,23 @@ class RequestReader {
   /// The next row; nothing at the end of the file. Throws UserError (file) when reading fails.
   std::optional<ParsedRow> next();
 
+  /// Says which fields of the rows so far were not read (Request::unread_fields), the first eight of them; empty
+  /// where all were.
+  std::string describe_unread_fields() const;
+
  private:
+  struct UnreadField {
+    std::string name;
+    std::size_t first_line = 0;
+    std::size_t num_rows = 0;
+  };
+
   enum class LineStatus { line, too_long, end };
 
   LineStatus read_line();
   bool refill();
   void settle_custom_id(ParsedRow& row);
+  void count_unread_fields(const Request& request);
   std::string unused_line_id(std::size_t line_number) const;
 
   std::string path_;
@@ -96,6 +109,7 @@ class RequestReader {
   std::string line_;
   std::size_t line_number_ = 0;
   std::unordered_map<std::string, std::size_t> first_line_of_id_;
+  std::vector<UnreadField> unread_fields_;
 };
 
 }  // namespace flexgen

@@ -246,6 +246,13 @@ void check_fields(const Json& body, bool refuse_unknown) {
   }
 }
 
+std::vector<std::string> unread_fields(const Json& body, bool is_scored) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : body.items())
+    if (!is_request_field(name) && name != "custom_id" && !(is_scored && name == "text")) names.push_back(name);
+  return names;
+}
+
 void read_fields(const Json& body, const RequestDefaults& defaults, Request& request) {
   const Json* prompt = find_text(body, defaults.is_scored);
   if (!prompt)

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "job/request.hpp"
 
@@ -29,6 +30,9 @@ bool is_request_field(std::string_view name);
 
 /// Refuses fields that cannot be honoured; with `refuse_unknown` (batch bodies) unknown names too. Throws RowProblem.
 void check_fields(const nlohmann::json& body, bool refuse_unknown);
+
+/// Names in the body of a plain row that neither ask for anything nor are its id; `is_scored`: "text" is read.
+std::vector<std::string> unread_fields(const nlohmann::json& body, bool is_scored);
 
 /// Reads prompt, max_tokens, stop and model into `request`. Throws RowProblem.
 void read_fields(const nlohmann::json& body, const RequestDefaults& defaults, Request& request);

@@ -15,6 +15,7 @@ namespace flexgen {
 namespace {
 
 constexpr std::size_t read_bytes = 256 * KiB;
+constexpr std::size_t max_unread_fields = 8;
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == line.npos; }
@@ -70,6 +71,7 @@ std::optional<ParsedRow> RequestReader::next() {
       row = parse_request(line, line_number_, defaults_);
     }
     settle_custom_id(*row);
+    if (const auto* request = std::get_if<Request>(&*row)) count_unread_fields(*request);
     return row;
   }
 }
@@ -126,6 +128,24 @@ void RequestReader::settle_custom_id(ParsedRow& row) {
     }
     first_line_of_id_.emplace(std::move(own_id), line_number_);
   }
+}
+
+void RequestReader::count_unread_fields(const Request& request) {
+  for (const std::string& name : request.unread_fields) {
+    const auto known = std::ranges::find(unread_fields_, name, &UnreadField::name);
+    if (known != unread_fields_.end()) ++known->num_rows;
+    else if (unread_fields_.size() < max_unread_fields) unread_fields_.push_back({name, request.line_number, 1});
+  }
+}
+
+std::string RequestReader::describe_unread_fields() const {
+  if (unread_fields_.empty()) return {};
+  std::string text = "nothing reads these fields of rows:";
+  for (const UnreadField& field : unread_fields_)
+    text += fmt::format("{} {} ({} row{}, first in line {})", &field == &unread_fields_.front() ? "" : ",",
+                        nlohmann::json(shorten(field.name, 60)).dump(), field.num_rows, field.num_rows == 1 ? "" : "s",
+                        field.first_line);
+  return text + (unread_fields_.size() == max_unread_fields ? ", and perhaps more" : "");
 }
 
 /// "line-17", or "line-17-2", ... where rows above already use that.

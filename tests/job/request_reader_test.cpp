@@ -46,6 +46,32 @@ TEST(RequestReader, BadRowsCostThemselvesAlone) {
             (Rows{"1:line-1", "2:line-2!invalid_json", "3:line-3!invalid_json", "4:line-4"}));
 }
 
+TEST(RequestReader, NamesFieldsThatNothingReads) {
+  const auto described = [](const std::string& text, bool is_scored = false) {
+    const ScratchFolder folder;
+    RequestReader reader(folder.write("in", text), {32, is_scored});
+    read_all(reader);
+    return reader.describe_unread_fields();
+  };
+  EXPECT_EQ(
+      described("{\"prompt\":\"a\",\"custom_id\":\"q\",\"max_tokens\":3,\"stop\":\"x\",\"seed\":1,\"user\":\"u\"}\n"),
+      "");
+  EXPECT_EQ(described("{\"prompt\":\"a\",\"id\":1}\n\n{\"prompt\":\"b\",\"stopp\":\"x\",\"id\":2}\n{\"id\":3}\n"),
+            "nothing reads these fields of rows: \"id\" (2 rows, first in line 1), \"stopp\" (1 row, first in line 3)");
+  EXPECT_EQ(described("{\"prompt\":\"a\",\"text\":\"b\"}"),
+            "nothing reads these fields of rows: \"text\" (1 row, first in line 1)");
+  EXPECT_EQ(described("{\"text\":\"b\"}", true), "");
+  EXPECT_EQ(described("{\"custom_id\":\"q\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"note\":3,"
+                      "\"body\":{\"prompt\":\"x\"}}"),
+            "");
+  std::string many = "{\"prompt\":\"a\"";
+  for (int i = 0; i < 20; ++i) many += ",\"f" + std::to_string(i) + "\\u001b[31m" + std::string(100, 'x') + "\":0";
+  const std::string text = described(many + "}");
+  EXPECT_NE(text.find(", and perhaps more"), std::string::npos) << text;
+  EXPECT_EQ(text.find('\x1b'), std::string::npos) << text;
+  EXPECT_LT(text.size(), 1200u);
+}
+
 TEST(RequestReader, DuplicateIds) {
   const ScratchFolder folder;
   RequestReader reader(folder.write("in",
