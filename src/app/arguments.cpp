@@ -1,5 +1,7 @@
 #include "app/arguments.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
@@ -74,7 +76,7 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
       for (const json& element : value) append_listed(joined, value_text(element, path, key));
     else joined = value_text(value, path, key);
     if (rules.switches.contains(name)) joined = canonical_truth(joined).value_or(joined);
-    words.push_back("--" + name + "=" + joined);
+    words.push_back(fmt::format("--{}={}", name, joined));
   }
   return words;
 }
@@ -100,8 +102,9 @@ std::vector<std::string> normalize_arguments(std::vector<std::string> words, con
       std::string joined;
       while (i + 1 < words.size() && is_number(words[i + 1])) append_listed(joined, words[++i]);
       if (joined.empty())
-        throw UserError(ExitCode::usage, word + " has no numbers", "", "For example " + word + " 20 80 0 100 0 100");
-      normal.push_back(word + "=" + joined);
+        throw UserError(ExitCode::usage, fmt::format("{} has no numbers", word), "",
+                        fmt::format("For example {} 20 80 0 100 0 100", word));
+      normal.push_back(fmt::format("{}={}", word, joined));
     } else if (rules.switches.contains(name) && !has_value) {
       const std::optional<std::string> truth = has_next ? canonical_truth(words[i + 1]) : std::nullopt;
       if (truth) ++i;

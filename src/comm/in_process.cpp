@@ -219,6 +219,7 @@ class InProcessCommunicator final : public Communicator {
  public:
   InProcessCommunicator(std::shared_ptr<InProcessState> state, int rank) : state_(std::move(state)), rank_(rank) {
     std::vector<RankPlace> places;
+    places.reserve(static_cast<std::size_t>(size()));
     for (int r = 0; r < size(); ++r) places.push_back({host_name(), 0, r, size()});
     set_places(std::move(places));
   }
@@ -256,6 +257,7 @@ void InProcessWorld::fail(int rank, std::exception_ptr error) { state_->fail(ran
 
 void InProcessWorld::run(const std::function<void(Transport&, Communicator&)>& body) {
   std::vector<std::jthread> threads;
+  threads.reserve(static_cast<std::size_t>(size()));
   for (int r = 0; r < size(); ++r)
     threads.emplace_back([this, r, &body] {
       try {

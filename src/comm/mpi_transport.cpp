@@ -20,7 +20,7 @@ namespace {
 struct Line {
   int peer;
   Channel channel;
-  auto operator<=>(const Line&) const = default;
+  auto operator<=>(const Line&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 reads a literal 0
   int tag() const { return static_cast<int>(channel); }
   std::string text(std::string_view call) const {
     return std::string(call) + " with rank " + std::to_string(peer) + ", channel " + std::string(channel_name(channel));

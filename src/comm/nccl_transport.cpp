@@ -96,7 +96,7 @@ class Link {
 
   /// Throws the link's failure, if it has one.
   void throw_if_failed() const {
-    if (failed_.load(std::memory_order_acquire)) throw *failure_;
+    if (failed_.load(std::memory_order_acquire)) throw SystemError(*failure_);
   }
 
   /// For the watcher: looks for an asynchronous error and, if there is one, aborts. Skips a link that a call is
@@ -172,7 +172,7 @@ class Link {
     }
     if (comm_) ncclCommAbort(comm_);
     comm_ = nullptr;
-    throw *failure_;
+    throw SystemError(*failure_);
   }
 
   const int peer_;
@@ -226,7 +226,7 @@ class Watcher {
   Watcher(std::vector<std::shared_ptr<Link>> links, std::function<void(const Error&)> on_failure)
       : links_(std::move(links)),
         on_failure_(std::move(on_failure)),
-        thread_([this](std::stop_token stop) { run(stop); }) {}
+        thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
  private:
   void run(const std::stop_token& stop) {

@@ -45,14 +45,14 @@ class ParseGuard {
 
 /// The library's reason without its own prefix, and without the piece of input behind it, which may be the whole row.
 std::string parser_reason(std::string_view text) {
-  if (const auto bracket = text.find("] "); bracket != text.npos) text.remove_prefix(bracket + 2);
+  if (const auto bracket = text.find("] "); bracket != std::string_view::npos) text.remove_prefix(bracket + 2);
   text = text.substr(0, text.find("; last read"));
   return shorten(std::string(text), 300);
 }
 
 Json parse_document(std::string_view line) {
   // The parser takes a NUL byte for the end of its input and would not look at what follows.
-  if (const auto position = line.find('\0'); position != line.npos)
+  if (const auto position = line.find('\0'); position != std::string_view::npos)
     throw RowProblem("invalid_json", fmt::format("the row is not valid JSON: byte {} is NUL. Correct the row (inside a "
                                                  "string write \\u0000)",
                                                  position + 1));

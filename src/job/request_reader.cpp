@@ -18,7 +18,7 @@ constexpr std::size_t read_bytes = 256 * KiB;
 constexpr std::size_t max_unread_fields = 8;
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
-bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == line.npos; }
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == std::string_view::npos; }
 
 RowError row_error(std::size_t line_number, std::string id, bool batch_format, std::string code, std::string message) {
   RowError error;

@@ -26,7 +26,7 @@ void escape_line_separators(std::string& json) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 3> separators{
       {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}}};
   for (const auto& [raw, escaped] : separators)
-    for (auto at = json.find(raw); at != json.npos; at = json.find(raw, at + escaped.size()))
+    for (auto at = json.find(raw); at != std::string::npos; at = json.find(raw, at + escaped.size()))
       json.replace(at, raw.size(), escaped);
 }
 

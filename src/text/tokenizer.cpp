@@ -11,7 +11,7 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& model_dir) {
   return Tokenizer(read_tokenizer_files(model_dir));
 }
 
-Tokenizer::Tokenizer(TokenizerFiles files)
+Tokenizer::Tokenizer(const TokenizerFiles& files)
     : special_(files.tokens.size(), false),
       bpe_(files.byte_ids, files.merges),
       splitter_(files.added),

@@ -27,7 +27,7 @@ class Tokenizer {
   /// tokenizer.json is refused.
   static Tokenizer from_directory(const std::filesystem::path& model_dir);
 
-  explicit Tokenizer(TokenizerFiles files);
+  explicit Tokenizer(const TokenizerFiles& files);
 
   /// Ids of a text, as the model's own tokenizer gives them.
   /// @param add_special put the beginning-of-sequence token first (and the end token last) where the tokenizer's
