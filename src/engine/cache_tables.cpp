@@ -16,7 +16,7 @@ CacheTables::CacheTables(const StagePlan& plan, const StageMemory& memory, const
       used_(plan.memory.cache.splits.size()) {}
 
 KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
-                         Stream& compute, const OpContext& context) {
+                         Stream& compute) {
   const std::int32_t heads = plan_.input.model.num_heads;
   const std::size_t table = static_cast<std::size_t>(layer) * static_cast<std::size_t>(plan_.memory.cache.num_slots) +
                             static_cast<std::size_t>(slot);
@@ -27,7 +27,7 @@ KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const 
   if (bytes > 0 && (used_[table] != fresh.size() || std::memcmp(host, fresh.data(), bytes) != 0)) {
     std::memcpy(host, fresh.data(), bytes);
     if (device_)
-      upload(compute, context, host_, table * entries_ * sizeof(KvHead),
+      upload(compute, host_, table * entries_ * sizeof(KvHead),
              reinterpret_cast<std::byte*>(device_ + table * entries_), bytes, "cache table");
   }
   used_[table] = fresh.size();

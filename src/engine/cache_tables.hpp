@@ -10,7 +10,6 @@
 #include "device/stream.hpp"
 #include "engine/stage_memory.hpp"
 #include "ops/batch_view.hpp"
-#include "ops/context.hpp"
 
 namespace flexgen {
 
@@ -20,9 +19,8 @@ class CacheTables {
   CacheTables(const StagePlan& plan, const StageMemory& memory, const Device& device);
 
   /// The cache of these rows of a (cache layer, slot), whose staged part is at `stage`; for work that is enqueued on
-  /// `compute`, `context`'s stream, afterwards. What used the table of that layer and slot before must be over.
-  KvView view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage, Stream& compute,
-              const OpContext& context);
+  /// `compute` afterwards. What used the table of that layer and slot before must be over.
+  KvView view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage, Stream& compute);
 
  private:
   const StagePlan& plan_;

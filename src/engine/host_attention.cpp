@@ -140,8 +140,7 @@ void HostAttention::attend(const Task& task) {
     attention(host_, args);
   }
   const MatrixView to = attended(task.k, task.first_row + num_rows).row_range(task.first_row, num_rows);
-  const OpContext device{attention_.device(), attention_.native(), nullptr, host_.backend};
-  upload(attention_, device, host_attended_, part(task.k, 1), to.data, to.size_bytes(), "attended");
+  upload(attention_, host_attended_, part(task.k, 1), to.data, to.size_bytes(), "attended");
 }
 
 }  // namespace flexgen

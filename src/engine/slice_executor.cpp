@@ -124,7 +124,7 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
 
 void SliceExecutor::begin_sweep(const SweepWork& work) {
   work_ = work;
-  batches_ = &memory_.batches.prepare(work_, compute_, context_);
+  batches_ = &memory_.batches.prepare(work_, compute_);
   plain_layer_.begin_sweep(*batches_);
 }
 
@@ -159,8 +159,7 @@ void SliceExecutor::view_weights(LayerId layer, std::byte* slot) {
 }
 
 KvView SliceExecutor::cache_view(LayerId layer, MicroBatchId k, std::byte* stage) {
-  return cache_tables_.view(cache_index_[layer.index()], batch(k).slot, device_rows(batch(k).rows), stage, compute_,
-                            context_);
+  return cache_tables_.view(cache_index_[layer.index()], batch(k).slot, device_rows(batch(k).rows), stage, compute_);
 }
 
 LayerCall SliceExecutor::chunk_call(const BatchChunk& chunk, MicroBatchId k, std::byte* hidden, const KvView& cache) {

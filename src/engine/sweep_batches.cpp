@@ -120,7 +120,7 @@ SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, st
   }
 }
 
-const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stream& compute, const OpContext& context) {
+const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stream& compute) {
   turn_ = 1 - turn_;
   Set& set = sets_[turn_];
   if (set.used) set.used->synchronize();  // two sweeps ago: long past
@@ -128,7 +128,7 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   set.batches.clear();
   for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
   if (on_gpu_)
-    upload(compute, context, set.host, 0, reinterpret_cast<std::byte*>(set.device),
+    upload(compute, set.host, 0, reinterpret_cast<std::byte*>(set.device),
            static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), "index arrays");
   return set.batches;
 }

@@ -15,7 +15,6 @@
 #include "engine/arena.hpp"
 #include "engine/kv_cache.hpp"
 #include "ops/batch_view.hpp"
-#include "ops/context.hpp"
 #include "policy/memory_plan.hpp"
 #include "schedule/work_list.hpp"
 
@@ -48,9 +47,8 @@ class SweepBatches {
   SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
                const Device& device, Arena& arena);
 
-  /// Lays out and uploads the sweep's arrays on `compute`, which is also `context`'s stream; the chunks stay valid
-  /// until the sweep after next.
-  const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute, const OpContext& context);
+  /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
+  const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
   /// Call after the sweep's last use of the arrays was enqueued.
   void mark_used(Stream& compute);
 

@@ -88,7 +88,7 @@ TEST_F(SweepBatchesTest, PacksRaggedRowsOfAllKinds) {
   SweepWork work;
   work.micro_batches = {{5, {row(1, 3, 0, 7), row(2, 0, 9, 1), row(3, 1, 4, 3, false), row(4, 2, 30, 1)}},
                         {6, {row(5, 1, 0, 1)}}};
-  const std::vector<MicroBatch>& packed = batches.prepare(work, stream(), {});
+  const std::vector<MicroBatch>& packed = batches.prepare(work, stream());
   ASSERT_EQ(packed.size(), 2U);
   for (std::size_t k = 0; k < 2; ++k) expect_packed(packed[k], work.micro_batches[k]);
   EXPECT_EQ(packed[0].chunks.size(), 1U);
@@ -101,7 +101,7 @@ TEST_F(SweepBatchesTest, ScoredRowsGiveAnOutputForEveryToken) {
   work.micro_batches = {{0, {row(1, 0, 0, 4), row(2, 1, 0, 5), row(3, 2, 0, 1, false)}}};
   work.micro_batches[0].rows[1].wants_scores = true;
   work.micro_batches[0].rows[2].wants_scores = true;
-  const MicroBatch& batch = batches.prepare(work, stream(), {}).front();
+  const MicroBatch& batch = batches.prepare(work, stream()).front();
   expect_packed(batch, work.micro_batches[0]);
   EXPECT_TRUE(batch.has_scores);
   EXPECT_EQ(batch.num_outputs, 1 + 5 + 1);
@@ -114,7 +114,7 @@ TEST_F(SweepBatchesTest, CutsIntoChunksBetweenRows) {
   work.micro_batches = {{0,
                          {row(1, 0, 0, 3000), row(2, 1, 0, 1096), row(3, 2, 0, 200), row(4, 3, 0, 5000, false),
                           row(5, 4, 17, 1), row(6, 5, 0, 4096)}}};
-  const MicroBatch& batch = batches.prepare(work, stream(), {}).front();
+  const MicroBatch& batch = batches.prepare(work, stream()).front();
   expect_packed(batch, work.micro_batches[0]);
   std::vector<std::int32_t> sizes;
   for (const BatchChunk& chunk : batch.chunks) sizes.push_back(chunk.batch.num_tokens);
@@ -128,11 +128,11 @@ TEST_F(SweepBatchesTest, HoldsTheWorstCaseAndNoMore) {
   work.micro_batches.resize(2);
   for (MicroBatchWork& batch : work.micro_batches)
     for (std::int32_t r = 0; r < rows; ++r) batch.rows.push_back(row(r, r, 0, length));
-  const std::vector<MicroBatch>& packed = batches.prepare(work, stream(), {});
+  const std::vector<MicroBatch>& packed = batches.prepare(work, stream());
   for (std::size_t k = 0; k < 2; ++k) expect_packed(packed[k], work.micro_batches[k]);
 
   work.micro_batches[1].rows[0].tokens.push_back(1);
-  EXPECT_THROW(batches.prepare(work, stream(), {}), InternalError);
+  EXPECT_THROW(batches.prepare(work, stream()), InternalError);
 }
 
 TEST_F(SweepBatchesTest, KeepsTheArraysOfTheSweepBefore) {
@@ -140,9 +140,9 @@ TEST_F(SweepBatchesTest, KeepsTheArraysOfTheSweepBefore) {
   SweepWork first, second;
   first.micro_batches = {{0, {row(1, 0, 0, 3), row(2, 1, 0, 4)}}};
   second.micro_batches = {{0, {row(3, 0, 3, 1), row(4, 1, 4, 1)}}};
-  const MicroBatch before = batches.prepare(first, stream(), {}).front();
+  const MicroBatch before = batches.prepare(first, stream()).front();
   batches.mark_used(stream());
-  const MicroBatch after = batches.prepare(second, stream(), {}).front();
+  const MicroBatch after = batches.prepare(second, stream()).front();
   batches.mark_used(stream());
   expect_packed(before, first.micro_batches[0]);
   expect_packed(after, second.micro_batches[0]);
