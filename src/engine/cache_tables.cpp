@@ -6,14 +6,15 @@
 
 namespace flexgen {
 
-CacheTables::CacheTables(const StagePlan& plan, const StageMemory& memory, const Device& device)
+CacheTables::CacheTables(const StagePlan& plan, StageMemory& memory, const Device& device)
     : plan_(plan),
       cache_(memory.cache),
       entries_(static_cast<std::size_t>(plan.input.policy.micro_batch_size) *
                static_cast<std::size_t>(plan.input.model.num_heads)),
       host_(MemoryKind::pinned, plan.memory.cache.splits.size() * entries_ * sizeof(KvHead), device),
-      device_(device.is_cuda() ? reinterpret_cast<KvHead*>(memory.cache_tables) : nullptr),
-      used_(plan.memory.cache.splits.size()) {}
+      used_(plan.memory.cache.splits.size()) {
+  if (device.is_cuda()) device_ = reinterpret_cast<KvHead*>(memory.arena.take(host_.size_bytes(), "cache tables"));
+}
 
 KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
                          Stream& compute) {

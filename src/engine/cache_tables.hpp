@@ -15,8 +15,8 @@ namespace flexgen {
 
 class CacheTables {
  public:
-  /// On a host device `memory.cache_tables` stays unused: there is one image of a table.
-  CacheTables(const StagePlan& plan, const StageMemory& memory, const Device& device);
+  /// Takes the device's image of the tables from `memory`'s arena; on the host there is one image alone.
+  CacheTables(const StagePlan& plan, StageMemory& memory, const Device& device);
 
   /// The cache of these rows of a (cache layer, slot), whose staged part is at `stage`; for work that is enqueued on
   /// `compute` afterwards. What used the table of that layer and slot before must be over.
@@ -27,7 +27,7 @@ class CacheTables {
   const KvCache& cache_;
   std::size_t entries_;            // of one table at most
   Buffer host_;                    // [layers, slots, entries] KvHead
-  KvHead* device_;                 // the same, null on the host
+  KvHead* device_ = nullptr;       // the same, null on the host
   std::vector<std::size_t> used_;  // entries of each table
 };
 

@@ -73,10 +73,6 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       cache_slots(take_slots(arena, num_cache_slots, plan.memory.cache.staged_bytes(), "cache slots")),
       hidden_slots(
           take_slots(arena, hidden.is_resident() ? 0 : num_hidden_slots, plan.memory.hidden_bytes, "hidden slots")) {
-  const std::uint64_t table_entries = plan.memory.cache.splits.size() *
-                                      static_cast<std::uint64_t>(plan.input.policy.micro_batch_size) *
-                                      static_cast<std::uint64_t>(plan.input.model.num_heads);
-  cache_tables = arena.take(table_entries * sizeof(KvHead), "cache tables");
   const std::uint64_t outputs = static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) *
                                 static_cast<std::uint64_t>(max_outputs(plan.input.policy, plan.input.job));
   plain_layer = arena.take(plan.memory.plain_layer_bytes, "plain layer");

@@ -47,7 +47,6 @@ class StageMemory {
   std::vector<std::byte*> weight_slots;  // empty when all weights are resident
   std::vector<std::byte*> cache_slots;   // empty when the whole cache is on the gpu tier
   std::vector<std::byte*> hidden_slots;  // empty when hidden states are resident
-  std::byte* cache_tables = nullptr;     // KvHead tables, by (layer with cache, cache slot)
   std::byte* plain_layer = nullptr;      // null: compressed matrices are made plain in pieces, call by call
   std::int32_t* next_tokens = nullptr;   // [num_micro_batches * max_outputs]
   float* scores = nullptr;               // the same; null where none are wanted
