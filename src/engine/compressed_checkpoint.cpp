@@ -1,94 +1,107 @@
 #include "engine/compressed_checkpoint.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "engine/weight_compressor.hpp"
 #include "ops/elementwise.hpp"
 #include "policy/weight_layout.hpp"
 
 namespace flexgen {
 namespace {
 
-constexpr std::uint64_t piece_bytes = 32 * MiB;
-
 const std::string& tensor_name(const WeightSpec& weight) { return weight.sources.front().keys.front(); }
 
-struct Tensor {
-  std::size_t index = 0;  // in the layer
-  QuantFormat format;
-  std::uint64_t bytes = 0;
-};
-
-class ShardWriter {
+// One layer's file, written at any place by any thread.
+class ShardFile {
  public:
-  explicit ShardWriter(std::filesystem::path path) : path_(std::move(path)), file_(path_, std::ios::binary) { check(); }
+  ShardFile(const std::filesystem::path& path, const std::string& header) : header_bytes_(header.size()) {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) refuse(path, errno);
+    file_ = FileHandle(fd, path, false, 0);
+    write_at(0, reinterpret_cast<const std::byte*>(header.data()), header.size());
+  }
 
-  void header(const nlohmann::ordered_json& entries) {
-    std::string text = entries.dump();
-    text.resize(align_up(text.size(), 8), ' ');
-    const std::uint64_t size = text.size();
-    write(reinterpret_cast<const std::byte*>(&size), sizeof size);
-    write(reinterpret_cast<const std::byte*>(text.data()), text.size());
+  void write_data(std::uint64_t at, const std::byte* data, std::uint64_t bytes) const {
+    write_at(header_bytes_ + at, data, bytes);
   }
-  void write(const std::byte* data, std::uint64_t bytes) {
-    file_.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(bytes));
-    check();
-  }
-  void close() {
-    file_.close();
-    check();
+  /// A full disk may come to light only here.
+  void finish() const {
+    if (::fsync(file_.fd()) != 0 && errno != EINVAL && errno != ENOTSUP) refuse(file_.path(), errno);
   }
 
  private:
-  void check() const {
-    if (!file_)
-      throw UserError(ExitCode::file, "cannot write '" + path_.string() + "'", errno_text(errno),
-                      "Check the folder given to --save-compressed and the room on its disk");
+  void write_at(std::uint64_t at, const std::byte* data, std::uint64_t bytes) const {
+    while (bytes > 0) {
+      const ssize_t count = ::pwrite(file_.fd(), data, bytes, static_cast<off_t>(at));
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) refuse(file_.path(), count < 0 ? errno : EIO);
+      at += static_cast<std::uint64_t>(count);
+      data += count;
+      bytes -= static_cast<std::uint64_t>(count);
+    }
   }
-  std::filesystem::path path_;
-  std::ofstream file_;
+  [[noreturn]] static void refuse(const std::filesystem::path& path, int error_number) {
+    throw UserError(ExitCode::file, "cannot write '" + path.string() + "'", errno_text(error_number),
+                    "Check the folder given to --save-compressed and the room on its disk");
+  }
+
+  FileHandle file_;
+  std::uint64_t header_bytes_;
 };
 
-nlohmann::ordered_json describe(const LayerDescription& layer, const std::vector<Tensor>& tensors) {
-  nlohmann::ordered_json entries;
-  std::uint64_t at = 0;
-  for (const Tensor& tensor : tensors) {
-    const WeightSpec& weight = layer.weights[tensor.index];
-    const bool compressed = !tensor.format.is_none();
-    entries[tensor_name(weight)] = {
-        {"dtype", compressed ? "U8" : "F32"},
-        {"shape", {weight.rows, compressed ? tensor.format.row_bytes(weight.cols) : weight.cols}},
-        {"data_offsets", {at, at + tensor.bytes}}};
-    at += tensor.bytes;
+class ShardSink final : public PartSink {
+ public:
+  explicit ShardSink(std::span<const ShardFile> shards) : shards_(shards) {}
+
+  std::byte* memory(const ImagePart& part) override {
+    bytes_.resize(part.size_bytes());
+    return bytes_.data();
   }
-  return entries;
+  void done(const ImagePart& part, std::byte* data) override {
+    shards_[part.image].write_data(part.begin, data, part.size_bytes());
+  }
+
+ private:
+  std::span<const ShardFile> shards_;
+  std::vector<std::byte> bytes_;
+};
+
+// What of the layer a shard keeps: weights that layers share are the embedding's.
+WeightImage shard_image(const LayerDescription& layer, const QuantFormat& format) {
+  WeightImage image{&layer, DType::float32, {}};
+  std::uint64_t at = 0;
+  for (std::size_t w = 0; w < layer.weights.size(); ++w) {
+    const WeightSpec& weight = layer.weights[w];
+    if (!weight.shared_as.empty() && layer.kind != LayerKind::embedding) continue;
+    const QuantFormat stored = stored_format(weight.role, format);
+    image.weights.push_back({w, stored, at, stored_bytes(weight, DType::float32, stored)});
+    at += image.weights.back().size_bytes;
+  }
+  return image;
 }
 
-void write_tensor(const LayerDescription& layer, const Tensor& tensor, WeightSource& source,
-                  WeightCompressor& compressor, ShardWriter& shard) {
-  const WeightSpec& weight = layer.weights[tensor.index];
-  std::vector<std::byte> piece;
-  for (std::uint64_t at = 0; at < tensor.bytes; at += piece_bytes) {
-    const std::uint64_t until = std::min(tensor.bytes, at + piece_bytes);
-    piece.resize(until - at);
-    if (!tensor.format.is_none()) {
-      compressor.produce(layer, tensor.index, tensor.format, at, until, piece.data());
-    } else {
-      const auto first = static_cast<std::int64_t>(at / sizeof(float));
-      const auto count = static_cast<std::int64_t>((until - at) / sizeof(float));
-      const WeightPiece wanted{&weight, first, count, piece.data()};
-      source.produce({&wanted, 1}, DType::float32);
-      compressor.correct_bias(layer, tensor.index, first, count, piece.data(), DType::float32);
-    }
-    shard.write(piece.data(), piece.size());
+// As safetensors has it: the length of the JSON text, the text, padded to whole eights.
+std::string shard_header(const WeightImage& image) {
+  nlohmann::ordered_json entries;
+  for (const StoredWeight& stored : image.weights) {
+    const WeightSpec& weight = image.layer->weights[stored.index];
+    const bool compressed = !stored.format.is_none();
+    entries[tensor_name(weight)] = {
+        {"dtype", compressed ? "U8" : "F32"},
+        {"shape", {weight.rows, compressed ? stored.format.row_bytes(weight.cols) : weight.cols}},
+        {"data_offsets", {stored.offset_bytes, stored.offset_bytes + stored.size_bytes}}};
   }
+  std::string text = entries.dump();
+  text.resize(align_up(text.size(), 8), ' ');
+  const std::uint64_t size = text.size();
+  return std::string(reinterpret_cast<const char*>(&size), sizeof size) + text;
 }
 
 class CompressedSource final : public WeightSource {
@@ -102,33 +115,25 @@ class CompressedSource final : public WeightSource {
       for (const WeightSpec& weight : layer.weights) find(weight, stored_format(weight.role, format_));
   }
 
-  void produce(std::span<const WeightPiece> pieces, DType dtype) override {
-    std::vector<float> values;
-    for (const WeightPiece& piece : pieces) {
-      values.resize(static_cast<std::size_t>(piece.count));
-      auto* raw = reinterpret_cast<std::byte*>(values.data());
-      const auto bytes = static_cast<std::uint64_t>(piece.count) * sizeof(float);
-      reader_.read(extent(find(*piece.weight, {}), static_cast<std::uint64_t>(piece.first) * sizeof(float), bytes),
-                   raw);
-      convert_elements(raw, DType::float32, piece.destination, dtype, static_cast<std::uint64_t>(piece.count));
-    }
-  }
-
-  bool produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first, std::int64_t count,
-                          std::byte* to) override {
-    const auto row_bytes = static_cast<std::uint64_t>(format.row_bytes(weight.cols));
-    reader_.read(extent(find(weight, format), static_cast<std::uint64_t>(first) * row_bytes,
-                        static_cast<std::uint64_t>(count) * row_bytes),
-                 to);
-    return true;
-  }
+  std::unique_ptr<WeightReader> make_reader() const override;
+  bool is_compressed() const override { return true; }
 
   bool in_place(const WeightSpec& weight, std::int64_t first, std::int64_t count, DType dtype,
                 std::vector<FileExtent>& extents) const override {
     if (dtype != DType::float32) return false;
-    extents.push_back(extent(find(weight, {}), static_cast<std::uint64_t>(first) * sizeof(float),
-                             static_cast<std::uint64_t>(count) * sizeof(float)));
+    extents.push_back(plain_extent(weight, first, count));
     return true;
+  }
+
+  FileExtent plain_extent(const WeightSpec& weight, std::int64_t first, std::int64_t count) const {
+    return extent(find(weight, {}), static_cast<std::uint64_t>(first) * sizeof(float),
+                  static_cast<std::uint64_t>(count) * sizeof(float));
+  }
+  FileExtent rows_extent(const WeightSpec& weight, const QuantFormat& format, std::int64_t first,
+                         std::int64_t count) const {
+    const auto row_bytes = static_cast<std::uint64_t>(format.row_bytes(weight.cols));
+    return extent(find(weight, format), static_cast<std::uint64_t>(first) * row_bytes,
+                  static_cast<std::uint64_t>(count) * row_bytes);
   }
 
  private:
@@ -166,35 +171,59 @@ class CompressedSource final : public WeightSource {
   Checkpoint checkpoint_;
   QuantFormat format_;
   std::vector<FileHandle> files_;
-  ExtentReader reader_;
 };
+
+class CompressedReader final : public WeightReader {
+ public:
+  explicit CompressedReader(const CompressedSource& source) : source_(source) {}
+
+  void produce(std::span<const WeightPiece> pieces, DType dtype) override {
+    for (const WeightPiece& piece : pieces) {
+      values_.resize(static_cast<std::size_t>(piece.count));
+      auto* raw = reinterpret_cast<std::byte*>(values_.data());
+      reader_.read(source_.plain_extent(*piece.weight, piece.first, piece.count), raw);
+      convert_elements(raw, DType::float32, piece.destination, dtype, static_cast<std::uint64_t>(piece.count));
+    }
+  }
+
+  void produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first, std::int64_t count,
+                          std::byte* to) override {
+    reader_.read(source_.rows_extent(weight, format, first, count), to);
+  }
+
+ private:
+  const CompressedSource& source_;
+  ExtentReader reader_{IoQueue::make(reader_queue_depth)};
+  std::vector<float> values_;
+};
+
+std::unique_ptr<WeightReader> CompressedSource::make_reader() const {
+  return std::make_unique<CompressedReader>(*this);
+}
 
 }  // namespace
 
 ShardMap write_compressed_layers(std::span<const LayerDescription> layers, const QuantFormat& format,
-                                 WeightSource& source, const std::filesystem::path& folder) {
-  ShardMap shards;
-  WeightCompressor compressor(source);
+                                 const WeightSource& source, const std::filesystem::path& folder,
+                                 const ImageThreads& threads) {
+  ShardMap names;
+  std::vector<WeightImage> images;
+  std::vector<ShardFile> shards;
+  std::vector<ImagePart> parts;
   for (const LayerDescription& layer : layers) {
-    std::vector<Tensor> tensors;
-    for (std::size_t w = 0; w < layer.weights.size(); ++w) {
-      const WeightSpec& weight = layer.weights[w];
-      if (!weight.shared_as.empty() && layer.kind != LayerKind::embedding) continue;
-      const QuantFormat stored = stored_format(weight.role, format);
-      tensors.push_back({w, stored, stored_bytes(weight, DType::float32, stored)});
-    }
-    if (tensors.empty()) continue;
+    WeightImage image = shard_image(layer, format);
+    if (image.weights.empty()) continue;
     std::string file = "compressed-" + layer.name + ".safetensors";
     std::replace(file.begin(), file.end(), ' ', '-');
-    ShardWriter shard(folder / file);
-    shard.header(describe(layer, tensors));
-    for (const Tensor& tensor : tensors) {
-      write_tensor(layer, tensor, source, compressor, shard);
-      shards[tensor_name(layer.weights[tensor.index])] = file;
-    }
-    shard.close();
+    shards.emplace_back(folder / file, shard_header(image));
+    for (const StoredWeight& stored : image.weights) names[tensor_name(layer.weights[stored.index])] = file;
+    const std::uint64_t end = image.weights.back().offset_bytes + image.weights.back().size_bytes;
+    append_parts(parts, images.size(), image, 0, end, threads);
+    images.push_back(std::move(image));
   }
-  return shards;
+  make_parts(source, images, parts, threads, [&] { return std::make_unique<ShardSink>(shards); });
+  for (const ShardFile& shard : shards) shard.finish();
+  return names;
 }
 
 std::unique_ptr<WeightSource> make_compressed_source(const Checkpoint& checkpoint, const QuantFormat& format) {

@@ -5,7 +5,7 @@
 // and safetensors shards, one per layer of a sweep, listed in model.safetensors.index.json. A tensor has the name of
 // the first Hugging Face tensor that it holds ("...q_proj.weight" for query, key and value together). A compressed
 // matrix is U8 [rows, row bytes] as spec/quantization.hpp lays a row out (a token table with 8 bits at least); all else
-// is F32, biases with their correction in them (weight_compressor.hpp).
+// is F32, biases with their correction in them (bias_corrections.hpp).
 #pragma once
 
 #include <filesystem>
@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/weight_image.hpp"
 #include "engine/weight_source.hpp"
 #include "spec/policy.hpp"
 
@@ -21,10 +22,12 @@ namespace flexgen {
 /// Tensor name -> file name.
 using ShardMap = std::map<std::string, std::string>;
 
-/// Compresses the layers and writes a shard for each to `folder`, which must exist. Weights that layers share are left
-/// to the layer that comes first in the model, the embedding. Throws UserError (file) when the disk is full.
+/// Compresses the layers and writes a shard for each to `folder`, which must exist and have none of them. Weights that
+/// layers share are left to the layer that comes first in the model, the embedding. The bytes do not depend on
+/// `threads`. Throws UserError (file) when the disk is full.
 ShardMap write_compressed_layers(std::span<const LayerDescription> layers, const QuantFormat& format,
-                                 WeightSource& source, const std::filesystem::path& folder);
+                                 const WeightSource& source, const std::filesystem::path& folder,
+                                 const ImageThreads& threads = {});
 
 /// Reads such a folder; gives compressed rows of `format` and plain values of all that is not compressed.
 std::unique_ptr<WeightSource> make_compressed_source(const Checkpoint& checkpoint, const QuantFormat& format);

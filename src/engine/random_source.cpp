@@ -2,6 +2,7 @@
 #include <functional>
 #include <string_view>
 
+#include "base/error.hpp"
 #include "engine/weight_source.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/parallel_for.hpp"
@@ -24,10 +25,8 @@ std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-class RandomSource final : public WeightSource {
+class RandomReader final : public WeightReader {
  public:
-  void require(std::span<const LayerDescription>) const override {}
-
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces) {
       const WeightSpec& weight = *piece.weight;
@@ -48,7 +47,7 @@ class RandomSource final : public WeightSource {
   }
 
   // Values as even as those above, without the detour over them.
-  bool produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first, std::int64_t count,
+  void produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first, std::int64_t count,
                           std::byte* to) override {
     const std::uint64_t seed = seed_of(weight.sources.front().keys.front());
     const auto steps = static_cast<float>((1 << format.bits) - 1);
@@ -67,9 +66,14 @@ class RandomSource final : public WeightSource {
       auto* groups = to + r * row_bytes + format.row_parameter_offset(weight.cols);
       for (std::int64_t g = 0; g < format.num_groups(weight.cols); ++g) std::memcpy(groups + 4 * g, parameters, 4);
     });
-    return true;
   }
+};
 
+class RandomSource final : public WeightSource {
+ public:
+  void require(std::span<const LayerDescription>) const override {}
+  std::unique_ptr<WeightReader> make_reader() const override { return std::make_unique<RandomReader>(); }
+  bool is_compressed() const override { return true; }
   bool in_place(const WeightSpec&, std::int64_t, std::int64_t, DType, std::vector<FileExtent>&) const override {
     return false;
   }
@@ -77,8 +81,9 @@ class RandomSource final : public WeightSource {
 
 }  // namespace
 
-bool WeightSource::produce_compressed(const WeightSpec&, const QuantFormat&, std::int64_t, std::int64_t, std::byte*) {
-  return false;
+void WeightReader::produce_compressed(const WeightSpec& weight, const QuantFormat&, std::int64_t, std::int64_t,
+                                      std::byte*) {
+  FLEXGEN_CHECK(false, "no compressed rows of '" + weight.name + "' come from a source that is not compressed");
 }
 
 std::unique_ptr<WeightSource> make_random_source() { return std::make_unique<RandomSource>(); }

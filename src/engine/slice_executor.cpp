@@ -76,10 +76,7 @@ SliceExecutor::~SliceExecutor() {
   for (Stream* stream : side_streams()) stream->stop();
 }
 
-void SliceExecutor::fill_weights() {
-  weight_loads_.post([this] { memory_.weights.fill(weight_transfer_); });
-  weight_loads_.synchronize();
-}
+void SliceExecutor::fill_weights() { memory_.weights.fill(weight_loads_.tracer()); }
 
 void SliceExecutor::warm_up() {
   if (!context_.device.is_cuda()) return;

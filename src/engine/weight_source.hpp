@@ -1,7 +1,8 @@
 // Where the elements of weights come from: a checkpoint on disk, or made up in place (bench --dummy).
 //
-// Sources give any range of elements in any of our dtypes, so that each tier's part of a pack is filled on its own and
-// no whole tensor ever stands in memory. Not thread-safe.
+// A WeightSource says what there is; it is immutable and any thread may ask it. Who reads has a WeightReader of their
+// own, with a queue and buffers that nobody shares: one thread, one reader. Readers give any range of elements in any
+// of our dtypes, so that each tier's part of a pack is filled on its own and no whole tensor ever stands in memory.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,19 @@ struct WeightPiece {
   std::byte* destination = nullptr;
 };
 
+/// One thread's way to the elements. Must not outlive its source.
+class WeightReader {
+ public:
+  virtual ~WeightReader() = default;
+
+  virtual void produce(std::span<const WeightPiece> pieces, DType dtype) = 0;
+
+  /// Rows [first, first + count) of a matrix as they are stored compressed (format.row_bytes each). Only where the
+  /// source is compressed.
+  virtual void produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first,
+                                  std::int64_t count, std::byte* to);
+};
+
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
@@ -31,12 +45,10 @@ class WeightSource {
   /// Throws UserError (model) unless every weight can be produced; reads nothing.
   virtual void require(std::span<const LayerDescription> layers) const = 0;
 
-  virtual void produce(std::span<const WeightPiece> pieces, DType dtype) = 0;
+  virtual std::unique_ptr<WeightReader> make_reader() const = 0;
 
-  /// Rows [first, first + count) of a matrix as they are stored compressed (format.row_bytes each); false when the
-  /// source has plain values only.
-  virtual bool produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first,
-                                  std::int64_t count, std::byte* to);
+  /// True where compressed weights come as they are stored, by produce_compressed.
+  virtual bool is_compressed() const { return false; }
 
   /// Appends the file extents that hold these elements as they are, in order; false when there are none such (other
   /// dtype, no file): then a copy has to be made.
@@ -49,5 +61,10 @@ std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoin
 
 /// Pseudo-random weights, a pure function of the weight's name: equal for any placement and number of ranks.
 std::unique_ptr<WeightSource> make_random_source();
+
+/// Bytes that a reader of files stages at a time.
+inline constexpr std::uint64_t reader_staging_bytes = 4ULL << 20;
+/// A reader is one of many: together their queues are as deep as a disk likes.
+inline constexpr int reader_queue_depth = 16;
 
 }  // namespace flexgen

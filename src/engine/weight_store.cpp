@@ -1,41 +1,31 @@
 #include "engine/weight_store.hpp"
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "storage/direct_writer.hpp"
 
 namespace flexgen {
-namespace {
-constexpr std::uint64_t piece_bytes = 32 * MiB;  // produced at once where the destination is not host memory
-}
-
 WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layout,
                          std::shared_ptr<WeightSource> source, WeightStoreOptions options, Arena& arena)
-    : layers_(std::move(layers)),
-      layout_(std::move(layout)),
-      source_(std::move(source)),
-      options_(std::move(options)),
-      compressor_(*source_) {
+    : layers_(std::move(layers)), layout_(std::move(layout)), source_(std::move(source)), options_(std::move(options)) {
   source_->require(layers_);
   packs_.resize(layout_.packs.size());
   plan_disk();
-  for (std::size_t p = 0; p < packs_.size(); ++p) {
-    packs_[p].gpu = arena.take(layout_.packs[p].gpu_bytes, "weights");
-    const bool pinned = options_.pin && options_.device.is_cuda();
-    packs_[p].dram =
-        Buffer(pinned ? MemoryKind::pinned : MemoryKind::pageable, layout_.packs[p].dram_bytes, options_.device);
-  }
-  require_readable();
+  for (std::size_t p = 0; p < packs_.size(); ++p) packs_[p].gpu = arena.take(layout_.packs[p].gpu_bytes, "weights");
 }
 
 // Of memory that could not be pinned copies are slow; a kernel cannot read it at all.
-void WeightStore::require_readable() const {
+void WeightStore::require_readable(std::size_t pack) const {
+  const Buffer& dram = packs_[pack].dram;
+  if (dram.seen_by_device() != nullptr) return;
   for (const LayerWeights& layer : layout_.layers)
     for (const WeightPlace& place : layer.places) {
-      const Buffer& dram = packs_[static_cast<std::size_t>(place.pack)].dram;
-      if (!place.looked_up || place.resident || dram.seen_by_device() != nullptr) continue;
+      if (!place.looked_up || place.resident || static_cast<std::size_t>(place.pack) != pack) continue;
       throw UserError(ExitCode::does_not_fit, "the GPU cannot read the embedding's table in host memory",
                       "pinning " + format_bytes(dram.size_bytes()) + " was refused",
                       "Raise `ulimit -l`, or say --pin-weight false: the table is then copied for every sweep");
@@ -80,70 +70,141 @@ bool WeightStore::find_in_place(std::size_t pack, std::vector<FileExtent>& exten
   return covered == split.bytes;
 }
 
-// Fills `to` with bytes [begin, end) of a pack.
-void WeightStore::produce(std::size_t pack, std::uint64_t begin, std::uint64_t end, std::byte* to) {
-  const std::uint64_t size = element_bytes(options_.dtype);
-  std::vector<WeightPiece> pieces;
-  for (std::size_t w = 0; w < layers_[pack].weights.size(); ++w) {
-    const WeightPlace& place = layout_.layers[pack].places[w];
-    if (static_cast<std::size_t>(place.pack) != pack) continue;
-    const std::uint64_t from = std::max(begin, place.offset);
-    const std::uint64_t until = std::min(end, place.offset + place.bytes);
-    if (from >= until) continue;
-    std::byte* destination = to + (from - begin);
-    if (!place.quant.is_none()) {
-      compressor_.produce(layers_[pack], w, place.quant, from - place.offset, until - place.offset, destination);
-      continue;
+// Takes the packs' host memory in order, ahead of those who fill it: pinning would hold the disk up.
+class WeightStore::Homes {
+ public:
+  explicit Homes(WeightStore& store)
+      : store_(store), thread_([this](const std::stop_token& stop) { take_all(stop); }) {}
+
+  /// Waits until the pack's home is there.
+  void await(std::size_t pack) {
+    std::unique_lock lock(mutex_);
+    taken_.wait(lock, [&] { return error_ || pack < num_taken_; });
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void take_all(const std::stop_token& stop) {
+    for (std::size_t pack = 0; pack < store_.packs_.size() && !stop.stop_requested(); ++pack) {
+      std::exception_ptr error;
+      try {
+        store_.take_home(pack);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      const std::lock_guard lock(mutex_);
+      error_ = error;
+      ++num_taken_;
+      taken_.notify_all();
+      if (error_) return;
     }
-    pieces.push_back({&layers_[pack].weights[w], static_cast<std::int64_t>((from - place.offset) / size),
-                      static_cast<std::int64_t>((until - from) / size), destination});
   }
-  source_->produce(pieces, options_.dtype);
-  for (const WeightPiece& piece : pieces)
-    compressor_.correct_bias(layers_[pack], static_cast<std::size_t>(piece.weight - layers_[pack].weights.data()),
-                             piece.first, piece.count, piece.destination, options_.dtype);
-}
 
-void WeightStore::fill(Transfer& transfer) {
-  for (std::size_t p = 0; p < packs_.size(); ++p) {
-    const WeightPack& split = layout_.packs[p];
-    if (!options_.device.is_cuda()) fault_in(packs_[p].gpu, split.gpu_bytes);
-    if (!options_.device.is_cuda() || !options_.pin) fault_in(packs_[p].dram.data(), split.dram_bytes);
-    fill_gpu(p, transfer);
-    if (split.dram_bytes > 0) produce(p, split.gpu_bytes, split.gpu_bytes + split.dram_bytes, packs_[p].dram.data());
-    if (split.ssd_bytes() > 0 && !packs_[p].in_place) fill_disk(p, transfer);
-  }
-}
+  WeightStore& store_;
+  std::mutex mutex_;
+  std::condition_variable taken_;
+  std::size_t num_taken_ = 0;
+  std::exception_ptr error_;
+  std::jthread thread_;  // last: ends before the rest goes
+};
 
-void WeightStore::fill_gpu(std::size_t pack, Transfer& transfer) {
-  const std::uint64_t bytes = layout_.packs[pack].gpu_bytes;
-  if (bytes == 0) return;
-  if (!options_.device.is_cuda()) {
-    produce(pack, 0, bytes, packs_[pack].gpu);
-    return;
-  }
-  const Buffer staging(MemoryKind::pageable, std::min(bytes, piece_bytes), options_.device);
-  for (std::uint64_t done = 0; done < bytes; done += piece_bytes) {
-    const std::uint64_t part = std::min(piece_bytes, bytes - done);
-    produce(pack, done, done + part, staging.data());
-    transfer.host_to_gpu(packs_[pack].gpu + done, staging.data(), part, "weights to their home");
-    transfer.stream().record_in_task()->synchronize();  // the staging memory is used again
-  }
-}
+// One thread's way to the homes: straight to host memory, through staging to a GPU and to the disk.
+class WeightStore::HomeSink final : public PartSink {
+ public:
+  HomeSink(WeightStore& store, Homes& homes, Tracer* tracer, std::uint64_t staging_bytes)
+      : store_(store),
+        homes_(homes),
+        stream_("weights to their home", Stream::Mode::inline_tasks, store.options_.device, tracer),
+        staging_(MemoryKind::pinned, staging_bytes, store.options_.device) {}
 
-void WeightStore::fill_disk(std::size_t pack, Transfer& transfer) {
-  const WeightPack& split = layout_.packs[pack];
-  const std::uint64_t begin = split.gpu_bytes + split.dram_bytes;
-  const Buffer staging(MemoryKind::pageable, std::min(split.ssd_bytes(), piece_bytes), Device{});
-  const ScratchRegion& region = packs_[pack].scratch;
-  for (std::uint64_t done = 0; done < split.ssd_bytes(); done += piece_bytes) {
-    const std::uint64_t part = std::min(piece_bytes, split.ssd_bytes() - done);
-    produce(pack, begin + done, begin + done + part, staging.data());
-    const TraceSpan span(transfer.stream().tracer(), Resource::disk_write, "weights to their home", part);
+  std::byte* memory(const ImagePart& part) override {
+    homes_.await(part.image);
+    const WeightPack& split = store_.layout_.packs[part.image];
+    const PackHome& home = store_.packs_[part.image];
+    if (part.begin < split.gpu_bytes) return store_.options_.device.is_cuda() ? staging_.data() : home.gpu + part.begin;
+    if (part.begin < split.gpu_bytes + split.dram_bytes) return home.dram.data() + (part.begin - split.gpu_bytes);
+    return staging_.data();
+  }
+
+  void done(const ImagePart& part, std::byte* data) override {
+    if (data != staging_.data()) return;
+    const WeightPack& split = store_.layout_.packs[part.image];
+    const PackHome& home = store_.packs_[part.image];
+    if (part.begin < split.gpu_bytes) {
+      stream_.copy(home.gpu + part.begin, data, part.size_bytes(), Resource::host_to_gpu, "weights to their home");
+      stream_.record_in_task()->synchronize();  // the staging memory is used again
+      return;
+    }
+    const TraceSpan span(stream_.tracer(), Resource::disk_write, "weights to their home", part.size_bytes());
+    const std::uint64_t at = home.scratch.offset_bytes() + (part.begin - split.gpu_bytes - split.dram_bytes);
     const ExtentWrite write{
-        &region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {}, {staging.data(), part}};
-    write_extents(transfer.queue(), {&write, 1});
+        &home.scratch.file(), at, align_up(part.size_bytes(), direct_alignment), {}, {data, part.size_bytes()}};
+    if (!queue_) queue_ = IoQueue::make(reader_queue_depth);
+    write_extents(*queue_, {&write, 1});
   }
+
+ private:
+  WeightStore& store_;
+  Homes& homes_;
+  Stream stream_;
+  Buffer staging_;
+  std::unique_ptr<IoQueue> queue_;
+};
+
+void WeightStore::take_home(std::size_t pack) {
+  const WeightPack& split = layout_.packs[pack];
+  const bool on_gpu = options_.device.is_cuda();
+  if (!on_gpu) fault_in(packs_[pack].gpu, split.gpu_bytes);
+  const bool pinned = options_.pin && on_gpu;
+  packs_[pack].dram = Buffer(pinned ? MemoryKind::pinned : MemoryKind::pageable, split.dram_bytes, options_.device);
+  if (!pinned) fault_in(packs_[pack].dram.data(), split.dram_bytes);
+  require_readable(pack);
+}
+
+std::vector<WeightImage> WeightStore::images() const {
+  std::vector<WeightImage> images;
+  for (std::size_t pack = 0; pack < packs_.size(); ++pack) {
+    WeightImage image{&layers_[pack], options_.dtype, {}};
+    for (std::size_t w = 0; w < layers_[pack].weights.size(); ++w) {
+      const WeightPlace& place = layout_.layers[pack].places[w];
+      if (static_cast<std::size_t>(place.pack) == pack)
+        image.weights.push_back({w, place.quant, place.offset, place.bytes});
+    }
+    images.push_back(std::move(image));
+  }
+  return images;
+}
+
+// No part lies on two tiers, and on a disk each begins with a block.
+std::vector<ImagePart> WeightStore::parts(std::span<const WeightImage> images) const {
+  std::vector<ImagePart> parts;
+  ImageThreads on_disk = options_.threads;
+  on_disk.part_alignment = direct_alignment;
+  for (std::size_t pack = 0; pack < images.size(); ++pack) {
+    const WeightPack& split = layout_.packs[pack];
+    const std::uint64_t gpu_end = split.gpu_bytes;
+    const std::uint64_t dram_end = gpu_end + split.dram_bytes;
+    append_parts(parts, pack, images[pack], 0, gpu_end, options_.threads);
+    append_parts(parts, pack, images[pack], gpu_end, dram_end, options_.threads);
+    if (!packs_[pack].in_place) append_parts(parts, pack, images[pack], dram_end, split.bytes, on_disk);
+  }
+  return parts;
+}
+
+void WeightStore::fill(Tracer* tracer) {
+  const std::vector<WeightImage> all = images();
+  const std::vector<ImagePart> wanted = parts(all);
+  std::uint64_t staged_bytes = 0;
+  for (const ImagePart& part : wanted) {
+    const WeightPack& split = layout_.packs[part.image];
+    const bool to_gpu = part.begin < split.gpu_bytes && options_.device.is_cuda();
+    if (to_gpu || part.begin >= split.gpu_bytes + split.dram_bytes)
+      staged_bytes = std::max(staged_bytes, part.size_bytes());
+  }
+  Homes homes(*this);
+  make_parts(*source_, all, wanted, options_.threads,
+             [&] { return std::make_unique<HomeSink>(*this, homes, tracer, staged_bytes); });
+  if (!packs_.empty()) homes.await(packs_.size() - 1);
 }
 
 void WeightStore::load(LayerId layer, std::byte* slot, Transfer& transfer) const {

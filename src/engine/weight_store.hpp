@@ -1,7 +1,8 @@
 // The weights of a slice in their homes, and their way into a slot of the computing device.
 //
-// Filled once, slice by slice, straight from the source; read-only afterwards. `load` and `load_gpu_part` are called
-// from the tasks of one stream each, the rest from the building thread or (views) the computing thread.
+// Filled once, slice by slice, straight from the source and by many threads; read-only afterwards. `load` and
+// `load_gpu_part` are called from the tasks of one stream each, the rest from the building thread or (views) the
+// computing thread.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@
 #include "device/buffer.hpp"
 #include "engine/arena.hpp"
 #include "engine/transfer.hpp"
-#include "engine/weight_compressor.hpp"
+#include "engine/weight_image.hpp"
 #include "engine/weight_source.hpp"
 #include "ops/matrix_view.hpp"
 #include "policy/weight_layout.hpp"
@@ -27,6 +28,7 @@ struct WeightStoreOptions {
   DType dtype = DType::float32;
   bool pin = true;  // dram homes
   std::filesystem::path offload_dir;
+  ImageThreads threads = {};
 };
 
 class WeightStore {
@@ -35,8 +37,9 @@ class WeightStore {
   WeightStore(std::vector<LayerDescription> layers, WeightLayout layout, std::shared_ptr<WeightSource> source,
               WeightStoreOptions options, Arena& arena);
 
-  /// Reads everything to its home. `transfer` brings the gpu part over. Errors name file and tensor.
-  void fill(Transfer& transfer);
+  /// Takes the dram homes and reads everything to its home. Errors name file and tensor; does_not_fit where a table
+  /// that a GPU is to look up cannot be pinned.
+  void fill(Tracer* tracer);
 
   bool has_load(LayerId layer) const { return !layout_.layers[layer.index()].loads.empty(); }
   bool uses_disk() const { return layout_.ssd_bytes > 0; }
@@ -63,12 +66,14 @@ class WeightStore {
     ScratchRegion scratch;
     bool in_place = false;
   };
-  void require_readable() const;
+  class Homes;
+  class HomeSink;
+  void require_readable(std::size_t pack) const;
   void plan_disk();
   bool find_in_place(std::size_t pack, std::vector<FileExtent>& extents) const;
-  void produce(std::size_t pack, std::uint64_t begin, std::uint64_t end, std::byte* to);
-  void fill_gpu(std::size_t pack, Transfer& transfer);
-  void fill_disk(std::size_t pack, Transfer& transfer);
+  void take_home(std::size_t pack);
+  std::vector<WeightImage> images() const;
+  std::vector<ImagePart> parts(std::span<const WeightImage> images) const;
   void load_from_disk(const PackHome& home, std::uint64_t begin, std::uint64_t end, std::byte* to,
                       Transfer& transfer) const;
 
@@ -76,7 +81,6 @@ class WeightStore {
   WeightLayout layout_;
   std::shared_ptr<WeightSource> source_;
   WeightStoreOptions options_;
-  WeightCompressor compressor_;
   std::unique_ptr<ScratchStore> scratch_;  // before packs_: regions go back to it
   std::vector<PackHome> packs_;
 };

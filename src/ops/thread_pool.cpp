@@ -7,6 +7,8 @@
 #include <limits>
 #include <utility>
 
+#include "ops/threads.hpp"
+
 namespace flexgen {
 namespace {
 
@@ -14,6 +16,13 @@ constexpr int kPauses = 100;  // some microseconds
 constexpr int kYields = 10;   // lets others have the processor before we go to sleep
 
 thread_local bool inside_loop = false;
+
+}  // namespace
+
+SerialLoops::SerialLoops() : before_(std::exchange(inside_loop, true)) {}
+SerialLoops::~SerialLoops() { inside_loop = before_; }
+
+namespace {
 
 void pause_processor() {
 #if defined(__x86_64__)

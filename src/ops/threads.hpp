@@ -11,4 +11,16 @@ void set_num_loop_threads(int num_threads);
 /// Keeps the workers of our own loops on these processors, one each; the caller of a loop is left alone.
 void pin_loop_threads(std::vector<int> processors);
 
+/// While it lives, loops that this thread starts run on this thread alone: of a thread that is one of many at work.
+class SerialLoops {
+ public:
+  SerialLoops();
+  ~SerialLoops();
+  SerialLoops(const SerialLoops&) = delete;
+  SerialLoops& operator=(const SerialLoops&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace flexgen

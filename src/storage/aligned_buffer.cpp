@@ -1,5 +1,7 @@
 #include "storage/aligned_buffer.hpp"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -8,19 +10,30 @@
 #include "base/error.hpp"
 
 namespace flexgen {
+namespace {
+constexpr std::uint64_t mapped_from_bytes = 256 * KiB;  // smaller ones are many: a process has 65,530 mappings
+}
 
 AlignedBuffer::AlignedBuffer(std::uint64_t size_bytes) : size_bytes_(size_bytes) {
   if (size_bytes == 0) return;
   const std::uint64_t rounded = align_up(size_bytes, direct_alignment);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(direct_alignment, rounded)));
+  if (rounded >= mapped_from_bytes) {
+    void* memory = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory != MAP_FAILED) data_ = {static_cast<std::byte*>(memory), Free(rounded)};
+  } else {
+    data_ = {static_cast<std::byte*>(std::aligned_alloc(direct_alignment, rounded)), Free()};
+    if (data_) std::memset(data_.get(), 0, rounded);
+  }
   if (!data_) {
     throw UserError(ExitCode::does_not_fit, "cannot take " + format_bytes(rounded) + " of memory for file transfers",
                     "the system has none left", "Lower --cpu-mem or free memory on this machine");
   }
-  std::memset(data_.get(), 0, rounded);
 }
 
-void AlignedBuffer::Free::operator()(std::byte* memory) const { std::free(memory); }
+void AlignedBuffer::Free::operator()(std::byte* memory) const {
+  if (mapped_bytes > 0) munmap(memory, mapped_bytes);
+  else std::free(memory);
+}
 
 void BounceArea::reset() {
   if (memory_.size_bytes() == 0) memory_ = AlignedBuffer(slot_bytes * num_slots);

@@ -15,7 +15,8 @@ namespace flexgen {
 /// (sector sizes 512 and 4096).
 inline constexpr std::uint64_t direct_alignment = 4096;
 
-/// Zero-filled memory whose address is a multiple of `direct_alignment`.
+/// Zero-filled memory whose address is a multiple of `direct_alignment`. Of a large buffer the system gives pages only
+/// as they are used.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
@@ -27,6 +28,9 @@ class AlignedBuffer {
 
  private:
   struct Free {
+    Free() : mapped_bytes(0) {}
+    explicit Free(std::uint64_t mapped) : mapped_bytes(mapped) {}
+    std::uint64_t mapped_bytes;  // 0: allocated
     void operator()(std::byte* memory) const;
   };
   std::unique_ptr<std::byte, Free> data_;

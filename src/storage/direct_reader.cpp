@@ -110,6 +110,39 @@ void read_extents(IoQueue& queue, std::span<const ExtentRead> reads) {
   queue.run_source(source);
 }
 
+StagedReader::StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue)
+    : queue_(std::move(queue)), memory_(capacity_bytes) {
+  FLEXGEN_CHECK(queue_, "a StagedReader needs a queue");
+}
+
+void StagedReader::clear() {
+  used_bytes_ = 0;
+  reads_.clear();
+}
+
+// Where an extent of this offset begins: at the next address that is congruent to it (see above).
+std::uint64_t StagedReader::place(std::uint64_t offset_bytes) const {
+  return align_up(used_bytes_, direct_alignment) + offset_bytes % direct_alignment;
+}
+
+std::uint64_t StagedReader::room_bytes(std::uint64_t offset_bytes) const {
+  const std::uint64_t at = place(offset_bytes);
+  return at < memory_.size_bytes() ? memory_.size_bytes() - at : 0;
+}
+
+std::byte* StagedReader::stage(const FileExtent& extent) {
+  if (extent.size_bytes > room_bytes(extent.offset_bytes)) return nullptr;
+  std::byte* at = memory_.data() + place(extent.offset_bytes);
+  used_bytes_ = place(extent.offset_bytes) + extent.size_bytes;
+  reads_.push_back({extent, at});
+  return at;
+}
+
+void StagedReader::read() {
+  read_extents(*queue_, reads_);
+  reads_.clear();
+}
+
 ExtentReader::ExtentReader(std::unique_ptr<IoQueue> queue) : queue_(std::move(queue)) {
   FLEXGEN_CHECK(queue_, "an ExtentReader needs a queue");
 }

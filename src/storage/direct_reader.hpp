@@ -14,7 +14,9 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
+#include "storage/aligned_buffer.hpp"
 #include "storage/file_handle.hpp"
 #include "storage/io_queue.hpp"
 
@@ -35,6 +37,32 @@ struct ExtentRead {
 /// Reads all extents with one deep queue, using the queue's bounce area.
 /// Throws UserError (file) when an extent reaches past the end of its file or a read fails.
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads);
+
+/// Reads extents into memory of its own, each where its blocks go straight to it. One thread at a time.
+class StagedReader {
+ public:
+  /// @param capacity_bytes  of what may be staged at a time
+  explicit StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue);
+
+  /// Forgets what was staged.
+  void clear();
+  /// Adds an extent to the next read() and says where its bytes will stand until clear(); null when they do not fit.
+  std::byte* stage(const FileExtent& extent);
+  /// Bytes of an extent of this file offset that still fit.
+  std::uint64_t room_bytes(std::uint64_t offset_bytes) const;
+  /// Reads what was staged since the last read(). Errors as read_extents.
+  void read();
+
+  IoQueue& queue() { return *queue_; }
+
+ private:
+  std::uint64_t place(std::uint64_t offset_bytes) const;
+
+  std::unique_ptr<IoQueue> queue_;
+  AlignedBuffer memory_;
+  std::uint64_t used_bytes_ = 0;
+  std::vector<ExtentRead> reads_;
+};
 
 /// A queue and the reads that go through it.
 class ExtentReader {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/log.hpp"
 
 namespace flexgen {
@@ -39,7 +41,7 @@ std::unique_ptr<IoQueue> IoQueue::make(int depth) {
   std::string refusal;
   if (auto queue = make_uring(depth, refusal)) return queue;
   log::debug(fmt::format("file I/O by pread threads: {}", refusal));
-  return make_pread();
+  return make_pread(std::clamp(depth / 8, 1, 8));
 }
 
 }  // namespace flexgen

@@ -58,7 +58,8 @@ class IoQueue {
   /// Aligned memory for transfers that are not; used by read_extents and write_extents, between runs.
   BounceArea& bounce() { return bounce_; }
 
-  /// io_uring where the kernel allows it, else make_pread(); one debug line says why.
+  /// io_uring where the kernel allows it, else make_pread() with a thread for eight of `depth`; one debug line says
+  /// why.
   static std::unique_ptr<IoQueue> make(int depth = 64);
   /// Null where the kernel refuses io_uring; `refusal` then says why.
   static std::unique_ptr<IoQueue> make_uring(int depth, std::string& refusal);

@@ -21,13 +21,13 @@ using Image = std::vector<std::byte>;
 class StoreUnderTest {
  public:
   StoreUnderTest(const std::vector<LayerDescription>& layers, std::shared_ptr<WeightSource> source, DType dtype,
-                 const Share& share, bool reads_dram = false)
+                 const Share& share, bool reads_dram = false, const ImageThreads& threads = {})
       : layout_(plan_weights(layers, dtype, share, {}, reads_dram)),
         arena_(layout_.gpu_bytes + (layers.size() + 1) * 4096, Device{}),
-        store_(layers, layout_, std::move(source), {Device{}, dtype, true, scratch_.path()}, arena_),
+        store_(layers, layout_, std::move(source), {Device{}, dtype, true, scratch_.path(), threads}, arena_),
         transfer_(stream_, store_.uses_disk(), 1 << 20),
         slots_{Image(layout_.slot_bytes), Image(layout_.slot_bytes)} {
-    store_.fill(transfer_);
+    store_.fill(nullptr);
   }
 
   /// All weights of a layer, one image per weight, as a computation sees them.
@@ -151,17 +151,12 @@ TEST_F(CheckpointOnSsd, IsCopiedToScratchInAnotherDtype) {
 
 TEST_F(CheckpointOnSsd, InPlaceAndScratchHoldTheSame) {
   // The same source, but denying that anything lies in a file.
-  class Denying final : public WeightSource {
+  class Denying final : public WatchedWeightSource {
    public:
-    explicit Denying(std::shared_ptr<WeightSource> inner) : inner_(std::move(inner)) {}
-    void require(std::span<const LayerDescription> layers) const override { inner_->require(layers); }
-    void produce(std::span<const WeightPiece> pieces, DType dtype) override { inner_->produce(pieces, dtype); }
+    using WatchedWeightSource::WatchedWeightSource;
     bool in_place(const WeightSpec&, std::int64_t, std::int64_t, DType, std::vector<FileExtent>&) const override {
       return false;
     }
-
-   private:
-    std::shared_ptr<WeightSource> inner_;
   };
   StoreUnderTest in_place(layers_, source(), DType::float16, {0, 0});
   StoreUnderTest scratch(layers_, std::make_shared<Denying>(source()), DType::float16, {0, 0});

@@ -1,48 +1,34 @@
 // Weight sources that fail: while weights are brought to their homes, or later, while a sweep loads them.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <utility>
 
 #include "base/error.hpp"
-#include "engine/weight_source.hpp"
 #include "storage/file_handle.hpp"
+#include "tests/support/watched_weight_source.hpp"
 
 namespace flexgen::test {
 
-/// Fails the `failing_call`-th produce (counted from 0).
-class FaultyWeightSource final : public WeightSource {
+/// Fails the `failing_call`-th call of its readers (counted from 0).
+class FaultyWeightSource final : public WatchedWeightSource {
  public:
-  FaultyWeightSource(std::shared_ptr<WeightSource> inner, int failing_call)
-      : inner_(std::move(inner)), failing_call_(failing_call) {}
-
-  void require(std::span<const LayerDescription> layers) const override { inner_->require(layers); }
-  void produce(std::span<const WeightPiece> pieces, DType dtype) override {
-    if (num_calls_++ == failing_call_)
-      throw UserError(ExitCode::file, "injected into produce", "the shard is unreadable");
-    inner_->produce(pieces, dtype);
-  }
-  bool in_place(const WeightSpec& weight, std::int64_t first, std::int64_t count, DType dtype,
-                std::vector<FileExtent>& extents) const override {
-    return inner_->in_place(weight, first, count, dtype, extents);
-  }
-
- private:
-  std::shared_ptr<WeightSource> inner_;
-  const int failing_call_;
-  int num_calls_ = 0;
+  FaultyWeightSource(std::shared_ptr<const WeightSource> inner, int failing_call)
+      : WatchedWeightSource(std::move(inner), [failing_call, num_calls = std::make_shared<std::atomic<int>>(0)] {
+          if ((*num_calls)++ == failing_call)
+            throw UserError(ExitCode::file, "injected into produce", "the shard is unreadable");
+        }) {}
 };
 
 /// Says that every weight lies in a file which then proves to be too short: filling works, loading does not.
-class ShortFileSource final : public WeightSource {
+class ShortFileSource final : public WatchedWeightSource {
  public:
-  ShortFileSource(std::shared_ptr<WeightSource> inner, const std::filesystem::path& folder)
-      : inner_(std::move(inner)), file_(make_file(folder / "short.bin")) {}
+  ShortFileSource(std::shared_ptr<const WeightSource> inner, const std::filesystem::path& folder)
+      : WatchedWeightSource(std::move(inner)), file_(make_file(folder / "short.bin")) {}
 
-  void require(std::span<const LayerDescription> layers) const override { inner_->require(layers); }
-  void produce(std::span<const WeightPiece> pieces, DType dtype) override { inner_->produce(pieces, dtype); }
   bool in_place(const WeightSpec&, std::int64_t, std::int64_t count, DType dtype,
                 std::vector<FileExtent>& extents) const override {
     extents.push_back({&file_, 1U << 20, static_cast<std::uint64_t>(count) * element_bytes(dtype)});
@@ -54,7 +40,6 @@ class ShortFileSource final : public WeightSource {
     std::ofstream(path) << "short";
     return FileHandle::open_read(path, true);
   }
-  std::shared_ptr<WeightSource> inner_;
   FileHandle file_;
 };
 
