@@ -82,12 +82,14 @@ class CheckpointSource final : public WeightSource {
 
   Checkpoint checkpoint_;
   std::vector<FileHandle> files_;
+  std::shared_ptr<InFlightLimit> in_flight_ = std::make_shared<InFlightLimit>(readers_in_flight_bytes);
 };
 
 // Stages as much as there is room for with one deep queue, then converts it to where it belongs.
 class CheckpointReader final : public WeightReader {
  public:
-  explicit CheckpointReader(const CheckpointSource& source) : source_(source) {}
+  CheckpointReader(const CheckpointSource& source, std::shared_ptr<InFlightLimit> in_flight)
+      : source_(source), staging_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(in_flight)) {}
 
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces)
@@ -140,12 +142,12 @@ class CheckpointReader final : public WeightReader {
   }
 
   const CheckpointSource& source_;
-  StagedReader staging_{reader_staging_bytes, IoQueue::make(reader_queue_depth)};
+  StagedReader staging_;
   std::vector<Staged> staged_;
 };
 
 std::unique_ptr<WeightReader> CheckpointSource::make_reader() const {
-  return std::make_unique<CheckpointReader>(*this);
+  return std::make_unique<CheckpointReader>(*this, in_flight_);
 }
 
 }  // namespace

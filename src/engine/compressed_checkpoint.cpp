@@ -171,34 +171,36 @@ class CompressedSource final : public WeightSource {
   Checkpoint checkpoint_;
   QuantFormat format_;
   std::vector<FileHandle> files_;
+  std::shared_ptr<InFlightLimit> in_flight_ = std::make_shared<InFlightLimit>(readers_in_flight_bytes);
 };
 
 class CompressedReader final : public WeightReader {
  public:
-  explicit CompressedReader(const CompressedSource& source) : source_(source) {}
+  CompressedReader(const CompressedSource& source, std::shared_ptr<InFlightLimit> in_flight)
+      : source_(source), reader_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(in_flight)) {}
 
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces) {
       values_.resize(static_cast<std::size_t>(piece.count));
       auto* raw = reinterpret_cast<std::byte*>(values_.data());
-      reader_.read(source_.plain_extent(*piece.weight, piece.first, piece.count), raw);
+      reader_.copy(source_.plain_extent(*piece.weight, piece.first, piece.count), raw);
       convert_elements(raw, DType::float32, piece.destination, dtype, static_cast<std::uint64_t>(piece.count));
     }
   }
 
   void produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first, std::int64_t count,
                           std::byte* to) override {
-    reader_.read(source_.rows_extent(weight, format, first, count), to);
+    reader_.copy(source_.rows_extent(weight, format, first, count), to);
   }
 
  private:
   const CompressedSource& source_;
-  ExtentReader reader_{IoQueue::make(reader_queue_depth)};
+  StagedReader reader_;
   std::vector<float> values_;
 };
 
 std::unique_ptr<WeightReader> CompressedSource::make_reader() const {
-  return std::make_unique<CompressedReader>(*this);
+  return std::make_unique<CompressedReader>(*this, in_flight_);
 }
 
 }  // namespace

@@ -127,12 +127,15 @@ void append_parts(std::vector<ImagePart>& parts, std::size_t index, const Weight
   for (; begin < end; begin += step) parts.push_back({index, begin, std::min(end, begin + step)});
 }
 
+int num_part_threads(const ImageThreads& threads, std::size_t num_parts) {
+  const int usual = std::clamp(2 * num_loop_threads(), fewest_threads, most_threads);
+  return static_cast<int>(std::min<std::size_t>(threads.count > 0 ? threads.count : usual, num_parts));
+}
+
 void make_parts(const WeightSource& source, std::span<const WeightImage> images, std::span<const ImagePart> parts,
                 const ImageThreads& threads, const std::function<std::unique_ptr<PartSink>()>& make_sink) {
   if (parts.empty()) return;
-  const int usual = std::clamp(2 * num_loop_threads(), fewest_threads, most_threads);
-  const int wanted = threads.count > 0 ? threads.count : usual;
-  PartMaker(source, images, parts, make_sink).run(std::min(wanted, static_cast<int>(parts.size())));
+  PartMaker(source, images, parts, make_sink).run(num_part_threads(threads, parts.size()));
 }
 
 }  // namespace flexgen

@@ -51,6 +51,9 @@ struct ImageThreads {
   std::uint64_t part_alignment = 4;  // of where parts are cut, from their first byte on; no element may be cut
 };
 
+/// How many threads make_parts would start.
+int num_part_threads(const ImageThreads& threads, std::size_t num_parts);
+
 /// Cuts bytes [begin, end) of an image into parts that a thread can hold, and appends them.
 void append_parts(std::vector<ImagePart>& parts, std::size_t index, const WeightImage& image, std::uint64_t begin,
                   std::uint64_t end, const ImageThreads& threads);

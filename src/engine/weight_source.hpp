@@ -62,9 +62,10 @@ std::unique_ptr<WeightSource> make_checkpoint_source(const Checkpoint& checkpoin
 /// Pseudo-random weights, a pure function of the weight's name: equal for any placement and number of ranks.
 std::unique_ptr<WeightSource> make_random_source();
 
-/// Bytes that a reader of files stages at a time.
+/// Bytes that a reader of files stages at a time, and how deep its queue is: it is one of many.
 inline constexpr std::uint64_t reader_staging_bytes = 4ULL << 20;
-/// A reader is one of many: together their queues are as deep as a disk likes.
 inline constexpr int reader_queue_depth = 16;
+/// What all readers of a source have in flight: a disk that answers in a millisecond gives 16 GB/s with it.
+inline constexpr std::uint64_t readers_in_flight_bytes = 16ULL << 20;
 
 }  // namespace flexgen

@@ -1,6 +1,7 @@
 #include "engine/weight_store.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -111,23 +112,24 @@ class WeightStore::Homes {
 // One thread's way to the homes: straight to host memory, through staging to a GPU and to the disk.
 class WeightStore::HomeSink final : public PartSink {
  public:
-  HomeSink(WeightStore& store, Homes& homes, Tracer* tracer, std::uint64_t staging_bytes)
+  /// @param staging  this thread's own, for the largest part that goes to a GPU or to the disk
+  HomeSink(WeightStore& store, Homes& homes, Tracer* tracer, std::byte* staging)
       : store_(store),
         homes_(homes),
         stream_("weights to their home", Stream::Mode::inline_tasks, store.options_.device, tracer),
-        staging_(MemoryKind::pinned, staging_bytes, store.options_.device) {}
+        staging_(staging) {}
 
   std::byte* memory(const ImagePart& part) override {
     homes_.await(part.image);
     const WeightPack& split = store_.layout_.packs[part.image];
     const PackHome& home = store_.packs_[part.image];
-    if (part.begin < split.gpu_bytes) return store_.options_.device.is_cuda() ? staging_.data() : home.gpu + part.begin;
+    if (part.begin < split.gpu_bytes) return store_.options_.device.is_cuda() ? staging_ : home.gpu + part.begin;
     if (part.begin < split.gpu_bytes + split.dram_bytes) return home.dram.data() + (part.begin - split.gpu_bytes);
-    return staging_.data();
+    return staging_;
   }
 
   void done(const ImagePart& part, std::byte* data) override {
-    if (data != staging_.data()) return;
+    if (data != staging_) return;
     const WeightPack& split = store_.layout_.packs[part.image];
     const PackHome& home = store_.packs_[part.image];
     if (part.begin < split.gpu_bytes) {
@@ -147,7 +149,7 @@ class WeightStore::HomeSink final : public PartSink {
   WeightStore& store_;
   Homes& homes_;
   Stream stream_;
-  Buffer staging_;
+  std::byte* staging_;
   std::unique_ptr<IoQueue> queue_;
 };
 
@@ -199,11 +201,15 @@ void WeightStore::fill(Tracer* tracer) {
     const WeightPack& split = layout_.packs[part.image];
     const bool to_gpu = part.begin < split.gpu_bytes && options_.device.is_cuda();
     if (to_gpu || part.begin >= split.gpu_bytes + split.dram_bytes)
-      staged_bytes = std::max(staged_bytes, part.size_bytes());
+      staged_bytes = std::max(staged_bytes, align_up(part.size_bytes(), direct_alignment));
   }
+  const auto num_threads = static_cast<std::uint64_t>(num_part_threads(options_.threads, wanted.size()));
+  const Buffer staging(MemoryKind::pinned, num_threads * staged_bytes, options_.device);
+  std::atomic<std::uint64_t> staging_taken = 0;
   Homes homes(*this);
-  make_parts(*source_, all, wanted, options_.threads,
-             [&] { return std::make_unique<HomeSink>(*this, homes, tracer, staged_bytes); });
+  make_parts(*source_, all, wanted, options_.threads, [&] {
+    return std::make_unique<HomeSink>(*this, homes, tracer, staging.data() + staged_bytes * staging_taken++);
+  });
   if (!packs_.empty()) homes.await(packs_.size() - 1);
 }
 

@@ -11,15 +11,32 @@
 
 namespace flexgen {
 namespace {
+
 constexpr std::uint64_t mapped_from_bytes = 256 * KiB;  // smaller ones are many: a process has 65,530 mappings
+constexpr std::uint64_t huge_page_bytes = 2 * MiB;
+
+// Null where the system has no memory left. Begins with a huge page where it is as large as one.
+void* map_memory(std::uint64_t bytes) {
+  const std::uint64_t slack = bytes >= huge_page_bytes ? huge_page_bytes : 0;
+  void* mapped = mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  if (slack == 0) return mapped;
+  auto* begin = static_cast<std::byte*>(mapped);
+  const std::uint64_t before =
+      align_up(reinterpret_cast<std::uintptr_t>(begin), slack) - reinterpret_cast<std::uintptr_t>(begin);
+  if (before > 0) munmap(begin, before);
+  if (slack > before) munmap(begin + before + bytes, slack - before);
+  madvise(begin + before, bytes, MADV_HUGEPAGE);  // advice only: plain pages do as well
+  return begin + before;
 }
+
+}  // namespace
 
 AlignedBuffer::AlignedBuffer(std::uint64_t size_bytes) : size_bytes_(size_bytes) {
   if (size_bytes == 0) return;
   const std::uint64_t rounded = align_up(size_bytes, direct_alignment);
   if (rounded >= mapped_from_bytes) {
-    void* memory = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory != MAP_FAILED) data_ = {static_cast<std::byte*>(memory), Free(rounded)};
+    data_ = {static_cast<std::byte*>(map_memory(rounded)), Free(rounded)};
   } else {
     data_ = {static_cast<std::byte*>(std::aligned_alloc(direct_alignment, rounded)), Free()};
     if (data_) std::memset(data_.get(), 0, rounded);

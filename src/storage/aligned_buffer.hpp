@@ -16,7 +16,7 @@ namespace flexgen {
 inline constexpr std::uint64_t direct_alignment = 4096;
 
 /// Zero-filled memory whose address is a multiple of `direct_alignment`. Of a large buffer the system gives pages only
-/// as they are used.
+/// as they are used, and huge ones where it has them: a transfer then has few pieces.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;

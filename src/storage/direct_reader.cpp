@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -110,8 +111,22 @@ void read_extents(IoQueue& queue, std::span<const ExtentRead> reads) {
   queue.run_source(source);
 }
 
-StagedReader::StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue)
-    : queue_(std::move(queue)), memory_(capacity_bytes) {
+InFlightLimit::Share::Share(InFlightLimit& limit, std::uint64_t bytes)
+    : limit_(limit), bytes_(std::min(bytes, limit.most_bytes_)) {
+  std::unique_lock lock(limit_.mutex_);
+  limit_.given_back_.wait(lock, [this] { return limit_.free_bytes_ >= bytes_; });
+  limit_.free_bytes_ -= bytes_;
+}
+
+InFlightLimit::Share::~Share() {
+  const std::lock_guard lock(limit_.mutex_);
+  limit_.free_bytes_ += bytes_;
+  limit_.given_back_.notify_all();
+}
+
+StagedReader::StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue,
+                           std::shared_ptr<InFlightLimit> in_flight)
+    : queue_(std::move(queue)), in_flight_(std::move(in_flight)), memory_(capacity_bytes) {
   FLEXGEN_CHECK(queue_, "a StagedReader needs a queue");
 }
 
@@ -139,8 +154,24 @@ std::byte* StagedReader::stage(const FileExtent& extent) {
 }
 
 void StagedReader::read() {
+  if (reads_.empty()) return;
+  std::optional<InFlightLimit::Share> share;
+  if (in_flight_) share.emplace(*in_flight_, used_bytes_);
   read_extents(*queue_, reads_);
   reads_.clear();
+}
+
+void StagedReader::copy(const FileExtent& extent, std::byte* destination) {
+  for (std::uint64_t done = 0; done < extent.size_bytes;) {
+    clear();
+    const std::uint64_t at = extent.offset_bytes + done;
+    const std::uint64_t part = std::min(extent.size_bytes - done, room_bytes(at));
+    const std::byte* from = stage({extent.file, at, part});
+    read();
+    std::memcpy(destination + done, from, part);
+    done += part;
+  }
+  clear();
 }
 
 ExtentReader::ExtentReader(std::unique_ptr<IoQueue> queue) : queue_(std::move(queue)) {

@@ -10,9 +10,11 @@
 // Ownership: files and destinations are borrowed. Thread-safety: as the IoQueue, one thread at a time.
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -38,11 +40,38 @@ struct ExtentRead {
 /// Throws UserError (file) when an extent reaches past the end of its file or a read fails.
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads);
 
+/// Bounds what several queues have in flight together: past some point more of it makes disks slower, virtual ones by
+/// a third. Thread-safe.
+class InFlightLimit {
+ public:
+  explicit InFlightLimit(std::uint64_t most_bytes) : most_bytes_(most_bytes), free_bytes_(most_bytes) {}
+
+  /// Waits until there is room for `bytes`, or for as many as there ever is; gives it back at the end of its life.
+  class Share {
+   public:
+    Share(InFlightLimit& limit, std::uint64_t bytes);
+    ~Share();
+    Share(const Share&) = delete;
+    Share& operator=(const Share&) = delete;
+
+   private:
+    InFlightLimit& limit_;
+    std::uint64_t bytes_;
+  };
+
+ private:
+  const std::uint64_t most_bytes_;
+  std::mutex mutex_;
+  std::condition_variable given_back_;
+  std::uint64_t free_bytes_;
+};
+
 /// Reads extents into memory of its own, each where its blocks go straight to it. One thread at a time.
 class StagedReader {
  public:
   /// @param capacity_bytes  of what may be staged at a time
-  explicit StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue);
+  /// @param in_flight  shared by the readers of a disk; may be null
+  StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue, std::shared_ptr<InFlightLimit> in_flight);
 
   /// Forgets what was staged.
   void clear();
@@ -52,13 +81,14 @@ class StagedReader {
   std::uint64_t room_bytes(std::uint64_t offset_bytes) const;
   /// Reads what was staged since the last read(). Errors as read_extents.
   void read();
-
-  IoQueue& queue() { return *queue_; }
+  /// Clears, and copies an extent of any size to `destination` through the staging memory.
+  void copy(const FileExtent& extent, std::byte* destination);
 
  private:
   std::uint64_t place(std::uint64_t offset_bytes) const;
 
   std::unique_ptr<IoQueue> queue_;
+  std::shared_ptr<InFlightLimit> in_flight_;
   AlignedBuffer memory_;
   std::uint64_t used_bytes_ = 0;
   std::vector<ExtentRead> reads_;

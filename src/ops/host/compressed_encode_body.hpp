@@ -53,15 +53,31 @@ FLEXGEN_ALWAYS_INLINE void to_codes(Wide& y, const Wide& step, const Wide& most)
   y = (y + magic) - magic;
 }
 
-template <int Vectors>
-FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float scale, float minimum, float largest_code) {
-  const Wide most = FLEXGEN_WIDE(largest_code), step = FLEXGEN_WIDE(scale), start = FLEXGEN_WIDE(minimum);
+#if defined(__AVX512F__)
+/// The same by a product with 1 / step, which is quicker; `doubtful` collects the lanes that lie so near the middle of
+/// two codes that the quotient might round the other way: three roundings of at most 2^-24 each, of codes up to 255.
+FLEXGEN_ALWAYS_INLINE void to_likely_codes(Wide& y, const Wide& inverse, const Wide& most, __mmask16* doubtful) {
+  const Wide none = FLEXGEN_WIDE(0.0F), magic = FLEXGEN_WIDE(12582912.0F);
+  y *= inverse;
+  y = y < none ? none : y;
+  y = y > most ? most : y;
+  const Wide quotient = y;
+  y = (y + magic) - magic;
+  *doubtful |= _mm512_cmp_ps_mask(_mm512_abs_ps(quotient - y), _mm512_set1_ps(0.4999F), _CMP_GT_OQ);
+}
+#endif
+
+/// Sums over a group of what `codes_of` makes of value - minimum.
+template <int Vectors, class CodesOf>
+FLEXGEN_ALWAYS_INLINE GroupFit sum_group(const Wide (&value)[Vectors], float scale, float minimum,
+                                         const CodesOf& codes_of) {
+  const Wide step = FLEXGEN_WIDE(scale), start = FLEXGEN_WIDE(minimum);
   Wide error{}, sum_code{}, sum_code_squared{}, sum_y{}, sum_code_y{};
 #pragma GCC unroll 8
   for (int i = 0; i < Vectors; ++i) {
     const Wide y = value[i] - start;
     Wide c = y;
-    to_codes(c, step, most);
+    codes_of(c);
     const Wide off = value[i] - (c * step + start);
     error += off * off;
     sum_code += c;
@@ -73,6 +89,19 @@ FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float sca
   sums_of(error, sum_code, sum_code_squared, sum_y, sum_code_y, &fit);
   fit.scale = scale, fit.minimum = minimum;
   return fit;
+}
+
+template <int Vectors>
+FLEXGEN_ALWAYS_INLINE GroupFit fit_group(const Wide (&value)[Vectors], float scale, float minimum, float largest_code) {
+  const Wide most = FLEXGEN_WIDE(largest_code), step = FLEXGEN_WIDE(scale);
+#if defined(__AVX512F__)
+  const Wide inverse = FLEXGEN_WIDE(1.0F / scale);
+  __mmask16 doubtful = 0;
+  const GroupFit likely =
+      sum_group(value, scale, minimum, [&](Wide& c) { to_likely_codes(c, inverse, most, &doubtful); });
+  if (__builtin_expect(doubtful == 0, 1)) return likely;
+#endif
+  return sum_group(value, scale, minimum, [&](Wide& c) { to_codes(c, step, most); });
 }
 
 /// A group of 16 * Vectors elements on its way.
