@@ -147,17 +147,21 @@ std::uint64_t StagedReader::room_bytes(std::uint64_t offset_bytes) const {
 
 std::byte* StagedReader::stage(const FileExtent& extent) {
   if (extent.size_bytes > room_bytes(extent.offset_bytes)) return nullptr;
-  std::byte* at = memory_.data() + place(extent.offset_bytes);
-  used_bytes_ = place(extent.offset_bytes) + extent.size_bytes;
-  reads_.push_back({extent, at});
-  return at;
+  check_inside(extent);
+  const std::uint64_t at = place(extent.offset_bytes);
+  const std::uint64_t before = extent.offset_bytes % direct_alignment;
+  const std::uint64_t end = align_up(before + extent.size_bytes, direct_alignment);
+  used_bytes_ = at + extent.size_bytes;
+  reads_.push_back({extent.file->fd(), extent.offset_bytes - before, memory_.data() + at - before, end, false,
+                    end - before - extent.size_bytes});
+  return memory_.data() + at;
 }
 
 void StagedReader::read() {
   if (reads_.empty()) return;
   std::optional<InFlightLimit::Share> share;
   if (in_flight_) share.emplace(*in_flight_, used_bytes_);
-  read_extents(*queue_, reads_);
+  queue_->run(reads_);
   reads_.clear();
 }
 

@@ -66,7 +66,8 @@ class InFlightLimit {
   std::uint64_t free_bytes_;
 };
 
-/// Reads extents into memory of its own, each where its blocks go straight to it. One thread at a time.
+/// Reads extents into memory of its own: the whole blocks around each, so that nothing bounces and no edge is read by
+/// itself. One thread at a time.
 class StagedReader {
  public:
   /// @param capacity_bytes  of what may be staged at a time
@@ -91,7 +92,7 @@ class StagedReader {
   std::shared_ptr<InFlightLimit> in_flight_;
   AlignedBuffer memory_;
   std::uint64_t used_bytes_ = 0;
-  std::vector<ExtentRead> reads_;
+  std::vector<IoRequest> reads_;
 };
 
 /// A queue and the reads that go through it.

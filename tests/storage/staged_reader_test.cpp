@@ -1,0 +1,101 @@
+// StagedReader against plain reads, over all engines; and the limit that several of them share.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "base/bytes.hpp"
+#include "storage/direct_reader.hpp"
+#include "tests/storage/io_engines.hpp"
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen::test {
+namespace {
+
+constexpr std::uint64_t file_bytes = 3 * MiB + 1234;  // ends within a block
+
+class StagedReaderTest : public EngineTest {
+ protected:
+  void SetUp() override {
+    EngineTest::SetUp();
+    if (IsSkipped()) return;
+    content_ = make_bytes(file_bytes, 12);
+    write_file(place_ / "weights", content_);
+    file_ = FileHandle::open_read(place_ / "weights", direct());
+  }
+
+  bool holds(const std::byte* at, std::uint64_t offset, std::uint64_t size) const {
+    return std::memcmp(at, content_.data() + offset, size) == 0;
+  }
+
+  ScratchPlace place_;
+  std::vector<std::byte> content_;
+  FileHandle file_;
+};
+
+TEST_P(StagedReaderTest, StagesManyExtentsAtATime) {
+  StagedReader reader(1 * MiB, std::move(queue_), nullptr);
+  struct Wanted {
+    std::uint64_t offset, size;
+    const std::byte* at;
+  };
+  for (const std::uint64_t shift : {0, 1, 4095}) {
+    reader.clear();
+    std::vector<Wanted> all;
+    for (const auto& [offset, size] : std::vector<std::pair<std::uint64_t, std::uint64_t>>{{0, 1},
+                                                                                           {4096, 4096},
+                                                                                           {shift, 70000},
+                                                                                           {shift, 70000},
+                                                                                           {300000 + shift, 100001},
+                                                                                           {file_bytes - 1, 1},
+                                                                                           {file_bytes - 5000, 5000},
+                                                                                           {shift, 0}}) {
+      all.push_back({offset, size, reader.stage({&file_, offset, size})});
+      ASSERT_NE(all.back().at, nullptr);
+    }
+    reader.read();
+    for (const Wanted& one : all) EXPECT_TRUE(holds(one.at, one.offset, one.size)) << one.offset << "+" << one.size;
+  }
+}
+
+TEST_P(StagedReaderTest, RefusesWhatDoesNotFitAndCopiesItInPieces) {
+  const auto limit = std::make_shared<InFlightLimit>(64 * KiB);  // less than the reader stages: it takes all there is
+  StagedReader reader(256 * KiB, std::move(queue_), limit);
+  EXPECT_EQ(reader.room_bytes(1), 256 * KiB - 1);
+  EXPECT_EQ(reader.stage({&file_, 1, 256 * KiB}), nullptr);
+  for (const std::uint64_t offset : {0, 1, 5000}) {
+    std::vector<std::byte> all(file_bytes - offset);
+    reader.copy({&file_, offset, all.size()}, all.data());
+    EXPECT_TRUE(holds(all.data(), offset, all.size())) << offset;
+  }
+}
+
+TEST_P(StagedReaderTest, PastTheEndOfTheFileIsAnError) {
+  StagedReader reader(256 * KiB, std::move(queue_), nullptr);
+  user_error(ExitCode::file, [&] { reader.stage({&file_, file_bytes - 1, 2}); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, StagedReaderTest, ::testing::ValuesIn(all_engines), engine_name);
+
+TEST(InFlightLimit, IsNeverExceededAndLeavesNobodyWaiting) {
+  InFlightLimit limit(10);
+  std::atomic<std::uint64_t> in_flight = 0;
+  std::atomic<int> num_shares = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (std::uint64_t t = 1; t <= 6; ++t)
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 200; ++i) {
+          const InFlightLimit::Share share(limit, 3 * t);  // 18 is more than there ever is
+          EXPECT_LE(in_flight += std::min<std::uint64_t>(3 * t, 10), 10U);
+          in_flight -= std::min<std::uint64_t>(3 * t, 10);
+          ++num_shares;
+        }
+      });
+  }
+  EXPECT_EQ(num_shares, 1200);
+}
+
+}  // namespace
+}  // namespace flexgen::test
