@@ -7,6 +7,8 @@
 #include <limits>
 #include <utility>
 
+#include "base/processors.hpp"
+
 namespace flexgen {
 namespace {
 
@@ -136,7 +138,7 @@ void ThreadPool::stop_workers() {
 }
 
 ThreadPool& loop_threads() {
-  static ThreadPool pool(static_cast<int>(std::thread::hardware_concurrency()));
+  static ThreadPool pool(num_available_processors());
   return pool;
 }
 
