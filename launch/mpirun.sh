@@ -64,7 +64,7 @@ job=$!
 ((interrupted == 0)) || kill -s TERM "$job"  # it came before there was a job
 
 # When this script ends in whatever way, kill -9 included, its end of this pipe closes, and no job is left behind.
-exec {alive}> >(trap '' INT TERM HUP; read -r word || :; [[ ${word-} == done ]] || kill -s TERM "$job" 2>/dev/null)
+exec {alive}> >(trap '' INT TERM HUP; read -r word || :; [[ ${word-} == over ]] || kill -s TERM "$job" 2>/dev/null)
 
 # A signal ends `wait` before the job has ended.
 while :; do
@@ -73,7 +73,7 @@ while :; do
   [[ $num_signals == "$seen" ]] && break
 done
 trap "" PIPE
-echo done >&"$alive" || :
+echo over >&"$alive" || :
 
 # mpirun says 1 for a job that was interrupted, which is what "some rows failed" says.
 if ((interrupted && status != 0)); then status=130; fi

@@ -51,7 +51,8 @@ void ResultWriter::open_file() {
   struct stat status {};
   if (::fstat(file_.get(), &status) != 0) refuse(path_, "inspect", errno_text(errno));
   if (!S_ISREG(status.st_mode)) return;  // a pipe or device holds nothing that could be lost
-  has_name_ = status.st_nlink > 0;       // /dev/stdout may lead to a file without a name
+  struct stat named {};
+  has_name_ = status.st_nlink > 0 && ::stat(path_.c_str(), &named) == 0 && is_same_file(status, named);
   // Some network file systems have no locks; there, nothing is protected.
   if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     refuse(path_, "write", "another process is writing to it", "Wait for that job, or choose another output path");
@@ -130,6 +131,7 @@ void ResultWriter::check_file(std::string_view what) {
   if (has_name_) {
     struct stat named {};
     const bool is_there = ::stat(path_.c_str(), &named) == 0;
+    if (!is_there && errno != ENOENT && errno != ENOTDIR) return;  // a network that is slow takes nothing away
     if (!is_there && status.st_nlink == 0) fail_changed(what, "it was deleted while the job ran");
     if (!is_there) fail_changed(what, "it was moved away while the job ran");
     if (!is_same_file(status, named)) fail_changed(what, "another file has taken its place while the job ran");
