@@ -58,6 +58,8 @@ for signal in USR1 USR2 CONT; do
 done
 trap 'forward TSTP; kill -s STOP $$' TSTP
 
+{ : <&0; } 2>/dev/null || exec </dev/null  # a closed input is an empty one
+
 # What a shell starts in the background ignores Ctrl-C and reads nothing, unless told otherwise.
 (trap - INT QUIT; exec "${own_session[@]}" "$launcher" "$@") <&0 &
 job=$!

@@ -70,6 +70,7 @@ std::vector<double> number_list(const std::string& option, const std::string& wo
   const std::vector<std::string> given = split_list(words);
   if (given.empty()) refuse(option, words, "has no numbers");
   std::vector<double> numbers;
+  numbers.reserve(given.size());
   for (const std::string& word : given) numbers.push_back(real_number(option, word));
   return numbers;
 }

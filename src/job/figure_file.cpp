@@ -135,10 +135,10 @@ void write_figure_file(const std::string& path, const std::vector<std::string_vi
 void write_trace(const std::string& path, const std::vector<std::string>& events_by_rank) {
   std::vector<std::string_view> parts{trace_begin};
   for (const std::string& events : events_by_rank) {
-    if (parts.size() > 1) parts.push_back(",\n");
-    parts.push_back(events);
+    if (parts.size() > 1) parts.emplace_back(",\n");
+    parts.emplace_back(events);
   }
-  parts.push_back("\n]}\n");
+  parts.emplace_back("\n]}\n");
   write_figure_file(path, parts, FigureKind::trace, "--trace");
 }
 

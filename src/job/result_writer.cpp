@@ -43,22 +43,29 @@ ResultWriter::~ResultWriter() { remove_if_unused(); }
 // Nothing in the file is touched yet: only its lock is taken.
 void ResultWriter::open_file() {
   check_folder_of(path_, "--output");
-  file_ = FileDescriptor::owned(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
-  const bool is_new = !file_.is_open() && errno == ENOENT;
-  if (is_new) file_ = FileDescriptor::owned(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
-  if (!file_.is_open()) refuse(path_, "open", errno_text(errno));
+  constexpr int most_attempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    file_ = FileDescriptor::owned(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
+    const bool is_new = !file_.is_open() && errno == ENOENT;
+    if (is_new) file_ = FileDescriptor::owned(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+    if (!file_.is_open()) refuse(path_, "open", errno_text(errno));
 
-  struct stat status {};
-  if (::fstat(file_.get(), &status) != 0) refuse(path_, "inspect", errno_text(errno));
-  if (!S_ISREG(status.st_mode)) return;  // a pipe or device holds nothing that could be lost
-  struct stat named {};
-  has_name_ = status.st_nlink > 0 && ::stat(path_.c_str(), &named) == 0 && is_same_file(status, named);
-  // Some network file systems have no locks; there, nothing is protected.
-  if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    refuse(path_, "write", "another process is writing to it", "Wait for that job, or choose another output path");
-  std::error_code error;
-  if (is_new) new_file_ = std::filesystem::canonical(path_, error).string();  // a link to nothing stays a link
-  if (status.st_size != 0 && existing_ == ExistingFile::refuse) refuse(path_, "write", not_empty, overwrite_remedy);
+    struct stat status {
+    }, named{};
+    if (::fstat(file_.get(), &status) != 0) refuse(path_, "inspect", errno_text(errno));
+    if (!S_ISREG(status.st_mode)) return;  // a pipe or device holds nothing that could be lost
+    // Some network file systems have no locks; there, nothing is protected.
+    if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+      refuse(path_, "write", "another process is writing to it", "Wait for that job, or choose another output path");
+    const bool is_there = ::stat(path_.c_str(), &named) == 0 && is_same_file(status, named);
+    if (!is_there && attempt < most_attempts) continue;  // a job that failed has removed it before the lock was taken
+    has_name_ = is_there && named.st_nlink > 0;
+    std::error_code error;
+    if (is_new) new_file_ = std::filesystem::canonical(path_, error).string();  // a link to nothing stays a link
+    if (::fstat(file_.get(), &status) == 0 && status.st_size != 0 && existing_ == ExistingFile::refuse)
+      refuse(path_, "write", not_empty, overwrite_remedy);
+    return;
+  }
 }
 
 void ResultWriter::start() {
@@ -168,13 +175,9 @@ void ResultWriter::fail_changed(std::string_view what, std::string_view why) {
 
 void ResultWriter::fail(std::string_view what, std::string_view why, std::string_view remedy, bool rows_are_safe) {
   const bool is_one = num_rows_ == 1;
-  const UserError error(ExitCode::file, what, why,
-                        fmt::format("{}. {} finished row{} {}", remedy, num_rows_, is_one ? "" : "s",
-                                    !rows_are_safe ? "may be lost"
-                                    : is_one       ? "is safe"
-                                                   : "are safe"));
-  failure_ = error.what();
-  throw error;
+  const std::string_view state = !rows_are_safe ? "may be lost" : is_one ? "is safe" : "are safe";
+  failure_ = fmt::format("{}: {}. {}. {} finished row{} {}", what, why, remedy, num_rows_, is_one ? "" : "s", state);
+  throw UserError(ExitCode::file, failure_, "");
 }
 
 }  // namespace flexgen

@@ -24,8 +24,8 @@ namespace {
 constexpr mode_t private_file = S_IRUSR | S_IWUSR;
 
 [[noreturn]] void fail_directory(const std::filesystem::path& directory, std::string_view reason) {
-  throw UserError(ExitCode::file, fmt::format("cannot use '{}' as --offload-dir", directory.string()), reason,
-                  "Name a directory that you may write, on a disk with enough room");
+  throw UserError(ExitCode::file, fmt::format("cannot keep scratch files in '{}'", directory.string()), reason,
+                  "Name a directory with --offload-dir that you may write, on a disk with enough room");
 }
 
 // Mode 0700. Empty when it cannot be made, with errno.

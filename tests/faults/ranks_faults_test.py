@@ -70,12 +70,15 @@ class LostRankTest(FaultCase):
 class LauncherTest(FaultCase):
     """launch/mpirun.sh around a stand-in for mpirun."""
 
-    def launch(self, script, **more):
+    def stand_in(self, script):
         launcher = self.folder / "launcher"
         launcher.write_text("#!/bin/sh\n" + script)
         launcher.chmod(0o755)
-        return subprocess.Popen([str(MPIRUN)], env=dict(os.environ, MPIRUN=str(launcher)), text=True, cwd=self.folder,
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
+        return str(launcher)
+
+    def launch(self, script, **more):
+        return subprocess.Popen([str(MPIRUN)], env=dict(os.environ, MPIRUN=self.stand_in(script)), text=True,
+                                cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
 
     def test_exit_codes_pass_through(self):
         for code in (0, 1, 2, 3, 4, 5, 6, 70, 130, 255):
@@ -85,6 +88,13 @@ class LauncherTest(FaultCase):
 
     def test_input_reaches_the_job(self):
         self.assertEqual(self.launch("cat\n").communicate("rows\n")[0], "rows\n")
+
+    def test_streams_that_are_closed(self):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            done = subprocess.run(f"exec {closed}; '{MPIRUN}'", shell=True, check=False, capture_output=True,
+                                  env=dict(os.environ, MPIRUN=self.stand_in("touch ran\nexit 7\n")), cwd=self.folder)
+            self.assertEqual(done.returncode, 7, closed)
+            (self.folder / "ran").unlink()
 
     def test_signals_are_forwarded_once(self):
         for name in ("INT", "TERM"):

@@ -34,8 +34,8 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
   const ScratchFolder folder;
   const std::string report = folder.path("report.json"), trace = folder.path("trace.json");
   write_report(Report{}, report);
-  write_trace(trace,
-              {chrome_trace_events({TraceEvent{Resource::compute, "sweep", 5, 9}}, 0, 0), chrome_trace_events({}, 1, 0)});
+  write_trace(trace, {chrome_trace_events({TraceEvent{Resource::compute, "sweep", 5, 9}}, 0, 0),
+                      chrome_trace_events({}, 1, 0)});
   const std::string profile = folder.write("profile.json", to_json(HardwareProfile{}));
   const std::string torn = folder.write("torn.json", read_text(trace).substr(0, 120));
   const std::string empty = folder.write("empty", "");

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -138,6 +139,32 @@ TEST(ResultWriter, AFileMadeForNothingIsRemoved) {
     writer.write("{}");
   }
   EXPECT_EQ(read_text(folder.path("kept.jsonl")), "{}\n");
+}
+
+// Jobs that fail remove the file that they made, while others take it: nobody may hold one without a name.
+TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("out.jsonl");
+  std::atomic<int> num_written{0};
+  std::vector<std::jthread> jobs;
+  for (int t = 0; t < 4; ++t)
+    jobs.emplace_back([&, t] {
+      for (int i = 0; i < 300; ++i) {
+        try {
+          ResultWriter writer(path, ExistingFile::overwrite);
+          if (t != 0) continue;
+          writer.start();
+          writer.write("{}");
+          EXPECT_EQ(read_text(path), "{}\n");
+          std::filesystem::remove(path);
+          ++num_written;
+        } catch (const UserError& error) {
+          EXPECT_TRUE(has(error.what(), "another process")) << error.what();
+        }
+      }
+    });
+  jobs.clear();
+  EXPECT_GE(num_written, 1);
 }
 
 /// A writer of two rows, after which `change` is done to its file: the message of the next row's error.
