@@ -149,10 +149,10 @@ TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
   std::vector<std::jthread> jobs;
   for (int t = 0; t < 4; ++t)
     jobs.emplace_back([&, t] {
-      for (int i = 0; i < 300; ++i) {
+      for (int i = 0; i < 3000; ++i) {
         try {
           ResultWriter writer(path, ExistingFile::overwrite);
-          if (t != 0) continue;
+          if (i % 2 == t % 2) continue;  // fails before its first row
           writer.start();
           writer.write("{}");
           EXPECT_EQ(read_text(path), "{}\n");
