@@ -4,7 +4,8 @@
 #     launch/mpirun.sh -n 4 build/flexgen-dist generate ...
 #
 # Only defaults are set, through the environment, so that any option on the command line or variable set before
-# still wins. MPIRUN names another launcher than the first mpirun of PATH.
+# still wins. MPIRUN names another launcher than the first mpirun of PATH. The exit status is the job's; an interrupted
+# job's is 130.
 set -euo pipefail
 
 launcher=${MPIRUN:-mpirun}
@@ -39,4 +40,43 @@ fi
 # One copy of each of Open MPI's own help texts, not one per rank.
 default OMPI_MCA_orte_base_help_aggregate 1
 
-exec "$launcher" "$@"
+# The job runs in a session of its own, where a Ctrl-C reaches it once, from here, and it still may read a terminal.
+own_session=()
+if command -v setsid >/dev/null; then own_session=(setsid); fi
+
+interrupted=0  # by a signal that ends jobs
+num_signals=0
+forward() { num_signals=$((num_signals + 1)); kill -s "$1" "$job" 2>/dev/null || :; }
+job=
+for signal in INT TERM HUP; do
+  # shellcheck disable=SC2064  # the names are meant as they are now
+  trap "interrupted=1; forward $signal" "$signal"
+done
+for signal in USR1 USR2 CONT; do
+  # shellcheck disable=SC2064
+  trap "forward $signal" "$signal"
+done
+trap 'forward TSTP; kill -s STOP $$' TSTP
+
+{ : <&0; } 2>/dev/null || exec </dev/null  # a closed input is an empty one
+
+# What a shell starts in the background ignores Ctrl-C and reads nothing, unless told otherwise.
+(trap - INT QUIT; exec "${own_session[@]}" "$launcher" "$@") <&0 &
+job=$!
+((interrupted == 0)) || kill -s TERM "$job"  # it came before there was a job
+
+# When this script ends in whatever way, kill -9 included, its end of this pipe closes, and no job is left behind.
+exec {alive}> >(trap '' INT TERM HUP; read -r word || :; [[ ${word-} == over ]] || kill -s TERM "$job" 2>/dev/null)
+
+# A signal ends `wait` before the job has ended.
+while :; do
+  seen=$num_signals status=0
+  wait "$job" || status=$?
+  [[ $num_signals == "$seen" ]] && break
+done
+trap "" PIPE
+echo over >&"$alive" || :
+
+# mpirun says 1 for a job that was interrupted, which is what "some rows failed" says.
+if ((interrupted && status != 0)); then status=130; fi
+exit "$status"

@@ -1,5 +1,10 @@
 // flexgen-dist COMMAND [options]: dispatch on the command. Everything else is in src/app.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <array>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -37,13 +42,40 @@ constexpr std::array<Command, 4> commands{{
 void print_usage(std::FILE* to) {
   std::fputs("usage: flexgen-dist COMMAND [options], alone or under mpirun\n\n", to);
   for (const Command& command : commands) std::fprintf(to, "  %-10s %s\n", command.name, command.summary);
-  std::fputs("\nflexgen-dist COMMAND --help lists a command's options; --version says what this is.\n", to);
+  std::fputs(
+      "\nflexgen-dist COMMAND --help (or help COMMAND) lists a command's options; --version says what this is.\n", to);
+}
+
+// A stream that is closed must not become the number of the next file that is opened: log lines would go there. What
+// takes its place cannot be read (input) or written (output), as before.
+void hold_standard_streams() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
+      ::open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+// A log that nobody reads any more, or a full disk under it, ends no job; results that cannot be written are errors.
+void ignore_lost_readers() {
+  for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);
 }
 
 const Command* find_command(const char* name) {
   for (const Command& command : commands)
     if (std::strcmp(command.name, name) == 0) return &command;
   return nullptr;
+}
+
+int refuse_command(const std::string& name) {
+  if (!name.empty()) std::fprintf(stderr, "error: '%s' is not a command\n\n", name.c_str());
+  print_usage(stderr);
+  return static_cast<int>(flexgen::ExitCode::usage);
+}
+
+int help(const std::string& name) {
+  if (name.empty()) print_usage(stdout);
+  else if (!find_command(name.c_str())) return refuse_command(name);
+  else flexgen::parse_options(name, {"--help"});
+  return 0;
 }
 
 int run(flexgen::MpiSession& session, const Command& command, std::vector<std::string> words) {
@@ -63,6 +95,8 @@ int run(flexgen::MpiSession& session, const Command& command, std::vector<std::s
 
 int main(int argc, char** argv) {
   using namespace flexgen;
+  hold_standard_streams();
+  ignore_lost_readers();
   const std::string first = argc > 1 ? argv[1] : "";
   if (first == "--version") {
     std::printf("flexgen-dist %s\n", version_text().c_str());
@@ -72,12 +106,9 @@ int main(int argc, char** argv) {
     print_usage(stdout);
     return 0;
   }
+  if (first == "help") return help(argc > 2 ? argv[2] : "");
   const Command* command = find_command(first.c_str());
-  if (!command) {
-    if (!first.empty()) std::fprintf(stderr, "error: '%s' is not a command\n\n", first.c_str());
-    print_usage(stderr);
-    return static_cast<int>(ExitCode::usage);
-  }
+  if (!command) return refuse_command(first);
   end_on_interrupt("");
   try {
     MpiSession session(argc, argv);

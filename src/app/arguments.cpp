@@ -3,14 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
-#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
 
+#include "app/option_values.hpp"
 #include "base/error.hpp"
 
 namespace flexgen {
@@ -22,20 +21,22 @@ bool is_option(const std::string& word) { return word.size() > 2 && word.starts_
 
 std::string option_name(const std::string& word) { return word.substr(2, word.find('=') - 2); }
 
-bool is_number(const std::string& word) {
-  char* end = nullptr;
-  std::strtod(word.c_str(), &end);
-  return !word.empty() && *end == '\0';
+// One word may hold several numbers, in quotes or with commas: "20 80 0 100 0 100".
+bool is_number_list(const std::string& word) {
+  const std::vector<std::string> numbers = split_list(word);
+  return !numbers.empty() && std::all_of(numbers.begin(), numbers.end(), is_real_number);
 }
 
-// FlexGen's own switch words (True, yes, 1, ...) in any capitals; nothing for other words.
-std::optional<std::string> canonical_truth(std::string word) {
-  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
-  for (const char* yes : {"true", "t", "yes", "y", "1"})
-    if (word == yes) return "true";
-  for (const char* no : {"false", "f", "no", "n", "0"})
-    if (word == no) return "false";
-  return std::nullopt;
+std::string canonical_truth(const std::string& option, const std::string& word) {
+  if (const std::optional<bool> known = truth(word)) return *known ? "true" : "false";
+  throw UserError(ExitCode::usage, fmt::format("--{} {} is neither true nor false", option, word.empty() ? "''" : word),
+                  "", fmt::format("Give --{0} true, --{0} false, or --{0} alone", option));
+}
+
+// Keys may be written as FlexGen's Python names.
+std::string option_of_key(std::string key) {
+  std::replace(key.begin(), key.end(), '_', '-');
+  return key;
 }
 
 [[noreturn]] void refuse_config(const std::string& path, const std::string& reason) {
@@ -56,6 +57,23 @@ void append_listed(std::string& list, const std::string& element) {
   list += element;
 }
 
+// Later ones would replace earlier ones in silence.
+json parse_config(const std::string& path, const std::string& text) {
+  std::set<std::string> names;
+  std::string twice;
+  const auto look_at_keys = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::key && depth == 1) {
+      const auto key = parsed.get<std::string>();
+      if (!names.insert(option_of_key(key)).second) twice = key;
+    }
+    return true;
+  };
+  json config = json::parse(text, look_at_keys, false);
+  if (!config.is_object()) refuse_config(path, "it is not a JSON object");
+  if (!twice.empty()) refuse_config(path, "'" + twice + "' stands in it twice");
+  return config;
+}
+
 std::vector<std::string> config_words(const std::string& path, const ArgumentRules& rules,
                                       const std::set<std::string>& given) {
   std::ifstream file(path);
@@ -63,19 +81,17 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
     throw UserError(ExitCode::file, "cannot open the config file '" + path + "'", errno_text(errno), "Check --config");
   std::ostringstream text;
   text << file.rdbuf();
-  const json config = json::parse(text.str(), nullptr, false);
-  if (!config.is_object()) refuse_config(path, "it is not a JSON object");
+  const json config = parse_config(path, text.str());
   std::vector<std::string> words;
   for (const auto& [key, value] : config.items()) {
-    std::string name = key;
-    std::replace(name.begin(), name.end(), '_', '-');
+    const std::string name = option_of_key(key);
     if (name == "config") refuse_config(path, "it names another config file");
     if (given.contains(name)) continue;
     std::string joined;
     if (value.is_array())
       for (const json& element : value) append_listed(joined, value_text(element, path, key));
     else joined = value_text(value, path, key);
-    if (rules.switches.contains(name)) joined = canonical_truth(joined).value_or(joined);
+    if (rules.switches.contains(name)) joined = canonical_truth(name, joined);
     words.push_back(fmt::format("--{}={}", name, joined));
   }
   return words;
@@ -83,7 +99,7 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
 
 }  // namespace
 
-std::vector<std::string> normalize_arguments(std::vector<std::string> words, const ArgumentRules& rules) {
+NormalArguments normalize_arguments(std::vector<std::string> words, const ArgumentRules& rules) {
   std::vector<std::string> normal;
   std::set<std::string> given;
   std::string config;
@@ -100,18 +116,16 @@ std::vector<std::string> normalize_arguments(std::vector<std::string> words, con
     given.insert(name);
     if (rules.lists.contains(name) && !has_value) {
       std::string joined;
-      while (i + 1 < words.size() && is_number(words[i + 1])) append_listed(joined, words[++i]);
+      while (i + 1 < words.size() && is_number_list(words[i + 1])) append_listed(joined, words[++i]);
       if (joined.empty())
         throw UserError(ExitCode::usage, fmt::format("{} has no numbers", word), "",
                         fmt::format("For example {} 20 80 0 100 0 100", word));
       normal.push_back(fmt::format("{}={}", word, joined));
     } else if (rules.switches.contains(name) && !has_value) {
-      const std::optional<std::string> truth = has_next ? canonical_truth(words[i + 1]) : std::nullopt;
-      if (truth) ++i;
-      normal.push_back(word + "=" + truth.value_or("true"));
+      const bool is_followed = has_next && truth(words[i + 1]).has_value();
+      normal.push_back(word + "=" + (is_followed ? canonical_truth(name, words[++i]) : "true"));
     } else if (rules.switches.contains(name)) {
-      const std::string value = word.substr(equals + 1);
-      normal.push_back("--" + name + "=" + canonical_truth(value).value_or(value));  // the parser refuses other words
+      normal.push_back("--" + name + "=" + canonical_truth(name, word.substr(equals + 1)));
     } else if (name == "config") {
       config = has_value ? word.substr(equals + 1) : has_next ? words[++i] : "";
       if (config.empty()) throw UserError(ExitCode::usage, "--config has no value", "", "Name a JSON file of options");
@@ -121,11 +135,10 @@ std::vector<std::string> normalize_arguments(std::vector<std::string> words, con
     }
   }
   if (!config.empty()) {
-    std::vector<std::string> all = config_words(config, rules, given);
-    all.insert(all.end(), normal.begin(), normal.end());
-    return all;
+    const std::vector<std::string> all = config_words(config, rules, given);
+    normal.insert(normal.begin(), all.begin(), all.end());
   }
-  return normal;
+  return {normal, config};
 }
 
 }  // namespace flexgen

@@ -57,7 +57,7 @@ int run_bench(MpiSession& session, const Options& options) {
     input.rows = synthetic_rows(input.model, options, num_rows);
     const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(options.gen_len);
     input.on_start = [&, all_tokens] {
-      progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens);
+      progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens, options.quiet);
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
       progress->add_tokens(1);

@@ -8,6 +8,7 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "engine/compressed_checkpoint.hpp"
+#include "job/file_descriptor.hpp"
 #include "model/layer.hpp"
 
 namespace flexgen {
@@ -38,7 +39,8 @@ void write_text(const fs::path& path, const std::string& text) {
 
 void make_folder(const fs::path& folder) {
   std::error_code error;
-  fs::create_directories(folder, error);
+  check_folder_of(folder, "--save-compressed");
+  fs::create_directory(folder, error);
   if (error) refuse_write(folder, error.value());
   if (!fs::is_empty(folder, error))
     throw UserError(ExitCode::file, "the folder '" + folder.string() + "' is not empty",

@@ -5,9 +5,9 @@
 
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
+#include "app/interrupt.hpp"
 #include "app/model_directory.hpp"
 #include "app/model_text.hpp"
-#include "app/output_paths.hpp"
 #include "app/quality_check.hpp"
 #include "app/row_book.hpp"
 #include "app/run_job.hpp"
@@ -25,12 +25,12 @@ struct JobFiles {
 };
 
 JobFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
-  check_distinct("--input", options.input, options.output);
   JobFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
   RequestReader reader(options.input, RequestDefaults{options.gen_len});
   files.writer = std::make_unique<ResultWriter>(options.output,
                                                 options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
+  remove_if_left_empty(files.writer->new_file());
   const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
   files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format);
   files.book->read(reader);
@@ -65,7 +65,8 @@ int run_generate(MpiSession& session, const Options& options) {
     log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(),
                           book.num_prompt_tokens()));
     input.on_start = [&] {
-      progress = Progress::to_stderr(book.num_rows(), book.max_new_tokens());
+      files.writer->start();
+      progress = Progress::to_stderr(book.num_rows(), book.max_new_tokens(), options.quiet);
       for (std::size_t i = 0; i < book.num_failed(); ++i) progress->add_row(true);
     };
     input.callbacks.on_token = [&](RowId id, std::int32_t token) {

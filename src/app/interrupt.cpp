@@ -1,6 +1,7 @@
 #include "app/interrupt.hpp"
 
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): sigaction is POSIX's, <csignal> need not have it
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,12 +15,14 @@ namespace {
 std::atomic<const char*> words{""};
 static_assert(std::atomic<const char*>::is_always_lock_free);  // a signal handler may use nothing else
 volatile sig_atomic_t on_terminal = 0;
+std::atomic<const char*> empty_file{nullptr};
 
 void say(const char* text) {
   if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;  // nobody listens: the exit code says it all
 }
 
 extern "C" void interrupted(int) {
+  remove_file_left_empty();
   const char* text = words.load();
   if (*text != '\0') {
     if (on_terminal) say("\n");  // behind the progress line
@@ -29,6 +32,19 @@ extern "C" void interrupted(int) {
 }
 
 }  // namespace
+
+void remove_if_left_empty(const std::string& file) {
+  static std::string kept;
+  empty_file = nullptr;
+  kept = file;
+  if (!kept.empty()) empty_file = kept.c_str();
+}
+
+void remove_file_left_empty() {
+  struct stat status {};
+  const char* file = empty_file.load();
+  if (file && stat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0) unlink(file);
+}
 
 void end_on_interrupt(const char* last_words) {
   words = last_words;

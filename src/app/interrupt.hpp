@@ -1,13 +1,22 @@
 // Ctrl-C and SIGTERM: one line on stderr, exit code 130, at once.
 //
-// Nothing has to be tidied up: scratch files have no names, result lines are written whole. Under a launcher the exit
+// Little has to be tidied up: scratch files have no names, result lines are written whole. Under a launcher the exit
 // of one rank ends the others. Process-wide; call from the main thread.
 #pragma once
+
+#include <string>
 
 namespace flexgen {
 
 /// Takes over SIGINT and SIGTERM, unless they are ignored (nohup, background jobs of a script).
 /// @param last_words  a string literal, written before the end; "" ends silently. A later call replaces it.
 void end_on_interrupt(const char* last_words);
+
+/// A file that this job has made, which an interrupt removes if nothing has been written to it. A later call replaces
+/// it.
+void remove_if_left_empty(const std::string& file);
+
+/// Does so now, for an end of the job that runs no destructors. Async-signal-safe.
+void remove_file_left_empty();
 
 }  // namespace flexgen

@@ -1,15 +1,14 @@
 #include "app/machine.hpp"
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <thread>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "base/processors.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/threads.hpp"
 #include "storage/host_memory.hpp"
@@ -64,25 +63,11 @@ DType choose_dtype(const Options& options, const Device& device, DType stored) {
   return DType::float16;
 }
 
-namespace {
-
-std::vector<int> allowed_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return {};
-  std::vector<int> processors;
-  for (int i = 0; i < CPU_SETSIZE; ++i)
-    if (CPU_ISSET(static_cast<std::size_t>(i), &set)) processors.push_back(i);
-  return processors;
-}
-
-}  // namespace
-
 void share_processors(const Communicator& ranks, bool beside_gpu) {
   if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
     if (const int num_threads = std::atoi(wanted); num_threads > 0) return set_num_loop_threads(num_threads);
   }
-  const int own = static_cast<int>(std::max(1U, std::thread::hardware_concurrency())) / ranks.local_size();
+  const int own = num_available_processors() / ranks.local_size();
   // Copies, disk and launches of kernels have threads of their own, and too many readers of memory hold DMA up.
   constexpr int kept_free = 3;
   if (!beside_gpu || own <= 2 * kept_free) return set_num_loop_threads(std::max(1, own));

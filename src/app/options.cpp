@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cxxopts.hpp>
-#include <limits>
 
 #include "app/arguments.hpp"
-#include "base/bytes.hpp"
+#include "app/option_values.hpp"
 #include "base/error.hpp"
+#include "storage/scratch_file.hpp"
 
 namespace flexgen {
 namespace {
@@ -20,15 +21,16 @@ cxxopts::Options describe_profile() {
       "flexgen-dist profile",
       "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
       "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the result.\n");
-  options.add_options()("offload-dir", "directory whose disk is measured",
-                        value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR")(
+  options.add_options()("offload-dir", "directory whose disk is measured; default: $TMPDIR or /tmp",
+                        value<std::string>(), "DIR")(
       "output", "where the profile goes; default ~/.cache/flexgen-dist/profile-HOST.json", value<std::string>(),
       "FILE")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
       "transport", "links between ranks to measure: auto (all there are) | mpi | nccl",
       value<std::string>()->default_value("auto"), "NAME")(
       "quick", "fewer points and less data: some seconds, rougher figures", value<bool>()->implicit_value("true"))(
+      "quiet", "no log and no table; errors and warnings stay", value<bool>()->implicit_value("true"))(
       "log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")(
-      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("help", "this text");
+      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("h,help", "this text");
   return options;
 }
 
@@ -45,9 +47,9 @@ void add_bench_options(cxxopts::Options& options) {
       "model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)", value<std::string>(),
       "NAME|DIR")("dummy", "random weights, made in place in their tier; only config.json is needed",
                   value<bool>()->implicit_value("true"))("prompt-len", "tokens per prompt",
-                                                         value<int>()->default_value("512"), "N")(
-      "gen-len", "tokens to generate per row", value<int>()->default_value("32"), "N")(
-      "num-rows", "rows of the job; default: one full block per stage", value<long>(), "N");
+                                                         value<std::string>()->default_value("512"), "N")(
+      "gen-len", "tokens to generate per row", value<std::string>()->default_value("32"), "N")(
+      "num-rows", "rows of the job; default: one full block per stage", value<std::string>(), "N");
 }
 
 void add_score_options(cxxopts::Options& options) {
@@ -55,10 +57,10 @@ void add_score_options(cxxopts::Options& options) {
                              value<std::string>(),
                              "FILE")("collapse-whitespace", "with --text: every run of white space becomes one space",
                                      value<bool>()->implicit_value("true"))(
-      "max-tokens", "only the first N predictions of each text", value<long>(), "N")(
-      "window", "tokens that the model sees at once; default: its positions", value<int>(), "N")(
+      "max-tokens", "only the first N predictions of each text", value<std::string>(), "N")(
+      "window", "tokens that the model sees at once; default: its positions", value<std::string>(), "N")(
       "stride", "tokens from one window to the next; only what is new to a window counts; default: window - 1",
-      value<int>(), "N");
+      value<std::string>(), "N");
 }
 
 // Rows in, rows out.
@@ -77,7 +79,7 @@ void add_row_options(cxxopts::Options& options, const std::string& command) {
   if (score) add_score_options(options);
   else
     options.add_options("Job")("gen-len", "tokens to generate where a row has no max_tokens",
-                               value<int>()->default_value("32"), "N");
+                               value<std::string>()->default_value("32"), "N");
 }
 
 cxxopts::Options describe(const std::string& command) {
@@ -90,9 +92,9 @@ cxxopts::Options describe(const std::string& command) {
       "percent",
       "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on "
       "ssd",
-      value<std::vector<double>>(),
-      "wg wc cg cc hg hc")("gpu-batch-size", "rows computed in one call (B)", value<int>(), "N")(
-      "num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<int>(), "N")(
+      value<std::string>(),
+      "wg wc cg cc hg hc")("gpu-batch-size", "rows computed in one call (B)", value<std::string>(), "N")(
+      "num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<std::string>(), "N")(
       "dtype",
       "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU the "
       "model's own",
@@ -103,34 +105,35 @@ cxxopts::Options describe(const std::string& command) {
       "BOOL")("pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
       "compress-weight", "keep weights in groups of 4-bit codes", value<bool>()->implicit_value("true"), "BOOL")(
       "compress-cache", "keep keys and values so, too", value<bool>()->implicit_value("true"), "BOOL")(
-      "weight-bits", "4 | 8 bits of a compressed weight", value<int>()->default_value("4"), "N")(
-      "cache-bits", "4 | 8 bits of a compressed key or value", value<int>()->default_value("4"), "N")(
-      "compress-group", "32 | 64 | 128 elements that share a scale and a minimum", value<int>()->default_value("64"),
-      "N")("save-compressed", "with --compress-weight: write the compressed model to this new folder and start from it",
-           value<std::string>(),
-           "DIR")("cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
-                  value<bool>()->implicit_value("true"), "BOOL")(
+      "weight-bits", "4 | 8 bits of a compressed weight", value<std::string>()->default_value("4"), "N")(
+      "cache-bits", "4 | 8 bits of a compressed key or value", value<std::string>()->default_value("4"), "N")(
+      "compress-group", "32 | 64 | 128 elements that share a scale and a minimum",
+      value<std::string>()->default_value("64"), "N")(
+      "save-compressed", "with --compress-weight: write the compressed model to this new folder and start from it",
+      value<std::string>(), "DIR")("cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
+                                   value<bool>()->implicit_value("true"), "BOOL")(
       "cpu-attention-percent", "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU",
-      value<double>()->default_value("100"),
+      value<std::string>()->default_value("100"),
       "P")("attn-sparsity", "decode attention uses the values of this share of the keys, those of most weight",
-           value<double>()->default_value("1"), "X");
+           value<std::string>()->default_value("1"), "X");
   options.add_options("Machine")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
       "transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")(
       "gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)",
       value<std::string>(), "SIZE")("cpu-mem", "budget of the dram tier per rank", value<std::string>(), "SIZE")(
       "disk-mem", "budget of the ssd tier per rank", value<std::string>(), "SIZE")(
-      "offload-dir", "where scratch files of the ssd tier go",
-      value<std::string>()->default_value("/tmp/flexgen-offload"), "DIR");
+      "offload-dir", "where scratch files of the ssd tier go; default: $TMPDIR or /tmp", value<std::string>(), "DIR");
   options.add_options("Output")(
       "profile", "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)",
-      value<std::string>(), "FILE")("report", "write figures as JSON", value<std::string>(), "FILE")(
-      "trace", "write a Chrome trace", value<std::string>(), "FILE")(
+      value<std::string>(),
+      "FILE")("report", "write figures as JSON; - is standard output", value<std::string>(), "FILE")(
+      "trace", "write a Chrome trace; - is standard output", value<std::string>(), "FILE")(
+      "quiet", "no log, no progress, no summary; errors and warnings stay", value<bool>()->implicit_value("true"))(
       "log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")(
-      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("help", "this text");
+      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("h,help", "this text");
   return options;
 }
 
-const ArgumentRules rules{{"dummy", "quick", "collapse-whitespace", "overwrite", "return-token-ids", "overlap",
+const ArgumentRules rules{{"dummy", "quick", "quiet", "collapse-whitespace", "overwrite", "return-token-ids", "overlap",
                            "sep-layer", "pin-weight", "compress-weight", "compress-cache", "cpu-cache-compute", "help"},
                           {"percent"}};
 
@@ -145,30 +148,53 @@ std::string text(const cxxopts::ParseResult& parsed, const char* name) {
 
 std::optional<std::uint64_t> size(const cxxopts::ParseResult& parsed, const char* name) {
   const auto given = optional<std::string>(parsed, name);
-  return given ? std::optional(parse_bytes(*given)) : std::nullopt;
+  return given ? std::optional(size_in_bytes(name, *given)) : std::nullopt;
 }
 
-std::int32_t positive(std::int32_t number, const char* name) {
-  if (number >= 1) return number;
-  throw UserError(ExitCode::usage, fmt::format("--{} {} makes no sense", name, number), "it must be at least 1");
+/// Of an option with a default.
+const std::string& word(const cxxopts::ParseResult& parsed, const char* name) { return parsed[name].as<std::string>(); }
+
+std::optional<std::int32_t> positive(const cxxopts::ParseResult& parsed, const char* name) {
+  const auto given = optional<std::string>(parsed, name);
+  return given ? std::optional(positive_number(name, *given)) : std::nullopt;
 }
 
-std::string one_of(const std::string& word, const char* name, std::initializer_list<const char*> words) {
-  std::string known;
-  for (const char* candidate : words) {
-    if (word == candidate) return word;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", candidate);
-  }
-  throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", name, word), "", "Use one of: " + known);
+std::int64_t count(const cxxopts::ParseResult& parsed, const char* name) {
+  const auto given = optional<std::string>(parsed, name);
+  if (!given) return 0;
+  const std::int64_t number = whole_number(name, *given);
+  if (number < 1) throw UserError(ExitCode::usage, fmt::format("--{} must be at least 1", name), "");
+  return number;
+}
+
+bool is_on(const cxxopts::ParseResult& parsed, const char* name) {
+  return optional<bool>(parsed, name).value_or(false);
+}
+
+void read_log_options(const cxxopts::ParseResult& parsed, Options& o) {
+  o.quiet = is_on(parsed, "quiet");
+  o.log_level = log::parse_level(one_of("log-level", word(parsed, "log-level"), {"debug", "info", "warn", "error"}));
+  if (!o.quiet || o.log_level > log::Level::info) return;
+  if (parsed.count("log-level"))
+    throw UserError(ExitCode::usage, "--quiet and --log-level " + word(parsed, "log-level") + " exclude each other",
+                    "");
+  o.log_level = log::Level::warn;
+}
+
+void read_machine(const cxxopts::ParseResult& parsed, Options& o) {
+  o.device = one_of("device", word(parsed, "device"), {"auto", "cpu", "cuda"});
+  o.transport = one_of("transport", word(parsed, "transport"), {"auto", "mpi", "nccl"});
+  o.offload_dir = optional<std::string>(parsed, "offload-dir").value_or(default_offload_directory().string());
 }
 
 QuantFormat compression(const cxxopts::ParseResult& parsed, const char* switch_name, const char* bits_name) {
-  if (!optional<bool>(parsed, switch_name).value_or(false)) {
+  if (!is_on(parsed, switch_name)) {
     if (parsed.count(bits_name))
       throw UserError(ExitCode::usage, fmt::format("--{} needs --{}", bits_name, switch_name), "");
     return {};
   }
-  const QuantFormat format{parsed[bits_name].as<int>(), parsed["compress-group"].as<int>()};
+  const QuantFormat format{positive_number(bits_name, word(parsed, bits_name)),
+                           positive_number("compress-group", word(parsed, "compress-group"))};
   if (!format.has_known_bits())
     throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
   if (!format.has_known_group())
@@ -177,60 +203,48 @@ QuantFormat compression(const cxxopts::ParseResult& parsed, const char* switch_n
   return format;
 }
 
-double number_in(const cxxopts::ParseResult& parsed, const char* name, double most) {
-  const double number = parsed[name].as<double>();
-  if (number > 0 && number <= most) return number;
-  throw UserError(ExitCode::usage, fmt::format("--{} {} makes no sense", name, number),
-                  fmt::format("it must be above 0 and at most {}", most));
-}
-
 void read_compression(const cxxopts::ParseResult& parsed, Options& o) {
   o.weight_format = compression(parsed, "compress-weight", "weight-bits");
   o.cache_format = compression(parsed, "compress-cache", "cache-bits");
   if (parsed.count("compress-group") && o.weight_format.is_none() && o.cache_format.is_none())
     throw UserError(ExitCode::usage, "--compress-group needs --compress-weight or --compress-cache", "");
-  const double share = number_in(parsed, "cpu-attention-percent", 100);
-  if (optional<bool>(parsed, "cpu-cache-compute").value_or(false)) o.cpu_attention_percent = share;
+  const double share = real_number_to("cpu-attention-percent", word(parsed, "cpu-attention-percent"), 100);
+  if (is_on(parsed, "cpu-cache-compute")) o.cpu_attention_percent = share;
   else if (parsed.count("cpu-attention-percent"))
     throw UserError(ExitCode::usage, "--cpu-attention-percent needs --cpu-cache-compute", "");
   o.save_compressed = text(parsed, "save-compressed");
   if (!o.save_compressed.empty() && o.dummy)
     throw UserError(ExitCode::usage, "--save-compressed and --dummy exclude each other",
                     "there are no weights to keep");
-  o.attn_sparsity = number_in(parsed, "attn-sparsity", 1);
+  o.attn_sparsity = real_number_to("attn-sparsity", word(parsed, "attn-sparsity"), 1);
 }
 
 Options read_profile(const cxxopts::ParseResult& parsed) {
   Options o;
-  o.offload_dir = parsed["offload-dir"].as<std::string>();
   o.output = text(parsed, "output");
-  o.device = one_of(parsed["device"].as<std::string>(), "device", {"auto", "cpu", "cuda"});
-  o.transport = one_of(parsed["transport"].as<std::string>(), "transport", {"auto", "mpi", "nccl"});
-  o.quick = optional<bool>(parsed, "quick").value_or(false);
-  o.log_level = log::parse_level(parsed["log-level"].as<std::string>());
+  o.quick = is_on(parsed, "quick");
+  read_machine(parsed, o);
+  read_log_options(parsed, o);
   return o;
 }
 
 void read_score(const cxxopts::ParseResult& parsed, Options& o) {
   o.text = text(parsed, "text");
-  o.collapse_whitespace = optional<bool>(parsed, "collapse-whitespace").value_or(false);
+  o.collapse_whitespace = is_on(parsed, "collapse-whitespace");
   if (!o.text.empty() && !o.input.empty())
     throw UserError(ExitCode::usage, "--input and --text exclude each other", "");
   if (o.collapse_whitespace && o.text.empty())
     throw UserError(ExitCode::usage, "--collapse-whitespace needs --text", "");
-  if (const auto number = optional<long>(parsed, "max-tokens")) {
-    if (*number < 1) throw UserError(ExitCode::usage, "--max-tokens must be at least 1", "");
-    o.max_tokens = *number;
-  }
-  if (const auto number = optional<int>(parsed, "window")) o.window = positive(*number, "window");
-  if (const auto number = optional<int>(parsed, "stride")) o.stride = positive(*number, "stride");
+  o.max_tokens = count(parsed, "max-tokens");
+  o.window = positive(parsed, "window").value_or(0);
+  o.stride = positive(parsed, "stride").value_or(0);
 }
 
 void read_files(const std::string& command, const cxxopts::ParseResult& parsed, Options& o) {
   o.input = text(parsed, "input");
   o.output = text(parsed, "output");
-  o.overwrite = optional<bool>(parsed, "overwrite").value_or(false);
-  o.return_token_ids = optional<bool>(parsed, "return-token-ids").value_or(false);
+  o.overwrite = is_on(parsed, "overwrite");
+  o.return_token_ids = is_on(parsed, "return-token-ids");
   o.quality_check = text(parsed, "quality-check");
   const std::string hint = "See flexgen-dist " + command + " --help";
   if (command == "score") {
@@ -243,6 +257,16 @@ void read_files(const std::string& command, const cxxopts::ParseResult& parsed, 
   }
 }
 
+std::array<double, 6> read_percent(const std::string& words) {
+  const std::vector<double> given = number_list("percent", words);
+  std::array<double, 6> percent{};
+  if (given.size() != percent.size())
+    throw UserError(ExitCode::usage, fmt::format("--percent takes six numbers, not {}", given.size()), "",
+                    "For example --percent 20 80 0 100 0 100");
+  std::copy(given.begin(), given.end(), percent.begin());
+  return percent;
+}
+
 Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   if (command == "profile") return read_profile(parsed);
   Options o;
@@ -250,27 +274,18 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   o.path = text(parsed, "path");
   if (o.model.empty())
     throw UserError(ExitCode::usage, "--model is missing", "", "See flexgen-dist " + command + " --help");
-  if (command != "score") o.gen_len = positive(parsed["gen-len"].as<int>(), "gen-len");
+  if (command != "score") o.gen_len = positive_number("gen-len", word(parsed, "gen-len"));
   if (command == "bench") {
-    o.dummy = parsed.count("dummy") && parsed["dummy"].as<bool>();
-    o.prompt_len = positive(parsed["prompt-len"].as<int>(), "prompt-len");
-    if (const auto rows = optional<long>(parsed, "num-rows")) {
-      if (*rows < 1) throw UserError(ExitCode::usage, "--num-rows must be at least 1", "");
-      o.num_rows = *rows;
-    }
+    o.dummy = is_on(parsed, "dummy");
+    o.prompt_len = positive_number("prompt-len", word(parsed, "prompt-len"));
+    o.num_rows = count(parsed, "num-rows");
   } else {
     read_files(command, parsed, o);
   }
-  if (const auto percent = optional<std::vector<double>>(parsed, "percent")) {
-    if (percent->size() != 6)
-      throw UserError(ExitCode::usage, fmt::format("--percent takes six numbers, not {}", percent->size()), "",
-                      "For example --percent 20 80 0 100 0 100");
-    o.percent.emplace();
-    std::copy(percent->begin(), percent->end(), o.percent->begin());
-  }
-  if (const auto b = optional<int>(parsed, "gpu-batch-size")) o.gpu_batch_size = positive(*b, "gpu-batch-size");
-  if (const auto k = optional<int>(parsed, "num-gpu-batches")) o.num_gpu_batches = positive(*k, "num-gpu-batches");
-  if (const auto dtype = optional<std::string>(parsed, "dtype")) o.dtype = parse_dtype(*dtype);
+  if (const auto words = optional<std::string>(parsed, "percent")) o.percent = read_percent(*words);
+  o.gpu_batch_size = positive(parsed, "gpu-batch-size");
+  o.num_gpu_batches = positive(parsed, "num-gpu-batches");
+  if (const auto dtype = optional<std::string>(parsed, "dtype")) o.dtype = data_type("dtype", *dtype);
   o.overlap = optional<bool>(parsed, "overlap").value_or(true);
   o.sep_layer = optional<bool>(parsed, "sep-layer");
   o.pin_weight = optional<bool>(parsed, "pin-weight").value_or(true);
@@ -278,16 +293,14 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
   if (!o.quality_check.empty() && o.weight_format.is_none() && o.cache_format.is_none())
     throw UserError(ExitCode::usage, "--quality-check needs --compress-weight or --compress-cache",
                     "without compression there is nothing to compare");
-  o.device = one_of(parsed["device"].as<std::string>(), "device", {"auto", "cpu", "cuda"});
-  o.transport = one_of(parsed["transport"].as<std::string>(), "transport", {"auto", "mpi", "nccl"});
+  read_machine(parsed, o);
   o.gpu_mem = size(parsed, "gpu-mem");
   o.cpu_mem = size(parsed, "cpu-mem");
   o.disk_mem = size(parsed, "disk-mem");
-  o.offload_dir = parsed["offload-dir"].as<std::string>();
   o.profile = text(parsed, "profile");
   o.report = text(parsed, "report");
   o.trace = text(parsed, "trace");
-  o.log_level = log::parse_level(parsed["log-level"].as<std::string>());
+  read_log_options(parsed, o);
   return o;
 }
 
@@ -295,15 +308,15 @@ Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
 
 std::optional<Options> parse_options(const std::string& command, std::vector<std::string> words) {
   cxxopts::Options options = describe(command);
-  words = normalize_arguments(std::move(words), rules);
+  NormalArguments arguments = normalize_arguments(std::move(words), rules);
   std::string program = "flexgen-dist";
   std::vector<char*> argv{program.data()};
-  for (std::string& word : words) argv.push_back(word.data());
+  for (std::string& word : arguments.words) argv.push_back(word.data());
   int argc = static_cast<int>(argv.size());
   argv.push_back(nullptr);
-  char** arguments = argv.data();
+  char** all = argv.data();
   try {
-    const cxxopts::ParseResult parsed = options.parse(argc, arguments);
+    const cxxopts::ParseResult parsed = options.parse(argc, all);
     if (parsed.count("help")) {
       std::fputs(options.help().c_str(), stdout);
       return std::nullopt;
@@ -311,7 +324,10 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
     if (!parsed.unmatched().empty())
       throw UserError(ExitCode::usage, "'" + parsed.unmatched().front() + "' is not an option of " + command, "",
                       "See flexgen-dist " + command + " --help");
-    return read(command, parsed);
+    Options o = read(command, parsed);
+    o.command = command;
+    o.config = arguments.config;
+    return o;
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {  // cxxopts' own hierarchy differs between its versions

@@ -15,6 +15,7 @@ namespace flexgen {
 
 struct Options {
   // what runs
+  std::string command;  // "generate", ...
   std::string model;
   std::string path;  // FlexGen's: where model folders lie
   std::string input, output;
@@ -52,7 +53,12 @@ struct Options {
 
   // output
   std::string report, trace;
+  std::string config;  // where options were read from
+  bool quiet = false;
   log::Level log_level = log::Level::info;
+
+  /// Do results or figures go to standard output?
+  bool writes_to_stdout() const { return output == "-" || report == "-" || trace == "-"; }
 };
 
 /// Parses a command's words (after its name). Empty when help was asked for and printed.

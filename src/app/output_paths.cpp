@@ -1,48 +1,149 @@
 #include "app/output_paths.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <algorithm>
+#include <array>
 #include <filesystem>
+#include <utility>
+#include <vector>
 
+#include "app/model_directory.hpp"
 #include "base/error.hpp"
+#include "job/figure_file.hpp"
+#include "job/file_descriptor.hpp"
+#include "storage/scratch_file.hpp"
 
 namespace flexgen {
 namespace {
 
 namespace fs = std::filesystem;
 
-void check(const char* option, const std::string& path) {
-  if (path.empty()) return;
-  const auto refuse = [&](const std::string& why) {
-    throw UserError(ExitCode::file, fmt::format("cannot write '{}'", path), why, fmt::format("Check {}", option));
-  };
+/// A file as the options name it, and what tells it from others.
+struct NamedFile {
+  std::string option;
+  std::string path;         // "-": standard input or output
+  fs::path place = {};      // absolute, without links; of a file that need not exist
+  bool is_regular = false;  // and exists:
+  struct stat status = {};  // hard links share a number
+  bool is_special = false;  // a device or a pipe, which may be named as often as one likes
+};
+
+fs::path place_of(const std::string& path) {
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) refuse("it is a folder");
-  if (fs::exists(path, ignored)) {
-    if (access(path.c_str(), W_OK) != 0) refuse(errno_text(errno));
-    return;
+  const fs::path whole = fs::absolute(end_of_links(path), ignored);
+  fs::path place = fs::weakly_canonical(whole, ignored);
+  if (place.empty()) place = whole.lexically_normal();
+  return place.has_filename() ? place : place.parent_path();  // "folder/"
+}
+
+NamedFile name_file(std::string option, const std::string& path, int standard_descriptor) {
+  NamedFile file{std::move(option), path};
+  const bool is_standard = path == "-";
+  if (!is_standard) file.place = place_of(path);
+  const bool exists =
+      (is_standard ? ::fstat(standard_descriptor, &file.status) : ::stat(path.c_str(), &file.status)) == 0;
+  file.is_regular = exists && S_ISREG(file.status.st_mode);
+  file.is_special = exists && !file.is_regular && !S_ISDIR(file.status.st_mode);
+  return file;
+}
+
+using Named = std::vector<std::pair<const char*, const std::string*>>;
+
+std::vector<NamedFile> name_files(const Named& named, int standard_descriptor) {
+  std::vector<NamedFile> files;
+  for (const auto& [option, path] : named)
+    if (!path->empty()) files.push_back(name_file(option, *path, standard_descriptor));
+  return files;
+}
+
+std::vector<NamedFile> written_files(const Options& o) {
+  return name_files({{"--output", &o.output}, {"--report", &o.report}, {"--trace", &o.trace}}, STDOUT_FILENO);
+}
+
+// Other files may lie in a model's folder, too: earlier results, for example.
+constexpr std::array<const char*, 8> model_files{"config.json",       "generation_config.json", "vocab.json",
+                                                 "merges.txt",        "tokenizer.json",         "tokenizer_config.json",
+                                                 "added_tokens.json", "special_tokens_map.json"};
+
+bool holds_weights(const fs::path& file) {
+  return file.extension() == ".safetensors" || file.extension() == ".bin" ||
+         file.filename().string().ends_with(".index.json");
+}
+
+std::vector<NamedFile> read_files(const Options& o) {
+  std::vector<NamedFile> files = name_files({{"--input", &o.input},
+                                             {"--text", &o.text},
+                                             {"--quality-check", &o.quality_check},
+                                             {"--profile", &o.profile},
+                                             {"--config", &o.config}},
+                                            STDIN_FILENO);
+  if (o.model.empty()) return files;
+  fs::path folder;
+  try {
+    folder = find_model(o, o.dummy);
+  } catch (const UserError&) {
+    return files;  // the command says it
   }
-  // Folders that are missing will be made: the first that exists must allow it.
-  fs::path folder = fs::absolute(path).parent_path();
-  while (!fs::exists(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
-  if (!fs::is_directory(folder, ignored)) refuse(fmt::format("'{}' is no folder", folder.string()));
-  if (access(folder.c_str(), W_OK | X_OK) != 0) refuse(fmt::format("'{}': {}", folder.string(), errno_text(errno)));
+  std::vector<fs::path> own{model_files.begin(), model_files.end()};
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (holds_weights(entry.path())) own.push_back(entry.path().filename());
+  for (const fs::path& name : own)
+    files.push_back(name_file("a file of --model", (folder / name).string(), STDIN_FILENO));
+  return files;
+}
+
+bool are_same(const NamedFile& a, const NamedFile& b) {
+  if (a.is_special || b.is_special) return false;
+  if (a.is_regular && b.is_regular && a.status.st_dev == b.status.st_dev && a.status.st_ino == b.status.st_ino)
+    return true;
+  return !a.place.empty() && a.place == b.place;
+}
+
+void refuse_same(const NamedFile& written, const NamedFile& other) {
+  if (!are_same(written, other)) return;
+  throw UserError(ExitCode::usage, fmt::format("{} and {} are the same file", other.option, written.option),
+                  fmt::format("'{}' would be overwritten", other.path),
+                  fmt::format("Name another file with {}", written.option));
+}
+
+void refuse_shared_output(const NamedFile& a, const NamedFile& b) {
+  if (a.path == "-" && b.path == "-")
+    throw UserError(ExitCode::usage, fmt::format("{} and {} both go to standard output", a.option, b.option),
+                    "one would stand within the other", fmt::format("Name a file with {}", b.option));
+  refuse_same(a, b);
+}
+
+bool lies_in(const fs::path& place, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), place.begin(), place.end()).first == folder.end();
+}
+
+// A model that is being written is nobody's folder but its own.
+void check_saved_model(const std::string& folder, const std::vector<NamedFile>& written) {
+  if (folder.empty()) return;
+  check_folder_of(folder, "--save-compressed");
+  const fs::path place = place_of(folder);
+  for (const NamedFile& file : written)
+    if (!file.is_special && lies_in(file.place, place))
+      throw UserError(ExitCode::usage, fmt::format("{} lies in the folder of --save-compressed", file.option),
+                      "it would mix with the model's own files", "Name a file elsewhere");
 }
 
 }  // namespace
 
-void check_distinct(const char* option, const std::string& input, const std::string& output) {
-  std::error_code ignored;
-  if (input != "-" && output != "-" && fs::equivalent(input, output, ignored))
-    throw UserError(ExitCode::usage, fmt::format("{} and --output are the same file", option),
-                    "the rows would be overwritten", "Name another output");
-}
-
 void check_output_paths(const Options& options) {
-  check("--report", options.report);
-  check("--trace", options.trace);
+  const std::vector<NamedFile> written = written_files(options), read = read_files(options);
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    for (const NamedFile& file : read) refuse_same(written[i], file);
+    for (std::size_t j = i + 1; j < written.size(); ++j) refuse_shared_output(written[i], written[j]);
+  }
+  check_saved_model(options.save_compressed, written);
+  if (options.offload_dir != default_offload_directory()) check_folder_of(options.offload_dir, "--offload-dir");
+  if (!options.report.empty()) check_figure_file(options.report, FigureKind::report, "--report");
+  if (!options.trace.empty()) check_figure_file(options.trace, FigureKind::trace, "--trace");
 }
 
 }  // namespace flexgen

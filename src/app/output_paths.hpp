@@ -1,16 +1,14 @@
-// Whether what is written at the end of a job can be written, looked at before the job starts.
+// Whether a job may write what it is to write, looked at before anything is read or touched.
 #pragma once
-
-#include <string>
 
 #include "app/options.hpp"
 
 namespace flexgen {
 
-/// --report and --trace. Throws UserError (file). Looks only: a disk may still be full at the end.
+/// Of all files and folders that the options name: none that is written may be another one that is read or written,
+/// nor one of the model's, be it under another name or through links; folders of new files must exist; figures replace
+/// figures alone. Throws UserError: usage for files that are the same, else file. Looks only: the output file itself
+/// is taken by ResultWriter, and a disk may still be full at the end.
 void check_output_paths(const Options& options);
-
-/// Throws UserError (usage) when `input`, given by `option`, is also the output.
-void check_distinct(const char* option, const std::string& input, const std::string& output);
 
 }  // namespace flexgen

@@ -1,9 +1,8 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <ctime>
-#include <thread>
 
 #include "app/commands.hpp"
 #include "app/machine.hpp"
@@ -15,11 +14,14 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "base/processors.hpp"
 #include "comm/link_probe.hpp"
 #include "comm/nccl_transport.hpp"
 #include "device/buffer.hpp"
 #include "device/gpu_probe.hpp"
 #include "device/host_traffic.hpp"
+#include "job/figure_file.hpp"
+#include "job/file_descriptor.hpp"
 #include "ops/threads.hpp"
 #include "storage/disk_probe.hpp"
 #include "storage/host_memory.hpp"
@@ -47,7 +49,7 @@ std::vector<int> thread_counts(int num_processors, bool quick) {
 
 HostProfile measure_host(bool quick) {
   HostProfile host;
-  host.num_processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  host.num_processors = num_available_processors();
   // Several times what caches hold, within what the machine has.
   const std::uint64_t wanted = quick ? 256 * MiB : 2 * GiB;
   const Buffer memory(MemoryKind::pageable, align_down(std::min(wanted, available_host_bytes() / 4), MiB), Device{});
@@ -132,9 +134,10 @@ int run_profile(MpiSession& session, const Options& options) {
   HardwareProfile profile;
   ranks.agree_on_error([&] {
     device = choose_device(options, ranks);
-    output_path(options, ranks);
+    const std::filesystem::path output = output_path(options, ranks);
     if (!speaks_for_machine) return;
-    set_num_loop_threads(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    if (!options.output.empty()) check_figure_file(output.string(), FigureKind::profile, "--output");
+    set_num_loop_threads(num_available_processors());
     profile = measure_machine(options, device);
   });
   ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
@@ -144,10 +147,13 @@ int run_profile(MpiSession& session, const Options& options) {
   profile.measured_at = utc_now();
   profile.quick = options.quick;
   ranks.agree_on_error([&] {
-    if (speaks_for_machine) save_profile(profile, output_path(options, ranks));
+    if (!speaks_for_machine) return;
+    const std::filesystem::path output = output_path(options, ranks);
+    if (options.output.empty()) make_profile_folder(output);
+    save_profile(profile, output);
   });
   if (ranks.rank() == 0) {
-    std::fputs(profile_table(profile).c_str(), stderr);
+    if (!options.quiet) write_fully(STDERR_FILENO, profile_table(profile));
     log::info("profile written to " + output_path(options, ranks).string());
   }
   return static_cast<int>(ExitCode::ok);

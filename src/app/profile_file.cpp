@@ -1,7 +1,6 @@
 #include "app/profile_file.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -10,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "job/figure_file.hpp"
 
 namespace flexgen {
 namespace {
@@ -53,31 +53,16 @@ std::optional<LoadedProfile> load_profile(const Options& options, const std::str
   }
 }
 
-void save_profile(const HardwareProfile& profile, const fs::path& path) {
-  const auto fail = [&](const std::string& reason) {
-    throw UserError(ExitCode::file, fmt::format("cannot write the hardware profile '{}'", path.string()), reason,
-                    "Name another file with --output");
-  };
+void make_profile_folder(const fs::path& path) {
   std::error_code error;
-  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
-  if (error) fail(error.message());
-  const std::string text = to_json(profile);
-  // A device or a pipe is written to; a file is replaced.
-  const bool replace = !fs::exists(path, error) || fs::is_regular_file(path, error);
-  const fs::path target = replace ? fs::path(fmt::format("{}.{}.partial", path.string(), ::getpid())) : path;
-  std::ofstream file(target, std::ios::trunc);
-  file << text;
-  file.close();
-  const int write_error = errno;
-  if (file) {
-    if (replace) fs::rename(target, path, error);
-    if (!error) return;
-  }
-  if (replace) {
-    std::error_code ignored;
-    fs::remove(target, ignored);
-  }
-  fail(error ? error.message() : errno_text(write_error));
+  fs::create_directories(path.parent_path(), error);
+  if (error)
+    throw UserError(ExitCode::file, fmt::format("cannot make the folder of the hardware profile '{}'", path.string()),
+                    error.message(), "Name another file with --output");
+}
+
+void save_profile(const HardwareProfile& profile, const fs::path& path) {
+  write_figure_file(path.string(), {to_json(profile)}, FigureKind::profile, "--output");
 }
 
 }  // namespace flexgen

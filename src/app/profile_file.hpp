@@ -22,7 +22,10 @@ struct LoadedProfile {
 /// Throws UserError (file) for a file that was named and cannot be read; one found by default is warned about.
 std::optional<LoadedProfile> load_profile(const Options& options, const std::string& host);
 
-/// Replaces `path` as a whole; makes its folder. Throws UserError (file).
+/// Makes the folders of the default file: nobody has mistyped those. Throws UserError (file).
+void make_profile_folder(const std::filesystem::path& path);
+
+/// As write_figure_file. Throws UserError (file).
 void save_profile(const HardwareProfile& profile, const std::filesystem::path& path);
 
 }  // namespace flexgen

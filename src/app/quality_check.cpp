@@ -1,14 +1,15 @@
 #include "app/quality_check.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "app/model_text.hpp"
 #include "app/score_job.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "job/file_descriptor.hpp"
 
 namespace flexgen {
 namespace {
@@ -67,10 +68,9 @@ void check_quality(MpiSession& session, const Options& options, const std::files
   const ScoreReport with = score(session, compressed, directory, model);
   if (!is_first) return;
   const double change = 100 * (with.perplexity() / without.perplexity() - 1);
-  std::fputs(fmt::format("{:<12}perplexity {:.4f} uncompressed, {:.4f} compressed ({:+.2f} %) over {} tokens\n",
-                         "quality", without.perplexity(), with.perplexity(), change, with.tokens)
-                 .c_str(),
-             stderr);
+  write_fully(STDERR_FILENO,
+              fmt::format("{:<12}perplexity {:.4f} uncompressed, {:.4f} compressed ({:+.2f} %) over {} tokens\n",
+                          "quality", without.perplexity(), with.perplexity(), change, with.tokens));
   if (!(change <= worrying_percent))
     log::warn(
         fmt::format("compression raises the perplexity of this text by more than {:g} %: try 8 bits "

@@ -25,7 +25,7 @@ class RowBook {
   RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format)
       : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)) {}
 
-  /// Reads all rows; errors are written as they are found.
+  /// Reads all rows; errors go to the writer as they are found.
   void read(RequestReader& reader);
 
   /// What the engine is to run; called once.

@@ -1,11 +1,11 @@
 #include "app/run_job.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
-#include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "app/interrupt.hpp"
 #include "app/job_report.hpp"
 #include "app/job_roofline.hpp"
 #include "app/machine.hpp"
@@ -15,6 +15,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
 
 namespace flexgen {
@@ -44,6 +45,7 @@ Device agree_on_device(const Options& options, Communicator& ranks) {
 
 void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
   if (session.communicator().size() == 1) return;  // the exception itself says it
+  remove_file_left_empty();                        // nothing is destroyed in an abort
   try {
     std::rethrow_exception(std::move(error));
   } catch (const Error& known) {
@@ -53,19 +55,14 @@ void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
   }
 }
 
-void write_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns, Communicator& ranks) {
-  const std::vector<std::string> parts =
+void gather_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns, Communicator& ranks) {
+  const std::vector<std::string> events =
       ranks.all_gather(chrome_trace_events(stage.tracer().events(), ranks.rank(), origin_ns));
-  if (ranks.rank() != 0) return;
-  create_parent_directories(path);
-  std::ofstream file(path);
-  file << "{\"traceEvents\":[\n";
-  for (std::size_t r = 0; r < parts.size(); ++r) file << (r == 0 ? "" : ",\n") << parts[r];
-  file << "\n]}\n";
-  file.close();
-  if (!file)
-    throw UserError(ExitCode::file, "cannot write the trace '" + path + "'", errno_text(errno), "Check --trace");
+  if (ranks.rank() == 0) write_trace(path, events);
 }
+
+// Whoever measures wants the figures: they are what the command gives.
+bool prints_figures(const Options& options) { return options.command == "bench" || !options.text.empty(); }
 
 }  // namespace
 
@@ -114,9 +111,9 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
 
   const std::uint64_t start_ns = now_ns();
   if (ranks.rank() == 0) {
-    if (input.on_start) input.on_start();
     Generator generator(*stage, num_groups, input.model.eos_token);
     try {
+      if (input.on_start) input.on_start();
       generator.run(std::move(input.rows), input.callbacks);
     } catch (...) {
       // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
@@ -130,7 +127,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   }
   timing.total_seconds = static_cast<double>(now_ns() - start_ns) / 1e9;
 
-  if (!options.trace.empty()) write_trace(options.trace, *stage, start_ns, ranks);
+  if (!options.trace.empty()) gather_trace(options.trace, *stage, start_ns, ranks);
   Report report = gather_report(*stage, budgets, static_cast<double>(now_ns() - start_ns) / 1e9, ranks);
   report.command = input.command;
   report.timing = timing;
@@ -145,7 +142,9 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
 }
 
 int conclude(const Report& report, const Options& options) {
-  std::fputs(summary(report).c_str(), stderr);
+  const bool to_stdout = prints_figures(options) && !options.writes_to_stdout();
+  // Nobody may be listening: that is no reason for a job to fail that is done.
+  if (!options.quiet) write_fully(to_stdout ? STDOUT_FILENO : STDERR_FILENO, summary(report));
   if (!options.report.empty()) write_report(report, options.report);
   if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
   log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", report.job.failed_rows, report.job.rows,

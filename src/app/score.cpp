@@ -5,9 +5,9 @@
 
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
+#include "app/interrupt.hpp"
 #include "app/model_directory.hpp"
 #include "app/model_text.hpp"
-#include "app/output_paths.hpp"
 #include "app/quality_check.hpp"
 #include "app/run_job.hpp"
 #include "app/score_job.hpp"
@@ -44,7 +44,6 @@ ScoreRules score_rules(const Options& options, const ModelSpec& model) {
 ScoreFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
   const ScoreRules rules = score_rules(options, model);
   const bool is_text = !options.text.empty();
-  check_distinct(is_text ? "--text" : "--input", is_text ? options.text : options.input, options.output);
   ScoreFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
   std::string text;
@@ -52,9 +51,11 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
   if (is_text) text = read_text(options.text);
   else reader.emplace(options.input, RequestDefaults{0, true});
   if (options.collapse_whitespace) text = collapse_whitespace(text);
-  if (!options.output.empty())
+  if (!options.output.empty()) {
     files.writer = std::make_unique<ResultWriter>(options.output,
                                                   options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
+    remove_if_left_empty(files.writer->new_file());
+  }
   files.book = std::make_unique<ScoreBook>(*files.tokenizer, model, files.writer.get(), rules);
   if (is_text) {
     files.book->add_text(std::filesystem::path(options.text).filename().string(), text);

@@ -1,7 +1,7 @@
 // The texts of a job that scores, on rank 0: from input lines to windows of ids, from scores back to result lines.
 //
-// Single-threaded. Bad rows get their error line at once and never reach the engine. A line is written when the last
-// window of the row's last text is finished.
+// Single-threaded. Bad rows get their error line from the start and never reach the engine. A line is written when the
+// last window of the row's last text is finished.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ class ScoreBook {
   ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules)
       : tokenizer_(tokenizer), model_(model), writer_(writer), rules_(rules) {}
 
-  /// Reads all rows; errors are written as they are found.
+  /// Reads all rows; errors go to the writer as they are found.
   void read(RequestReader& reader);
   /// A text that is a row by itself. Throws UserError (rows_failed).
   void add_text(const std::string& id, const std::string& text);
@@ -44,6 +44,10 @@ class ScoreBook {
   std::deque<GenerateRow> take_windows() { return std::move(windows_to_run_); }
   const JobShape& shape() const { return shape_; }
 
+  /// The job runs: lines go to the writer's file from now on.
+  void start() {
+    if (writer_) writer_->start();
+  }
   /// From the engine: of a window's tokens but its first.
   void add_scores(RowId id, std::span<const float> scores);
   /// True when that finished a row of the input.

@@ -19,7 +19,8 @@ Report run_score_job(MpiSession& session, const Options& options, const std::fil
     input.shape = book->shape();
     input.rows = book->take_windows();
     input.on_start = [&] {
-      progress = Progress::to_stderr(book->num_rows(), book->num_to_score());
+      book->start();
+      progress = Progress::to_stderr(book->num_rows(), book->num_to_score(), options.quiet);
       for (std::size_t i = 0; i < book->num_written(); ++i) progress->add_row(i < book->num_failed());
     };
     input.callbacks.on_scores = [&](RowId id, std::span<const float> scores, std::span<const std::int32_t>) {

@@ -12,6 +12,13 @@ std::string compose(std::string_view what, std::string_view why, std::string_vie
   return text;
 }
 
+// From src/ or tests/ on: where the machine that built the program keeps its sources says nothing to its user.
+std::string_view source_name(std::string_view file) {
+  for (const std::string_view top : {"/src/", "/tests/"})
+    if (const std::size_t at = file.rfind(top); at != std::string_view::npos) return file.substr(at + 1);
+  return file.starts_with('/') ? file.substr(file.rfind('/') + 1) : file;
+}
+
 }  // namespace
 
 UserError::UserError(ExitCode code, std::string_view problem, std::string_view reason, std::string_view suggestion)
@@ -26,8 +33,9 @@ std::string errno_text(int error_number) {
 }
 
 void fail_check(const char* condition, std::string_view message, const char* file, int line) {
-  throw InternalError("internal error: " + std::string(message) + " (" + condition + " at " + file + ":" +
-                      std::to_string(line) + "). Please report this with the command line");
+  throw InternalError("internal error: " + std::string(message) + " (" + condition + " at " +
+                      std::string(source_name(file)) + ":" + std::to_string(line) +
+                      "). Please report this with the command line");
 }
 
 }  // namespace flexgen

@@ -58,6 +58,7 @@ class InternalError : public Error {
 /// Text of an errno value (thread-safe).
 std::string errno_text(int error_number);
 
+/// The message names `file` from src/ or tests/ on.
 [[noreturn]] void fail_check(const char* condition, std::string_view message, const char* file, int line);
 
 }  // namespace flexgen

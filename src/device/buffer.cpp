@@ -18,6 +18,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "base/processors.hpp"
 #include "base/trace.hpp"
 #include "device/call_counts.hpp"
 #ifdef FLEXGEN_HAS_CUDA
@@ -104,7 +105,7 @@ std::byte* allocate_on_gpu(std::uint64_t bytes, const Device& device) {
 // It parallelises: each thread touches its own range.
 void fault_in(std::byte* data, std::uint64_t bytes) {
   if (bytes == 0) return;
-  const auto most = std::clamp<std::uint64_t>(std::thread::hardware_concurrency(), 1, 8);
+  const auto most = static_cast<std::uint64_t>(std::min(num_available_processors(), 8));
   const auto num_threads = static_cast<unsigned>(std::clamp<std::uint64_t>(bytes / fault_range_bytes, 1, most));
   std::vector<std::jthread> threads;
   for (unsigned t = 0; t < num_threads; ++t)

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/bytes.hpp"
+#include "base/processors.hpp"
 #include "base/trace.hpp"
 #include "device/buffer.hpp"
 #include "device/cuda_check.hpp"
@@ -93,7 +94,7 @@ class GpuProbe::Impl {
     progress("copies within the GPU");
     profile.memory_bytes_per_second = within_gpu();
     progress("copies to the GPU while processors read host memory");
-    const int num_processors = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    const int num_processors = num_available_processors();
     for (const int quarters : {2, 3, 4})
       if (num_processors * quarters / 4 >= 1)
         profile.beside_host_reads.push_back(beside_reads(num_processors * quarters / 4));

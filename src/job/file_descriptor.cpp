@@ -1,11 +1,11 @@
 #include "job/file_descriptor.hpp"
 
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
-#include <filesystem>
 #include <system_error>
 
 #include "base/error.hpp"
@@ -79,14 +79,28 @@ WriteOutcome write_fully(int fd, std::string_view bytes) noexcept {
   return outcome;
 }
 
-void create_parent_directories(const std::string& path) {
-  const auto parent = std::filesystem::path(path).parent_path();
-  if (parent.empty()) return;
+void check_folder_of(const std::filesystem::path& path, std::string_view option) {
+  const std::filesystem::path whole = path.has_filename() ? path : path.parent_path();  // "folder/"
+  const std::string folder = whole.has_parent_path() ? whole.parent_path().string() : ".";
+  struct stat status {};
+  std::string why;
+  if (::stat(folder.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) return;
+    why = fmt::format("'{}' is no folder", folder);
+  } else {
+    why = errno == ENOENT ? fmt::format("there is no folder '{}'", folder)
+                          : fmt::format("the folder '{}': {}", folder, errno_text(errno));
+  }
+  throw UserError(ExitCode::file, fmt::format("cannot write '{}'", path.string()), why,
+                  fmt::format("Make the folder, or check {}", option));
+}
+
+std::string end_of_links(std::string path) {
+  constexpr int most_links = 40;  // the kernel's own limit
   std::error_code error;
-  std::filesystem::create_directories(parent, error);
-  if (error)
-    throw UserError(ExitCode::file, fmt::format("cannot create the folder '{}'", parent.string()), error.message(),
-                    "Choose another output path or make the folder yourself");
+  for (int i = 0; i < most_links && std::filesystem::is_symlink(path, error); ++i)
+    path = (std::filesystem::path(path).parent_path() / std::filesystem::read_symlink(path, error)).string();
+  return path;
 }
 
 }  // namespace flexgen

@@ -1,10 +1,11 @@
 // An owned (or borrowed) POSIX file descriptor and the few calls that the job's files share.
 //
 // A FileDescriptor belongs to one owner; two threads must not use one object without a lock. Nothing here throws
-// except create_parent_directories.
+// except check_folder_of.
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,7 +46,11 @@ struct WriteOutcome {
 /// the signals SIGPIPE and SIGXFSZ, which would kill the process, are held off for the duration of the call.
 WriteOutcome write_fully(int fd, std::string_view bytes) noexcept;
 
-/// Makes the folders above `path`. Throws UserError (file).
-void create_parent_directories(const std::string& path);
+/// Throws UserError (file), naming the folder and `option`, unless the folder that `path` lies in exists: one that is
+/// missing is a typing error more often than a wish.
+void check_folder_of(const std::filesystem::path& path, std::string_view option);
+
+/// The file at the end of links, whether it exists or not.
+std::string end_of_links(std::string path);
 
 }  // namespace flexgen

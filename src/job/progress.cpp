@@ -38,12 +38,14 @@ Progress::Progress(ProgressOptions options, Clock clock, Sink sink)
 }
 
 std::unique_ptr<Progress> Progress::to_stderr(std::optional<std::size_t> total_rows,
-                                              std::optional<std::uint64_t> total_tokens) {
+                                              std::optional<std::uint64_t> total_tokens, bool is_quiet) {
   return std::make_unique<Progress>(
       ProgressOptions{total_rows, total_tokens, ::isatty(STDERR_FILENO) == 1},
       [] { return static_cast<double>(now_ns()) * 1e-9; },
       // Lost progress is no reason to end a job: errors are dropped.
-      [](std::string_view text) { write_fully(STDERR_FILENO, text); });
+      [is_quiet](std::string_view text) {
+        if (!is_quiet) write_fully(STDERR_FILENO, text);
+      });
 }
 
 void Progress::set_totals(std::optional<std::size_t> total_rows, std::optional<std::uint64_t> total_tokens) {

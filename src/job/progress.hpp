@@ -28,9 +28,9 @@ class Progress {
 
   /// The job's clock starts here.
   Progress(ProgressOptions options, Clock clock, Sink sink);
-  /// To stderr, on the real clock; a terminal is recognised.
+  /// To stderr, on the real clock; a terminal is recognised. Quiet: counts, and shows nothing.
   static std::unique_ptr<Progress> to_stderr(std::optional<std::size_t> total_rows,
-                                             std::optional<std::uint64_t> total_tokens = {});
+                                             std::optional<std::uint64_t> total_tokens = {}, bool is_quiet = false);
 
   void set_totals(std::optional<std::size_t> total_rows, std::optional<std::uint64_t> total_tokens = {});
   /// "load", "prefill", "decode": shown in front until the next call.

@@ -1,17 +1,9 @@
 #include "job/report.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "base/error.hpp"
-#include "fmt/format.h"
-#include "job/file_descriptor.hpp"
+#include "job/figure_file.hpp"
 
 namespace flexgen {
 namespace {
@@ -124,20 +116,6 @@ Json roofline_json(const RooflineReport& roofline) {
 
 double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0.0; }
 
-[[noreturn]] void fail_write(const std::string& path, int error_number) {
-  throw UserError(ExitCode::file, fmt::format("cannot write the report '{}'", path), errno_text(error_number),
-                  "The results are not touched by this; choose another path or free some space");
-}
-
-/// Returns 0 or an errno value.
-int write_file(const std::string& path, std::string_view text, int flags) {
-  auto file = FileDescriptor::owned(::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666));
-  if (!file.is_open()) return errno;
-  if (const auto outcome = write_fully(file.get(), text); outcome.error_number != 0) return outcome.error_number;
-  if (::fsync(file.get()) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) return errno;
-  return file.close();
-}
-
 }  // namespace
 
 ClassBytes& ClassBytes::operator+=(const ClassBytes& other) {
@@ -212,27 +190,7 @@ std::string to_json(const Report& report) {
 }
 
 void write_report(const Report& report, const std::string& path) {
-  namespace fs = std::filesystem;
-  const std::string text = to_json(report);
-  create_parent_directories(path);
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  // A device or pipe must be written to: renaming a file over it would replace it.
-  error.clear();  // set where the file does not exist yet
-  if (fs::exists(status) && !fs::is_regular_file(status)) {
-    if (const int error_number = write_file(path, text, 0); error_number != 0) fail_write(path, error_number);
-    return;
-  }
-  // Through a link, so that the link stays.
-  const std::string target = fs::exists(status) ? fs::canonical(path, error).string() : path;
-  if (error) fail_write(path, error.value());
-  const std::string temporary = fmt::format("{}.{}.partial", target, ::getpid());
-  int error_number = write_file(temporary, text, O_CREAT | O_TRUNC);
-  if (error_number == 0 && std::rename(temporary.c_str(), target.c_str()) != 0) error_number = errno;
-  if (error_number != 0) {
-    ::unlink(temporary.c_str());
-    fail_write(path, error_number);
-  }
+  write_figure_file(path, {to_json(report)}, FigureKind::report, "--report");
 }
 
 }  // namespace flexgen

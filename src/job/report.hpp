@@ -161,7 +161,7 @@ TierReports sum_tiers(const std::vector<RankReport>& ranks);
 
 /// Indented JSON text with a newline at the end. A value that is not finite comes out as null.
 std::string to_json(const Report& report);
-/// Replaces `path` as a whole: a reader sees the old file or the new one. Throws UserError (file).
+/// As write_figure_file: replaces `path` as a whole; "-" is standard output. Throws UserError (file).
 void write_report(const Report& report, const std::string& path);
 /// A few aligned lines for people, each with its newline.
 std::string summary(const Report& report);

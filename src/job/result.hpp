@@ -83,34 +83,63 @@ std::string format_error(const RowError& error);
 
 enum class ExistingFile { refuse, overwrite };
 
-/// Appends rows to the output file, each with one write(2) as soon as it is finished: a crash loses no finished row,
-/// and a failed write leaves no half row in a file (what went into a pipe cannot be taken back).
+/// Writes rows to the output file, each with one write(2) as soon as it is finished: a crash loses no finished row, and
+/// a failed write leaves no half row in a file (what went into a pipe cannot be taken back).
+///
+/// Until start() rows are kept in memory, and what the file held stays: it is emptied by the first row, or by finish()
+/// of a job without rows. A file that this writer made and that holds nothing when the writer goes without finish() is
+/// removed again. A file that is deleted, replaced or changed by others in mid-run is an error of the next call.
 class ResultWriter {
  public:
-  /// @param path  a file, whose folders are made, or "-" for standard output. A file that already holds something is
+  /// @param path  a file in a folder that exists, or "-" for standard output. A file that already holds something is
   /// refused unless `existing` says overwrite, and so is one that another process writes to. Throws UserError (file).
   explicit ResultWriter(std::string path, ExistingFile existing = ExistingFile::refuse);
+  ResultWriter(const ResultWriter&) = delete;
+  ResultWriter& operator=(const ResultWriter&) = delete;
+  ~ResultWriter();
 
-  /// Writes one line (no newline in it). Throws UserError (file) when the disk is full or the reader of a pipe has
-  /// gone; it says how many rows are safe, a half-written row is taken back, and later calls fail at once.
+  /// The job runs: writes what was kept, and every later row at once. Errors as write.
+  void start();
+
+  /// Writes one line (no newline in it), or keeps it until start(). Throws UserError (file) when the disk is full, the
+  /// reader of a pipe has gone or the file is no longer what was written; it says how many rows are safe, a
+  /// half-written row is taken back, and later calls fail at once.
   void write(std::string_view json_line);
 
   /// Rows that are in the file.
   std::size_t num_rows() const;
 
+  /// The file, where this writer made it; else empty.
+  const std::string& new_file() const { return new_file_; }
+
   /// Brings everything to the disk and closes the file. Throws UserError (file). Calling it again does nothing.
   void finish();
 
  private:
+  void start_locked();
+  void write_line(std::string_view json_line);
+  void empty_file(std::string_view what);
+  void check_file(std::string_view what);
   void take_back(std::size_t num_bytes);
-  [[noreturn]] void fail(std::string_view what, int error_number) const;
+  void open_file();
+  void remove_if_unused() noexcept;
+  [[noreturn]] void fail(std::string_view what, std::string_view why, std::string_view remedy,
+                         bool rows_are_safe = true);
+  [[noreturn]] void fail_changed(std::string_view what, std::string_view why);
 
+  std::string path_;          // "-": standard output
   std::string display_name_;  // quoted path or "standard output"
   mutable std::mutex mutex_;
+  ExistingFile existing_;
+  std::string new_file_;
   FileDescriptor file_;
+  bool has_name_ = false;          // a regular file under path_
+  std::vector<std::string> kept_;  // lines that came before start()
+  bool is_started_ = false;
+  bool is_emptied_ = false;
   std::string line_;  // json_line and its newline
   std::size_t num_rows_ = 0;
-  int failed_with_ = 0;  // errno of the first failed write
+  std::string failure_;  // of the first call that failed, from the file on
 };
 
 }  // namespace flexgen

@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/processors.hpp"
 #include "ops/threads.hpp"
 
 namespace flexgen {
@@ -145,7 +146,7 @@ void ThreadPool::stop_workers() {
 }
 
 ThreadPool& loop_threads() {
-  static ThreadPool pool(static_cast<int>(std::thread::hardware_concurrency()));
+  static ThreadPool pool(num_available_processors());
   return pool;
 }
 

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/bytes.hpp"
+#include "base/control_groups.hpp"
 #include "base/error.hpp"
 
 namespace flexgen {
@@ -35,13 +36,6 @@ std::optional<std::uint64_t> find_value(const std::filesystem::path& file, std::
   return std::nullopt;
 }
 
-std::optional<std::uint64_t> read_number(const std::filesystem::path& file) {
-  std::ifstream stream(file);
-  std::uint64_t value = 0;
-  if (stream >> value) return value;
-  return std::nullopt;  // missing, or "max"
-}
-
 struct GroupFiles {
   const char* limit;
   const char* usage;
@@ -52,45 +46,20 @@ constexpr GroupFiles version_2{"memory.max", "memory.current", "inactive_file"};
 
 // What one group leaves.
 std::uint64_t room_of_group(const std::filesystem::path& group, const GroupFiles& files) {
-  const auto limit = read_number(group / files.limit);
+  const auto limit = read_group_number(group / files.limit);
   if (!limit) return no_limit;
-  const std::uint64_t usage = read_number(group / files.usage).value_or(0);
+  const auto usage = static_cast<std::uint64_t>(read_group_number(group / files.usage).value_or(0));
   const std::uint64_t reclaimable = std::min(usage, find_value(group / "memory.stat", files.reclaimable).value_or(0));
   const std::uint64_t held = usage - reclaimable;
-  return *limit > held ? *limit - held : 0;
+  const auto most = static_cast<std::uint64_t>(*limit);
+  return most > held ? most - held : 0;
 }
 
-// What a group and all groups above it leave. Inside a container the path may be the host's and not exist here; the
-// walk then ends at the mount point, which is the container's own group.
-std::uint64_t room_of_groups(const std::filesystem::path& mount, const std::string& path, const GroupFiles& files) {
-  std::uint64_t room = room_of_group(mount, files);
-  std::filesystem::path group = mount;
-  for (const auto& part : std::filesystem::path(path).relative_path()) {
-    group /= part;
-    room = std::min(room, room_of_group(group, files));
-  }
-  return room;
-}
-
-// Lines of /proc/self/cgroup are "id:controllers:path"; version 2 has id 0 and no controllers.
 std::uint64_t room_of_control_groups(const std::filesystem::path& root) {
-  const std::filesystem::path mounts = root / "sys/fs/cgroup";
   std::uint64_t room = no_limit;
-  std::ifstream stream(root / "proc/self/cgroup");
-  std::string line;
-  while (std::getline(stream, line)) {
-    const auto first = line.find(':');
-    const auto second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
-    const std::string path = line.substr(second + 1);
-    if (controllers.find(",memory,") != std::string::npos) {
-      room = std::min(room, room_of_groups(mounts / "memory", path, version_1));
-    } else if (controllers == ",,") {
-      room = std::min(room, room_of_groups(mounts, path, version_2));
-      room = std::min(room, room_of_groups(mounts / "unified", path, version_2));  // both versions side by side
-    }
-  }
+  visit_control_groups(root, "memory", [&](const std::filesystem::path& group, GroupVersion version) {
+    room = std::min(room, room_of_group(group, version == GroupVersion::one ? version_1 : version_2));
+  });
   return room;
 }
 

@@ -13,7 +13,7 @@ namespace {
 using Words = std::vector<std::string>;
 const ArgumentRules rules{{"overlap", "pin-weight", "dummy"}, {"percent"}};
 
-Words normal(Words words) { return normalize_arguments(std::move(words), rules); }
+Words normal(Words words) { return normalize_arguments(std::move(words), rules).words; }
 
 TEST(Arguments, ValuesJoinTheirOption) {
   EXPECT_EQ(normal({"--model", "m", "--gen-len=5", "--input", "-"}), (Words{"--model=m", "--gen-len=5", "--input=-"}));
@@ -28,6 +28,9 @@ TEST(Arguments, ListsTakeAllNumbersThatFollow) {
             (Words{"--percent=20,80,0,100,0,100", "--model=m"}));
   EXPECT_EQ(normal({"--percent", "12.5", "-1", "x"}), (Words{"--percent=12.5,-1", "x"}));
   EXPECT_EQ(normal({"--percent=1,2"}), (Words{"--percent=1,2"}));
+  EXPECT_EQ(normal({"--percent", "100 0 100", "--model", "m"}), (Words{"--percent=100 0 100", "--model=m"}));
+  EXPECT_EQ(normal({"--percent", "100,0", "50"}), (Words{"--percent=100,0,50"}));
+  EXPECT_THROW(normal({"--percent", ""}), UserError);
   EXPECT_THROW(normal({"--percent"}), UserError);
   EXPECT_THROW(normal({"--percent", "most"}), UserError);
 }
@@ -42,7 +45,12 @@ TEST(Arguments, SwitchesAsFlexGenWritesThem) {
     EXPECT_EQ(normal({std::string("--overlap=") + no}), (Words{"--overlap=false"})) << no;
   }
   EXPECT_EQ(normal({"--overlap", "--pin-weight", "0"}), (Words{"--overlap=true", "--pin-weight=false"}));
-  EXPECT_EQ(normal({"--overlap=maybe"}), (Words{"--overlap=maybe"})) << "left for the parser to refuse";
+  try {
+    normal({"--overlap=maybe"});
+    ADD_FAILURE() << "was accepted";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("--overlap maybe is neither true nor false"), std::string::npos);
+  }
   EXPECT_EQ(normal({"--overlap", "maybe"}), (Words{"--overlap=true", "maybe"}));
 }
 
@@ -83,6 +91,18 @@ TEST_F(ConfigFile, WhatIsNoObjectOfPlainValuesIsRefused) {
     expect_refused({"--config", write(text)}, ExitCode::usage, "not a JSON object");
   for (const char* text : {R"({"model": null})", R"({"model": {"a": 1}})", R"({"percent": [[1]]})"})
     expect_refused({"--config", write(text)}, ExitCode::usage, "options.json");
+}
+
+TEST_F(ConfigFile, AnOptionThatStandsInItTwiceIsNamed) {
+  expect_refused({"--config", write(R"({"model": "a", "percent": [1], "model": "b"})")}, ExitCode::usage, "'model'");
+  expect_refused({"--config", write(R"({"gen-len": 1, "gen_len": 1})")}, ExitCode::usage, "'gen_len'");
+  expect_refused({"--config", write(R"({"overlap": "perhaps"})")}, ExitCode::usage, "--overlap perhaps");
+}
+
+TEST_F(ConfigFile, ItsNameIsKept) {
+  const std::string path = write("{}");
+  EXPECT_EQ(normalize_arguments({"--config", path}, rules).config, path);
+  EXPECT_EQ(normalize_arguments({"--model", "m"}, rules).config, "");
 }
 
 TEST_F(ConfigFile, NothingAboutItIsIgnored) {

@@ -9,6 +9,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "ops/host/host_kernels.hpp"
+#include "storage/scratch_file.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen {
@@ -138,6 +139,53 @@ TEST(Options, BadValuesAreUsageErrors) {
   expect_usage_error("bench", "--model", "model");
 }
 
+// Every option that has a value, with one that cannot be: the message names the option and the value.
+TEST(Options, ErrorsNameTheirOption) {
+  for (const char* name :
+       {"gen-len",        "prompt-len",        "num-rows",  "gpu-batch-size", "num-gpu-batches", "gpu-mem",
+        "cpu-mem",        "disk-mem",          "overlap",   "sep-layer",      "pin-weight",      "compress-weight",
+        "compress-cache", "cpu-cache-compute", "dummy",     "quiet",          "attn-sparsity",   "dtype",
+        "device",         "transport",         "log-level", "percent"})
+    for (const char* word : {"1e3x", "15XB", "", "nan"}) {
+      const std::string option = std::string("--") + name;
+      expect_usage_error("bench", "--model m " + option + "=" + word, option + " " + (*word ? word : "''"));
+    }
+  expect_usage_error("bench", "--model m --gen-len 1e3", "--gen-len 1e3 is not a whole number");
+  expect_usage_error("bench", "--model m --gpu-mem 15XB", "--gpu-mem 15XB is not a size");
+  expect_usage_error("bench", "--model m --compress-weight --weight-bits four", "--weight-bits four");
+  expect_usage_error("bench", "--model m --compress-weight --compress-group x", "--compress-group x");
+  expect_usage_error("bench", "--model m --cpu-cache-compute --cpu-attention-percent all",
+                     "--cpu-attention-percent all");
+  for (const char* name : {"window", "stride", "max-tokens"})
+    expect_usage_error("score", std::string("--model m --text t --") + name + " 1e3",
+                       std::string("--") + name + " 1e3");
+  for (const char* name : {"quick", "quiet", "device", "transport", "log-level"})
+    expect_usage_error("profile", std::string("--") + name + "=x", std::string("--") + name + " x");
+}
+
+TEST(Options, PercentMayBeOneWord) {
+  const std::array<double, 6> wanted{100, 0, 12.5, 0, 100, 0};
+  for (const char* words : {"100 0 12.5 0 100 0", "100,0,12.5,0,100,0", "100, 0, 12.5, 0, 100, 0"}) {
+    EXPECT_EQ(parse_options("bench", {"--model", "m", "--percent", words})->percent, wanted) << words;
+    EXPECT_EQ(parse_options("bench", {"--model", "m", std::string("--percent=") + words})->percent, wanted) << words;
+  }
+}
+
+TEST(Options, Quiet) {
+  EXPECT_FALSE(parse("bench", "--model m").quiet);
+  const Options o = parse("generate", "--model m --input i --output o --quiet");
+  EXPECT_TRUE(o.quiet);
+  EXPECT_EQ(o.log_level, log::Level::warn);
+  EXPECT_EQ(parse("profile", "--quiet --log-level error").log_level, log::Level::error);
+  expect_usage_error("bench", "--model m --quiet --log-level debug", "exclude each other");
+}
+
+TEST(Options, ScratchFilesGoToTheTemporaryFolder) {
+  EXPECT_EQ(parse("bench", "--model m").offload_dir, default_offload_directory());
+  EXPECT_EQ(parse("profile", "").offload_dir, default_offload_directory());
+  EXPECT_EQ(parse("profile", "--offload-dir X").offload_dir, "X");
+}
+
 TEST(Options, Compression) {
   const Options none = parse("bench", "--model m --compress-weight False");
   EXPECT_TRUE(none.weight_format.is_none());
@@ -167,6 +215,9 @@ TEST(Options, HelpPrintsAndEndsThere) {
     ::testing::internal::CaptureStdout();
     EXPECT_FALSE(parse_options(command, {"--help"}).has_value());
     const std::string text = ::testing::internal::GetCapturedStdout();
+    ::testing::internal::CaptureStdout();
+    EXPECT_FALSE(parse_options(command, {"-h"}).has_value());
+    EXPECT_EQ(::testing::internal::GetCapturedStdout(), text);
     for (const char* flag : {"--percent", "--gpu-batch-size", "--offload-dir", "--config"})
       EXPECT_NE(text.find(flag), std::string::npos) << command << " " << flag;
     EXPECT_EQ(text.find("--prompt-len") != std::string::npos, std::string(command) == "bench");

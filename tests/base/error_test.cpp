@@ -39,9 +39,23 @@ TEST(Check, ThrowsOnlyWhenBroken) {
     EXPECT_EQ(error.code(), ExitCode::internal);
     EXPECT_NE(text.find("two and two are five"), std::string::npos) << text;
     EXPECT_NE(text.find("holds(false)"), std::string::npos) << text;
-    EXPECT_NE(text.find("error_test.cpp:"), std::string::npos) << text;
+    EXPECT_NE(text.find(" at tests/base/error_test.cpp:"), std::string::npos) << text;
   }
   EXPECT_EQ(calls, 2);
+}
+
+TEST(Check, NamesNoFolderOfTheMachineThatBuiltIt) {
+  const auto named = [](const char* file) {
+    try {
+      fail_check("x", "broken", file, 7);
+    } catch (const InternalError& error) {
+      return std::string(error.what());
+    }
+  };
+  EXPECT_NE(named("/home/ann/src/flexgen/src/app/x.cpp").find("(x at src/app/x.cpp:7)"), std::string::npos);
+  EXPECT_NE(named("src/app/x.cpp").find("(x at src/app/x.cpp:7)"), std::string::npos);
+  EXPECT_NE(named("/build/x.cpp").find("(x at x.cpp:7)"), std::string::npos);
+  EXPECT_EQ(named(__FILE__).find(FLEXGEN_SOURCE_DIR), std::string::npos);
 }
 
 TEST(ErrnoText, Decodes) {

@@ -28,22 +28,32 @@ def alive(pid):
         return False
 
 
+def descendants(pid):
+    """Process ids of all that `pid` has started, itself and through others."""
+    parents = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
 def children(pid):
     """Rank -> process id of the ranks that a launcher has started."""
     ranks = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    for process in descendants(pid):
         try:
-            if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) != pid:
-                continue
-            variables = (entry / "environ").read_bytes().split(b"\0")
-        except (OSError, IndexError):
+            variables = pathlib.Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        except OSError:
             continue
         for variable in variables:
             for name in (b"OMPI_COMM_WORLD_RANK=", b"PMIX_RANK=", b"PMI_RANK="):
                 if variable.startswith(name):
-                    ranks[int(variable[len(name):])] = int(entry.name)
+                    ranks[int(variable[len(name):])] = process
     return ranks
 
 
@@ -76,13 +86,13 @@ def overwrite_tensor(file, name, element):
 class Job:
     """The program, running; its output goes to a file."""
 
-    def __init__(self, case, words, ranks=1):
+    def __init__(self, case, words, ranks=1, env=None):
         self.ranks = ranks
         self.log = case.folder / f"log-{len(case.jobs)}"
         launcher = [] if ranks == 1 else [str(MPIRUN), "-n", str(ranks)]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(launcher + [PROGRAM] + [str(word) for word in words], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, cwd=case.folder, env=dict(os.environ, OMP_NUM_THREADS="1"))
+                                            stdout=log, stderr=log, cwd=case.folder, env=dict(os.environ, OMP_NUM_THREADS="1", **(env or {})))
         case.jobs.append(self)
 
     def text(self):
@@ -110,7 +120,7 @@ class FaultCase(unittest.TestCase):
     def tearDown(self):
         for job in self.jobs:
             if job.process.poll() is None:
-                for pid in children(job.process.pid).values():
+                for pid in descendants(job.process.pid):
                     os.kill(pid, signal.SIGKILL)
                 job.process.kill()
                 job.process.wait()

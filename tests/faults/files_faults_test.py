@@ -5,8 +5,10 @@ usage: files_faults_test.py FLEXGEN-DIST
 """
 import json
 import os
+import subprocess
 
-from fault_case import FaultCase, Job, copy_model, main, overwrite_tensor
+import fault_case
+from fault_case import DEMO_MODEL, THREE_TIERS, FaultCase, Job, copy_model, main, overwrite_tensor
 
 ROWS_FAILED, MODEL, FILE = 1, 3, 6
 
@@ -102,18 +104,137 @@ class FilesTest(FaultCase):
                 self.expect(FILE, self.words(self.rows(1), flag, path), path, flag)
                 self.assertFalse(self.output.exists())
 
-    def test_folders_of_report_and_trace_are_made(self):
-        report, trace = self.folder / "new" / "report.json", self.folder / "newer" / "still" / "trace.json"
-        self.expect(0, self.words(self.rows(1), "--report", report, "--trace", trace))
-        self.assertEqual(json.loads(report.read_text())["job"]["rows"], 1)
-        self.assertTrue(json.loads(trace.read_text())["traceEvents"])
+    def test_report_and_trace_are_replaced_by_their_like(self):
+        report, trace = self.folder / "report.json", self.folder / "trace.json"
+        for rows in (1, 2):
+            self.expect(0, self.words(self.rows(rows), "--overwrite", "--report", report, "--trace", trace))
+            self.assertEqual(json.loads(report.read_text())["job"]["rows"], rows)
+            self.assertTrue(json.loads(trace.read_text())["traceEvents"])
+        self.expect(FILE, self.words(self.rows(1), "--overwrite", "--report", trace), "no report", trace)
+        self.expect(FILE, self.words(self.rows(1), "--overwrite", "--trace", report), "no trace", report)
 
-    def test_offload_dir_is_made(self):
-        words = self.words(self.rows(1))
-        fresh = self.folder / "a" / "b"
-        words[words.index(self.offload)] = fresh
-        self.expect(0, words)
-        self.assertEqual(os.listdir(fresh), [])
+    def test_mistyped_folders_are_not_made(self):
+        typo = self.folder / "typo"
+        rows = self.rows(1)
+        self.expect(FILE, self.words(rows, output=typo / "out.jsonl"), f"no folder '{typo}'")
+        for flag in ("--report", "--trace"):
+            self.expect(FILE, self.words(rows, flag, typo / "x"), f"no folder '{typo}'", flag)
+        self.expect(FILE, self.words(rows, "--compress-weight", "--save-compressed", typo / "x"), f"no folder '{typo}'")
+        words = self.words(rows)
+        words[words.index(self.offload)] = typo / "x"
+        self.expect(FILE, words, f"no folder '{typo}'", "--offload-dir")
+        self.assertFalse(typo.exists())
+        self.assertFalse(self.output.exists())
+
+    def test_offload_dir_that_is_made_does_not_stay(self):
+        fresh = self.folder / "fresh"
+        for ranks in (1, 3):
+            words = self.words(self.rows(1), "--overwrite")
+            words[words.index(self.offload)] = fresh
+            self.expect(0, words, ranks=ranks)
+            self.assertFalse(fresh.exists())
+
+    def test_without_offload_dir_scratch_files_go_to_tmpdir(self):
+        place = self.folder / "place"
+        place.mkdir()
+        words = self.long_words()
+        del words[words.index("--offload-dir"):words.index("--offload-dir") + 2]
+        job = Job(self, words, env={"TMPDIR": str(place)})
+        self.started(job)
+        self.assertTrue(any(os.readlink(f"/proc/{job.process.pid}/fd/{n}").startswith(str(place))
+                            for n in os.listdir(f"/proc/{job.process.pid}/fd")))
+        self.assertEqual(os.listdir(place), [])
+        job.process.terminate()
+        job.wait()
+        self.assertEqual(os.listdir(place), [])
+
+
+class ChangedOutputTest(FaultCase):
+    """Results that others take away while the job runs."""
+
+    def expect_noticed(self, change, *parts, ranks=1):
+        job = Job(self, self.long_words("--overwrite"), ranks)
+        self.started(job, 3)
+        change(self.output)
+        self.assertEqual(job.wait(), FILE, job.text())
+        for part in (*parts, "out.jsonl", "may be lost"):
+            self.assertIn(part, job.text())
+
+    def test_deleted(self):
+        for ranks in (1, 3):
+            self.expect_noticed(os.unlink, "it was deleted", ranks=ranks)
+            self.assertFalse(self.output.exists())
+
+    def test_replaced(self):
+        other = self.folder / "other"
+        other.write_text("other\n")
+        self.expect_noticed(lambda output: os.rename(other, output), "another file has taken its place")
+        self.assertEqual(self.output.read_text(), "other\n")
+
+    def test_truncated(self):
+        self.expect_noticed(lambda output: os.truncate(output, 0), "has cut it", "to 0 bytes")
+        self.assertEqual(self.output.read_bytes(), b"")
+
+
+class LostReaderTest(FaultCase):
+    """Nobody reads the log: the job goes on. Nobody reads the results: it ends."""
+
+    def shell(self, script, words):
+        """Exit code of a script in which "$@" is the job; and its standard output."""
+        done = subprocess.run(["bash", "-c", script, "sh", fault_case.PROGRAM, *map(str, words)], cwd=self.folder,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+                              env=dict(os.environ, OMP_NUM_THREADS="1"))
+        return done.returncode, done.stdout
+
+    def test_logs_that_nobody_takes(self):
+        rows = self.rows(3)
+        for script in ('"$@" 2>&1 | head -c 0; exit ${PIPESTATUS[0]}', '"$@" 2>&-', '"$@" >&- 2>&-', '"$@" <&- >&- 2>&-',
+                       '"$@" 2>/dev/full'):
+            with self.subTest(script):
+                self.assertEqual(self.shell(script, self.words(rows, "--overwrite"))[0], 0)
+                self.assertEqual(len(self.results()), 3)
+
+    def test_a_log_that_may_not_grow(self):
+        log = self.folder / "log"
+        log.write_bytes(b"x" * 16384)
+        words = self.words(self.rows(3), placement=["--percent", "100", "0", "100", "0", "100", "0"])
+        self.assertEqual(self.shell('ulimit -f 16; "$@" 2>>log', words)[0], 0)
+        self.assertEqual(log.stat().st_size, 16384)
+        self.assertEqual(len(self.results()), 3)
+
+    def test_summaries_that_nobody_takes(self):
+        bench = ["bench", "--model", DEMO_MODEL, "--dummy", "--device", "cpu", "--prompt-len", "4", "--gen-len", "2",
+                 "--num-rows", "1", "--offload-dir", self.offload, *THREE_TIERS]
+        for script in ('"$@" | true; exit ${PIPESTATUS[0]}', '"$@" >&-', '"$@" >/dev/full'):
+            self.assertEqual(self.shell(script, bench)[0], 0, script)
+        code, text = self.shell('"$@" 2>/dev/null', bench)
+        self.assertEqual(code, 0)
+        self.assertIn("throughput ", text)
+        self.assertEqual(self.shell('"$@" 2>&1', [*bench, "--quiet"]), (0, ""))
+        code, text = self.shell('"$@" 2>/dev/null', [*bench, "--report", "-"])
+        self.assertEqual(json.loads(text)["command"], "bench")
+        self.assertEqual(self.shell('"$@" >&-', [*bench, "--report", "-"])[0], FILE)
+
+    def test_score_prints_what_it_found(self):
+        text = self.folder / "text"
+        text.write_text("name: river deli. phone: 720-217-3806.")
+        words = ["score", "--model", DEMO_MODEL, "--text", text, "--device", "cpu", "--offload-dir", self.offload, *THREE_TIERS]
+        self.assertIn("perplexity ", self.shell('"$@" 2>/dev/null', words)[1])
+        found = self.shell('"$@" 2>/dev/null', [*words, "--output", "-"])[1]
+        self.assertEqual([json.loads(line)["custom_id"] for line in found.splitlines()], ["text"])
+
+    def test_results_that_nobody_takes(self):
+        words = self.words(self.rows(3), output="-")
+        for script in ('"$@" | true; exit ${PIPESTATUS[0]}', '"$@" >&-', '"$@" >/dev/full'):
+            self.assertEqual(self.shell(script, words)[0], FILE, script)
+
+    def test_quiet(self):
+        self.assertEqual(self.shell('"$@" 2>&1', self.words(self.rows(3), "--quiet")), (0, ""))
+        rows = self.rows(1)
+        rows.write_text('{"custom_id": "bad"}\n')
+        code, text = self.shell('"$@" 2>&1', self.words(rows, "--quiet", "--overwrite"))
+        self.assertEqual((code, text.count("\n")), (ROWS_FAILED, 1), text)
+        self.assertIn("warning: 1 of 1 rows failed", text)
 
 
 class NumbersTest(FaultCase):

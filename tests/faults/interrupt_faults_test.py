@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 
-from fault_case import FaultCase, Job, main
+import fault_case
+from fault_case import FaultCase, Job, main, wait_until
 
 INTERRUPTED = 130
 
@@ -28,6 +29,21 @@ class InterruptTest(FaultCase):
             self.assertEqual(code, INTERRUPTED, text)
             self.assertIn("error: interrupted: the rows finished so far stand in the output\n", text)
             self.output.unlink()
+
+    def test_an_output_that_nothing_was_written_to_does_not_stay(self):
+        """The job still reads its rows: its output has been taken, no more."""
+        for before in (None, "precious\n"):
+            if before:
+                self.output.write_text(before)
+            process = subprocess.Popen([fault_case.PROGRAM, *map(str, self.words("-", "--overwrite"))],
+                                       stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder)
+            with process:
+                taken = wait_until(lambda: any(os.path.realpath(f"/proc/{process.pid}/fd/{n}") == str(self.output)
+                                               for n in os.listdir(f"/proc/{process.pid}/fd")))
+                process.send_signal(signal.SIGTERM)
+            self.assertTrue(taken)
+            self.assertEqual(process.returncode, INTERRUPTED)
+            self.assertEqual(self.output.read_text() if self.output.exists() else None, before)
 
     def test_sigkill_leaves_nothing_and_tears_no_line(self):
         code, _ = self.end_by(signal.SIGKILL)

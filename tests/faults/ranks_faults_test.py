@@ -6,9 +6,10 @@ usage: ranks_faults_test.py FLEXGEN-DIST
 import os
 import signal
 import socket
+import subprocess
 import time
 
-from fault_case import DEMO_MODEL, FaultCase, Job, main
+from fault_case import DEMO_MODEL, MPIRUN, FaultCase, Job, descendants, main
 
 USAGE, MODEL, DOES_NOT_FIT, INTERRUPTED = 2, 3, 4, 130
 
@@ -43,11 +44,14 @@ class LostRankTest(FaultCase):
                 self.output.unlink()
 
     def test_an_interrupted_launcher(self):
+        """mpirun itself would say 1: some rows failed."""
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(signal=number):
                 job, pids = self.start()
+                started = descendants(job.process.pid)
                 job.process.send_signal(number)
-                self.expect_end(job, pids)
+                self.assertEqual(self.expect_end(job, pids), INTERRUPTED, job.text())
+                self.expect_gone(started)
                 self.output.unlink()
 
     def test_an_interrupted_rank(self):
@@ -57,8 +61,64 @@ class LostRankTest(FaultCase):
 
     def test_a_killed_launcher(self):
         job, pids = self.start()
+        started = descendants(job.process.pid)
         job.process.kill()
         self.expect_end(job, pids)
+        self.expect_gone(started)
+
+
+class LauncherTest(FaultCase):
+    """launch/mpirun.sh around a stand-in for mpirun."""
+
+    def stand_in(self, script):
+        launcher = self.folder / "launcher"
+        launcher.write_text("#!/bin/sh\n" + script)
+        launcher.chmod(0o755)
+        return str(launcher)
+
+    def launch(self, script, **more):
+        return subprocess.Popen([str(MPIRUN)], env=dict(os.environ, MPIRUN=self.stand_in(script)), text=True,
+                                cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
+
+    def test_exit_codes_pass_through(self):
+        for code in (0, 1, 2, 3, 4, 5, 6, 70, 130, 255):
+            process = self.launch(f"exit {code}\n")
+            process.communicate()
+            self.assertEqual(process.returncode, code)
+
+    def test_input_reaches_the_job(self):
+        self.assertEqual(self.launch("cat\n").communicate("rows\n")[0], "rows\n")
+
+    def test_streams_that_are_closed(self):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            done = subprocess.run(f"exec {closed}; '{MPIRUN}'", shell=True, check=False, capture_output=True,
+                                  env=dict(os.environ, MPIRUN=self.stand_in("touch ran\nexit 7\n")), cwd=self.folder)
+            self.assertEqual(done.returncode, 7, closed)
+            (self.folder / "ran").unlink()
+
+    def test_signals_are_forwarded_once(self):
+        for name in ("INT", "TERM"):
+            process = self.launch(f"trap 'echo {name}; again=$((again + 1)); [ $again = 2 ] && exit 9' {name}\n"
+                                  "again=0; echo ready\nfor i in 1 2 3 4 5; do sleep 0.1; done\nexit 1\n",
+                                  start_new_session=True)
+            self.assertEqual(process.stdout.readline(), "ready\n")
+            os.killpg(process.pid, getattr(signal, "SIG" + name))  # as a terminal does
+            self.assertEqual(process.communicate()[0], name + "\n")
+            self.assertEqual(process.returncode, INTERRUPTED)
+
+    def test_a_job_that_ends_well_in_spite_of_a_signal_has_ended_well(self):
+        process = self.launch("trap 'exit 0' INT\necho ready\nwhile :; do sleep 0.05; done\n")
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        self.assertEqual(process.returncode, 0)
+
+    def test_no_job_outlives_a_launcher_that_is_killed(self):
+        process = self.launch("echo $$\nexec sleep 60\n")
+        job = int(process.stdout.readline())
+        process.kill()
+        process.communicate()
+        self.expect_gone([job])
 
 
 class SetUpTest(FaultCase):

@@ -4,10 +4,13 @@
 usage: setup_faults_test.py FLEXGEN-DIST
 """
 import json
+import os
+import pathlib
 import re
 import shutil
 
-from fault_case import DEMO_MODEL, FaultCase, copy_model, main
+import fault_case
+from fault_case import DEMO_MODEL, FaultCase, copy_model, main, overwrite_tensor
 
 USAGE, MODEL, DOES_NOT_FIT, FILE = 2, 3, 4, 6
 
@@ -27,6 +30,35 @@ class UsageTest(FaultCase):
     def test_impossible_percent(self):
         self.expect(USAGE, self.words(self.rows(1), placement=["--percent", "60", "50", "0", "0", "0", "0"]), "60", "50")
 
+    def test_help(self):
+        text = self.expect(0, ["--help"])
+        for words in (["-h"], ["help"]):
+            self.assertEqual(self.expect(0, words), text)
+        text = self.expect(0, ["generate", "--help"])
+        self.assertIn("--overwrite", text)
+        for words in (["generate", "-h"], ["help", "generate"]):
+            self.assertEqual(self.expect(0, words), text)
+        self.expect(USAGE, ["help", "generat"], "'generat' is not a command")
+
+    def test_percent_in_quotes(self):
+        self.expect(0, self.words(self.rows(1), placement=["--percent", "100 0 100 0 100 0"]))
+
+    def test_errors_name_their_option(self):
+        self.expect(USAGE, self.words(self.rows(1), "--gen-len", "1e3"), "--gen-len 1e3 is not a whole number")
+        self.expect(USAGE, self.words(self.rows(1), "--gpu-mem", "15XB"), "--gpu-mem 15XB is not a size")
+
+    def test_files_that_would_overwrite_one_another(self):
+        rows = self.rows(1)
+        before = rows.read_bytes()
+        link = self.folder / "link"
+        os.link(rows, link)
+        for name in (rows, link):
+            self.expect(USAGE, self.words(rows, "--trace", name), "--input and --trace are the same file")
+        self.expect(USAGE, self.words(rows, "--report", "x", "--trace", "x"), "--trace and --report are the same file")
+        self.expect(USAGE, self.words(rows, "--report", "-", output="-"), "--output and --report both go to standard output")
+        self.expect(FILE, self.words(self.rows(1), "--report", rows), "--report", "no report of flexgen-dist")
+        self.assertEqual(rows.read_bytes(), before)
+
     def test_input_that_is_the_output(self):
         rows = self.rows(1)
         before = rows.read_bytes()
@@ -41,6 +73,14 @@ class UsageTest(FaultCase):
         config = self.folder / "options.json"
         config.write_text('{"gen-len": 3, "percnt": [1, 2]}')
         self.expect(USAGE, self.words(self.rows(1), "--config", config), "percnt")
+
+
+class ProgramTest(FaultCase):
+    def test_no_folder_of_the_machine_that_built_it_is_in_it(self):
+        program = pathlib.Path(fault_case.PROGRAM).read_bytes()
+        if b".debug_info" in program:
+            self.skipTest("built for a debugger, which needs them")
+        self.assertNotIn(f"{fault_case.ROOT}/src/".encode(), program)
 
 
 class ModelTest(FaultCase):
@@ -88,7 +128,60 @@ class ModelTest(FaultCase):
     def test_the_output_of_a_refused_job_is_not_in_the_way(self):
         model = copy_model(self.folder / "empty", leave_out=("model.safetensors",))
         self.expect(MODEL, self.words(self.rows(1), model=model))
+        self.assertFalse(self.output.exists())
         self.expect(0, self.words(self.rows(1)))
+
+
+class OldResultsTest(FaultCase):
+    """A job that never starts touches nothing: old results stay, a new file does not."""
+
+    def expect_untouched(self, code, words, *parts, ranks=1):
+        for before in (None, "precious\n"):
+            if before:
+                self.output.write_text(before)
+            self.expect(code, [*words, "--overwrite"], *parts, ranks=ranks)
+            self.assertEqual(self.output.read_text() if self.output.exists() else None, before)
+        self.output.unlink()
+
+    def bad_row_first(self):
+        rows = self.rows(2)
+        rows.write_text('{"custom_id": "bad"}\n' + rows.read_text())
+        return rows
+
+    def test_a_job_that_does_not_fit(self):
+        budgets = ["--gpu-mem", "100KiB", "--cpu-mem", "100KiB", "--disk-mem", "100KiB"]
+        for ranks in (1, 3):
+            self.expect_untouched(DOES_NOT_FIT, self.words(self.bad_row_first(), *budgets), "not even one row", ranks=ranks)
+
+    def test_a_truncated_checkpoint(self):
+        model = copy_model(self.folder / "cut")
+        with open(model / "model.safetensors", "r+b") as stream:
+            stream.truncate(2000)
+        for ranks in (1, 3):
+            self.expect_untouched(MODEL, self.words(self.bad_row_first(), model=model), "model.safetensors", ranks=ranks)
+
+    def test_a_profile_that_is_missing(self):
+        self.expect_untouched(FILE, self.words(self.bad_row_first(), "--profile", self.folder / "none.json"), "none.json")
+
+    def test_an_offload_dir_that_cannot_be_used(self):
+        words = self.words(self.bad_row_first(), placement=["--percent", "0", "0", "0", "0", "0", "0"])
+        file = self.folder / "file"
+        file.touch()
+        words[words.index(self.offload)] = file
+        self.expect_untouched(FILE, words, "not a directory")
+
+    def test_a_gpu_that_is_not_there(self):
+        if shutil.which("nvidia-smi"):
+            self.skipTest("there may be a GPU")
+        words = self.words(self.bad_row_first())
+        words[words.index("cpu")] = "cuda"
+        self.expect_untouched(USAGE, words, "--device cuda cannot be honoured")
+
+    def test_numbers_that_go_wrong_in_the_first_sweep(self):
+        model = copy_model(self.folder / "nan")
+        overwrite_tensor(model / "model.safetensors", "model.decoder.final_layer_norm.weight", b"\x00\x7e")
+        for ranks in (1, 3):
+            self.expect_untouched(MODEL, self.words(self.rows(2), model=model), "not a number", ranks=ranks)
 
 
 class FitTest(FaultCase):

@@ -177,7 +177,7 @@ TEST(Report, ResourcesComeUnderTheirNames) {
 
 TEST(Report, FileIsReplacedAsAWhole) {
   const ScratchFolder folder;
-  const std::string path = folder.path("deep/report.json");
+  const std::string path = folder.path("report.json");
   write_report(sample(), path);
   EXPECT_EQ(read_text(path), to_json(sample()));
   Report changed = sample();
@@ -186,7 +186,7 @@ TEST(Report, FileIsReplacedAsAWhole) {
   write_report(changed, folder.path("link.json"));
   EXPECT_TRUE(std::filesystem::is_symlink(folder.path("link.json")));
   EXPECT_EQ(read_text(path), to_json(changed));
-  EXPECT_EQ(folder.num_entries(), 2u);  // "deep" and the link: no temporary file stays
+  EXPECT_EQ(folder.num_entries(), 2u);  // the report and the link: no temporary file stays
 }
 
 TEST(Report, PathsThatCannotBeWritten) {

@@ -4,6 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <functional>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -52,8 +56,9 @@ int in_child(Body body) {
 
 TEST(ResultWriter, EachRowIsThereAsSoonAsItIsWritten) {
   const ScratchFolder folder;
-  const std::string path = folder.path("new/folders/out.jsonl");
+  const std::string path = folder.path("out.jsonl");
   ResultWriter writer(path);
+  writer.start();
   EXPECT_EQ(writer.num_rows(), 0u);
   writer.write("{\"a\":1}");
   EXPECT_EQ(read_text(path), "{\"a\":1}\n");
@@ -70,14 +75,152 @@ TEST(ResultWriter, RefusesToOverwriteUnlessTold) {
   const std::string path = folder.write("out.jsonl", "precious\n");
   EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "not empty"));
   EXPECT_EQ(read_text(path), "precious\n");
-  ResultWriter(path, ExistingFile::overwrite).write("{}");
+  EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "--overwrite"));
+  ResultWriter writer(path, ExistingFile::overwrite);
+  writer.start();
+  writer.write("{}");
   EXPECT_EQ(read_text(path), "{}\n");
-  EXPECT_NO_THROW(ResultWriter(folder.write("empty.jsonl", "")).write("{}"));
+  EXPECT_NO_THROW(ResultWriter(folder.write("empty.jsonl", "")).finish());
+}
+
+TEST(ResultWriter, WhatWasThereStaysUntilTheFirstRow) {
+  const ScratchFolder folder;
+  const std::string path = folder.write("out.jsonl", "precious\n");
+  {
+    ResultWriter writer(path, ExistingFile::overwrite);
+    writer.write("{\"error\":1}");
+    EXPECT_EQ(read_text(path), "precious\n") << "the job has not begun";
+  }
+  EXPECT_EQ(read_text(path), "precious\n");
+  {
+    ResultWriter writer(path, ExistingFile::overwrite);
+    writer.start();
+    EXPECT_EQ(read_text(path), "precious\n") << "there is no row yet";
+  }
+  EXPECT_EQ(read_text(path), "precious\n");
+  ResultWriter writer(path, ExistingFile::overwrite);
+  writer.write("{\"error\":1}");
+  EXPECT_EQ(writer.num_rows(), 0u);
+  writer.start();
+  EXPECT_EQ(read_text(path), "{\"error\":1}\n");
+  EXPECT_EQ(writer.num_rows(), 1u);
+}
+
+TEST(ResultWriter, AJobWithoutRowsThatSucceedsLeavesAnEmptyFile) {
+  const ScratchFolder folder;
+  for (const char* before : {"precious\n", ""}) {
+    const std::string path = folder.write("out.jsonl", before);
+    ResultWriter(path, ExistingFile::overwrite).finish();
+    EXPECT_EQ(read_text(path), "");
+  }
+  ResultWriter(folder.path("new.jsonl")).finish();
+  EXPECT_TRUE(std::filesystem::exists(folder.path("new.jsonl")));
+}
+
+TEST(ResultWriter, AFileMadeForNothingIsRemoved) {
+  const ScratchFolder folder;
+  {
+    ResultWriter writer(folder.path("out.jsonl"));
+    EXPECT_TRUE(std::filesystem::exists(folder.path("out.jsonl"))) << "others see that it is taken";
+    EXPECT_EQ(std::filesystem::path(writer.new_file()).filename(), "out.jsonl");
+    writer.start();
+  }
+  EXPECT_EQ(folder.num_entries(), 0u);
+  std::filesystem::create_symlink(folder.path("end"), folder.path("link"));
+  ResultWriter(folder.path("link"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.path("link")));
+  EXPECT_FALSE(std::filesystem::exists(folder.path("end")));
+  const std::string empty = folder.write("empty", "");
+  EXPECT_EQ(ResultWriter(empty).new_file(), "");
+  EXPECT_TRUE(std::filesystem::exists(empty)) << "it was there before";
+  {
+    ResultWriter writer(folder.path("kept.jsonl"));
+    writer.start();
+    writer.write("{}");
+  }
+  EXPECT_EQ(read_text(folder.path("kept.jsonl")), "{}\n");
+}
+
+// Jobs that fail remove the file that they made, while others take it: nobody may hold one without a name.
+TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("out.jsonl");
+  std::atomic<int> num_written{0};
+  std::vector<std::jthread> jobs;
+  for (int t = 0; t < 4; ++t)
+    jobs.emplace_back([&, t] {
+      for (int i = 0; i < 3000; ++i) {
+        try {
+          ResultWriter writer(path, ExistingFile::overwrite);
+          if (i % 2 == t % 2) continue;  // fails before its first row
+          writer.start();
+          writer.write("{}");
+          EXPECT_EQ(read_text(path), "{}\n");
+          std::filesystem::remove(path);
+          ++num_written;
+        } catch (const UserError& error) {
+          EXPECT_TRUE(has(error.what(), "another process")) << error.what();
+        }
+      }
+    });
+  jobs.clear();
+  EXPECT_GE(num_written, 1);
+}
+
+/// A writer of two rows, after which `change` is done to its file: the message of the next row's error.
+std::string error_after(const ScratchFolder& folder, const std::function<void(const std::string&)>& change) {
+  const std::string path = folder.path("out.jsonl");
+  ResultWriter writer(path, ExistingFile::overwrite);
+  writer.start();
+  writer.write("{}");
+  writer.write("{}");
+  change(path);
+  std::string message = file_error([&] { writer.write("{}"); });
+  EXPECT_EQ(message, file_error([&] { writer.write("{}"); })) << "the first error stays";
+  EXPECT_TRUE(has(message, "cannot write row 3") && has(message, "may be lost")) << message;
+  return message;
+}
+
+TEST(ResultWriter, AFileThatOthersTakeAwayOrChangeIsNoticed) {
+  namespace fs = std::filesystem;
+  const ScratchFolder folder;
+  EXPECT_TRUE(has(error_after(folder, [](const std::string& path) { fs::remove(path); }), "deleted"));
+  EXPECT_EQ(folder.num_entries(), 0u) << "it is not made again";
+  EXPECT_TRUE(has(error_after(folder, [](const std::string& path) { fs::rename(path, path + "1"); }), "moved"));
+  const auto replace = [&](const std::string& path) { fs::rename(folder.write("other", "x"), path); };
+  EXPECT_TRUE(has(error_after(folder, replace), "another file"));
+  EXPECT_EQ(read_text(folder.path("out.jsonl")), "x");
+  const auto cut = [](const std::string& path) { fs::resize_file(path, 1); };
+  EXPECT_TRUE(has(error_after(folder, cut), "from 6 to 1 bytes"));
+  EXPECT_EQ(read_text(folder.path("out.jsonl")), "{") << "no hole is written";
+  const auto append = [](const std::string& path) { std::ofstream(path, std::ios::app) << "x"; };
+  EXPECT_TRUE(has(error_after(folder, append), "another program has written"));
+}
+
+TEST(ResultWriter, FinishNoticesItToo) {
+  const ScratchFolder folder;
+  ResultWriter writer(folder.path("out.jsonl"));
+  writer.start();
+  writer.write("{}");
+  std::filesystem::remove(folder.path("out.jsonl"));
+  EXPECT_TRUE(has(file_error([&] { writer.finish(); }), "deleted"));
+}
+
+// Somebody else's job may have filled the file while this one was loading.
+TEST(ResultWriter, AFileThatIsFilledBeforeTheStartIsRefused) {
+  const ScratchFolder folder;
+  const std::string path = folder.write("out.jsonl", "");
+  ResultWriter writer(path);
+  std::ofstream(path) << "precious\n";
+  writer.write("{}");
+  EXPECT_TRUE(has(file_error([&] { writer.start(); }), "not empty"));
+  EXPECT_EQ(read_text(path), "precious\n");
 }
 
 TEST(ResultWriter, OneWriterPerFile) {
   const ScratchFolder folder;
   ResultWriter first(folder.path("out.jsonl"));
+  first.start();
   first.write("{\"row\":1}");
   EXPECT_TRUE(
       has(file_error([&] { ResultWriter(folder.path("out.jsonl"), ExistingFile::overwrite); }), "another process"));
@@ -88,12 +231,16 @@ TEST(ResultWriter, PathsThatCannotBeOpened) {
   const ScratchFolder folder;
   EXPECT_TRUE(has(file_error([&] { ResultWriter{folder.path("")}; }), "cannot open"));
   const std::string file = folder.write("file", "x");
-  EXPECT_TRUE(has(file_error([&] { ResultWriter{file + "/out.jsonl"}; }), "folder"));
+  EXPECT_TRUE(has(file_error([&] { ResultWriter{file + "/out.jsonl"}; }), "'" + file + "' is no folder"));
+  const std::string message = file_error([&] { ResultWriter{folder.path("typo/out.jsonl")}; });
+  EXPECT_TRUE(has(message, "there is no folder '" + folder.path("typo") + "'")) << message;
+  EXPECT_EQ(folder.num_entries(), 1u) << "no folder is made";
 }
 
 TEST(ResultWriter, RefusesLinesWithNewlines) {
   const ScratchFolder folder;
   ResultWriter writer(folder.path("out"));
+  writer.start();
   EXPECT_THROW(writer.write("{}\n{}"), InternalError);
   EXPECT_EQ(read_text(folder.path("out")), "");
 }
@@ -101,6 +248,7 @@ TEST(ResultWriter, RefusesLinesWithNewlines) {
 TEST(ResultWriter, FullDevice) {
   if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full on this system";
   ResultWriter writer("/dev/full");
+  writer.start();
   const std::string message = file_error([&] { writer.write("{}"); });
   EXPECT_TRUE(has(message, "cannot write row 1 to '/dev/full'")) << message;
   EXPECT_TRUE(has(message, "0 finished rows are safe")) << message;
@@ -116,6 +264,7 @@ TEST(ResultWriter, HalfARowIsTakenBack) {
               const rlimit limit{100, 100};
               ::setrlimit(RLIMIT_FSIZE, &limit);
               ResultWriter writer(path);
+              writer.start();
               writer.write(row);
               writer.write(row);
               for (int attempt = 0; attempt < 2; ++attempt) {  // the second time the writer refuses at once
@@ -137,6 +286,7 @@ TEST(ResultWriter, StandardOutputInAFileKeepsWhatWasThere) {
               const rlimit limit{20, 20};
               ::setrlimit(RLIMIT_FSIZE, &limit);
               ResultWriter writer("-");
+              writer.start();
               writer.write("{}");
               const std::string message = file_error([&] { writer.write("{\"text\":\"much too long\"}"); });
               return has(message, "standard output") && has(message, "1 finished row is safe") ? 0 : 1;
@@ -151,6 +301,7 @@ TEST(ResultWriter, ClosedPipe) {
               if (::pipe(ends) != 0) return 1;
               ::dup2(ends[1], STDOUT_FILENO);
               ResultWriter writer("-");
+              writer.start();
               writer.write("{}");
               ::close(ends[0]);
               const std::string message = file_error([&] { writer.write("{}"); });
@@ -165,6 +316,7 @@ TEST(ResultWriter, ThreadsDoNotMixRows) {
   const ScratchFolder folder;
   const std::string path = folder.path("out.jsonl");
   ResultWriter writer(path);
+  writer.start();
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&writer, t] {

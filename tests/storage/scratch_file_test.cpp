@@ -8,7 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "base/bytes.hpp"
 #include "storage/direct_reader.hpp"
@@ -66,10 +69,54 @@ TEST(ScratchFile, TakesItsDiskAtOnceForItsUserAlone) {
   EXPECT_EQ(status.st_nlink, 0u);
 }
 
-TEST(ScratchFile, MakesAMissingDirectoryAndItsParents) {
+TEST(ScratchFile, AMissingDirectoryIsMadeAndDoesNotStay) {
   const ScratchPlace place;
-  const ScratchFile file(place / "a/b/c", 4096);
-  EXPECT_TRUE(std::filesystem::is_directory(place / "a/b/c"));
+  for (const bool nameless : {true, false}) {
+    {
+      const ScratchFile file(place / "new", 4096, {nameless, true});
+      EXPECT_TRUE(has_nothing(place.path())) << "not even while the file is in use";
+    }
+    const ScratchFile first(place / "new/", 4096, {nameless, true});
+    const ScratchFile second(place / "new/", 4096, {nameless, true});
+    EXPECT_THROW(ScratchFile(place / "new", std::uint64_t{1} << 42, {nameless, true}), UserError);
+    EXPECT_TRUE(has_nothing(place.path()));
+  }
+}
+
+TEST(ScratchFile, FoldersAboveAreNotMade) {
+  const ScratchPlace place;
+  const std::string message = user_error(ExitCode::file, [&] { ScratchFile(place / "typo/new", 4096); });
+  EXPECT_NE(message.find("typo/new"), std::string::npos) << message;
+  EXPECT_NE(message.find("does not exist"), std::string::npos) << message;
+  EXPECT_TRUE(has_nothing(place.path()));
+}
+
+TEST(ScratchFile, RanksThatMakeAndRemoveOneDirectoryDoNotDisturbEachOther) {
+  const ScratchPlace place;
+  std::vector<std::jthread> ranks;
+  std::atomic<int> num_made{0};
+  for (int rank = 0; rank < 4; ++rank)
+    ranks.emplace_back([&, rank] {
+      for (int i = 0; i < 50; ++i) {
+        const ScratchFile file(place / "new", 4096, {rank % 2 == 0, true});
+        ++num_made;
+      }
+    });
+  ranks.clear();
+  EXPECT_EQ(num_made, 200);
+  EXPECT_TRUE(has_nothing(place.path()));
+}
+
+TEST(ScratchFile, TheDefaultPlaceIsTmpdir) {
+  const char* before = ::getenv("TMPDIR");
+  const std::string kept = before ? before : "";
+  ::setenv("TMPDIR", "/some/where", 1);
+  EXPECT_EQ(default_offload_directory(), "/some/where");
+  ::setenv("TMPDIR", "", 1);
+  EXPECT_EQ(default_offload_directory(), "/tmp");
+  ::unsetenv("TMPDIR");
+  EXPECT_EQ(default_offload_directory(), "/tmp");
+  if (before) ::setenv("TMPDIR", kept.c_str(), 1);
 }
 
 TEST(ScratchFile, AnUnusableDirectoryIsAUserError) {

@@ -19,6 +19,8 @@ namespace flexgen::test {
 
 class RowFilesTest : public ::testing::Test {
  protected:
+  RowFilesTest() { writer_.start(); }
+
   static std::filesystem::path demo_model() { return std::filesystem::path(FLEXGEN_SOURCE_DIR) / "configs/demo-model"; }
   static const Tokenizer& tokenizer() {
     static const Tokenizer demo = Tokenizer::from_directory(demo_model());
