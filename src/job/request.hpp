@@ -48,6 +48,7 @@ struct Request : RowIdentity {
   std::vector<Prompt> prompts;    // >= 1
   bool prompt_is_list = false;    // the row gave a list of prompts, possibly of one
   int max_tokens = 0;             // >= 1; of a row that is scored >= 0, and of no effect
+  bool names_max_tokens = false;  // it stands in the row; otherwise it is the default, a wish
   std::vector<std::string> stop;  // <= 16, none empty
   std::string model;              // as the row names it; empty when it does not
   /// Names in a plain row that mean nothing here: the user's own, or slips ("id", "stopp").
@@ -73,7 +74,9 @@ class RequestReader {
  public:
   static constexpr std::size_t default_max_line_bytes = 64 * MiB;
 
-  /// @param path  a file, or "-" for standard input. Throws UserError (file) when it cannot be opened.
+  /// Reads the beginning, and waits for it. Throws UserError (file) when the file cannot be opened, or is of a kind
+  /// that holds no rows (packed, UTF-16, one JSON array, a table, ...).
+  /// @param path  a file, or "-" for standard input
   RequestReader(std::string path, RequestDefaults defaults, std::size_t max_line_bytes = default_max_line_bytes);
 
   /// The next row; nothing at the end of the file. Throws UserError (file) when reading fails.
@@ -93,7 +96,10 @@ class RequestReader {
   enum class LineStatus { line, too_long, end };
 
   LineStatus read_line();
+  RowError too_long_row() const;
+  void refuse_wrong_kind();
   bool refill();
+  bool read_more();
   void settle_custom_id(ParsedRow& row);
   void count_unread_fields(const Request& request);
   std::string unused_line_id(std::size_t line_number) const;
@@ -106,6 +112,7 @@ class RequestReader {
   std::vector<char> buffer_;
   std::size_t buffer_begin_ = 0;  // [begin, end) of buffer_ is unread
   std::size_t buffer_end_ = 0;
+  bool is_at_end_ = false;  // of the file: asking a terminal again would wait again
   std::string line_;
   std::size_t line_number_ = 0;
   std::unordered_map<std::string, std::size_t> first_line_of_id_;
