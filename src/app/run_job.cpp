@@ -114,7 +114,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
 
   const std::uint64_t start_ns = now_ns();
   if (ranks.rank() == 0) {
-    if (input.on_start) input.on_start();
+    if (input.on_start) input.on_start(policy);
     Generator generator(*stage, num_groups, input.model.eos_token);
     try {
       generator.run(std::move(input.rows), input.callbacks);
@@ -148,8 +148,8 @@ int conclude(const Report& report, const Options& options) {
   std::fputs(summary(report).c_str(), stderr);
   if (!options.report.empty()) write_report(report, options.report);
   if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
-  log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", report.job.failed_rows, report.job.rows,
-                        options.output));
+  log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
+                        options.output.empty() ? "" : "; their errors stand in " + options.output));
   return static_cast<int>(ExitCode::rows_failed);
 }
 
