@@ -82,24 +82,22 @@ bool RowBook::add_token(RowId id, std::int32_t token) {
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
-  Sequence& sequence = sequences_[id.index()];
-  const std::shared_ptr<OpenRow> row = std::move(sequence.row);
-  const bool has_ended = row->has_failed;
-  if (!has_ended) {
-    Choice& choice = row->result.choices[sequence.choice];
-    if (reason == FinishReason::not_a_number) fail_numbers(*row, choice);
-    else finish_choice(sequence, choice, reason);
+  const Sequence sequence = std::move(sequences_[id.index()]);  // what it holds ends with it
+  OpenRow& row = *sequence.row;
+  if (row.has_failed) return false;
+  Choice& choice = row.result.choices[sequence.choice];
+  if (reason == FinishReason::not_a_number) {
+    fail_numbers(row, choice);
+    return true;
   }
-  sequence.decoder.reset();
-  sequence.matcher.reset();
-  if (has_ended || row->has_failed) return !has_ended;
-  if (--row->num_open > 0) return false;
-  row->result.usage = count_usage(row->result.choices);
-  writer_.write(format_result(row->result, format_));
+  finish_choice(sequence, choice, reason);
+  if (--row.num_open > 0) return false;
+  row.result.usage = count_usage(row.result.choices);
+  writer_.write(format_result(row.result, format_));
   return true;
 }
 
-void RowBook::finish_choice(Sequence& sequence, Choice& choice, FinishReason reason) {
+void RowBook::finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason) {
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
   choice.text = sequence.matcher->text();
   choice.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";

@@ -63,7 +63,7 @@ class RowBook {
 
   void add_request(const Request& request);
   void add_error(const RowError& error);
-  void finish_choice(Sequence& sequence, Choice& choice, FinishReason reason);
+  static void finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason);
   void fail_numbers(OpenRow& row, const Choice& choice);
   std::vector<GenerateRow> fit_prompts(const Request& request);
 

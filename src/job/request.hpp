@@ -2,7 +2,7 @@
 //
 // Two row forms stand side by side in one JSONL file: the OpenAI Batch row {"custom_id","method","url","body"} and
 // the plain row {"custom_id"?,"prompt",...}, whose fields are those of a batch row's body. A bad row becomes a
-// RowError and costs that row alone.
+// RowError and costs that row alone; one that is no JSON keeps its id and form as far as they can be told.
 //
 // Tokens are chosen greedily. `temperature` absent therefore means 0 (OpenAI's own default is 1), and a field that
 // asks for anything but plain greedy generation is an error of the row, never ignored.
@@ -56,7 +56,8 @@ struct Request : RowIdentity {
 };
 
 /// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,
-/// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id.
+/// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known invalid_prompt,
+/// and not_a_number.
 struct RowError : RowIdentity {
   std::string code;
   std::string message;  // what, why, what to do
