@@ -5,6 +5,7 @@
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
 #include "app/model_directory.hpp"
+#include "app/number_fault.hpp"
 #include "app/run_job.hpp"
 #include "base/error.hpp"
 #include "job/progress.hpp"
@@ -31,6 +32,12 @@ std::deque<GenerateRow> synthetic_rows(const ModelSpec& model, const Options& op
   return rows;
 }
 
+// The speed of a model that gives no numbers says nothing.
+[[noreturn]] void refuse_numbers(DType dtype) {
+  const NumberFault fault = number_fault(dtype);
+  throw UserError(ExitCode::model, "this model cannot be measured", fault.reason, fault.suggestion);
+}
+
 }  // namespace
 
 int run_bench(MpiSession& session, const Options& options) {
@@ -41,29 +48,34 @@ int run_bench(MpiSession& session, const Options& options) {
   ranks.agree_on_error([&] {
     directory = find_model(options, options.dummy);
     input.model = read_model_spec(directory.string());
-    if (options.prompt_len + options.gen_len > input.model.max_positions)
+    if (options.prompt_len + options.gen_len - 1 > input.model.max_positions)
       throw UserError(
           ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),
           fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
   });
   directory = save_compressed(options, directory, input.model, ranks);
   const std::int64_t num_rows = options.num_rows > 0 ? options.num_rows : default_rows(options, ranks.size());
-  input.shape = {options.prompt_len, options.gen_len, options.prompt_len + options.gen_len, num_rows};
+  input.shape = {options.prompt_len, options.gen_len, options.prompt_len + options.gen_len - 1, num_rows};
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
     return options.dummy ? make_random_source() : open_weights(directory, input.model);
   };
   std::unique_ptr<Progress> progress;
+  DType dtype = DType::float32;
   if (ranks.rank() == 0) {
     input.rows = synthetic_rows(input.model, options, num_rows);
     const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(options.gen_len);
-    input.on_start = [&, all_tokens] {
+    input.on_start = [&, all_tokens](const Policy& policy) {
+      dtype = policy.dtype;
       progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens, options.quiet);
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
       progress->add_tokens(1);
       return false;
     };
-    input.callbacks.on_finished = [&](RowId, FinishReason) { progress->add_row(); };
+    input.callbacks.on_finished = [&](RowId, FinishReason reason) {
+      if (reason == FinishReason::not_a_number) refuse_numbers(dtype);
+      progress->add_row();
+    };
     input.count_job = [&, all_tokens]() -> JobReport {
       const auto rows = static_cast<std::uint64_t>(num_rows);
       return {rows, 0, rows, rows * static_cast<std::uint64_t>(options.prompt_len), all_tokens};

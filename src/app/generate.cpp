@@ -32,9 +32,12 @@ JobFiles open_files(const Options& options, const std::filesystem::path& directo
                                                 options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
   remove_if_left_empty(files.writer->new_file());
   const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
-  files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format);
+  files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format, options.truncate_prompt);
   files.book->read(reader);
   if (const std::string unread = reader.describe_unread_fields(); !unread.empty()) log::info(unread);
+  if (const std::size_t num_cut = files.book->num_cut(); num_cut > 0)
+    log::info(fmt::format("{} row{} had a prompt that is too long for the model: it was cut on the {}", num_cut,
+                          num_cut == 1 ? "" : "s", options.truncate_prompt == PromptCut::left ? "left" : "right"));
   return files;
 }
 
@@ -64,7 +67,8 @@ int run_generate(MpiSession& session, const Options& options) {
     input.rows = book.take_rows();
     log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(),
                           book.num_prompt_tokens()));
-    input.on_start = [&] {
+    input.on_start = [&](const Policy& policy) {
+      book.set_dtype(policy.dtype);
       files.writer->start();
       progress = Progress::to_stderr(book.num_rows(), book.max_new_tokens(), options.quiet);
       for (std::size_t i = 0; i < book.num_failed(); ++i) progress->add_row(true);
@@ -74,7 +78,7 @@ int run_generate(MpiSession& session, const Options& options) {
       return book.add_token(id, token);
     };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
-      if (book.finish(id, reason)) progress->add_row();
+      if (book.finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
     };
     input.count_job = [&]() -> JobReport {
       return {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(),

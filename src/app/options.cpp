@@ -79,7 +79,9 @@ void add_row_options(cxxopts::Options& options, const std::string& command) {
   if (score) add_score_options(options);
   else
     options.add_options("Job")("gen-len", "tokens to generate where a row has no max_tokens",
-                               value<std::string>()->default_value("32"), "N");
+                               value<std::string>()->default_value("32"), "N")(
+        "truncate-prompt", "left | right: where a prompt that does not fit is cut; error: its row is an error",
+        value<std::string>()->default_value("error"), "SIDE");
 }
 
 cxxopts::Options describe(const std::string& command) {
@@ -254,6 +256,8 @@ void read_files(const std::string& command, const cxxopts::ParseResult& parsed, 
       throw UserError(ExitCode::usage, "--input and --output, or --text, are needed", "", hint);
   } else if (o.input.empty() || o.output.empty()) {
     throw UserError(ExitCode::usage, "--input and --output are needed", "", hint);
+  } else {
+    o.truncate_prompt = parse_prompt_cut(parsed["truncate-prompt"].as<std::string>());
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/prompt_fit.hpp"
 #include "base/log.hpp"
 #include "spec/dtype.hpp"
 #include "spec/quantization.hpp"
@@ -24,6 +25,7 @@ struct Options {
   bool dummy = false;
   std::int32_t prompt_len = 512;
   std::int32_t gen_len = 32;
+  PromptCut truncate_prompt = PromptCut::none;
   std::string text;  // score: a plain text instead of rows
   bool collapse_whitespace = false;
   std::int64_t max_tokens = 0;          // score: predictions of each text; 0: all

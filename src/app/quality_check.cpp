@@ -47,7 +47,13 @@ ScoreReport score(MpiSession& session, const Options& options, const std::filesy
       throw UserError(ExitCode::file, fmt::format("cannot judge quality by '{}'", options.quality_check),
                       "it has fewer than two tokens", "Give a text like those that the job will read");
   });
-  return run_score_job(session, options, directory, model, book.get()).score.value_or(ScoreReport{});
+  const Report report = run_score_job(session, options, directory, model, book.get());
+  ranks.agree_on_error([&] {
+    if (book && book->num_failed() > 0)
+      throw UserError(ExitCode::model, fmt::format("cannot judge quality by '{}'", options.quality_check),
+                      "the model gave scores that are not numbers", "See the warning above");
+  });
+  return report.score.value_or(ScoreReport{});
 }
 
 }  // namespace

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "app/model_text.hpp"
+#include "app/number_fault.hpp"
 #include "base/error.hpp"
+#include "base/log.hpp"
 
 namespace flexgen {
 
@@ -23,22 +26,27 @@ void RowBook::add_error(const RowError& error) {
   writer_.write(format_error(error));
 }
 
-void RowBook::check_length(const std::vector<std::int32_t>& ids, int max_tokens) const {
-  const std::size_t wanted = ids.size() + static_cast<std::size_t>(max_tokens);
-  if (wanted > static_cast<std::size_t>(model_.max_positions))
-    throw UserError(ExitCode::rows_failed, "the row is too long for the model",
-                    fmt::format("{} prompt tokens and max_tokens {} need {} positions, the model has {}", ids.size(),
-                                max_tokens, wanted, model_.max_positions),
-                    "Shorten the prompt or lower max_tokens");
+/// The row's prompts as they will run, each without its id. Throws UserError (rows_failed) when one cannot.
+std::vector<GenerateRow> RowBook::fit_prompts(const Request& request) {
+  const PromptFit fit{model_.max_positions, cut_};
+  std::vector<GenerateRow> rows;
+  bool is_cut = false;
+  for (const Prompt& prompt : request.prompts) {
+    GenerateRow& row = rows.emplace_back();
+    row.prompt = prompt_ids(tokenizer_, model_, prompt);
+    const std::size_t length = row.prompt.size();
+    const bool has_begin_token = std::holds_alternative<std::string>(prompt) && tokenizer_.adds_bos();
+    row.max_new_tokens = fit.apply(row.prompt, request.max_tokens, !request.names_max_tokens, has_begin_token);
+    is_cut = is_cut || row.prompt.size() < length;
+  }
+  num_cut_ += is_cut ? 1 : 0;
+  return rows;
 }
 
 void RowBook::add_request(const Request& request) {
-  std::vector<std::vector<std::int32_t>> prompts;
+  std::vector<GenerateRow> prompts;
   try {
-    for (const Prompt& prompt : request.prompts) {
-      prompts.push_back(prompt_ids(tokenizer_, model_, prompt));
-      check_length(prompts.back(), request.max_tokens);
-    }
+    prompts = fit_prompts(request);
   } catch (const UserError& error) {
     add_error({static_cast<const RowIdentity&>(request), "invalid_prompt", error.what()});
     return;
@@ -48,16 +56,17 @@ void RowBook::add_request(const Request& request) {
   row->result.choices.resize(prompts.size());
   row->num_open = prompts.size();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const RowId id(static_cast<std::int64_t>(sequences_.size()));
-    const auto length = static_cast<std::int32_t>(prompts[i].size());
+    GenerateRow& sequence = prompts[i];
+    sequence.id = RowId(static_cast<std::int64_t>(sequences_.size()));
+    const auto length = static_cast<std::int32_t>(sequence.prompt.size());
     shape_.max_prompt_tokens = std::max(shape_.max_prompt_tokens, length);
-    shape_.max_new_tokens = std::max(shape_.max_new_tokens, request.max_tokens);
-    shape_.max_row_tokens = std::max(shape_.max_row_tokens, length + request.max_tokens);
-    max_new_tokens_ += static_cast<std::uint64_t>(request.max_tokens);
-    num_prompt_tokens_ += prompts[i].size();
+    shape_.max_new_tokens = std::max(shape_.max_new_tokens, sequence.max_new_tokens);
+    shape_.max_row_tokens = std::max(shape_.max_row_tokens, length + sequence.max_new_tokens - 1);
+    max_new_tokens_ += static_cast<std::uint64_t>(sequence.max_new_tokens);
+    num_prompt_tokens_ += sequence.prompt.size();
     row->result.choices[i].index = static_cast<int>(i);
-    row->result.choices[i].prompt_token_ids = prompts[i];
-    rows_.push_back({id, std::move(prompts[i]), request.max_tokens, true});
+    row->result.choices[i].prompt_token_ids = sequence.prompt;
+    rows_.push_back(std::move(sequence));
     sequences_.push_back(
         {row, i, std::make_unique<StreamingDecoder>(tokenizer_), std::make_unique<StopMatcher>(request.stop)});
   }
@@ -66,24 +75,43 @@ void RowBook::add_request(const Request& request) {
 bool RowBook::add_token(RowId id, std::int32_t token) {
   Sequence& sequence = sequences_[id.index()];
   ++num_generated_tokens_;
+  if (sequence.row->has_failed) return true;
   sequence.row->result.choices[sequence.choice].token_ids.push_back(token);
   if (token == model_.eos_token) return false;  // ends the row by itself, and is no text
   return sequence.matcher->push(sequence.decoder->push(token));
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
-  Sequence& sequence = sequences_[id.index()];
+  const Sequence sequence = std::move(sequences_[id.index()]);  // what it holds ends with it
+  OpenRow& row = *sequence.row;
+  if (row.has_failed) return false;
+  Choice& choice = row.result.choices[sequence.choice];
+  if (reason == FinishReason::not_a_number) {
+    fail_numbers(row, choice);
+    return true;
+  }
+  finish_choice(sequence, choice, reason);
+  if (--row.num_open > 0) return false;
+  row.result.usage = count_usage(row.result.choices);
+  writer_.write(format_result(row.result, format_));
+  return true;
+}
+
+void RowBook::finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason) {
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
-  const std::shared_ptr<OpenRow> row = std::move(sequence.row);
-  Choice& choice = row->result.choices[sequence.choice];
   choice.text = sequence.matcher->text();
   choice.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
-  sequence.decoder.reset();
-  sequence.matcher.reset();
-  if (--row->num_open > 0) return false;
-  row->result.usage = count_usage(row->result.choices);
-  writer_.write(format_result(row->result, format_));
-  return true;
+}
+
+void RowBook::fail_numbers(OpenRow& row, const Choice& choice) {
+  const std::string where = row.result.prompt_is_list ? fmt::format(" to prompt[{}]", choice.index) : "";
+  const RowError error = number_error(
+      row.result,
+      fmt::format("the model gave no number for token {} of the answer{}", choice.token_ids.size() + 1, where), dtype_);
+  row.has_failed = true;
+  row.result.choices.clear();
+  add_error(error);
+  if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
 }
 
 }  // namespace flexgen

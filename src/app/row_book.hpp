@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "app/prompt_fit.hpp"
 #include "engine/generator.hpp"
 #include "job/progress.hpp"
 #include "job/request.hpp"
@@ -22,8 +23,9 @@ namespace flexgen {
 
 class RowBook {
  public:
-  RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format)
-      : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)) {}
+  RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
+          PromptCut cut = PromptCut::none)
+      : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)), cut_(cut) {}
 
   /// Reads all rows; errors go to the writer as they are found.
   void read(RequestReader& reader);
@@ -31,8 +33,11 @@ class RowBook {
   /// What the engine is to run; called once.
   std::deque<GenerateRow> take_rows() { return std::move(rows_); }
   const JobShape& shape() const { return shape_; }
+  /// The data type of the run: what is advised where numbers fail.
+  void set_dtype(DType dtype) { dtype_ = dtype; }
   std::size_t num_rows() const { return num_rows_; }
   std::size_t num_failed() const { return num_failed_; }
+  std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return max_new_tokens_; }
   std::size_t num_sequences() const { return sequences_.size(); }
   std::uint64_t num_prompt_tokens() const { return num_prompt_tokens_; }
@@ -40,13 +45,14 @@ class RowBook {
 
   /// From the engine. A row's line is written when its last sequence is finished.
   bool add_token(RowId id, std::int32_t token);
-  /// True when that finished a row of the input.
+  /// True when that finished a row of the input. A sequence without numbers makes its whole row an error, at once.
   bool finish(RowId id, FinishReason reason);
 
  private:
   struct OpenRow {  // an input row with sequences still running
     Result result;
     std::size_t num_open = 0;
+    bool has_failed = false;  // its error is written: the other sequences come to nothing
   };
   struct Sequence {
     std::shared_ptr<OpenRow> row;
@@ -57,17 +63,23 @@ class RowBook {
 
   void add_request(const Request& request);
   void add_error(const RowError& error);
-  void check_length(const std::vector<std::int32_t>& ids, int max_tokens) const;
+  static void finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason);
+  void fail_numbers(OpenRow& row, const Choice& choice);
+  std::vector<GenerateRow> fit_prompts(const Request& request);
 
   const Tokenizer& tokenizer_;
   const ModelSpec& model_;
   ResultWriter& writer_;
   ResultFormat format_;
+  PromptCut cut_;
+  DType dtype_ = DType::float32;
+  bool has_warned_ = false;  // of a row without numbers
   std::deque<GenerateRow> rows_;
   std::vector<Sequence> sequences_;  // by RowId
   JobShape shape_;
   std::size_t num_rows_ = 0;
   std::size_t num_failed_ = 0;
+  std::size_t num_cut_ = 0;
   std::uint64_t max_new_tokens_ = 0;
   std::uint64_t num_prompt_tokens_ = 0;
   std::uint64_t num_generated_tokens_ = 0;

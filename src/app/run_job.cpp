@@ -113,7 +113,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
   if (ranks.rank() == 0) {
     Generator generator(*stage, num_groups, input.model.eos_token);
     try {
-      if (input.on_start) input.on_start();
+      if (input.on_start) input.on_start(policy);
       generator.run(std::move(input.rows), input.callbacks);
     } catch (...) {
       // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
@@ -147,8 +147,8 @@ int conclude(const Report& report, const Options& options) {
   if (!options.quiet) write_fully(to_stdout ? STDOUT_FILENO : STDERR_FILENO, summary(report));
   if (!options.report.empty()) write_report(report, options.report);
   if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
-  log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", report.job.failed_rows, report.job.rows,
-                        options.output));
+  log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
+                        options.output.empty() ? "" : "; their errors stand in " + options.output));
   return static_cast<int>(ExitCode::rows_failed);
 }
 

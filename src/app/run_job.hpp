@@ -23,10 +23,11 @@ struct JobInput {
   ModelSpec model;
   /// Makes this rank's source; called once the policy is known to fit.
   std::function<std::shared_ptr<WeightSource>()> make_source;
-  JobShape shape;                        // rank 0's counts
-  std::deque<GenerateRow> rows;          // rank 0
-  GenerateCallbacks callbacks;           // rank 0
-  std::function<void()> on_start;        // rank 0: loading is over
+  JobShape shape;                // rank 0's counts
+  std::deque<GenerateRow> rows;  // rank 0
+  GenerateCallbacks callbacks;   // rank 0
+  /// Rank 0: loading is over; this is how the job runs.
+  std::function<void(const Policy&)> on_start;
   std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end
 };
 

@@ -1,9 +1,14 @@
 #include "app/score_book.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "app/model_text.hpp"
+#include "app/number_fault.hpp"
 #include "base/error.hpp"
+#include "base/log.hpp"
 
 namespace flexgen {
 
@@ -23,6 +28,10 @@ void ScoreBook::add_text(const std::string& id, const std::string& text) {
 
 void ScoreBook::add_error(const RowError& error) {
   ++num_rows_;
+  write_error(error);
+}
+
+void ScoreBook::write_error(const RowError& error) {
   ++num_failed_;
   ++num_written_;
   if (writer_) writer_->write(format_error(error));
@@ -84,27 +93,49 @@ void ScoreBook::add_windows(const std::shared_ptr<OpenRow>& row, std::size_t tex
   shape_.num_rows = static_cast<std::int64_t>(windows_.size());
 }
 
-void ScoreBook::add_scores(RowId id, std::span<const float> scores) {
+std::size_t ScoreBook::add_scores(RowId id, std::span<const float> scores) {
   const Window& window = windows_[id.index()];
   FLEXGEN_CHECK(static_cast<std::int32_t>(scores.size()) + 1 == window.place.length,
                 "a window and its scores are not of one length");
+  if (window.row->has_failed) return 0;
   const auto counted = scores.last(static_cast<std::size_t>(window.place.num_counted));
   const std::int64_t end = window.place.first + window.place.length - 1;  // scores of token 1 stand at 0
   std::copy(counted.begin(), counted.end(),
             window.row->result.texts[window.text].log_probabilities.begin() + (end - window.place.num_counted));
-  for (const float score : counted) totals_.log_probability += static_cast<double>(score);
-  totals_.tokens += counted.size();
+  return counted.size();
 }
 
 bool ScoreBook::finish(RowId id) {
   const std::shared_ptr<OpenRow> row = std::move(windows_[id.index()].row);
-  if (--row->num_open > 0) return false;
+  if (row->has_failed || --row->num_open > 0) return false;
   write(*row);
+  return true;
+}
+
+bool ScoreBook::fail(RowId id) {
+  Window& window = windows_[id.index()];
+  const std::shared_ptr<OpenRow> row = std::move(window.row);
+  if (std::exchange(row->has_failed, true)) return false;
+  const std::string where =
+      row->result.prompt_is_list ? fmt::format("text {} of the row", window.text) : std::string("the text");
+  const std::int64_t first = window.place.first + 1;
+  const RowError error =
+      number_error(row->result,
+                   fmt::format("the model gave no number as the score of a token of {}, among tokens {} .. {}", where,
+                               first, first + window.place.length - 1),
+                   dtype_);
+  row->result.texts.clear();
+  write_error(error);
+  if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
   return true;
 }
 
 void ScoreBook::write(const OpenRow& row) {
   ++num_written_;
+  for (const ScoredText& text : row.result.texts) {
+    for (const float score : text.log_probabilities) totals_.log_probability += static_cast<double>(score);
+    totals_.tokens += text.log_probabilities.size();
+  }
   if (writer_) writer_->write(format_scores(row.result, rules_.return_token_ids));
 }
 

@@ -48,10 +48,15 @@ class ScoreBook {
   void start() {
     if (writer_) writer_->start();
   }
-  /// From the engine: of a window's tokens but its first.
-  void add_scores(RowId id, std::span<const float> scores);
+  /// The data type of the run: what is advised where numbers fail.
+  void set_dtype(DType dtype) { dtype_ = dtype; }
+
+  /// From the engine: of a window's tokens but its first. Returns how many of them count.
+  std::size_t add_scores(RowId id, std::span<const float> scores);
   /// True when that finished a row of the input.
   bool finish(RowId id);
+  /// A window without numbers makes its whole row an error, at once. True when that finished a row of the input.
+  bool fail(RowId id);
 
   std::size_t num_rows() const { return num_rows_; }
   std::size_t num_failed() const { return num_failed_; }
@@ -59,13 +64,14 @@ class ScoreBook {
   std::size_t num_windows() const { return windows_.size(); }
   std::uint64_t num_window_tokens() const { return num_window_tokens_; }  // as read by the model, overlaps included
   std::uint64_t num_to_score() const { return num_to_score_; }
-  /// Of what has been scored so far.
+  /// Of the rows that are done.
   const ScoreReport& totals() const { return totals_; }
 
  private:
   struct OpenRow {
     ScoreResult result;
     std::size_t num_open = 0;  // windows
+    bool has_failed = false;   // its error is written: the other windows come to nothing
   };
   struct Window {
     std::shared_ptr<OpenRow> row;
@@ -75,6 +81,7 @@ class ScoreBook {
 
   void add_request(const Request& request);
   void add_error(const RowError& error);
+  void write_error(const RowError& error);
   void add_row(const RowIdentity& identity, bool prompt_is_list, std::vector<std::vector<std::int32_t>> texts);
   void add_windows(const std::shared_ptr<OpenRow>& row, std::size_t text);
   void write(const OpenRow& row);
@@ -83,6 +90,8 @@ class ScoreBook {
   const ModelSpec& model_;
   ResultWriter* writer_;
   ScoreRules rules_;
+  DType dtype_ = DType::float32;
+  bool has_warned_ = false;  // of a row without numbers
   std::deque<GenerateRow> windows_to_run_;
   std::vector<Window> windows_;  // by RowId
   JobShape shape_{0, 0, 0, 0, true};

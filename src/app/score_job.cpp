@@ -18,18 +18,18 @@ Report run_score_job(MpiSession& session, const Options& options, const std::fil
   if (book) {
     input.shape = book->shape();
     input.rows = book->take_windows();
-    input.on_start = [&] {
+    input.on_start = [&](const Policy& policy) {
+      book->set_dtype(policy.dtype);
       book->start();
       progress = Progress::to_stderr(book->num_rows(), book->num_to_score(), options.quiet);
       for (std::size_t i = 0; i < book->num_written(); ++i) progress->add_row(i < book->num_failed());
     };
     input.callbacks.on_scores = [&](RowId id, std::span<const float> scores, std::span<const std::int32_t>) {
-      const std::uint64_t before = book->totals().tokens;
-      book->add_scores(id, scores);
-      progress->add_tokens(book->totals().tokens - before);
+      progress->add_tokens(book->add_scores(id, scores));
     };
-    input.callbacks.on_finished = [&](RowId id, FinishReason) {
-      if (book->finish(id)) progress->add_row();
+    input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
+      const bool has_failed = reason == FinishReason::not_a_number;
+      if (has_failed ? book->fail(id) : book->finish(id)) progress->add_row(has_failed);
     };
     input.count_job = [&]() -> JobReport {
       return {book->num_rows(),     book->num_failed(), book->num_windows(), book->num_window_tokens(), 0,

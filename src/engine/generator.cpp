@@ -1,10 +1,20 @@
 #include "engine/generator.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.hpp"
 
 namespace flexgen {
+namespace {
+
+// Sampling gives a token of -1 where a logit is NaN. A score of minus infinity can neither be summed nor written.
+bool are_numbers(std::span<const std::int32_t> tokens, std::span<const float> scores) {
+  return std::ranges::none_of(tokens, [](std::int32_t token) { return token < 0; }) &&
+         std::ranges::all_of(scores, [](float score) { return std::isfinite(score); });
+}
+
+}  // namespace
 
 Generator::Generator(Stage& stage, std::int32_t num_groups, std::int32_t eos_token)
     : stage_(stage), eos_token_(eos_token), groups_(static_cast<std::size_t>(num_groups)) {}
@@ -67,13 +77,17 @@ bool Generator::make_work(Group& group, GroupId id) {
   return true;
 }
 
+void Generator::finish(ActiveRow& row, FinishReason reason, const GenerateCallbacks& callbacks) {
+  row.done = true;
+  callbacks.on_finished(row.request.id, reason);
+}
+
 void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks) {
   ++row.num_generated;
   row.next.assign(1, token);
   const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && token == eos_token_);
   if (!stopped && row.num_generated < row.request.max_new_tokens) return;
-  row.done = true;
-  callbacks.on_finished(row.request.id, stopped ? FinishReason::stop : FinishReason::length);
+  finish(row, stopped ? FinishReason::stop : FinishReason::length, callbacks);
 }
 
 std::size_t Generator::take_outputs(ActiveRow& row, const RowWork& work, const SampledTokens& sampled, std::size_t at,
@@ -82,17 +96,15 @@ std::size_t Generator::take_outputs(ActiveRow& row, const RowWork& work, const S
   FLEXGEN_CHECK(at + count <= sampled.tokens.size() && (!work.wants_scores || at + count <= sampled.scores.size()),
                 "tokens do not belong to the sweep that was awaited");
   const std::span<const std::int32_t> tokens = std::span(sampled.tokens).subspan(at, count);
-  if (std::ranges::any_of(tokens, [](std::int32_t token) { return token < 0; }))
-    throw UserError(ExitCode::model, "the model gave a logit that is not a number",
-                    "weights or activations overflow in this data type", "Try --dtype float32 or bfloat16");
-  if (work.wants_scores)
-    callbacks.on_scores(row.request.id, std::span(sampled.scores).subspan(at, count - 1), tokens.first(count - 1));
-  if (work.wants_token) {
-    take_token(row, tokens.back(), callbacks);
-  } else {
-    row.done = true;
-    callbacks.on_finished(row.request.id, FinishReason::length);
+  std::span<const float> scores;
+  if (work.wants_scores) scores = std::span(sampled.scores).subspan(at, count - 1);
+  if (!are_numbers(tokens, scores)) {
+    finish(row, FinishReason::not_a_number, callbacks);
+    return count;
   }
+  if (work.wants_scores) callbacks.on_scores(row.request.id, scores, tokens.first(count - 1));
+  if (work.wants_token) take_token(row, tokens.back(), callbacks);
+  else finish(row, FinishReason::length, callbacks);
   return count;
 }
 

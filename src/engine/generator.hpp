@@ -1,7 +1,8 @@
 // Rank 0's part: turns rows into sweeps and tokens into finished rows, with as many groups in flight as stages.
 //
 // Greedy decoding; static blocks: a group takes B * K rows, keeps them until the last is finished, and takes the next.
-// Rows that are finished leave the work list at once. Single-threaded.
+// Rows that are finished leave the work list at once. A row whose numbers fail is finished; the others go on.
+// Single-threaded.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ struct GenerateRow {
   bool score_prompt = false;  // on_scores is told how likely the prompt was
 };
 
-enum class FinishReason : std::uint8_t { stop, length };
+/// not_a_number: the model gave a logit or a score that is none, or no finite one; nothing of the row is of use.
+enum class FinishReason : std::uint8_t { stop, length, not_a_number };
 
 /// Calls from the generator to whoever runs the job.
 struct GenerateCallbacks {
@@ -74,6 +76,7 @@ class Generator {
   // Takes the row's outputs from `at` on; returns how many they were.
   std::size_t take_outputs(ActiveRow& row, const RowWork& work, const SampledTokens& sampled, std::size_t at,
                            const GenerateCallbacks& callbacks);
+  static void finish(ActiveRow& row, FinishReason reason, const GenerateCallbacks& callbacks);
   void take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks);
   bool anything_follows(const Group& group) const;
 

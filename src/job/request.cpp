@@ -3,6 +3,8 @@
 #include <set>
 
 #include "fmt/format.h"
+#include "job/broken_row.hpp"
+#include "job/json_text.hpp"
 #include "job/request_fields.hpp"
 
 namespace flexgen {
@@ -153,16 +155,19 @@ const Json& batch_body(const Json& document) {
 
 ParsedRow parse_request(std::string_view line, std::size_t line_number, const RequestDefaults& defaults) {
   RowIdentity row{line_number, fmt::format("line-{}", line_number), false, false};
+  const std::optional<std::string> repaired = replace_lone_surrogates(line);
+  if (repaired) line = *repaired;
   try {
     const Json document = parse_document(line);
     identify(document, row);
     const Json& body = row.batch_format ? batch_body(document) : document;
     check_fields(body, row.batch_format);
-    Request request{row, {}, false, 0, {}, {}, {}};
+    Request request{row, {}, false, 0, false, {}, {}, {}};
     read_fields(body, defaults, request);
     if (!row.batch_format) request.unread_fields = unread_fields(body, defaults.is_scored);
     return request;
   } catch (const RowProblem& problem) {
+    if (problem.code == "invalid_json") identify_broken_row(line, row);
     return RowError{std::move(row), problem.code, problem.what()};
   }
 }

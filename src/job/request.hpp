@@ -2,7 +2,7 @@
 //
 // Two row forms stand side by side in one JSONL file: the OpenAI Batch row {"custom_id","method","url","body"} and
 // the plain row {"custom_id"?,"prompt",...}, whose fields are those of a batch row's body. A bad row becomes a
-// RowError and costs that row alone.
+// RowError and costs that row alone; one that is no JSON keeps its id and form as far as they can be told.
 //
 // Tokens are chosen greedily. `temperature` absent therefore means 0 (OpenAI's own default is 1), and a field that
 // asks for anything but plain greedy generation is an error of the row, never ignored.
@@ -48,6 +48,7 @@ struct Request : RowIdentity {
   std::vector<Prompt> prompts;    // >= 1
   bool prompt_is_list = false;    // the row gave a list of prompts, possibly of one
   int max_tokens = 0;             // >= 1; of a row that is scored >= 0, and of no effect
+  bool names_max_tokens = false;  // it stands in the row; otherwise it is the default, a wish
   std::vector<std::string> stop;  // <= 16, none empty
   std::string model;              // as the row names it; empty when it does not
   /// Names in a plain row that mean nothing here: the user's own, or slips ("id", "stopp").
@@ -55,7 +56,8 @@ struct Request : RowIdentity {
 };
 
 /// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,
-/// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id.
+/// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known invalid_prompt,
+/// and not_a_number.
 struct RowError : RowIdentity {
   std::string code;
   std::string message;  // what, why, what to do
@@ -73,7 +75,9 @@ class RequestReader {
  public:
   static constexpr std::size_t default_max_line_bytes = 64 * MiB;
 
-  /// @param path  a file, or "-" for standard input. Throws UserError (file) when it cannot be opened.
+  /// Reads the beginning, and waits for it. Throws UserError (file) when the file cannot be opened, or is of a kind
+  /// that holds no rows (packed, UTF-16, one JSON array, a table, ...).
+  /// @param path  a file, or "-" for standard input
   RequestReader(std::string path, RequestDefaults defaults, std::size_t max_line_bytes = default_max_line_bytes);
 
   /// The next row; nothing at the end of the file. Throws UserError (file) when reading fails.
@@ -93,7 +97,10 @@ class RequestReader {
   enum class LineStatus { line, too_long, end };
 
   LineStatus read_line();
+  RowError too_long_row() const;
+  void refuse_wrong_kind();
   bool refill();
+  bool read_more();
   void settle_custom_id(ParsedRow& row);
   void count_unread_fields(const Request& request);
   std::string unused_line_id(std::size_t line_number) const;
@@ -106,6 +113,7 @@ class RequestReader {
   std::vector<char> buffer_;
   std::size_t buffer_begin_ = 0;  // [begin, end) of buffer_ is unread
   std::size_t buffer_end_ = 0;
+  bool is_at_end_ = false;  // of the file: asking a terminal again would wait again
   std::string line_;
   std::size_t line_number_ = 0;
   std::unordered_map<std::string, std::size_t> first_line_of_id_;

@@ -261,6 +261,7 @@ void read_fields(const Json& body, const RequestDefaults& defaults, Request& req
                                           : "field 'prompt' is missing: there is nothing to continue. Add it");
   read_prompts(*prompt, request);
   const Json* max_tokens = find_set(body, "max_tokens");
+  request.names_max_tokens = max_tokens != nullptr;
   request.max_tokens = max_tokens ? read_max_tokens(*max_tokens, defaults.is_scored) : defaults.max_tokens;
   if (const Json* stop = find_set(body, "stop")) request.stop = read_stop(*stop);
   if (const Json* model = find_set(body, "model")) {

@@ -8,6 +8,8 @@
 
 #include "base/error.hpp"
 #include "fmt/format.h"
+#include "job/broken_row.hpp"
+#include "job/input_kind.hpp"
 #include "job/request.hpp"
 #include "job/request_fields.hpp"
 
@@ -51,7 +53,20 @@ RequestReader::RequestReader(std::string path, RequestDefaults defaults, std::si
       defaults_(defaults),
       max_line_bytes_(max_line_bytes),
       file_(open_input(path_, display_name_)),
-      buffer_(read_bytes) {}
+      buffer_(read_bytes) {
+  refuse_wrong_kind();
+}
+
+/// Before a row is read: what holds no rows at all is one error, not one for every line.
+void RequestReader::refuse_wrong_kind() {
+  while (buffer_end_ < buffer_.size() && read_more()) {
+  }
+  std::string_view head(buffer_.data(), buffer_end_);
+  const bool is_whole = buffer_end_ < buffer_.size();
+  if (head.starts_with(byte_order_mark)) head.remove_prefix(byte_order_mark.size());
+  if (const std::optional<WrongKind> kind = find_wrong_kind(head, is_whole))
+    throw UserError(ExitCode::file, fmt::format("cannot read rows from {}", display_name_), kind->what, kind->remedy);
+}
 
 std::optional<ParsedRow> RequestReader::next() {
   for (;;) {
@@ -60,9 +75,7 @@ std::optional<ParsedRow> RequestReader::next() {
     ++line_number_;
     std::optional<ParsedRow> row;
     if (status == LineStatus::too_long) {
-      row = row_error(line_number_, unused_line_id(line_number_), false, "line_too_long",
-                      fmt::format("line {} is too long: it has more than {}. Split the row", line_number_,
-                                  format_bytes(max_line_bytes_)));
+      row = too_long_row();
     } else {
       std::string_view line = line_;
       if (line_number_ == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
@@ -74,6 +87,15 @@ std::optional<ParsedRow> RequestReader::next() {
     if (const auto* request = std::get_if<Request>(&*row)) count_unread_fields(*request);
     return row;
   }
+}
+
+/// Its beginning may still say whose result the error is.
+RowError RequestReader::too_long_row() const {
+  RowError error = row_error(line_number_, unused_line_id(line_number_), false, "line_too_long",
+                             fmt::format("line {} is too long: it has more than {}. Split the row", line_number_,
+                                         format_bytes(max_line_bytes_)));
+  identify_broken_row(line_, error);
+  return error;
 }
 
 /// Puts the next line, without its newline, into line_. What passes the limit is read and dropped.
@@ -92,7 +114,7 @@ RequestReader::LineStatus RequestReader::read_line() {
     const auto* newline = static_cast<const char*>(std::memchr(begin, '\n', available));
     const std::size_t count = newline ? static_cast<std::size_t>(newline - begin) : available;
     if (line_.size() + count > max_line_bytes_) is_too_long = true;
-    if (!is_too_long) line_.append(begin, count);
+    line_.append(begin, std::min(count, max_line_bytes_ - line_.size()));
     buffer_begin_ += count + (newline ? 1 : 0);
     if (newline) return is_too_long ? LineStatus::too_long : LineStatus::line;
   }
@@ -100,16 +122,23 @@ RequestReader::LineStatus RequestReader::read_line() {
 
 /// False at the end of the file.
 bool RequestReader::refill() {
+  buffer_begin_ = buffer_end_ = 0;
+  return read_more();
+}
+
+/// Reads behind what the buffer holds. False at the end of the file.
+bool RequestReader::read_more() {
+  if (is_at_end_) return false;
   ssize_t count = 0;
   do {
-    count = ::read(file_.get(), buffer_.data(), buffer_.size());
+    count = ::read(file_.get(), buffer_.data() + buffer_end_, buffer_.size() - buffer_end_);
   } while (count < 0 && errno == EINTR);
   if (count < 0)
     throw UserError(ExitCode::file, fmt::format("cannot read the input {} behind line {}", display_name_, line_number_),
                     errno_text(errno), "Check the file and the disk or pipe that it comes from");
-  buffer_begin_ = 0;
-  buffer_end_ = static_cast<std::size_t>(count);
-  return count > 0;
+  buffer_end_ += static_cast<std::size_t>(count);
+  is_at_end_ = count == 0;
+  return !is_at_end_;
 }
 
 /// Records the row's id; a second use of one turns the row into an error under an id of its own.

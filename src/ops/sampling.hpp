@@ -9,7 +9,7 @@
 namespace flexgen {
 
 /// token[r] = index of the largest logit of row r, the lowest index among equals. logits: [rows, vocab] float32;
-/// token: [rows], computing device's memory. Rows that hold a NaN give -1.
+/// token: [rows], computing device's memory. Rows that hold a NaN or plus infinity give -1.
 void argmax_rows(const OpContext& context, const MatrixView& logits, std::int32_t* token);
 void argmax_rows_reference(const MatrixView& logits, std::int32_t* token);
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "ops/element_access.hpp"
 #include "ops/sampling.hpp"
@@ -14,6 +15,8 @@ void argmax_rows_reference(const MatrixView& logits, std::int32_t* token) {
       if (std::isnan(value)) best = -1;
       else if (value > load_element(logits.row(r), logits.dtype, best)) best = static_cast<std::int32_t>(i);
     }
+    if (best >= 0 && load_element(logits.row(r), logits.dtype, best) == std::numeric_limits<float>::infinity())
+      best = -1;
     token[r] = best;
   }
 }

@@ -21,7 +21,7 @@ struct ModelSpec {
   std::int32_t hidden = 0;
   std::int32_t ffn = 0;
   std::int32_t vocab = 0;
-  std::int32_t max_positions = 0;  // longest row, prompt and generated tokens together
+  std::int32_t max_positions = 0;  // longest row: its prompt and what is generated, but for the last token
   std::int32_t embedding_dim = 0;  // width of the token table; != hidden means project_in / project_out
   ActivationKind activation = ActivationKind::relu;
   bool pre_norm = true;  // LayerNorm before attention and mlp (opt-350m: after)

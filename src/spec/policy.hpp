@@ -75,7 +75,7 @@ struct Budgets {
 struct JobShape {
   std::int32_t max_prompt_tokens = 0;
   std::int32_t max_new_tokens = 0;  // per row
-  std::int32_t max_row_tokens = 0;  // longest prompt + new tokens of any single row
+  std::int32_t max_row_tokens = 0;  // positions of the longest row: prompt + new tokens - 1, the last is never read
   std::int64_t num_rows = 0;
   bool scores = false;  // the log-probability of every token of the prompts is wanted
 };

@@ -47,6 +47,7 @@ class Tokenizer {
   /// One more than the highest id (OPT: 50265; the model's own table may have more rows).
   int vocab_size() const { return static_cast<int>(token_bytes_.size()); }
   std::int32_t bos_id() const { return bos_id_; }  // -1: there is none
+  bool adds_bos() const { return add_bos_; }       // encode puts it first
   std::int32_t eos_id() const { return eos_id_; }
   std::int32_t pad_id() const { return pad_id_; }
 

@@ -285,5 +285,15 @@ TEST(Machine, BudgetsThatAreGivenAreTaken) {
   EXPECT_GT(found.gpu_bytes, found.dram_bytes);
 }
 
+TEST(Options, PromptsAreCutByGenerateAlone) {
+  const std::string files = "--model m --input a --output b";
+  EXPECT_EQ(parse("generate", files).truncate_prompt, PromptCut::none);
+  EXPECT_EQ(parse("generate", files + " --truncate-prompt error").truncate_prompt, PromptCut::none);
+  EXPECT_EQ(parse("generate", files + " --truncate-prompt left").truncate_prompt, PromptCut::left);
+  EXPECT_EQ(parse("generate", files + " --truncate-prompt=right").truncate_prompt, PromptCut::right);
+  expect_usage_error("generate", files + " --truncate-prompt middle", "--truncate-prompt middle");
+  expect_usage_error("score", files + " --truncate-prompt left", "truncate-prompt");
+}
+
 }  // namespace
 }  // namespace flexgen

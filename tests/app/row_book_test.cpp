@@ -184,10 +184,99 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
 
 TEST_F(RowBookTest, ARowThatJustFitsRuns) {
   const std::size_t length = tokenizer().encode("x").size();
-  read({{{"prompt", "x"}, {"max_tokens", 2048 - length}}, {{"prompt", "x"}, {"max_tokens", 2049 - length}}});
+  read({{{"prompt", "x"}, {"max_tokens", 2049 - length}}, {{"prompt", "x"}, {"max_tokens", 2050 - length}}});
   EXPECT_EQ(book_.take_rows().size(), 1U);
   EXPECT_EQ(book_.num_failed(), 1U);
   EXPECT_EQ(book_.shape().max_row_tokens, 2048);
+}
+
+TEST_F(RowBookTest, ARowWithoutMaxTokensGeneratesWhatFits) {
+  const auto ids = [](std::size_t length) { return json(Ids(length, 7)); };
+  read({{{"prompt", ids(2045)}},
+        {{"prompt", ids(2048)}},
+        {{"prompt", ids(2049)}},
+        {{"prompt", ids(2045)}, {"max_tokens", 8}}});
+  const std::deque<GenerateRow> rows = book_.take_rows();
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0].max_new_tokens, 4);
+  EXPECT_EQ(rows[1].max_new_tokens, 1);
+  EXPECT_EQ(book_.shape().max_row_tokens, 2048);
+  EXPECT_EQ(book_.max_new_tokens(), 5U);
+  EXPECT_EQ(book_.num_failed(), 2U);
+  feed(rows[0].id, plain_ids(" a"));
+  book_.finish(rows[0].id, FinishReason::length);
+  EXPECT_EQ(results().back().at("finish_reason"), "length");
+}
+
+TEST_F(RowBookTest, PromptsAreCutWhereThatIsAskedFor) {
+  std::string text;
+  for (int i = 0; i < 2100; ++i) text += i % 2 == 0 ? " yes" : " no";
+  const Ids whole = tokenizer().encode(text);
+  ASSERT_EQ(whole.front(), model_.bos_token);
+  Ids many(3000);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = static_cast<std::int32_t>(i % 4096);
+  for (const PromptCut cut : {PromptCut::left, PromptCut::right}) {
+    const bool left = cut == PromptCut::left;
+    RowBook book(tokenizer(), model_, writer_, ResultFormat{}, cut);
+    read_rows(book,
+              {{{"custom_id", "text"}, {"prompt", text}, {"max_tokens", 9}},
+               {{"custom_id", "ids"}, {"prompt", {many, many}}},
+               {{"custom_id", "short"}, {"prompt", "x"}}},
+              RequestDefaults{8});
+    EXPECT_EQ(book.num_cut(), 2U);
+    EXPECT_EQ(book.num_failed(), 0U);
+    const std::deque<GenerateRow> rows = book.take_rows();
+    ASSERT_EQ(rows.size(), 4U);
+    Ids expected(whole.begin(), whole.begin() + 2040);
+    if (left) std::copy(whole.end() - 2039, whole.end(), expected.begin() + 1);
+    EXPECT_EQ(rows[0].prompt, expected);
+    EXPECT_EQ(rows[0].max_new_tokens, 9);
+    for (const std::size_t i : {1U, 2U})
+      EXPECT_EQ(rows[i].prompt, left ? Ids(many.end() - 2041, many.end()) : Ids(many.begin(), many.begin() + 2041));
+    EXPECT_EQ(book.shape().max_row_tokens, 2048);
+    EXPECT_FALSE(book.finish(rows[1].id, FinishReason::length));
+    EXPECT_TRUE(book.finish(rows[2].id, FinishReason::length));
+    EXPECT_EQ(results().back().at("usage").at("prompt_tokens"), 2 * 2041);
+  }
+}
+
+TEST_F(RowBookTest, ARowWithoutNumbersIsAnErrorInItsOwnForm) {
+  read({{{"custom_id", "a"}, {"prompt", "q"}},
+        {{"custom_id", "b"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", {{"prompt", "q"}}}},
+        {{"custom_id", "c"}, {"prompt", "q"}}});
+  feed(RowId(0), plain_ids(" one two"));
+  EXPECT_TRUE(book_.finish(RowId(0), FinishReason::not_a_number));
+  book_.set_dtype(DType::float16);
+  EXPECT_TRUE(book_.finish(RowId(1), FinishReason::not_a_number));
+  feed(RowId(2), plain_ids(" fine"));
+  EXPECT_TRUE(book_.finish(RowId(2), FinishReason::length));
+  EXPECT_EQ(book_.num_failed(), 2U);
+  const std::vector<json> lines = results();
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines[0].size(), 2U) << "no text that came to nothing: " << lines[0].dump();
+  EXPECT_EQ(lines[0].at("custom_id"), "a");
+  EXPECT_EQ(lines[0].at("error").at("code"), "not_a_number");
+  const auto plain_message = lines[0].at("error").at("message").get<std::string>();
+  EXPECT_NE(plain_message.find("token 3 of the answer"), std::string::npos) << plain_message;
+  EXPECT_NE(plain_message.find("damaged"), std::string::npos) << plain_message;
+  EXPECT_EQ(plain_message.find("Try"), std::string::npos) << "float32 does not overflow: " << plain_message;
+  EXPECT_TRUE(lines[1].at("response").is_null());
+  const auto batch_message = lines[1].at("error").at("message").get<std::string>();
+  EXPECT_NE(batch_message.find("Try --dtype bfloat16 or float32"), std::string::npos) << batch_message;
+  EXPECT_EQ(lines[2].at("text"), " fine");
+}
+
+TEST_F(RowBookTest, OnePromptWithoutNumbersFailsItsRowOnce) {
+  read({{{"custom_id", "l"}, {"prompt", {"one", "two", "three", "four"}}}});
+  feed(RowId(0), plain_ids(" A"));
+  EXPECT_FALSE(book_.finish(RowId(0), FinishReason::length));
+  EXPECT_TRUE(book_.finish(RowId(2), FinishReason::not_a_number));
+  EXPECT_TRUE(book_.add_token(RowId(1), 17)) << "a row that has failed stops";
+  EXPECT_FALSE(book_.finish(RowId(1), FinishReason::stop));
+  EXPECT_FALSE(book_.finish(RowId(3), FinishReason::not_a_number));
+  EXPECT_EQ(book_.num_failed(), 1U);
+  ASSERT_EQ(results().size(), 1U);
+  EXPECT_NE(results()[0].at("error").at("message").get<std::string>().find("prompt[2]"), std::string::npos);
 }
 
 TEST_F(RowBookTest, AnEmptyPromptRunsFromTheBeginningOfSequenceOrIsAnErrorOfItsRow) {

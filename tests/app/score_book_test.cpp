@@ -131,6 +131,29 @@ TEST_F(ScoreBookTest, AListOfTextsIsOneRow) {
   EXPECT_EQ(choices[2]["sum"], -11.0);
 }
 
+TEST_F(ScoreBookTest, ATextWithoutNumbersFailsItsRowAndCountsNowhere) {
+  ScoreBook one = book({4, 3, 0, false});
+  read(one, {{{"custom_id", "long"}, {"prompt", {2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}},
+             {{"custom_id", "good"}, {"prompt", {2, 3}}}});
+  const std::deque<GenerateRow> windows = one.take_windows();
+  ASSERT_EQ(windows.size(), 4U);
+  EXPECT_FALSE(run(one, windows[0]));
+  EXPECT_TRUE(one.fail(windows[1].id));
+  EXPECT_EQ(one.add_scores(windows[2].id, std::vector<float>(windows[2].prompt.size() - 1, -1.0F)), 0U);
+  EXPECT_FALSE(one.finish(windows[2].id));
+  EXPECT_TRUE(run(one, windows[3]));
+  EXPECT_EQ(one.num_failed(), 1U);
+  EXPECT_EQ(one.num_written(), 2U);
+  EXPECT_EQ(one.totals().tokens, 1U) << "of the good row alone";
+  EXPECT_EQ(one.totals().log_probability, -3.0);
+  const std::vector<json> lines = results();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0].at("custom_id"), "long");
+  EXPECT_EQ(lines[0].at("error").at("code"), "not_a_number");
+  EXPECT_NE(lines[0].at("error").at("message").get<std::string>().find("among tokens 4 .. 7"), std::string::npos);
+  EXPECT_EQ(lines[1].at("sum"), -3.0);
+}
+
 TEST_F(ScoreBookTest, TheLastDigitIsNoNoise) {
   ScoreBook one = book();
   read(one, {{{"prompt", {2, 3, 4}}}});

@@ -74,11 +74,15 @@ def copy_model(folder, leave_out=()):
     return folder
 
 
-def overwrite_tensor(file, name, element):
-    """Fills one tensor of a safetensors file with a two-byte element."""
+def overwrite_tensor(file, name, element, row=None):
+    """Fills one tensor of a safetensors file, or one row of it, with a two-byte element."""
     with open(file, "r+b") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
-        begin, end = json.loads(stream.read(header_bytes))[name]["data_offsets"]
+        tensor = json.loads(stream.read(header_bytes))[name]
+        begin, end = tensor["data_offsets"]
+        if row is not None:
+            row_bytes = (end - begin) // tensor["shape"][0]
+            begin, end = begin + row * row_bytes, begin + (row + 1) * row_bytes
         stream.seek(8 + header_bytes + begin)
         stream.write(element * ((end - begin) // len(element)))
 
@@ -86,12 +90,12 @@ def overwrite_tensor(file, name, element):
 class Job:
     """The program, running; its output goes to a file."""
 
-    def __init__(self, case, words, ranks=1, env=None):
+    def __init__(self, case, words, ranks=1, stdin=None, env=None):
         self.ranks = ranks
         self.log = case.folder / f"log-{len(case.jobs)}"
         launcher = [] if ranks == 1 else [str(MPIRUN), "-n", str(ranks)]
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(launcher + [PROGRAM] + [str(word) for word in words], stdin=subprocess.DEVNULL,
+        with open(self.log, "wb") as log, open(stdin or os.devnull, "rb") as source:
+            self.process = subprocess.Popen(launcher + [PROGRAM] + [str(word) for word in words], stdin=source,
                                             stdout=log, stderr=log, cwd=case.folder, env=dict(os.environ, OMP_NUM_THREADS="1", **(env or {})))
         case.jobs.append(self)
 

@@ -3,7 +3,10 @@
 
 usage: files_faults_test.py FLEXGEN-DIST
 """
+import bz2
+import gzip
 import json
+import lzma
 import os
 import subprocess
 
@@ -35,6 +38,23 @@ class RowsTest(FaultCase):
         for name, result in self.results(alone).items():
             self.assertEqual(results[name], result)
 
+    def test_broken_rows_keep_their_ids(self):
+        file = self.folder / "rows.jsonl"
+        file.write_bytes(b'{"custom_id": "cut-emoji", "prompt": "hi \\ud83d", "stop": "\\ud83d", "max_tokens": 2}\n'
+                         b'{"custom_id": "comma", "prompt": "x",}\n'
+                         b'{"custom_id": "twice", "prompt": "x", "prompt": "y"}\n'
+                         b'{"prompt": "caf\xe9", "custom_id": "latin-1"}\n'
+                         b'{"custom_id": "batch", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x",}}\n'
+                         b'{"prompt": [{"custom_id": "nested"}],}\n'
+                         b'{"custom_id": "torn", "prompt": "x')
+        self.expect(ROWS_FAILED, self.words(file), "6 of 7 rows failed")
+        results = self.results()
+        self.assertEqual(set(results), {"cut-emoji", "comma", "twice", "latin-1", "batch", "line-6", "torn"})
+        self.assertEqual(results["cut-emoji"]["usage"]["completion_tokens"], 2)
+        self.assertIsNone(results["batch"]["response"])
+        for name in set(results) - {"cut-emoji"}:
+            self.assertEqual(results[name]["error"]["code"], "invalid_json")
+
     def test_only_bad_rows(self):
         rows = self.folder / "bad.jsonl"
         rows.write_text('{"custom_id": "a"}\n{"custom_id": "b"}\n')
@@ -46,6 +66,99 @@ class RowsTest(FaultCase):
         rows.write_text("\n\n")
         self.expect(0, self.words(rows))
         self.assertEqual(self.results(), {})
+
+
+class LongRowsTest(FaultCase):
+    """The demo model has 2048 positions; a token that is generated last needs none."""
+    IDS = [(37 * i) % 4000 + 4 for i in range(3000)]
+
+    def write(self, rows):
+        file = self.folder / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return file
+
+    def tokens(self, name):
+        return self.results()[name]["token_ids"]
+
+    def test_rows_fill_the_last_position(self):
+        rows = self.write([{"custom_id": "grown", "prompt": self.IDS[:2044], "max_tokens": 5},
+                           {"custom_id": "full", "prompt": self.IDS[:2048], "max_tokens": 1},
+                           {"custom_id": "wish", "prompt": self.IDS[:2046]},
+                           {"custom_id": "over", "prompt": self.IDS[:2046], "max_tokens": 4},
+                           {"custom_id": "long", "prompt": self.IDS[:2049]}])
+        options = ["--dtype", "float32", "--return-token-ids", "--overwrite"]
+        self.expect(ROWS_FAILED, self.words(rows, *options), "2 of 5 rows failed")
+        results, grown = self.results(), self.tokens("grown")
+        self.assertEqual([len(self.tokens(name)) for name in ("grown", "full", "wish")], [5, 1, 3])
+        self.assertEqual(results["wish"]["finish_reason"], "length")
+        self.assertIn("max_tokens 4", results["over"]["error"]["message"])
+        self.assertNotIn("max_tokens", results["long"]["error"]["message"])
+        # The last token once more, from a prompt that holds all tokens before it.
+        rows = self.write([{"custom_id": "read", "prompt": self.IDS[:2044] + grown[:-1], "max_tokens": 1}])
+        for ranks in (1, 2):
+            self.expect(0, self.words(rows, *options), ranks=ranks)
+            self.assertEqual(self.tokens("read"), grown[-1:])
+
+    def test_prompts_are_cut(self):
+        rows = self.write([{"custom_id": "a", "prompt": self.IDS, "max_tokens": 3}, {"custom_id": "b", "prompt": "short"}])
+        for side, kept in (("left", self.IDS[-2046:]), ("right", self.IDS[:2046])):
+            text = self.expect(0, self.words(rows, "--truncate-prompt", side, "--return-token-ids", "--overwrite"),
+                               "1 row had a prompt that is too long", f"on the {side}")
+            self.assertEqual(self.results()["a"]["prompt_token_ids"], kept, text)
+            self.assertEqual(self.results()["a"]["usage"]["prompt_tokens"], 2046)
+
+
+def wide(encoding):
+    return lambda text: text.encode(encoding)
+
+
+class KindsTest(FaultCase):
+    """An input that holds no rows at all is one error, before anything is read or written."""
+    ROWS = '{"custom_id": "a", "prompt": "x"}\n{"custom_id": "b", "prompt": "y"}\n'
+    KINDS = {
+        "it is a gzip file": lambda text: gzip.compress(text.encode()),
+        "it is an xz file": lambda text: lzma.compress(text.encode()),
+        "it is a bzip2 file": lambda text: bz2.compress(text.encode()),
+        "it is UTF-16 text": wide("utf-16"),
+        "iconv -f UTF-16LE": wide("utf-16-le"),
+        "iconv -f UTF-16BE": wide("utf-16-be"),
+        "it is UTF-32 text": wide("utf-32"),
+        "iconv -f UTF-32BE": wide("utf-32-be"),
+        "it is one JSON array": lambda text: json.dumps([json.loads(line) for line in text.splitlines()], indent=1).encode(),
+        "go over several lines": lambda text: "".join(json.dumps(json.loads(line), indent=1) + "\n"
+                                                      for line in text.splitlines()).encode(),
+        "it looks like a table (CSV)": lambda text: b"custom_id,prompt\na,x\nb,y\n",
+        "it looks like a table (TSV)": lambda text: b"custom_id\tprompt\na\tx\n",
+        "its lines end with CR alone": lambda text: text.replace("\n", "\r").encode(),
+        "it is a Parquet file": lambda text: b"PAR1\x15\x04" + bytes(range(256)) + b"PAR1",
+        "it is a binary file": lambda text: bytes(range(256)) * 5,
+    }
+
+    def test_each_kind_is_named(self):
+        file = self.folder / "rows"
+        for number, (what, make) in enumerate(self.KINDS.items()):
+            file.write_bytes(make(self.ROWS))
+            words = self.words(file)
+            words[0] = ("generate", "score")[number % 2]
+            text = self.expect(FILE, words, "cannot read rows from", what)
+            self.assertNotIn("loading", text)
+            self.assertFalse(self.output.exists())
+
+    def test_under_two_ranks_and_from_standard_input(self):
+        file = self.folder / "rows"
+        file.write_bytes(self.KINDS["it is a gzip file"](self.ROWS))
+        self.expect(FILE, self.words(file), "it is a gzip file", ranks=2)
+        for data, code in ((file.read_bytes(), FILE), (self.ROWS.encode(), 0)):
+            file.write_bytes(data)
+            job = Job(self, self.words("-"), stdin=file)
+            self.assertEqual(job.wait(), code, job.text())
+        self.assertEqual(set(self.results()), {"a", "b"})
+
+    def test_a_bad_first_line_is_a_row(self):
+        file = self.folder / "rows"
+        file.write_text("custom_id,prompt\n" + self.ROWS)
+        self.expect(ROWS_FAILED, self.words(file), "1 of 3 rows failed")
+        self.assertEqual(set(self.results()), {"line-1", "a", "b"})
 
 
 class FilesTest(FaultCase):
@@ -238,13 +351,85 @@ class LostReaderTest(FaultCase):
 
 
 class NumbersTest(FaultCase):
-    def test_a_checkpoint_of_nans_is_named_as_such(self):
+    """A model that gives no numbers: rows that meet it are errors, all others are as they were."""
+    NAN = b"\x00\x7e"
+
+    def damaged_model(self, position):
+        model = copy_model(self.folder / "damaged")
+        overwrite_tensor(model / "model.safetensors", "model.decoder.embed_positions.weight", self.NAN, position + 2)
+        return model
+
+    def test_a_checkpoint_of_nans_fails_every_row(self):
         model = copy_model(self.folder / "nan")
-        overwrite_tensor(model / "model.safetensors", "model.decoder.final_layer_norm.weight", b"\x00\x7e")
-        self.expect(MODEL, self.words(self.rows(3), model=model), "not a number")
-        text = self.expect(MODEL, self.words(self.rows(3), "--overwrite", model=model), "not a number", ranks=3)
-        self.assertEqual(text.count("not a number"), 1, text)
-        self.assertIn("rank 0 on ", text)
+        overwrite_tensor(model / "model.safetensors", "model.decoder.final_layer_norm.weight", self.NAN)
+        for ranks in (1, 3):
+            text = self.expect(ROWS_FAILED, self.words(self.rows(3), "--overwrite", "--dtype", "float32", model=model),
+                               "3 of 3 rows failed", "damaged", ranks=ranks)
+            self.assertEqual(text.count("not a finite number"), 1, text)
+            self.assertEqual(text.count("Try --dtype"), 0, text)
+            self.assertEqual({result["error"]["code"] for result in self.results().values()}, {"not_a_number"})
+
+    def test_only_rows_that_reach_a_damaged_position_fail(self):
+        ids = list(range(100, 160))
+        rows = [{"custom_id": f"plain-{n}", "prompt": ids[:n], "max_tokens": 8} for n in (5, 25, 32, 33, 34, 40, 50)]
+        rows += [{"custom_id": f"batch-{n}", "method": "POST", "url": "/v1/completions",
+                  "body": {"prompt": [ids[:4], ids[:n], ids[:6]], "max_tokens": 8}} for n in (12, 45)]
+        rows += [{"custom_id": f"again-{n}", "prompt": ids[:n], "max_tokens": 8} for n in range(6, 14)]
+        file = self.folder / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sound = self.folder / "sound.jsonl"
+        self.expect(0, self.words(file, "--dtype", "float32", output=sound))
+        sound, model = self.results(sound), self.damaged_model(position=40)
+        failing = {"plain-34", "plain-40", "plain-50", "batch-45"}
+        for ranks in (1, 2):
+            report = self.folder / f"report-{ranks}.json"
+            self.expect(ROWS_FAILED, self.words(file, "--overwrite", "--dtype", "float32", "--report", report, model=model),
+                        "4 of 17 rows failed", ranks=ranks)
+            results = self.results()
+            self.assertEqual({name for name, result in results.items() if result.get("error")}, failing)
+            for name in set(results) - failing:
+                self.assertEqual(of_any_job(results[name]), of_any_job(sound[name]))
+            self.assertEqual(set(results["plain-50"]), {"custom_id", "error"})
+            self.assertIsNone(results["batch-45"]["response"])
+            self.assertIn("prompt[1]", results["batch-45"]["error"]["message"])
+            self.assertEqual(json.loads(report.read_text())["job"]["failed_rows"], 4)
+
+    def test_only_texts_that_reach_a_damaged_position_have_no_score(self):
+        ids = list(range(100, 160))
+        file = self.folder / "texts.jsonl"
+        file.write_text("".join(json.dumps({"custom_id": f"text-{n}", "prompt": ids[:n]}) + "\n" for n in (3, 60, 39, 40, 41, 12)))
+        words = ["score", *self.words(file, "--dtype", "float32")[1:]]
+        self.expect(0, words)
+        sound = self.results()
+        words[words.index("--model") + 1] = self.damaged_model(position=40)
+        for ranks in (1, 2):
+            report = self.folder / f"report-{ranks}.json"
+            self.expect(ROWS_FAILED, [*words, "--overwrite", "--report", report], "2 of 6 rows failed", ranks=ranks)
+            results = self.results()
+            self.assertEqual({name for name, result in results.items() if "error" in result}, {"text-60", "text-41"})
+            for name in set(results) - {"text-60", "text-41"}:
+                self.assertEqual(results[name], sound[name])
+            score = json.loads(report.read_text())["score"]
+            self.assertEqual(score["tokens"], 2 + 38 + 39 + 11)
+            self.assertLess(score["log_probability"], 0)
+
+    def test_a_plain_text_without_scores(self):
+        text = self.folder / "text.txt"
+        text.write_text("What is the city? " * 40)
+        words = ["score", "--model", self.damaged_model(position=40), "--text", text, "--device", "cpu", "--dtype", "float32",
+                 "--offload-dir", self.offload]
+        self.expect(ROWS_FAILED, words, "row 'text.txt'", "not a finite number", "1 of 1 rows failed")
+        words[words.index("--text"):words.index("--text") + 2] = ["--quality-check", text, "--compress-weight"]
+        for ranks in (1, 2):
+            self.expect(MODEL, words, "cannot judge quality", ranks=ranks)
+
+
+def of_any_job(result):
+    """Without what says when and by which folder's model it was made."""
+    result = json.loads(json.dumps(result))
+    if result.get("response"):
+        del result["response"]["body"]["created"], result["response"]["body"]["model"]
+    return result
 
 
 if __name__ == "__main__":

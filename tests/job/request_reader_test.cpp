@@ -46,6 +46,13 @@ TEST(RequestReader, BadRowsCostThemselvesAlone) {
             (Rows{"1:line-1", "2:line-2!invalid_json", "3:line-3!invalid_json", "4:line-4"}));
 }
 
+TEST(RequestReader, BrokenRowsKeepTheirIds) {
+  EXPECT_EQ(
+      read_all("{\"custom_id\":\"a\",\"prompt\":\"x\",}\n{\"custom_id\":\"b\",\"prompt\":\"\xE9\"}\n"
+               "{\"custom_id\":\"a\",\"prompt\":\"\n{\"custom_id\":\"b\",\"prompt\":\"x\"}\n"),
+      (Rows{"1:a!invalid_json", "2:b!invalid_json", "3:line-3!duplicate_custom_id", "4:line-4!duplicate_custom_id"}));
+}
+
 TEST(RequestReader, NamesFieldsThatNothingReads) {
   const auto described = [](const std::string& text, bool is_scored = false) {
     const ScratchFolder folder;
@@ -100,6 +107,20 @@ TEST(RequestReader, LineLimit) {
             (Rows{"1:line-1", "2:line-2!line_too_long", "3:line-3", "4:line-4!line_too_long"}));
 }
 
+TEST(RequestReader, ALineThatIsTooLongKeepsItsId) {
+  const std::string long_text(2000, 'x');
+  const ScratchFolder folder;
+  RequestReader reader(
+      folder.write("in.jsonl", "{\"custom_id\":\"a\",\"method\":\"POST\",\"body\":{\"prompt\":\"" + long_text +
+                                   "\"}}\n{\"prompt\":\"" + long_text + "\",\"custom_id\":\"b\"}\n"),
+      {}, 1000);
+  const auto error = std::get<RowError>(reader.next().value());
+  EXPECT_EQ(error.code, "line_too_long");
+  EXPECT_EQ(error.custom_id, "a");
+  EXPECT_TRUE(error.batch_format);
+  EXPECT_EQ(read_all(reader), Rows{"2:line-2!line_too_long"}) << "that id lies behind the limit";
+}
+
 TEST(RequestReader, RowsThatCrossReadsArriveWhole) {
   std::string text;
   for (int i = 0; i < 40; ++i)
@@ -132,6 +153,19 @@ TEST(RequestReader, StandardInput) {
   EXPECT_EQ(::dup2(saved, STDIN_FILENO), STDIN_FILENO);
   ::close(saved);
   ::close(ends[0]);
+}
+
+TEST(RequestReader, AWrongKindOfFileIsOneErrorBeforeAnyRow) {
+  const ScratchFolder folder;
+  const std::string path = folder.write("rows", "[{\"prompt\":\"a\"},\n{\"prompt\":\"b\"}]\n");
+  try {
+    RequestReader reader(path, {});
+    ADD_FAILURE();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::file);
+    EXPECT_EQ(error.what(), "cannot read rows from '" + path +
+                                "': it is one JSON array. Write one object per line, e.g. with jq -c '.[]'");
+  }
 }
 
 TEST(RequestReader, FilesThatCannotBeRead) {

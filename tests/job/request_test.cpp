@@ -98,6 +98,30 @@ TEST(Request, TextIsTakenByteForByte) {
   EXPECT_EQ(std::get<std::string>(request.prompts[0]), std::string("\0 \xF0\x9F\x98\x80 \xC3\xA9\n", 10));
 }
 
+// As programs write that cut a text in the middle of an emoji.
+TEST(Request, ALoneSurrogateIsReplacedAndTheRowRuns) {
+  const Request request =
+      good(R"({"custom_id":"i\ud83d","prompt":["hi \uD83D","\ude00!","\ud83d\ud83d\ude00","\ud83dx"],)"
+           R"("stop":["\udfff.","ok"],"metadata":{"\ud800":1}})");
+  const std::string replacement = "\xEF\xBF\xBD";
+  EXPECT_EQ(request.custom_id, "i" + replacement);
+  EXPECT_EQ(std::get<std::string>(request.prompts.at(0)), "hi " + replacement);
+  EXPECT_EQ(std::get<std::string>(request.prompts.at(1)), replacement + "!");
+  EXPECT_EQ(std::get<std::string>(request.prompts.at(2)), replacement + "\xF0\x9F\x98\x80");
+  EXPECT_EQ(std::get<std::string>(request.prompts.at(3)), replacement + "x");
+  EXPECT_EQ(request.stop, (std::vector<std::string>{replacement + ".", "ok"}));
+  // A backslash that is itself escaped begins no escape.
+  EXPECT_EQ(std::get<std::string>(good(R"({"prompt":"\\ud83d \\\ud83d"})").prompts.at(0)), "\\ud83d \\" + replacement);
+  bad(R"({"prompt":"\ud8"})", "invalid_json");
+  bad(R"({"prompt":"\ud83d\)", "invalid_json");
+}
+
+TEST(Request, SaysWhetherTheRowNamesItsMaxTokens) {
+  EXPECT_TRUE(good(plain(R"("max_tokens":5)")).names_max_tokens);
+  EXPECT_FALSE(good(plain(R"("max_tokens":null)")).names_max_tokens);
+  EXPECT_FALSE(good(R"({"prompt":"x"})").names_max_tokens);
+}
+
 TEST(Request, BadPrompts) {
   bad(R"({"text":"x"})", "missing_field", {"'prompt'"});
   bad(R"({"prompt":null})", "missing_field", {"'prompt'"});
@@ -236,8 +260,6 @@ TEST(Request, HostileJson) {
   bad("[1]", "invalid_json", {"not a JSON object", "a list"});
   bad("\"text\"", "invalid_json", {"the string \"text\""});
   bad("42", "invalid_json", {"the number 42"});
-  bad(R"({"prompt":"\ud800"})", "invalid_json", {"surrogate"});
-  bad(R"({"prompt":"\udc00 x"})", "invalid_json", {"surrogate"});
   bad("{\"prompt\":\"\xFF\xFE\"}", "invalid_json", {"UTF-8"});
   bad("{\"prompt\":\"\xED\xA0\x80\"}", "invalid_json", {"UTF-8"});
   bad("{\"prompt\":\"cut \xE2\x82\"}", "invalid_json", {"UTF-8"});

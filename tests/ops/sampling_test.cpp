@@ -56,6 +56,19 @@ TEST_P(ArgmaxTest, ANaNAnywhereGivesMinusOne) {
   }
 }
 
+// Of a row that has overflowed no logit can be trusted; one of minus infinity is a token that is ruled out.
+TEST_P(ArgmaxTest, PlusInfinityGivesMinusOne) {
+  for (const int at : {0, 1, 15, 16, 50, 98}) {
+    HostMatrix logits = HostMatrix::random(3, 99, DType::float32, 5);
+    logits.set(1, at, std::numeric_limits<float>::infinity());
+    logits.set(2, at, -std::numeric_limits<float>::infinity());
+    const std::vector<std::int32_t> token = run(logits);
+    EXPECT_EQ(token, reference(logits)) << at;
+    EXPECT_EQ(token[1], -1) << at;
+    EXPECT_GE(token[2], 0) << at;
+  }
+}
+
 class LogProbabilitiesTest : public OnDevice {
  protected:
   using Scores = std::vector<float>;

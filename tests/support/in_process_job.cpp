@@ -33,7 +33,8 @@ JobShape shape_of(const InProcessJob& job) {
   for (const auto& prompt : job.prompts)
     shape.max_prompt_tokens = std::max(shape.max_prompt_tokens, static_cast<std::int32_t>(prompt.size()));
   shape.max_new_tokens = job.new_tokens;
-  shape.max_row_tokens = shape.max_prompt_tokens + job.new_tokens;
+  shape.max_row_tokens = shape.max_prompt_tokens + std::max(0, job.new_tokens - 1);
+  shape.scores = job.scores;
   shape.num_rows = static_cast<std::int64_t>(job.prompts.size());
   return shape;
 }
@@ -42,7 +43,7 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   std::deque<GenerateRow> rows;
   for (std::size_t r = 0; r < job.prompts.size(); ++r)
     rows.push_back({RowId(static_cast<std::int64_t>(r)), job.prompts[r],
-                    r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens, false});
+                    r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens, false, job.scores});
   GenerateCallbacks callbacks;
   callbacks.on_token = [&](RowId row, std::int32_t token) {
     collected.order.push_back(row);
@@ -50,7 +51,10 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
     if (job.on_token) job.on_token(row, result.ids[row.index()].size() - 1);
     return false;
   };
-  callbacks.on_finished = [](RowId, FinishReason) {};
+  callbacks.on_finished = [&](RowId row, FinishReason reason) { result.reasons[row.index()] = reason; };
+  callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t>) {
+    result.scores[row.index()].assign(scores.begin(), scores.end());
+  };
   Generator generator(stage, job.num_ranks, job.model.eos_token);
   generator.run(std::move(rows), callbacks);
   result.times = generator.times();
@@ -110,6 +114,8 @@ void assign_logits(const Collected& collected, std::size_t vocab, InProcessResul
 InProcessResult run_in_process(const InProcessJob& job) {
   InProcessResult result;
   result.ids.resize(job.prompts.size());
+  result.reasons.resize(job.prompts.size());
+  result.scores.resize(job.prompts.size());
   result.logits.resize(job.prompts.size());
   Collected collected;
   InProcessWorld world(job.num_ranks);

@@ -27,6 +27,7 @@ struct InProcessJob {
   std::vector<std::vector<std::int32_t>> prompts;
   std::int32_t new_tokens = 1;             // of every row
   std::vector<std::int32_t> fewer_tokens;  // of the first rows: what they want instead
+  bool scores = false;                     // the prompts are scored; new_tokens may then be 0
   std::filesystem::path offload_dir;
   bool keep_logits = true;
   bool keep_trace = false;
@@ -40,6 +41,8 @@ struct InProcessJob {
 
 struct InProcessResult {
   std::vector<std::vector<std::int32_t>> ids;           // [row][step]
+  std::vector<FinishReason> reasons;                    // [row]
+  std::vector<std::vector<float>> scores;               // [row], of its prompt; empty without job.scores
   std::vector<std::vector<std::vector<float>>> logits;  // [row][step][vocab]; empty without keep_logits
   std::vector<TraceEvent> trace;                        // of all ranks; empty without keep_trace
   PhaseTimes times;

@@ -1,4 +1,4 @@
-// A weight source that tells before each read: slow ones, failing ones, ones that count.
+// A weight source that tells of each read: slow ones, failing ones, ones that count, ones whose values are damaged.
 #pragma once
 
 #include <functional>
@@ -11,9 +11,13 @@ namespace flexgen::test {
 
 class WatchedWeightSource : public WeightSource {
  public:
-  /// `before_read` is called by the reading threads, before each call of a reader; it may be empty.
-  explicit WatchedWeightSource(std::shared_ptr<const WeightSource> inner, std::function<void()> before_read = {})
-      : inner_(std::move(inner)), before_read_(std::move(before_read)) {}
+  using AfterPiece = std::function<void(const WeightPiece&, DType)>;
+
+  /// Called by the reading threads: `before_read` before each call of a reader, `after_piece` with each piece that was
+  /// produced. Both may be empty.
+  explicit WatchedWeightSource(std::shared_ptr<const WeightSource> inner, std::function<void()> before_read = {},
+                               AfterPiece after_piece = {})
+      : inner_(std::move(inner)), before_read_(std::move(before_read)), after_piece_(std::move(after_piece)) {}
 
   void require(std::span<const LayerDescription> layers) const override { inner_->require(layers); }
   std::unique_ptr<WeightReader> make_reader() const override { return std::make_unique<Reader>(*this); }
@@ -30,6 +34,8 @@ class WatchedWeightSource : public WeightSource {
     void produce(std::span<const WeightPiece> pieces, DType dtype) override {
       source_.tell();
       inner_->produce(pieces, dtype);
+      if (!source_.after_piece_) return;
+      for (const WeightPiece& piece : pieces) source_.after_piece_(piece, dtype);
     }
     void produce_compressed(const WeightSpec& weight, const QuantFormat& format, std::int64_t first, std::int64_t count,
                             std::byte* to) override {
@@ -47,6 +53,7 @@ class WatchedWeightSource : public WeightSource {
 
   std::shared_ptr<const WeightSource> inner_;
   std::function<void()> before_read_;
+  AfterPiece after_piece_;
 };
 
 /// Random values as a checkpoint has them: nothing of it is compressed, nothing lies in a file.

@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads)
   best.logit = shared_logit[threadIdx.x];
   best.index = shared_index[threadIdx.x];
   best.take_lanes();
-  if (threadIdx.x == 0) token[blockIdx.x] = best.index;
+  if (threadIdx.x == 0) token[blockIdx.x] = best.logit == INFINITY ? -1 : best.index;
 }
 
 /// logits [rows, vocab] float32 -> score [rows]. One block per row, which is read twice.

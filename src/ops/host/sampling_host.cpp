@@ -12,7 +12,9 @@ void argmax_rows_host(const MatrixView& logits, std::int32_t* token) {
   parallel_ranges(logits.rows, 1 + 65536 / logits.cols, [&](std::int64_t first, std::int64_t count) {
     for (std::int64_t r = first; r < first + count; ++r) {
       const float* row = reinterpret_cast<const float*>(logits.row(r));
-      token[r] = static_cast<std::int32_t>(host_kernels().argmax(row, logits.cols));
+      const std::int64_t best = host_kernels().argmax(row, logits.cols);
+      const bool is_number = best >= 0 && row[best] != std::numeric_limits<float>::infinity();
+      token[r] = is_number ? static_cast<std::int32_t>(best) : -1;
     }
   });
 }

@@ -1,0 +1,29 @@
+// How a row is fitted into the positions of a model: what is generated, and what is cut off its prompt.
+//
+// Pure functions. A row of p prompt tokens and n new ones takes p + n - 1 positions: the last token is not read again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace flexgen {
+
+/// What is cut off a prompt that is too long.
+enum class PromptCut : std::uint8_t { none, left, right };
+
+/// "left" | "right" | "error"; throws UserError (usage).
+PromptCut parse_prompt_cut(const std::string& word);
+
+struct PromptFit {
+  std::int32_t max_positions = 0;  // of the model
+  PromptCut cut = PromptCut::none;
+
+  /// Cuts `ids` where that is asked for and needed. Returns how many tokens the row may generate: `max_tokens`, or,
+  /// where that is no more than a wish, what fits.
+  /// @param has_begin_token  ids[0] was put there by the tokenizer: a cut on the left leaves it
+  /// Throws UserError (rows_failed) when the row does not fit.
+  std::int32_t apply(std::vector<std::int32_t>& ids, std::int32_t max_tokens, bool is_wish, bool has_begin_token) const;
+};
+
+}  // namespace flexgen
