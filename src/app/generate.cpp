@@ -5,7 +5,7 @@
 
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
-#include "app/model_directory.hpp"
+#include "app/model_folder.hpp"
 #include "app/model_text.hpp"
 #include "app/output_paths.hpp"
 #include "app/quality_check.hpp"
@@ -44,11 +44,9 @@ int run_generate(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
   JobInput input;
   input.command = "generate";
-  std::filesystem::path directory;
-  ranks.agree_on_error([&] {
-    directory = find_model(options, false);
-    input.model = read_model_spec(directory.string());
-  });
+  const ModelFolder folder = open_model(options, ranks, ModelUse::generation);
+  std::filesystem::path directory = folder.directory;
+  input.model = folder.spec;
   JobFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, input.model);

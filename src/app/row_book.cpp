@@ -67,7 +67,7 @@ bool RowBook::add_token(RowId id, std::int32_t token) {
   Sequence& sequence = sequences_[id.index()];
   ++num_generated_tokens_;
   sequence.row->result.choices[sequence.choice].token_ids.push_back(token);
-  if (token == model_.eos_token) return false;  // ends the row by itself, and is no text
+  if (model_.is_eos(token)) return false;  // ends the row by itself, and is no text
   return sequence.matcher->push(sequence.decoder->push(token));
 }
 

@@ -5,7 +5,7 @@
 
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
-#include "app/model_directory.hpp"
+#include "app/model_folder.hpp"
 #include "app/model_text.hpp"
 #include "app/output_paths.hpp"
 #include "app/quality_check.hpp"
@@ -69,12 +69,9 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
 
 int run_score(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  std::filesystem::path directory;
-  ModelSpec model;
-  ranks.agree_on_error([&] {
-    directory = find_model(options, false);
-    model = read_model_spec(directory.string());
-  });
+  const ModelFolder folder = open_model(options, ranks, ModelUse::weights);
+  std::filesystem::path directory = folder.directory;
+  ModelSpec model = folder.spec;
   const bool has_texts = !options.input.empty() || !options.text.empty();
   ScoreFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {

@@ -6,8 +6,8 @@
 
 namespace flexgen {
 
-Generator::Generator(Stage& stage, std::int32_t num_groups, std::int32_t eos_token)
-    : stage_(stage), eos_token_(eos_token), groups_(static_cast<std::size_t>(num_groups)) {}
+Generator::Generator(Stage& stage, std::int32_t num_groups, std::vector<std::int32_t> eos_tokens)
+    : stage_(stage), eos_tokens_(std::move(eos_tokens)), groups_(static_cast<std::size_t>(num_groups)) {}
 
 // Gives an idle group its next block. False when no rows wait.
 bool Generator::fill(Group& group) {
@@ -70,7 +70,8 @@ bool Generator::make_work(Group& group, GroupId id) {
 void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks) {
   ++row.num_generated;
   row.next.assign(1, token);
-  const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && token == eos_token_);
+  const bool is_eos = std::ranges::find(eos_tokens_, token) != eos_tokens_.end();
+  const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && is_eos);
   if (!stopped && row.num_generated < row.request.max_new_tokens) return;
   row.done = true;
   callbacks.on_finished(row.request.id, stopped ? FinishReason::stop : FinishReason::length);

@@ -51,7 +51,7 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
     return false;
   };
   callbacks.on_finished = [](RowId, FinishReason) {};
-  Generator generator(stage, job.num_ranks, job.model.eos_token);
+  Generator generator(stage, job.num_ranks, job.model.eos_tokens);
   generator.run(std::move(rows), callbacks);
   result.times = generator.times();
 }
