@@ -31,7 +31,12 @@ JobFiles open_files(const Options& options, const std::filesystem::path& directo
   RequestReader reader(options.input, RequestDefaults{options.gen_len});
   files.writer = std::make_unique<ResultWriter>(options.output,
                                                 options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
-  const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
+  ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
+  if (files.tokenizer->is_none()) {
+    format.return_token_ids = true;
+    format.has_text = false;
+    log::info("the model has no tokenizer files: rows of token ids run, and get token ids and no text");
+  }
   files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format);
   files.book->read(reader);
   if (const std::string unread = reader.describe_unread_fields(); !unread.empty()) log::info(unread);

@@ -35,6 +35,9 @@ void RowBook::check_length(const std::vector<std::int32_t>& ids, int max_tokens)
 void RowBook::add_request(const Request& request) {
   std::vector<std::vector<std::int32_t>> prompts;
   try {
+    if (tokenizer_.is_none() && !request.stop.empty())
+      throw UserError(ExitCode::rows_failed, "stop strings cannot be looked for",
+                      "the model's folder has no tokenizer files, so that results have no text", "Leave 'stop' out");
     for (const Prompt& prompt : request.prompts) {
       prompts.push_back(prompt_ids(tokenizer_, model_, prompt));
       check_length(prompts.back(), request.max_tokens);

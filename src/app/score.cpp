@@ -47,6 +47,9 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
   check_distinct(is_text ? "--text" : "--input", is_text ? options.text : options.input, options.output);
   ScoreFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
+  if (is_text && files.tokenizer->is_none())
+    throw UserError(ExitCode::model, "cannot score a text", "the model's folder has no tokenizer files",
+                    "Put tokenizer.json, or vocab.json and merges.txt, of the model into its folder");
   std::string text;
   std::optional<RequestReader> reader;
   if (is_text) text = read_text(options.text);
