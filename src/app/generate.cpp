@@ -54,7 +54,7 @@ int run_generate(MpiSession& session, const Options& options) {
   input.model = folder.spec;
   JobFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
-    if (ranks.rank() == 0) files = open_files(options, directory, input.model);
+    if (ranks.rank() == 0) files = open_files(options, directory, folder.spec);  // the book refers to it
   });
   if (!options.quality_check.empty()) check_quality(session, options, directory, input.model);
   directory = save_compressed(options, directory, input.model, ranks);

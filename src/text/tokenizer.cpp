@@ -2,12 +2,25 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "base/error.hpp"
 #include "text/byte_alphabet.hpp"
+#include "text/nfkc.hpp"
 
 namespace flexgen {
+namespace {
+
+// Those that are looked for in the text as it stands, or in what normalization makes of the rest.
+std::vector<AddedToken> added_tokens(const TokenizerFiles& files, bool normalized) {
+  std::vector<AddedToken> chosen;
+  for (const AddedToken& token : files.added) {
+    if (token.normalized != normalized) continue;
+    chosen.push_back(token);
+    if (normalized && files.normalizes) chosen.back().content = to_nfkc(token.content);
+  }
+  return chosen;
+}
+
+}  // namespace
 
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& model_dir) {
   return Tokenizer(read_tokenizer_files(model_dir));
@@ -17,7 +30,8 @@ Tokenizer::Tokenizer(const TokenizerFiles& files)
     : special_(files.tokens.size(), false),
       splitter_(files.words),
       bpe_(files.byte_ids, files.merges, files.unk_id, files.fuses_unk),
-      added_(files.added),
+      added_(added_tokens(files, false)),
+      added_normalized_(added_tokens(files, true)),
       bos_id_(files.bos_id),
       eos_id_(files.eos_id),
       pad_id_(files.pad_id),
@@ -53,16 +67,19 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, bool add_spec
                                 static_cast<unsigned char>(utf8[*invalid])),
                     "convert the text to UTF-8");
   }
-  if (normalizes_ && std::ranges::any_of(utf8, [](char c) { return static_cast<unsigned char>(c) >= 0x80; }))
-    throw UserError(ExitCode::rows_failed, "cannot tokenize a text",
-                    "it is not ASCII, and the model's tokenizer normalizes text to Unicode's form NFKC",
-                    "Give the row's token ids");
   std::vector<std::int32_t> ids;
   if (add_special) ids = before_;
   const auto encode_word = [&](std::string_view word) { bpe_.encode_word(word, ids); };
   for (const AddedTokenSplitter::Piece& piece : added_.split(utf8)) {
-    if (piece.id >= 0) ids.push_back(piece.id);
-    else splitter_.for_each_word(piece.text, encode_word);
+    if (piece.id >= 0) {
+      ids.push_back(piece.id);
+      continue;
+    }
+    const std::string normal = normalizes_ ? to_nfkc(piece.text) : std::string();
+    for (const auto& part : added_normalized_.split(normalizes_ ? normal : piece.text)) {
+      if (part.id >= 0) ids.push_back(part.id);
+      else splitter_.for_each_word(part.text, encode_word);
+    }
   }
   if (add_special) ids.insert(ids.end(), after_.begin(), after_.end());
   return ids;

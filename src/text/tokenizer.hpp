@@ -59,6 +59,7 @@ class Tokenizer {
   WordSplitter splitter_;
   Bpe bpe_;
   AddedTokenSplitter added_;
+  AddedTokenSplitter added_normalized_;
   std::int32_t bos_id_;
   std::int32_t eos_id_;
   std::int32_t pad_id_;

@@ -64,8 +64,14 @@ class EveryForm(FolderCase):
     """One test per form; they are added below."""
 
 
+def test_of(name):
+    def test(self):
+        self.expect_reference(name, self.build(name))
+    return test
+
+
 for form in model_folders.FORMS:
-    setattr(EveryForm, "test_" + form, lambda self, name=form: self.expect_reference(name, self.build(name)))
+    setattr(EveryForm, "test_" + form, test_of(form))
 
 
 class SeveralRanks(FolderCase):
