@@ -147,7 +147,7 @@ std::string read_config(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file)
     throw UserError(ExitCode::model, "cannot open '" + path.string() + "'", errno_text(errno),
-                    "--model takes a Hugging Face model directory (config.json, weights, vocab.json, merges.txt)");
+                    "--model takes a Hugging Face model directory (config.json, weights, tokenizer files)");
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
