@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/parity/data/folders.json: what transformers makes of the folders of model_folders.py.
+"""Writes tests/parity/data/folders.json: what transformers makes of the folders of model_folders.py, and tokenizers.json:
+the ids that it gives to the texts of tokenizer_folders.py, {case: [ids of each text]}.
 
     {form: {"seed", "ends", "rows": [{"prompt", "prompt_ids", "ids", "text", "score"}]}}
 
@@ -15,6 +16,7 @@ import torch
 from transformers import AutoTokenizer, OPTForCausalLM
 
 import model_folders
+import tokenizer_folders
 
 OUT = pathlib.Path(__file__).parent / "data" / "folders.json"
 STEPS = 12
@@ -76,6 +78,14 @@ def make_form(name):
     raise RuntimeError(f"{name}: no seed gives clear greedy choices")
 
 
+def token_ids(name):
+    with tempfile.TemporaryDirectory() as place:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folders.build(name, pathlib.Path(place)))
+        return [tokenizer(text).input_ids for text in tokenizer_folders.TEXTS]
+
+
 if __name__ == "__main__":
+    ids = [f'"{name}": {json.dumps(token_ids(name))}' for name in tokenizer_folders.CASES]
+    OUT.with_name("tokenizers.json").write_text("{\n" + ",\n".join(ids) + "\n}\n")
     lines = [f'"{name}": {json.dumps(make_form(name))}' for name in model_folders.FORMS]
     OUT.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -13,10 +13,12 @@ import tempfile
 import unittest
 
 import model_folders
+import tokenizer_folders
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 REFERENCE = json.loads((HERE / "data" / "folders.json").read_text(encoding="utf-8"))
+TOKEN_IDS = json.loads((HERE / "data" / "tokenizers.json").read_text(encoding="utf-8"))
 BINARY = ""
 
 
@@ -72,6 +74,17 @@ def test_of(name):
 
 for form in model_folders.FORMS:
     setattr(EveryForm, "test_" + form, test_of(form))
+
+
+class Tokenizers(FolderCase):
+    def test_ids_are_those_of_the_folder(self):
+        self.assertEqual(set(TOKEN_IDS), set(tokenizer_folders.CASES))
+        rows = [{"custom_id": str(i), "prompt": text, "max_tokens": 1} for i, text in enumerate(tokenizer_folders.TEXTS)]
+        for name, expected in TOKEN_IDS.items():
+            results, _ = self.run_program("generate", tokenizer_folders.build(name, self.place), rows)
+            for text, ids, result in zip(tokenizer_folders.TEXTS, expected, results):
+                with self.subTest(name, text=text):
+                    self.assertEqual(result["prompt_token_ids"], ids)
 
 
 class SeveralRanks(FolderCase):
