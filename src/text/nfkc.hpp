@@ -1,4 +1,5 @@
-// Unicode's normalization form NFKC, as Hugging Face tokenizers apply it (the normalizer of Galactica's tokenizer.json).
+// Unicode's normalization form NFKC, as Hugging Face tokenizers apply it (the normalizer of Galactica's
+// tokenizer.json).
 //
 // Pure functions; the tables are generated, constant, and unpacked at the first use (thread-safe).
 // Source: Unicode Standard Annex 15: decompose, order the marks, compose.

@@ -186,8 +186,8 @@ TEST(ModelSpec, EveryNeededFieldIsMissedAndChecked) {
 
 TEST(ModelSpec, OptionalFieldsAreCheckedToo) {
   const std::vector<std::pair<std::string, json>> cases{
-      {"do_layer_norm_before", "yes"},       {"enable_bias", 1},
-      {"tie_word_embeddings", "false"},      {"eos_token_id", -3},
+      {"do_layer_norm_before", "yes"},         {"enable_bias", 1},
+      {"tie_word_embeddings", "false"},        {"eos_token_id", -3},
       {"eos_token_id", json::array({2, "x"})}, {"word_embed_proj_dim", 0},
       {"activation_function", false}};
   for (const auto& [key, bad] : cases) {

@@ -178,11 +178,14 @@ const CheckpointTensor& Checkpoint::require(std::string_view key) const {
     refuse_tensor(paths_[other->file].string(), key, fmt::format("its element type is {}", quote_name(other->dtype)),
                   "Convert the model to float32, float16 or bfloat16");
   }
+  const bool has_adapter = std::ranges::any_of(
+      tensors_, [](const CheckpointTensor& tensor) { return tensor.key.find(".base_layer.") != std::string::npos; });
   throw UserError(
       ExitCode::model,
       fmt::format("tensor {} is missing from the checkpoint in {}", quote_name(key), quote_name(model_dir_.string())),
       fmt::format("none of the {} tensors in its {} files has that name", tensors_.size(), paths_.size()),
-      "Check that config.json belongs to these weights and that the download is complete");
+      has_adapter ? "An adapter is wrapped around the weights: save what merge_and_unload() gives"
+                  : "Check that config.json belongs to these weights and that the download is complete");
 }
 
 bool Checkpoint::has_token_table() const {

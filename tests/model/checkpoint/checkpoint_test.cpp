@@ -253,6 +253,14 @@ TEST_F(ShardedCheckpoint, KeysLoseWhatWrappersPutBefore) {
   EXPECT_EQ(model.tensors()[1].key, "decoder.a");
 }
 
+TEST_F(ShardedCheckpoint, AnAdapterAroundTheWeightsIsNamed) {
+  const Checkpoint plain = open(R"({"a":"1.safetensors","b":"2.safetensors"})");
+  expect_refused([&] { plain.require("q.weight"); }, {"'q.weight'", "download is complete"});
+  write_shard("1.safetensors", "q.base_layer.weight");
+  const Checkpoint model = open(R"({"q.base_layer.weight":"1.safetensors","b":"2.safetensors"})");
+  expect_refused([&] { model.require("q.weight"); }, {"'q.weight'", "merge_and_unload"});
+}
+
 TEST_F(ShardedCheckpoint, AWrappedKeyBesideTheBareOneStays) {
   write_shard("1.safetensors", "module.a");
   write_shard("2.safetensors", "a");
