@@ -165,7 +165,7 @@ GenerationConfig parse_generation_config(std::string_view text, const std::strin
     if (known == nullptr && (!is_own || std::ranges::find(harmless, name) != harmless.end())) continue;
     const Member unknown{name, Effect::any, std::numeric_limits<double>::quiet_NaN()};
     if (changes_tokens(known != nullptr ? *known : unknown, value, object))
-      config.not_done.push_back(describe_member(name, value.dump()));
+      config.not_done.push_back(describe_member(name, value.dump(-1, ' ', true)));
   }
   return config;
 }

@@ -87,6 +87,7 @@ void refuse_quantized(const Config& config) {
 // Members of OPT's config.json that are read, or that change nothing that is computed.
 constexpr auto known_members = std::to_array<std::string_view>({"model_type",
                                                                 "architectures",
+                                                                "learned_embeddings",
                                                                 "num_hidden_layers",
                                                                 "num_attention_heads",
                                                                 "hidden_size",
@@ -138,7 +139,7 @@ std::vector<std::string> unread_members(const std::string& config_json) {
   for (const auto& [name, value] : config.items()) {
     if (std::ranges::find(known_members, name) != known_members.end() || is_generation_member(name)) continue;
     const bool says_nothing = value.is_null() || value == false || (value.is_structured() && value.empty());
-    if (!says_nothing) unread.push_back(describe_member(name, value.dump()));
+    if (!says_nothing) unread.push_back(describe_member(name, value.dump(-1, ' ', true)));
   }
   return unread;
 }

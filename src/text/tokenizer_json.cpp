@@ -26,12 +26,15 @@ const json& member(const json& object, const char* name) {
   return found == object.end() ? null_value() : *found;
 }
 
+// A value in a message: ASCII, cut where it is long.
+std::string shown(const json& value) { return value.dump(-1, ' ', true).substr(0, 80); }
+
 // One part of the file: an object that says its type.
 class Part {
  public:
   Part(const fs::path& file, std::string name, const json& value) : file_(file), name_(std::move(name)), value_(value) {
     if (!value.is_object() || !member(value, "type").is_string())
-      refuse(file, fmt::format("\"{}\" is {}, not an object with a type", name_, value.dump().substr(0, 80)));
+      refuse(file, fmt::format("\"{}\" is {}, not an object with a type", name_, shown(value)));
     type_ = value["type"].get<std::string>();
   }
 
@@ -46,8 +49,8 @@ class Part {
     if (!(*this)[key].is_array()) refuse_member(key);
     std::vector<Part> parts;
     for (const json& value : (*this)[key]) {
-      const std::vector<Part> inner = Part(file_, name_, value).sequence(key);
-      parts.insert(parts.end(), inner.begin(), inner.end());
+      parts.emplace_back(file_, name_, value);
+      if (parts.back().type() == "Sequence") parts.back().refuse_type();  // one within another
     }
     return parts;
   }
@@ -56,8 +59,7 @@ class Part {
     refuse(file_, fmt::format("its {} is of the type '{}', which is not supported", name_, type_), known_kinds);
   }
   [[noreturn]] void refuse_member(const char* key) const {
-    refuse(file_,
-           fmt::format("its {} has \"{}\" {}, which is not supported", name_, key, (*this)[key].dump().substr(0, 80)),
+    refuse(file_, fmt::format("its {} has \"{}\" {}, which is not supported", name_, key, shown((*this)[key])),
            known_kinds);
   }
 
@@ -90,7 +92,7 @@ Merge parse_merge(const Part& model, const Vocabulary& vocabulary, const json& v
         text.find(' ', space + 1) == std::string::npos)
       return make_merge(model.file(), vocabulary, place, text.substr(0, space), text.substr(space + 1));
   }
-  refuse(model.file(), fmt::format("{} is {}, not two tokens", place, value.dump()));
+  refuse(model.file(), fmt::format("{} is {}, not two tokens", place, shown(value)));
 }
 
 std::vector<Merge> parse_merges(const Part& model, const Vocabulary& vocabulary) {

@@ -155,6 +155,8 @@ TEST_F(SmallTokenizerJson, WhatStandsAroundAText) {
                       {"special_tokens", {{"x", {{"ids", {3, 1}}}}}}};
   file_["post_processor"] = {{"type", "Sequence"}, {"processors", {byte_level, begin}}};
   EXPECT_EQ(load().encode("ab"), (Ids{3, 1, 260}));
+  file_["post_processor"] = {{"type", "Sequence"}, {"processors", {file_["post_processor"]}}};
+  expect_refused({"post_processor", "'Sequence'"});
   file_["post_processor"] = {{"type", "Nonsense"}};
   expect_refused({"post_processor", "'Nonsense'"});
 }
