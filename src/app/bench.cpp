@@ -4,7 +4,7 @@
 
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
-#include "app/model_directory.hpp"
+#include "app/model_folder.hpp"
 #include "app/number_fault.hpp"
 #include "app/run_job.hpp"
 #include "base/error.hpp"
@@ -44,10 +44,10 @@ int run_bench(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
   JobInput input;
   input.command = "bench";
-  std::filesystem::path directory;
+  const ModelFolder folder = open_model(options, ranks, options.dummy ? ModelUse::shape : ModelUse::weights);
+  std::filesystem::path directory = folder.directory;
+  input.model = folder.spec;
   ranks.agree_on_error([&] {
-    directory = find_model(options, options.dummy);
-    input.model = read_model_spec(directory.string());
     if (options.prompt_len + options.gen_len - 1 > input.model.max_positions)
       throw UserError(
           ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),

@@ -48,7 +48,8 @@ void make_folder(const fs::path& folder) {
 }
 
 // Written last: a folder without config.json is no model, so that what a killed run left is never taken for one.
-void write_model_files(const fs::path& from, const fs::path& to, const QuantFormat& format, const json& weight_map) {
+void write_model_files(const fs::path& from, const fs::path& to, const QuantFormat& format, const json& weight_map,
+                       bool tied_head) {
   write_text(to / "model.safetensors.index.json",
              json{{"metadata", json::object()}, {"weight_map", weight_map}}.dump(1));
   for (const char* name : other_files) {
@@ -58,6 +59,7 @@ void write_model_files(const fs::path& from, const fs::path& to, const QuantForm
   }
   std::ifstream file(from / "config.json");
   json config = json::parse(file);
+  config["tie_word_embeddings"] = tied_head;  // a head of its own is kept, whatever the config said
   config["flexgen_dist"] = {{"version", 1}, {"weight_bits", format.bits}, {"group", format.group}};
   write_text(to / "config.json", config.dump(1));
 }
@@ -90,7 +92,7 @@ fs::path save_compressed(const Options& options, const fs::path& directory, Mode
   json weight_map = json::object();
   for (const std::string& part : ranks.all_gather(own)) weight_map.update(json::parse(part));
   ranks.agree_on_error([&] {
-    if (ranks.rank() == 0) write_model_files(directory, folder, options.weight_format, weight_map);
+    if (ranks.rank() == 0) write_model_files(directory, folder, options.weight_format, weight_map, model.tied_head);
   });
   log::info(fmt::format("compressed model saved in {}", folder.string()));
   model.compression = options.weight_format;

@@ -6,7 +6,7 @@
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
 #include "app/interrupt.hpp"
-#include "app/model_directory.hpp"
+#include "app/model_folder.hpp"
 #include "app/model_text.hpp"
 #include "app/quality_check.hpp"
 #include "app/row_book.hpp"
@@ -31,7 +31,12 @@ JobFiles open_files(const Options& options, const std::filesystem::path& directo
   files.writer = std::make_unique<ResultWriter>(options.output,
                                                 options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
   remove_if_left_empty(files.writer->new_file());
-  const ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
+  ResultFormat format{options.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
+  if (files.tokenizer->is_none()) {
+    format.return_token_ids = true;
+    format.has_text = false;
+    log::info("the model has no tokenizer files: rows of token ids run, and get token ids and no text");
+  }
   files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format, options.truncate_prompt);
   files.book->read(reader);
   if (const std::string unread = reader.describe_unread_fields(); !unread.empty()) log::info(unread);
@@ -47,14 +52,12 @@ int run_generate(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
   JobInput input;
   input.command = "generate";
-  std::filesystem::path directory;
-  ranks.agree_on_error([&] {
-    directory = find_model(options, false);
-    input.model = read_model_spec(directory.string());
-  });
+  const ModelFolder folder = open_model(options, ranks, ModelUse::generation);
+  std::filesystem::path directory = folder.directory;
+  input.model = folder.spec;
   JobFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
-    if (ranks.rank() == 0) files = open_files(options, directory, input.model);
+    if (ranks.rank() == 0) files = open_files(options, directory, folder.spec);  // the book refers to it
   });
   if (!options.quality_check.empty()) check_quality(session, options, directory, input.model);
   directory = save_compressed(options, directory, input.model, ranks);

@@ -50,6 +50,7 @@ void fill_with_numbers(std::span<std::byte> memory, DType dtype) {
       case DType::float32: word = 0x3e800000U + (random & 0x80ffffffU); break;
       case DType::float16: word = 0x34003400U + (random & 0x87ff87ffU); break;
       case DType::bfloat16: word = 0x3e803e80U + (random & 0x80ff80ffU); break;
+      case DType::float64: break;
     }
     std::memcpy(memory.data() + at, &word, sizeof word);
   }

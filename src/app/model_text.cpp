@@ -21,11 +21,12 @@ bool is_gap_character(char32_t code_point) {
 }  // namespace
 
 Tokenizer open_tokenizer(const std::filesystem::path& directory, const ModelSpec& model) {
+  if (!has_tokenizer_files(directory)) return Tokenizer::none();
   Tokenizer tokenizer = Tokenizer::from_directory(directory);
   if (tokenizer.vocab_size() > model.vocab)
     throw UserError(
         ExitCode::model, "tokenizer and model do not belong together",
-        fmt::format("vocab.json names id {}, the model has {} tokens", tokenizer.vocab_size() - 1, model.vocab),
+        fmt::format("the tokenizer names id {}, the model has {} tokens", tokenizer.vocab_size() - 1, model.vocab),
         "Use the tokenizer files of the same model");
   return tokenizer;
 }

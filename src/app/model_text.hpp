@@ -15,7 +15,8 @@
 
 namespace flexgen {
 
-/// The tokenizer of a model folder. Throws (model) when it knows more tokens than the model.
+/// The tokenizer of a model folder; Tokenizer::none() where the folder has no tokenizer files. Throws (model) when it
+/// knows more tokens than the model.
 Tokenizer open_tokenizer(const std::filesystem::path& directory, const ModelSpec& model);
 
 /// Ids of a row's prompt: text is encoded, ids are checked against the vocabulary. Throws (rows_failed).

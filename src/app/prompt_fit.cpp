@@ -13,9 +13,9 @@ namespace {
   throw UserError(ExitCode::rows_failed, "the row is too long for the model", reason, suggestion);
 }
 
-void cut_prompt(std::vector<std::int32_t>& ids, std::size_t room, PromptCut cut, bool has_begin_token) {
+void cut_prompt(std::vector<std::int32_t>& ids, std::size_t room, PromptCut cut, std::int64_t num_begin_tokens) {
   if (cut == PromptCut::left) {
-    const std::ptrdiff_t kept = has_begin_token ? 1 : 0;
+    const std::ptrdiff_t kept = std::min(num_begin_tokens, static_cast<std::int64_t>(room));
     ids.erase(ids.begin() + kept, ids.end() - static_cast<std::ptrdiff_t>(room) + kept);
   } else {
     ids.resize(room);
@@ -33,7 +33,7 @@ PromptCut parse_prompt_cut(const std::string& word) {
 }
 
 std::int32_t PromptFit::apply(std::vector<std::int32_t>& ids, std::int32_t max_tokens, bool is_wish,
-                              bool has_begin_token) const {
+                              std::int64_t num_begin_tokens) const {
   const auto num_positions = static_cast<std::int64_t>(max_positions);
   if (!is_wish && max_tokens > num_positions)
     refuse(fmt::format("max_tokens {} needs {} positions behind one prompt token, the model has {}", max_tokens,
@@ -44,7 +44,7 @@ std::int32_t PromptFit::apply(std::vector<std::int32_t>& ids, std::int32_t max_t
   const auto length = static_cast<std::int64_t>(ids.size());
   if (length <= room) return wanted;
   if (cut != PromptCut::none) {
-    cut_prompt(ids, static_cast<std::size_t>(room), cut, has_begin_token);
+    cut_prompt(ids, static_cast<std::size_t>(room), cut, num_begin_tokens);
     return wanted;
   }
   if (length > num_positions)

@@ -21,9 +21,10 @@ struct PromptFit {
 
   /// Cuts `ids` where that is asked for and needed. Returns how many tokens the row may generate: `max_tokens`, or,
   /// where that is no more than a wish, what fits.
-  /// @param has_begin_token  ids[0] was put there by the tokenizer: a cut on the left leaves it
+  /// @param num_begin_tokens  how many the tokenizer put first: a cut on the left leaves them
   /// Throws UserError (rows_failed) when the row does not fit.
-  std::int32_t apply(std::vector<std::int32_t>& ids, std::int32_t max_tokens, bool is_wish, bool has_begin_token) const;
+  std::int32_t apply(std::vector<std::int32_t>& ids, std::int32_t max_tokens, bool is_wish,
+                     std::int64_t num_begin_tokens) const;
 };
 
 }  // namespace flexgen

@@ -35,8 +35,8 @@ std::vector<GenerateRow> RowBook::fit_prompts(const Request& request) {
     GenerateRow& row = rows.emplace_back();
     row.prompt = prompt_ids(tokenizer_, model_, prompt);
     const std::size_t length = row.prompt.size();
-    const bool has_begin_token = std::holds_alternative<std::string>(prompt) && tokenizer_.adds_bos();
-    row.max_new_tokens = fit.apply(row.prompt, request.max_tokens, !request.names_max_tokens, has_begin_token);
+    const std::int64_t num_begin_tokens = std::holds_alternative<std::string>(prompt) ? tokenizer_.num_begin_ids() : 0;
+    row.max_new_tokens = fit.apply(row.prompt, request.max_tokens, !request.names_max_tokens, num_begin_tokens);
     is_cut = is_cut || row.prompt.size() < length;
   }
   num_cut_ += is_cut ? 1 : 0;
@@ -46,6 +46,9 @@ std::vector<GenerateRow> RowBook::fit_prompts(const Request& request) {
 void RowBook::add_request(const Request& request) {
   std::vector<GenerateRow> prompts;
   try {
+    if (tokenizer_.is_none() && !request.stop.empty())
+      throw UserError(ExitCode::rows_failed, "stop strings cannot be looked for",
+                      "the model's folder has no tokenizer files, so that results have no text", "Leave 'stop' out");
     prompts = fit_prompts(request);
   } catch (const UserError& error) {
     add_error({static_cast<const RowIdentity&>(request), "invalid_prompt", error.what()});
@@ -77,7 +80,7 @@ bool RowBook::add_token(RowId id, std::int32_t token) {
   ++num_generated_tokens_;
   if (sequence.row->has_failed) return true;
   sequence.row->result.choices[sequence.choice].token_ids.push_back(token);
-  if (token == model_.eos_token) return false;  // ends the row by itself, and is no text
+  if (model_.is_eos(token)) return false;  // ends the row by itself, and is no text
   return sequence.matcher->push(sequence.decoder->push(token));
 }
 

@@ -111,7 +111,7 @@ Report run_job(MpiSession& session, const Options& options, JobInput input) {
 
   const std::uint64_t start_ns = now_ns();
   if (ranks.rank() == 0) {
-    Generator generator(*stage, num_groups, input.model.eos_token);
+    Generator generator(*stage, num_groups, input.model.eos_tokens);
     try {
       if (input.on_start) input.on_start(policy);
       generator.run(std::move(input.rows), input.callbacks);

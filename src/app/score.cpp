@@ -6,7 +6,7 @@
 #include "app/commands.hpp"
 #include "app/compressed_model.hpp"
 #include "app/interrupt.hpp"
-#include "app/model_directory.hpp"
+#include "app/model_folder.hpp"
 #include "app/model_text.hpp"
 #include "app/quality_check.hpp"
 #include "app/run_job.hpp"
@@ -46,6 +46,9 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
   const bool is_text = !options.text.empty();
   ScoreFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
+  if (is_text && files.tokenizer->is_none())
+    throw UserError(ExitCode::model, "cannot score a text", "the model's folder has no tokenizer files",
+                    "Put tokenizer.json, or vocab.json and merges.txt, of the model into its folder");
   std::string text;
   std::optional<RequestReader> reader;
   if (is_text) text = read_text(options.text);
@@ -70,12 +73,9 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
 
 int run_score(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  std::filesystem::path directory;
-  ModelSpec model;
-  ranks.agree_on_error([&] {
-    directory = find_model(options, false);
-    model = read_model_spec(directory.string());
-  });
+  const ModelFolder folder = open_model(options, ranks, ModelUse::weights);
+  std::filesystem::path directory = folder.directory;
+  ModelSpec model = folder.spec;
   const bool has_texts = !options.input.empty() || !options.text.empty();
   ScoreFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {

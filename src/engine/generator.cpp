@@ -16,8 +16,8 @@ bool are_numbers(std::span<const std::int32_t> tokens, std::span<const float> sc
 
 }  // namespace
 
-Generator::Generator(Stage& stage, std::int32_t num_groups, std::int32_t eos_token)
-    : stage_(stage), eos_token_(eos_token), groups_(static_cast<std::size_t>(num_groups)) {}
+Generator::Generator(Stage& stage, std::int32_t num_groups, std::vector<std::int32_t> eos_tokens)
+    : stage_(stage), eos_tokens_(std::move(eos_tokens)), groups_(static_cast<std::size_t>(num_groups)) {}
 
 // Gives an idle group its next block. False when no rows wait.
 bool Generator::fill(Group& group) {
@@ -85,7 +85,8 @@ void Generator::finish(ActiveRow& row, FinishReason reason, const GenerateCallba
 void Generator::take_token(ActiveRow& row, std::int32_t token, const GenerateCallbacks& callbacks) {
   ++row.num_generated;
   row.next.assign(1, token);
-  const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && token == eos_token_);
+  const bool is_eos = std::ranges::find(eos_tokens_, token) != eos_tokens_.end();
+  const bool stopped = callbacks.on_token(row.request.id, token) || (row.request.stop_at_eos && is_eos);
   if (!stopped && row.num_generated < row.request.max_new_tokens) return;
   finish(row, stopped ? FinishReason::stop : FinishReason::length, callbacks);
 }

@@ -48,7 +48,7 @@ struct PhaseTimes {
 class Generator {
  public:
   /// @param num_groups  blocks in flight, as in the plan
-  Generator(Stage& stage, std::int32_t num_groups, std::int32_t eos_token);
+  Generator(Stage& stage, std::int32_t num_groups, std::vector<std::int32_t> eos_tokens);
 
   /// Runs all rows to their end and tells the stages to finish.
   void run(std::deque<GenerateRow> rows, const GenerateCallbacks& callbacks);
@@ -81,7 +81,7 @@ class Generator {
   bool anything_follows(const Group& group) const;
 
   Stage& stage_;
-  std::int32_t eos_token_;
+  std::vector<std::int32_t> eos_tokens_;  // any of them ends a row
   std::vector<Group> groups_;
   std::deque<GenerateRow> waiting_;
   std::int64_t num_sweeps_ = 0;

@@ -53,7 +53,7 @@ Json choices_json(const Result& result, const ResultFormat& format) {
   for (const Choice& choice : result.choices) {
     Json one;
     one["index"] = choice.index;
-    one["text"] = choice.text;
+    if (format.has_text) one["text"] = choice.text;
     one["finish_reason"] = choice.finish_reason;
     if (result.batch_format) one["logprobs"] = nullptr;
     add_token_ids(one, choice, format);
@@ -87,7 +87,7 @@ Json plain_result(const Result& result, const ResultFormat& format) {
     json["choices"] = choices_json(result, format);
   } else {
     const Choice& choice = result.choices.front();
-    json["text"] = choice.text;
+    if (format.has_text) json["text"] = choice.text;
     json["finish_reason"] = choice.finish_reason;
     add_token_ids(json, choice, format);
   }

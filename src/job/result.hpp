@@ -69,6 +69,7 @@ struct ResultFormat {
   bool return_token_ids = false;  // add token_ids and prompt_token_ids to each choice
   std::string model_name;         // batch rows' body.model
   std::int64_t created = 0;       // batch rows' body.created, seconds since 1970
+  bool has_text = true;           // false: the model has no tokenizer, so that choices have no text
 };
 
 /// One JSON line without its newline. Batch row:

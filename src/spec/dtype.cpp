@@ -11,6 +11,7 @@ std::string_view dtype_name(DType dtype) {
     case DType::float32: return "float32";
     case DType::float16: return "float16";
     case DType::bfloat16: return "bfloat16";
+    case DType::float64: return "float64";
   }
   return "?";
 }

@@ -1,4 +1,5 @@
-// Element types of weights, cache and activations.
+// Element types of weights, cache and activations. float64 is one of checkpoints alone: what is read from them is
+// converted, nothing is computed in it.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +7,16 @@
 
 namespace flexgen {
 
-enum class DType : std::uint8_t { float32, float16, bfloat16 };
+enum class DType : std::uint8_t { float32, float16, bfloat16, float64 };
 
-constexpr std::uint64_t element_bytes(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
+constexpr std::uint64_t element_bytes(DType dtype) {
+  if (dtype == DType::float64) return 8;
+  return dtype == DType::float32 ? 4 : 2;
+}
 
-/// "float32" | "float16" | "bfloat16"
+/// "float32" | "float16" | "bfloat16" | "float64"
 std::string_view dtype_name(DType dtype);
-/// Accepts the names above, "fp32/fp16/bf16", and "torch." before them; throws UserError (usage).
+/// The types that we run: accepts their names, "fp32/fp16/bf16", and "torch." before them; throws UserError (usage).
 DType parse_dtype(std::string_view text);
 
 }  // namespace flexgen

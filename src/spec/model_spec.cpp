@@ -1,13 +1,17 @@
 #include "spec/model_spec.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/error.hpp"
+#include "spec/generation_config.hpp"
 
 namespace flexgen {
 namespace {
@@ -68,6 +72,88 @@ class Config {
   std::string where_;
 };
 
+bool is_float64(std::string_view dtype) { return dtype == "float64" || dtype == "torch.float64" || dtype == "double"; }
+
+// Weights that config.json says are quantized would be read as something they are not.
+void refuse_quantized(const Config& config) {
+  for (const char* key : {"quantization_config", "compression_config"})
+    if (config.present(key))
+      config.refuse(
+          fmt::format("its weights are quantized by another program ('{}')", key),
+          "Start from the model before it was quantized (or save model.dequantize()); --compress-weight makes it "
+          "small here");
+}
+
+// Members of OPT's config.json that are read, or that change nothing that is computed.
+constexpr auto known_members = std::to_array<std::string_view>({"model_type",
+                                                                "architectures",
+                                                                "learned_embeddings",
+                                                                "num_hidden_layers",
+                                                                "num_attention_heads",
+                                                                "hidden_size",
+                                                                "ffn_dim",
+                                                                "vocab_size",
+                                                                "max_position_embeddings",
+                                                                "word_embed_proj_dim",
+                                                                "do_layer_norm_before",
+                                                                "_remove_final_layer_norm",
+                                                                "enable_bias",
+                                                                "layer_norm_elementwise_affine",
+                                                                "tie_word_embeddings",
+                                                                "activation_function",
+                                                                "dtype",
+                                                                "torch_dtype",
+                                                                "flexgen_dist",
+                                                                "dropout",
+                                                                "attention_dropout",
+                                                                "activation_dropout",
+                                                                "layerdrop",
+                                                                "init_std",
+                                                                "use_cache",
+                                                                "prefix",
+                                                                "_name_or_path",
+                                                                "name_or_path",
+                                                                "_attn_implementation",
+                                                                "attn_implementation",
+                                                                "_attn_implementation_autoset",
+                                                                "id2label",
+                                                                "label2id",
+                                                                "problem_type",
+                                                                "finetuning_task",
+                                                                "task_specific_params",
+                                                                "tokenizer_class",
+                                                                "gradient_checkpointing",
+                                                                "torchscript",
+                                                                "use_bfloat16",
+                                                                "return_dict",
+                                                                "chunk_size_feed_forward",
+                                                                "tf_legacy_loss",
+                                                                "sep_token_id",
+                                                                "is_decoder",
+                                                                "cross_attention_hidden_size"});
+
+// Members with a value that somebody may expect to change what the model computes.
+std::vector<std::string> unread_members(const std::string& config_json) {
+  const json config = json::parse(config_json);
+  std::vector<std::string> unread;
+  for (const auto& [name, value] : config.items()) {
+    if (std::ranges::find(known_members, name) != known_members.end() || is_generation_member(name)) continue;
+    const bool says_nothing = value.is_null() || value == false || (value.is_structured() && value.empty());
+    if (!says_nothing) unread.push_back(describe_member(name, value.dump(-1, ' ', true)));
+  }
+  return unread;
+}
+
+std::string read_config(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    throw UserError(ExitCode::model, "cannot open '" + path.string() + "'", errno_text(errno),
+                    "--model takes a Hugging Face model directory (config.json, weights, tokenizer files)");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
 constexpr const char* what_we_run = "This program runs OPT (model_type 'opt', which includes OPT-IML and Galactica)";
 
 }  // namespace
@@ -81,6 +167,8 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
 
   const std::string type = config.text_or("model_type", "(none)");
   if (type != "opt") config.refuse("its architecture is '" + type + "'", what_we_run);
+
+  refuse_quantized(config);
 
   ModelSpec spec;
   spec.family = type;
@@ -98,7 +186,7 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
   spec.norm_affine = config.flag_or("layer_norm_elementwise_affine", true);
   spec.tied_head = config.flag_or("tie_word_embeddings", true);
   spec.bos_token = config.count_or("bos_token_id", 2);
-  spec.eos_token = config.count_or("eos_token_id", 2);
+  spec.eos_tokens = parse_generation_config(config_json, where, ConfigKind::model).eos_tokens;
   spec.pad_token = config.count_or("pad_token_id", 1);
 
   const std::string activation = config.text_or("activation_function", "relu");
@@ -108,9 +196,9 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
 
   const std::string dtype = config.text_or("dtype", config.text_or("torch_dtype", "float16"));
   try {
-    spec.stored_dtype = parse_dtype(dtype);
+    spec.stored_dtype = is_float64(dtype) ? DType::float32 : parse_dtype(dtype);
   } catch (const UserError&) {
-    config.refuse("its data type is '" + dtype + "'", "We run float32, float16 and bfloat16");
+    config.refuse("its data type is '" + dtype + "'", "We run float32, float16 and bfloat16, and read float64");
   }
   if (config.present("flexgen_dist")) spec.compression = config.compression("flexgen_dist");
   if (spec.hidden % spec.num_heads != 0)
@@ -121,16 +209,40 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
 
 ModelSpec read_model_spec(const std::string& model_dir) {
   const std::filesystem::path path = std::filesystem::path(model_dir) / "config.json";
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    throw UserError(ExitCode::model, "cannot open '" + path.string() + "'", errno_text(errno),
-                    "--model takes a Hugging Face model directory (config.json, weights, vocab.json, merges.txt)");
-  std::ostringstream text;
-  text << file.rdbuf();
-  ModelSpec spec = parse_model_spec(text.str(), path.string());
+  ModelSpec spec = parse_model_spec(read_config(path), path.string());
+  const std::filesystem::path generation = path.parent_path() / "generation_config.json";
+  if (std::filesystem::exists(generation))
+    spec.eos_tokens =
+        parse_generation_config(read_config(generation), generation.string(), ConfigKind::generation).eos_tokens;
   const std::filesystem::path directory = std::filesystem::absolute(path).lexically_normal().parent_path();
   spec.name = directory.filename().string();
   return spec;
+}
+
+std::vector<std::string> describe_unread_wishes(const std::string& model_dir) {
+  const std::filesystem::path config = std::filesystem::path(model_dir) / "config.json";
+  const std::filesystem::path own = config.parent_path() / "generation_config.json";
+  const bool has_own = std::filesystem::exists(own);
+  const std::string file = (has_own ? own : config).string();
+  const GenerationConfig wishes =
+      parse_generation_config(read_config(file), file, has_own ? ConfigKind::generation : ConfigKind::model);
+  std::vector<std::string> sentences;
+  if (!wishes.not_done.empty())
+    sentences.push_back(
+        fmt::format("{} asks for {}, which is not done: each token is the likeliest one, and max_tokens, stop and "
+                    "--gen-len say where a row ends",
+                    file, fmt::join(wishes.not_done, " and ")));
+  if (wishes.eos_tokens.empty())
+    sentences.push_back(fmt::format("{} names no eos_token_id: only a stop string or the length ends a row", file));
+  return sentences;
+}
+
+std::vector<std::string> describe_unread_members(const std::string& model_dir) {
+  const std::filesystem::path path = std::filesystem::path(model_dir) / "config.json";
+  const std::vector<std::string> unread = unread_members(read_config(path));
+  if (unread.empty()) return {};
+  return {fmt::format("nothing reads {} in {}: if it changes what the model computes, results differ from its author's",
+                      fmt::join(unread, ", "), path.string())};
 }
 
 std::uint64_t num_parameters(const ModelSpec& spec) {
@@ -151,8 +263,8 @@ std::uint64_t num_parameters(const ModelSpec& spec) {
 std::string fingerprint(const ModelSpec& s) {
   return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}q{}/{}", s.family, s.num_layers, s.num_heads,
                      s.hidden, s.ffn, s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation),
-                     s.pre_norm, s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token, s.eos_token,
-                     s.pad_token, s.compression.bits, s.compression.group);
+                     s.pre_norm, s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token,
+                     fmt::join(s.eos_tokens, ","), s.pad_token, s.compression.bits, s.compression.group);
 }
 
 }  // namespace flexgen

@@ -91,8 +91,13 @@ class Bpe::WordCache {
   std::array<Shard, num_shards> shards_;
 };
 
-Bpe::Bpe(const std::array<std::int32_t, 256>& byte_ids, const std::vector<Merge>& merges)
-    : byte_ids_(byte_ids), table_(std::make_unique<MergeTable>(merges)), cache_(std::make_unique<WordCache>()) {}
+Bpe::Bpe(const std::array<std::int32_t, 256>& byte_ids, const std::vector<Merge>& merges, std::int32_t unk_id,
+         bool fuses_unk)
+    : byte_ids_(byte_ids),
+      unk_id_(unk_id),
+      fuses_unk_(fuses_unk),
+      table_(std::make_unique<MergeTable>(merges)),
+      cache_(std::make_unique<WordCache>()) {}
 Bpe::Bpe(Bpe&&) noexcept = default;
 Bpe& Bpe::operator=(Bpe&&) noexcept = default;
 Bpe::~Bpe() = default;
@@ -124,8 +129,17 @@ void Bpe::merge_word(std::string_view word, std::vector<std::int32_t>& ids) cons
     }
   };
 
-  const auto length = static_cast<std::int32_t>(word.size());
-  std::vector<Symbol> symbols(word.size());
+  std::vector<Symbol> symbols;
+  symbols.reserve(word.size());
+  bool after_unk = false;
+  for (const char c : word) {
+    const std::int32_t id = byte_ids_[static_cast<std::uint8_t>(c)];
+    const bool is_unk = id < 0;
+    if (!is_unk || (unk_id_ >= 0 && !(fuses_unk_ && after_unk))) symbols.push_back({is_unk ? unk_id_ : id, 0, 0});
+    after_unk = is_unk;
+  }
+  if (symbols.empty()) return;
+  const auto length = static_cast<std::int32_t>(symbols.size());
   std::vector<Candidate> storage;
   storage.reserve(word.size());
   std::priority_queue<Candidate> candidates({}, std::move(storage));
@@ -140,7 +154,8 @@ void Bpe::merge_word(std::string_view word, std::vector<std::int32_t>& ids) cons
   };
 
   for (std::int32_t i = 0; i < length; ++i) {
-    symbols[i] = {byte_ids_[static_cast<std::uint8_t>(word[i])], i - 1, i + 1 < length ? i + 1 : -1};
+    symbols[i].previous = i - 1;
+    symbols[i].next = i + 1 < length ? i + 1 : -1;
   }
   for (std::int32_t i = 0; i < length; ++i) propose(i);
 

@@ -21,9 +21,12 @@ struct Merge {
 
 class Bpe {
  public:
-  /// @param byte_ids the token of each single byte
-  /// @param merges   by falling priority; of equal pairs the later one counts
-  Bpe(const std::array<std::int32_t, 256>& byte_ids, const std::vector<Merge>& merges);
+  /// @param byte_ids   the token of each single byte; -1: there is none
+  /// @param merges     by falling priority; of equal pairs the later one counts
+  /// @param unk_id     stands for bytes without a token; -1: they are left out
+  /// @param fuses_unk  once for a run of such bytes
+  Bpe(const std::array<std::int32_t, 256>& byte_ids, const std::vector<Merge>& merges, std::int32_t unk_id = -1,
+      bool fuses_unk = false);
   Bpe(Bpe&&) noexcept;
   Bpe& operator=(Bpe&&) noexcept;
   ~Bpe();
@@ -38,6 +41,8 @@ class Bpe {
   void merge_word(std::string_view word, std::vector<std::int32_t>& ids) const;
 
   std::array<std::int32_t, 256> byte_ids_;
+  std::int32_t unk_id_;
+  bool fuses_unk_;
   std::unique_ptr<const MergeTable> table_;
   std::unique_ptr<WordCache> cache_;
 };

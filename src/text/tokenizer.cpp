@@ -4,8 +4,23 @@
 
 #include "base/error.hpp"
 #include "text/byte_alphabet.hpp"
+#include "text/nfkc.hpp"
 
 namespace flexgen {
+namespace {
+
+// Those that are looked for in the text as it stands, or in what normalization makes of the rest.
+std::vector<AddedToken> added_tokens(const TokenizerFiles& files, bool normalized) {
+  std::vector<AddedToken> chosen;
+  for (const AddedToken& token : files.added) {
+    if (token.normalized != normalized) continue;
+    chosen.push_back(token);
+    if (normalized && files.normalizes) chosen.back().content = to_nfkc(token.content);
+  }
+  return chosen;
+}
+
+}  // namespace
 
 Tokenizer Tokenizer::from_directory(const std::filesystem::path& model_dir) {
   return Tokenizer(read_tokenizer_files(model_dir));
@@ -13,14 +28,16 @@ Tokenizer Tokenizer::from_directory(const std::filesystem::path& model_dir) {
 
 Tokenizer::Tokenizer(const TokenizerFiles& files)
     : special_(files.tokens.size(), false),
-      bpe_(files.byte_ids, files.merges),
-      splitter_(files.added),
+      splitter_(files.words),
+      bpe_(files.byte_ids, files.merges, files.unk_id, files.fuses_unk),
+      added_(added_tokens(files, false)),
+      added_normalized_(added_tokens(files, true)),
       bos_id_(files.bos_id),
       eos_id_(files.eos_id),
       pad_id_(files.pad_id),
-      add_bos_(files.add_bos),
-      add_eos_(files.add_eos),
-      add_prefix_space_(files.add_prefix_space) {
+      before_(files.before),
+      after_(files.after),
+      normalizes_(files.normalizes) {
   token_bytes_.reserve(files.tokens.size());
   for (const std::string& token : files.tokens) {
     // A token with characters from outside the byte alphabet (an added one) stands for itself.
@@ -31,7 +48,19 @@ Tokenizer::Tokenizer(const TokenizerFiles& files)
   }
 }
 
+Tokenizer Tokenizer::none() {
+  TokenizerFiles files;
+  files.byte_ids.fill(-1);
+  Tokenizer tokenizer(files);
+  tokenizer.is_none_ = true;
+  return tokenizer;
+}
+
 std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, bool add_special) const {
+  if (is_none_)
+    throw UserError(
+        ExitCode::rows_failed, "cannot tokenize a text", "the model's folder has no tokenizer files",
+        "Give token ids, or put tokenizer.json, or vocab.json and merges.txt, of the model into its folder");
   if (const auto invalid = first_invalid_utf8(utf8)) {
     throw UserError(ExitCode::rows_failed, "cannot tokenize a text",
                     fmt::format("byte {} (0x{:02X}) is not part of valid UTF-8", *invalid,
@@ -39,18 +68,20 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, bool add_spec
                     "convert the text to UTF-8");
   }
   std::vector<std::int32_t> ids;
-  if (add_special && add_bos_) ids.push_back(bos_id_);
+  if (add_special) ids = before_;
   const auto encode_word = [&](std::string_view word) { bpe_.encode_word(word, ids); };
-  for (const AddedTokenSplitter::Piece& piece : splitter_.split(utf8)) {
+  for (const AddedTokenSplitter::Piece& piece : added_.split(utf8)) {
     if (piece.id >= 0) {
       ids.push_back(piece.id);
-    } else if (add_prefix_space_ && !piece.text.starts_with(' ')) {
-      pre_tokenizer_.for_each_word(' ' + std::string(piece.text), encode_word);
-    } else {
-      pre_tokenizer_.for_each_word(piece.text, encode_word);
+      continue;
+    }
+    const std::string normal = normalizes_ ? to_nfkc(piece.text) : std::string();
+    for (const auto& part : added_normalized_.split(normalizes_ ? normal : piece.text)) {
+      if (part.id >= 0) ids.push_back(part.id);
+      else splitter_.for_each_word(part.text, encode_word);
     }
   }
-  if (add_special && add_eos_) ids.push_back(eos_id_);
+  if (add_special) ids.insert(ids.end(), after_.begin(), after_.end());
   return ids;
 }
 

@@ -1,4 +1,4 @@
-// Text <-> token ids for OPT and GPT-2 models: byte-level byte-pair encoding from vocab.json and merges.txt.
+// Text <-> token ids for OPT and GPT-2 models: byte-level byte-pair encoding, from a model folder's files.
 //
 // A Tokenizer is immutable after construction and thread-safe. A StreamingDecoder belongs to one row and refers to
 // its Tokenizer, which must outlive it. Ids equal those of Hugging Face transformers' GPT2Tokenizer.
@@ -14,25 +14,28 @@
 
 #include "text/added_tokens.hpp"
 #include "text/bpe.hpp"
-#include "text/pre_tokenizer.hpp"
 #include "text/tokenizer_files.hpp"
 #include "text/utf8.hpp"
+#include "text/word_splitter.hpp"
 
 namespace flexgen {
 
 class Tokenizer {
  public:
-  /// Reads vocab.json and merges.txt, and where present tokenizer_config.json, special_tokens_map.json and
-  /// added_tokens.json. Throws UserError(model) naming the file, why, and what to do; a directory that has only
-  /// tokenizer.json is refused.
+  /// Reads tokenizer.json, or vocab.json and merges.txt, and where present tokenizer_config.json,
+  /// special_tokens_map.json and added_tokens.json. Throws UserError(model) naming the file, why, and what to do.
   static Tokenizer from_directory(const std::filesystem::path& model_dir);
 
   explicit Tokenizer(const TokenizerFiles& files);
 
+  /// The tokenizer of a folder that has none: it refuses every text as an error of its row, and decodes to nothing.
+  static Tokenizer none();
+  bool is_none() const { return is_none_; }
+
   /// Ids of a text, as the model's own tokenizer gives them.
   /// @param add_special put the beginning-of-sequence token first (and the end token last) where the tokenizer's
   ///        configuration says so; tokens such as "</s>" standing literally in the text count in either case
-  /// Throws UserError(rows_failed) when the text is not UTF-8.
+  /// Throws UserError(rows_failed) when the text is not UTF-8, or there is no tokenizer.
   std::vector<std::int32_t> encode(std::string_view utf8, bool add_special = true) const;
 
   /// Text of ids, always well-formed: bytes that are not UTF-8 become U+FFFD. Unknown ids (negative, or
@@ -46,23 +49,25 @@ class Tokenizer {
 
   /// One more than the highest id (OPT: 50265; the model's own table may have more rows).
   int vocab_size() const { return static_cast<int>(token_bytes_.size()); }
-  std::int32_t bos_id() const { return bos_id_; }  // -1: there is none
-  bool adds_bos() const { return add_bos_; }       // encode puts it first
+  std::int32_t bos_id() const { return bos_id_; }                     // -1: there is none
+  std::int64_t num_begin_ids() const { return std::ssize(before_); }  // those that encode puts first
   std::int32_t eos_id() const { return eos_id_; }
   std::int32_t pad_id() const { return pad_id_; }
 
  private:
   std::vector<std::string> token_bytes_;  // by id
   std::vector<bool> special_;             // by id
-  PreTokenizer pre_tokenizer_;
+  WordSplitter splitter_;
   Bpe bpe_;
-  AddedTokenSplitter splitter_;
+  AddedTokenSplitter added_;
+  AddedTokenSplitter added_normalized_;
   std::int32_t bos_id_;
   std::int32_t eos_id_;
   std::int32_t pad_id_;
-  bool add_bos_;
-  bool add_eos_;
-  bool add_prefix_space_;
+  std::vector<std::int32_t> before_;
+  std::vector<std::int32_t> after_;
+  bool normalizes_;
+  bool is_none_ = false;
 };
 
 /// Decodes one row token by token; joined, the pieces equal Tokenizer::decode of all ids. A character that is not

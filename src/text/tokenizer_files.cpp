@@ -3,98 +3,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
-#include <functional>
-#include <iterator>
-#include <nlohmann/json.hpp>
+#include <array>
 #include <optional>
 #include <unordered_map>
 
 #include "base/error.hpp"
 #include "text/byte_alphabet.hpp"
-#include "text/utf8.hpp"
+#include "text/tokenizer_json.hpp"
+#include "text/tokenizer_parts.hpp"
 
 namespace flexgen {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr std::string_view download_again = "fetch the file again from where the model came from";
-constexpr std::int64_t max_id = 1 << 24;  // far above any vocabulary; keeps a broken file from taking all memory
-
-[[noreturn]] void refuse(const fs::path& file, std::string_view reason, std::string_view suggestion = download_again) {
-  throw UserError(ExitCode::model, fmt::format("cannot read tokenizer file '{}'", file.string()), reason, suggestion);
-}
-
-bool is_file(const fs::path& file) {
-  std::error_code error;
-  return fs::is_regular_file(file, error);
-}
-
-std::string read_file(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) refuse(file, errno_text(errno), "check the file's permissions");
-  std::string content{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (stream.bad()) refuse(file, errno_text(errno), "check the disk");
-  return content;
-}
-
-json read_object(const fs::path& file) {
-  json value;
-  try {
-    value = json::parse(read_file(file));
-  } catch (const json::exception& error) {
-    refuse(file, error.what());
-  }
-  if (!value.is_object()) refuse(file, "a JSON object is expected");
-  return value;
-}
-
-// {} when the file is absent.
-json read_optional_object(const fs::path& file) { return is_file(file) ? read_object(file) : json::object(); }
-
-// Token text <-> id. Grows by added tokens.
-class Vocabulary {
- public:
-  explicit Vocabulary(const fs::path& file) {
-    const json entries = read_object(file);
-    for (const auto& [token, id] : entries.items()) {
-      if (!id.is_number_integer()) refuse(file, fmt::format("the id of token \"{}\" is not an integer", token));
-      set(file, token, id.get<std::int64_t>());
-    }
-    if (tokens_.empty()) refuse(file, "the vocabulary is empty");
-  }
-
-  void set(const fs::path& file, const std::string& token, std::int64_t id) {
-    if (id < 0 || id >= max_id) refuse(file, fmt::format("the id {} of token \"{}\" is out of range", id, token));
-    if (id >= static_cast<std::int64_t>(tokens_.size())) tokens_.resize(id + 1);
-    const bool first = used_.emplace(id, token).second;
-    if (!first) refuse(file, fmt::format("tokens \"{}\" and \"{}\" have the same id {}", used_.at(id), token, id));
-    tokens_[id] = token;
-    ids_.emplace(token, static_cast<std::int32_t>(id));
-  }
-
-  std::optional<std::int32_t> find(const std::string& token) const {
-    const auto found = ids_.find(token);
-    return found == ids_.end() ? std::nullopt : std::optional(found->second);
-  }
-  std::int32_t find_or_add(const fs::path& file, const std::string& token) {
-    if (const auto id = find(token)) return *id;
-    set(file, token, static_cast<std::int64_t>(tokens_.size()));
-    return ids_.at(token);
-  }
-  const std::vector<std::string>& tokens() const { return tokens_; }
-
- private:
-  std::vector<std::string> tokens_;
-  std::unordered_map<std::int64_t, std::string> used_;
-  std::unordered_map<std::string, std::int32_t> ids_;
-};
+using tokenizer::flag;
+using tokenizer::is_file;
+using tokenizer::parse_token;
+using tokenizer::read_optional_object;
+using tokenizer::refuse;
+using tokenizer::TokenizerJson;
+using tokenizer::Vocabulary;
 
 std::vector<Merge> read_merges(const fs::path& file, const Vocabulary& vocabulary) {
-  const std::string content = read_file(file);
+  const std::string content = tokenizer::read_file(file);
   std::vector<Merge> merges;
   std::size_t line_number = 0;
   for (std::size_t begin = 0; begin < content.size();) {
@@ -110,50 +42,15 @@ std::vector<Merge> read_merges(const fs::path& file, const Vocabulary& vocabular
         line.find(' ', space + 1) != std::string_view::npos) {
       refuse(file, fmt::format("line {}: two tokens with one space between them are expected", line_number));
     }
-    const std::string left(line.substr(0, space));
-    const std::string right(line.substr(space + 1));
-    auto id_of = [&](const std::string& token) {
-      const auto id = vocabulary.find(token);
-      if (!id) {
-        refuse(file, fmt::format("line {}: token \"{}\" is not in vocab.json", line_number, token),
-               "use vocab.json and merges.txt of the same model");
-      }
-      return *id;
-    };
-    merges.push_back({id_of(left), id_of(right), id_of(left + right)});
+    merges.push_back(tokenizer::make_merge(file, vocabulary, fmt::format("line {}", line_number),
+                                           std::string(line.substr(0, space)), std::string(line.substr(space + 1))));
   }
   return merges;
 }
 
-bool flag(const fs::path& file, const json& object, const char* name, bool otherwise) {
-  const auto found = object.find(name);
-  if (found == object.end() || found->is_null()) return otherwise;
-  if (!found->is_boolean()) refuse(file, fmt::format("\"{}\" is neither true nor false", name));
-  return found->get<bool>();
-}
-
-// A token as those files write it: a string, or an object with a "content" and flags.
-AddedToken parse_token(const fs::path& file, std::string_view name, const json& value, bool special) {
-  AddedToken token;
-  token.special = special;
-  if (value.is_string()) {
-    token.content = value.get<std::string>();
-  } else if (value.is_object() && value.contains("content") && value["content"].is_string()) {
-    token.content = value["content"].get<std::string>();
-    token.lstrip = flag(file, value, "lstrip", false);
-    token.rstrip = flag(file, value, "rstrip", false);
-    token.special = special || flag(file, value, "special", false);
-    token.normalized = flag(file, value, "normalized", !token.special);
-    if (flag(file, value, "single_word", false)) {
-      refuse(file, fmt::format("token \"{}\" is marked single_word, which is not supported", token.content),
-             "set single_word to false if the model allows it");
-    }
-  } else {
-    refuse(file, fmt::format("\"{}\" is neither a string nor an object with a \"content\"", name));
-  }
-  if (token.content.empty()) refuse(file, fmt::format("\"{}\" is empty", name));
-  return token;
-}
+// What transformers makes of a folder: GPT2Tokenizer takes vocabulary, merges and what stands around a text, and cuts
+// words its own way; a tokenizer that is all in tokenizer.json is taken as it stands there.
+enum class TokenizerKind : std::uint8_t { gpt2, whole_file };
 
 constexpr std::array<const char*, 7> token_names = {"bos_token", "eos_token", "unk_token", "sep_token",
                                                     "pad_token", "cls_token", "mask_token"};
@@ -161,16 +58,26 @@ constexpr std::array<const char*, 7> token_names = {"bos_token", "eos_token", "u
 // Collects the added tokens and the named ids of one model directory.
 class AddedTokenReader {
  public:
-  AddedTokenReader(const fs::path& model_dir, Vocabulary& vocabulary)
+  /// @param whole  what tokenizer.json holds; null where there is none
+  AddedTokenReader(const fs::path& model_dir, Vocabulary& vocabulary, const TokenizerJson* whole)
       : config_file_(model_dir / "tokenizer_config.json"),
         map_file_(model_dir / "special_tokens_map.json"),
         added_file_(model_dir / "added_tokens.json"),
+        whole_file_(model_dir / "tokenizer.json"),
         config_(read_optional_object(config_file_)),
-        vocabulary_(vocabulary) {}
+        vocabulary_(vocabulary),
+        whole_(whole),
+        kind_(find_kind()) {}
+
+  TokenizerKind kind() const { return kind_; }
 
   void read(TokenizerFiles& files) {
-    check_kind();
+    if (flag(config_file_, config_, "split_special_tokens", false))
+      refuse(config_file_, "split_special_tokens is true, which is not supported",
+             "set it to false if the model allows it");
     const bool has_decoder = config_.contains("added_tokens_decoder");
+    if (whole_ != nullptr && (kind_ == TokenizerKind::whole_file || !has_decoder))
+      for (const AddedToken& token : whole_->added) add(whole_file_, token);
     if (has_decoder) {
       read_decoder();
     } else {
@@ -178,28 +85,43 @@ class AddedTokenReader {
       read_added_file();
     }
     for (const char* name : token_names) read_named(name);
-    if (named_.empty()) name_standard_tokens();
+    if (named_.empty() && kind_ == TokenizerKind::gpt2) name_standard_tokens();
     for (const char* name : {"additional_special_tokens", "extra_special_tokens"}) read_list(name);
 
     files.bos_id = id_of_name("bos_token");
     files.eos_id = id_of_name("eos_token");
     files.pad_id = id_of_name("pad_token");
-    const bool is_opt = files.bos_id >= 0 && vocabulary_.tokens()[files.bos_id] == "</s>";
-    files.add_bos = flag(config_file_, config_, "add_bos_token", is_opt) && files.bos_id >= 0;
-    files.add_eos = flag(config_file_, config_, "add_eos_token", false) && files.eos_id >= 0;
-    files.add_prefix_space = flag(config_file_, config_, "add_prefix_space", false);
+    name_surroundings(files);
+    files.words.add_prefix_space = kind_ == TokenizerKind::whole_file
+                                       ? whole_->words.add_prefix_space
+                                       : flag(config_file_, config_, "add_prefix_space", false);
     files.added = std::move(added_);
   }
 
  private:
-  void check_kind() const {
+  TokenizerKind find_kind() const {
     const auto kind = config_.find("tokenizer_class");
-    if (kind == config_.end() || kind->is_null()) return;
-    if (!kind->is_string() || !kind->get<std::string>().starts_with("GPT2Tokenizer")) {
-      refuse(config_file_,
-             fmt::format("tokenizer_class is {}, only GPT2Tokenizer (byte-level BPE) is known", kind->dump()),
-             "use an OPT model, or one with the tokenizer of GPT-2");
+    if (kind == config_.end() || kind->is_null()) return TokenizerKind::gpt2;
+    const std::string name = kind->is_string() ? kind->get<std::string>() : "";
+    if (name.starts_with("GPT2Tokenizer")) return TokenizerKind::gpt2;
+    const bool is_whole = name == "PreTrainedTokenizerFast" || name == "TokenizersBackend";
+    if (is_whole && whole_ != nullptr) return TokenizerKind::whole_file;
+    refuse(config_file_,
+           is_whole ? fmt::format("tokenizer_class is {}, and there is no tokenizer.json", kind->dump())
+                    : fmt::format("tokenizer_class is {}, only GPT2Tokenizer (byte-level BPE) is known", kind->dump()),
+           "use an OPT model, or one with the tokenizer of GPT-2");
+  }
+
+  // What stands before and after a text: tokenizer.json says it where there is one, else the configuration.
+  void name_surroundings(TokenizerFiles& files) const {
+    if (whole_ != nullptr) {
+      files.before = whole_->before;
+      files.after = whole_->after;
+      return;
     }
+    const bool is_opt = files.bos_id >= 0 && vocabulary_.tokens()[files.bos_id] == "</s>";
+    if (flag(config_file_, config_, "add_bos_token", is_opt) && files.bos_id >= 0) files.before = {files.bos_id};
+    if (flag(config_file_, config_, "add_eos_token", false) && files.eos_id >= 0) files.after = {files.eos_id};
   }
 
   void add(const fs::path& file, AddedToken token) {
@@ -292,9 +214,12 @@ class AddedTokenReader {
   fs::path config_file_;
   fs::path map_file_;
   fs::path added_file_;
+  fs::path whole_file_;
   json config_;
   json map_ = json::object();
   Vocabulary& vocabulary_;
+  const TokenizerJson* whole_;
+  TokenizerKind kind_;
   std::vector<AddedToken> added_;
   std::vector<AddedToken> late_;  // of added_tokens.json: a special token of the same text comes first
   std::unordered_map<std::string, std::string> named_;
@@ -306,36 +231,64 @@ void check_files_exist(const fs::path& model_dir) {
     throw UserError(ExitCode::model, fmt::format("cannot read a tokenizer from '{}'", model_dir.string()),
                     "there is no such directory", "give the directory of a Hugging Face model");
   }
-  for (const char* name : {"vocab.json", "merges.txt"}) {
-    if (is_file(model_dir / name)) continue;
-    if (is_file(model_dir / "tokenizer.json")) {
-      refuse(model_dir / "tokenizer.json",
-             fmt::format("it brings its own pre-tokenizer, which is not supported, and {} is missing", name),
-             "put vocab.json and merges.txt beside it, if the model has the tokenizer of GPT-2 or OPT");
+  for (const char* name : {"vocab.json", "merges.txt"})
+    if (!is_file(model_dir / name))
+      refuse(model_dir / name, "the file is missing",
+             "copy vocab.json and merges.txt, or tokenizer.json, of the model into its directory");
+}
+
+// The token of each byte; -1 where there is none, which `may_lack` allows.
+std::array<std::int32_t, 256> find_bytes(const fs::path& file, const Vocabulary& vocabulary, bool may_lack) {
+  std::array<std::int32_t, 256> ids{};
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string symbol(byte_symbol(static_cast<std::uint8_t>(byte)));
+    const auto id = vocabulary.find(symbol);
+    if (!id && !may_lack) {
+      refuse(file, fmt::format("there is no token \"{}\" for byte 0x{:02X}: not a byte-level vocabulary", symbol, byte),
+             "use an OPT model, or one with the tokenizer of GPT-2");
     }
-    refuse(model_dir / name, "the file is missing", "copy vocab.json and merges.txt of the model into its directory");
+    ids[byte] = id.value_or(-1);
   }
+  return ids;
+}
+
+// Everything is in tokenizer.json, which wins over vocab.json and merges.txt, as in transformers.
+TokenizerFiles read_whole_file(const fs::path& model_dir) {
+  const fs::path file = model_dir / "tokenizer.json";
+  TokenizerJson whole = tokenizer::read_tokenizer_json(file);
+  AddedTokenReader reader(model_dir, whole.vocabulary, &whole);
+  TokenizerFiles files;
+  files.byte_ids = find_bytes(file, whole.vocabulary, true);
+  if (std::ranges::all_of(files.byte_ids, [](std::int32_t id) { return id < 0; }))
+    refuse(file, "no byte has a token: not a byte-level vocabulary");
+  files.merges = whole.merges;
+  if (reader.kind() == TokenizerKind::whole_file) {
+    files.words = whole.words;
+    files.normalizes = whole.normalizes;
+    files.unk_id = whole.unknown.value_or(-1);
+    files.fuses_unk = whole.fuses_unknown;
+  }
+  reader.read(files);
+  files.tokens = whole.vocabulary.tokens();
+  return files;
 }
 
 }  // namespace
 
+bool has_tokenizer_files(const fs::path& model_dir) {
+  return is_file(model_dir / "tokenizer.json") || is_file(model_dir / "vocab.json") ||
+         is_file(model_dir / "merges.txt");
+}
+
 TokenizerFiles read_tokenizer_files(const fs::path& model_dir) {
+  if (is_file(model_dir / "tokenizer.json")) return read_whole_file(model_dir);
   check_files_exist(model_dir);
   const fs::path vocab_file = model_dir / "vocab.json";
-  Vocabulary vocabulary(vocab_file);
+  Vocabulary vocabulary(vocab_file, tokenizer::read_object(vocab_file));
   TokenizerFiles files;
-  for (int byte = 0; byte < 256; ++byte) {
-    const std::string symbol(byte_symbol(static_cast<std::uint8_t>(byte)));
-    const auto id = vocabulary.find(symbol);
-    if (!id) {
-      refuse(vocab_file,
-             fmt::format("there is no token \"{}\" for byte 0x{:02X}: not a byte-level vocabulary", symbol, byte),
-             "use an OPT model, or one with the tokenizer of GPT-2");
-    }
-    files.byte_ids[byte] = *id;
-  }
+  files.byte_ids = find_bytes(vocab_file, vocabulary, false);
   files.merges = read_merges(model_dir / "merges.txt", vocabulary);
-  AddedTokenReader(model_dir, vocabulary).read(files);
+  AddedTokenReader(model_dir, vocabulary, nullptr).read(files);
   files.tokens = vocabulary.tokens();
   return files;
 }

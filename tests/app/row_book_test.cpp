@@ -98,7 +98,7 @@ TEST_F(RowBookTest, AStopStringOnTheLastTokenStillSaysStop) {
 TEST_F(RowBookTest, TheEndOfSequenceTokenIsCountedButIsNoText) {
   read({{{"prompt", "q"}}});
   Ids tokens = plain_ids(" yes");
-  tokens.push_back(model_.eos_token);
+  tokens.push_back(model_.eos_tokens.front());
   EXPECT_FALSE(feed(RowId(0), tokens)) << "the generator ends such a row itself";
   book_.finish(RowId(0), FinishReason::stop);
   const json line = results().at(0);

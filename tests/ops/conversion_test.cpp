@@ -37,6 +37,25 @@ TEST(Conversion, EveryPatternHasItsValue) {
   }
 }
 
+TEST(Conversion, Float64IsRoundedToFloat32Once) {
+  std::vector<double> from{0.0, -0.0, 1.0 / 3, -1e300, 1e-60, 65504.5, 1 + 0x1p-24, 1 + 0x1p-24 + 0x1p-50, INFINITY};
+  for (int i = 0; i < 3000; ++i) from.push_back(std::ldexp(1.0 + i / 3001.0, i % 40 - 20));
+  std::vector<float> to(from.size());
+  convert_elements(reinterpret_cast<const std::byte*>(from.data()), DType::float64,
+                   reinterpret_cast<std::byte*>(to.data()), DType::float32, from.size());
+  for (std::size_t i = 0; i < from.size(); ++i)
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(to[i]), std::bit_cast<std::uint32_t>(static_cast<float>(from[i]))) << i;
+  std::vector<std::uint16_t> halves(from.size());
+  convert_elements(reinterpret_cast<const std::byte*>(from.data()), DType::float64,
+                   reinterpret_cast<std::byte*>(halves.data()), DType::float16, from.size());
+  for (std::size_t i = 0; i < from.size(); ++i)
+    ASSERT_EQ(halves[i], half_bits_from_float(static_cast<float>(from[i]))) << i;
+  std::vector<double> back(to.size());
+  convert_elements(reinterpret_cast<const std::byte*>(to.data()), DType::float32,
+                   reinterpret_cast<std::byte*>(back.data()), DType::float64, to.size());
+  for (std::size_t i = 0; i < to.size(); ++i) ASSERT_EQ(back[i], static_cast<double>(to[i])) << i;
+}
+
 // Every pattern, the midpoints between neighbours, and the floats just beside those.
 TEST(Conversion, RoundsToNearestEven) {
   for (const DType dtype : {DType::float16, DType::bfloat16}) {

@@ -109,7 +109,7 @@ TEST(ModelSpec, WhatIsLeftOutHasTheFamilysDefault) {
   EXPECT_EQ(spec.embedding_dim, 32);
   EXPECT_TRUE(spec.pre_norm && spec.final_norm && spec.bias && spec.norm_affine && spec.tied_head);
   EXPECT_EQ(spec.activation, ActivationKind::relu);
-  EXPECT_EQ(spec.eos_token, 2);
+  EXPECT_EQ(spec.eos_tokens, std::vector<std::int32_t>{2});
   EXPECT_EQ(spec.pad_token, 1);
 }
 
@@ -124,7 +124,7 @@ TEST(ModelSpec, SwitchesChangeTheShape) {
   const ModelSpec spec = parse(config);
   EXPECT_FALSE(spec.bias || spec.norm_affine || spec.tied_head);
   EXPECT_EQ(spec.activation, ActivationKind::gelu);
-  EXPECT_EQ(spec.eos_token, 7);
+  EXPECT_EQ(spec.eos_tokens, std::vector<std::int32_t>{7});
   EXPECT_EQ(num_parameters(spec), 2U * (4 * 32 * 32 + 2 * 32 * 96) + 100 * 16 + 52 * 32 + 2 * 16 * 32 + 100 * 16);
   config["_remove_final_layer_norm"] = true;
   EXPECT_FALSE(parse(config).final_norm);
@@ -186,9 +186,9 @@ TEST(ModelSpec, EveryNeededFieldIsMissedAndChecked) {
 
 TEST(ModelSpec, OptionalFieldsAreCheckedToo) {
   const std::vector<std::pair<std::string, json>> cases{
-      {"do_layer_norm_before", "yes"},       {"enable_bias", 1},
-      {"tie_word_embeddings", "false"},      {"eos_token_id", -3},
-      {"eos_token_id", json::array({2, 3})}, {"word_embed_proj_dim", 0},
+      {"do_layer_norm_before", "yes"},         {"enable_bias", 1},
+      {"tie_word_embeddings", "false"},        {"eos_token_id", -3},
+      {"eos_token_id", json::array({2, "x"})}, {"word_embed_proj_dim", 0},
       {"activation_function", false}};
   for (const auto& [key, bad] : cases) {
     json config = small_config();
@@ -240,7 +240,10 @@ TEST(Fingerprint, DiffersWithEveryFieldThatChangesTheModel) {
        [](ModelSpec& s) { s.pre_norm = false; }, [](ModelSpec& s) { s.final_norm = false; },
        [](ModelSpec& s) { s.bias = false; }, [](ModelSpec& s) { s.norm_affine = false; },
        [](ModelSpec& s) { s.tied_head = false; }, [](ModelSpec& s) { ++s.bos_token; },
-       [](ModelSpec& s) { ++s.eos_token; }, [](ModelSpec& s) { ++s.pad_token; }});
+       [](ModelSpec& s) {
+         s.eos_tokens = {2, 3};
+       },
+       [](ModelSpec& s) { ++s.pad_token; }});
   std::set<std::string> seen{fingerprint(spec)};
   for (const auto change : changes) {
     ModelSpec other = spec;

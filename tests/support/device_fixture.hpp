@@ -74,6 +74,7 @@ inline Tolerance tolerance_of(DType dtype) {
     case DType::float32: return {2e-6, 2e-6};
     case DType::float16: return {1.1e-3, 1e-4};
     case DType::bfloat16: return {8e-3, 1e-3};
+    case DType::float64: break;
   }
   return {0.0, 0.0};
 }

@@ -55,7 +55,7 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t>) {
     result.scores[row.index()].assign(scores.begin(), scores.end());
   };
-  Generator generator(stage, job.num_ranks, job.model.eos_token);
+  Generator generator(stage, job.num_ranks, job.model.eos_tokens);
   generator.run(std::move(rows), callbacks);
   result.times = generator.times();
 }

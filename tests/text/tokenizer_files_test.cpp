@@ -170,7 +170,8 @@ TEST(TokenizerFiles, MissingFilesAreNamed) {
   EXPECT_NE(message(scratch.path() / "absent").find("no such directory"), std::string::npos);
   EXPECT_NE(message(scratch.path()).find("vocab.json"), std::string::npos);
   scratch.write("tokenizer.json", "{}");
-  EXPECT_NE(message(scratch.path()).find("pre-tokenizer"), std::string::npos);
+  EXPECT_NE(message(scratch.path()).find("\"model\""), std::string::npos);
+  std::filesystem::remove(scratch.path() / "tokenizer.json");
   scratch.add_opt_vocabulary();
   EXPECT_EQ(message(scratch.path()), "accepted");
   std::filesystem::remove(scratch.path() / "merges.txt");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <unordered_set>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
@@ -54,6 +55,22 @@ checkpoint::WeightMap read_index(const std::filesystem::path& path) {
   std::string text(file.size_bytes(), '\0');
   file.read(0, std::as_writable_bytes(std::span(text)), "the index");
   return checkpoint::parse_weight_map(text, file.name());
+}
+
+// What wrappers of a model put before the names of its tensors: data parallelism, adapters, the compiler.
+constexpr std::array<std::string_view, 4> wrappers{"module.", "base_model.model.", "_orig_mod.",
+                                                   "_fsdp_wrapped_module."};
+
+std::string_view without_wrappers(std::string_view key) {
+  for (bool found = true; found;) {
+    found = false;
+    for (const std::string_view wrapper : wrappers)
+      if (key.starts_with(wrapper) && key.size() > wrapper.size()) {
+        key.remove_prefix(wrapper.size());
+        found = true;
+      }
+  }
+  return key;
 }
 
 /// A clone without Git LFS has small text files in place of the weights.
@@ -113,9 +130,22 @@ void Checkpoint::merge(std::vector<FileTable> tables) {
       unsupported_.push_back(std::move(tensor));
     }
   }
+  take_wrappers_off();
   std::ranges::sort(tensors_, {}, &CheckpointTensor::key);
   std::ranges::sort(unsupported_, {}, &UnsupportedTensor::key);
   check_unique();
+}
+
+void Checkpoint::take_wrappers_off() {
+  std::unordered_set<std::string> taken;
+  for (const CheckpointTensor& tensor : tensors_) taken.insert(tensor.key);
+  for (const UnsupportedTensor& tensor : unsupported_) taken.insert(tensor.key);
+  const auto shorten = [&](std::string& key) {
+    std::string bare(without_wrappers(key));
+    if (bare.size() < key.size() && taken.insert(bare).second) key = std::move(bare);
+  };
+  for (CheckpointTensor& tensor : tensors_) shorten(tensor.key);
+  for (UnsupportedTensor& tensor : unsupported_) shorten(tensor.key);
 }
 
 void Checkpoint::check_unique() const {
@@ -148,16 +178,27 @@ const CheckpointTensor& Checkpoint::require(std::string_view key) const {
     refuse_tensor(paths_[other->file].string(), key, fmt::format("its element type is {}", quote_name(other->dtype)),
                   "Convert the model to float32, float16 or bfloat16");
   }
+  const bool has_adapter = std::ranges::any_of(
+      tensors_, [](const CheckpointTensor& tensor) { return tensor.key.find(".base_layer.") != std::string::npos; });
   throw UserError(
       ExitCode::model,
       fmt::format("tensor {} is missing from the checkpoint in {}", quote_name(key), quote_name(model_dir_.string())),
       fmt::format("none of the {} tensors in its {} files has that name", tensors_.size(), paths_.size()),
-      "Check that config.json belongs to these weights and that the download is complete");
+      has_adapter ? "An adapter is wrapped around the weights: save what merge_and_unload() gives"
+                  : "Check that config.json belongs to these weights and that the download is complete");
+}
+
+bool Checkpoint::has_token_table() const {
+  return std::ranges::any_of(
+      tensors_, [](const CheckpointTensor& tensor) { return tensor.key.ends_with("embed_tokens.weight"); });
 }
 
 void Checkpoint::check_mapped(std::string_view key, std::size_t file) const {
-  const CheckpointTensor* tensor = find(key);
-  const UnsupportedTensor* other = find_unsupported(key);
+  const std::string_view bare = without_wrappers(key);
+  const CheckpointTensor* tensor = find(key) ? find(key) : find(bare);
+  const UnsupportedTensor* other = find_unsupported(key) ? find_unsupported(key) : find_unsupported(bare);
+  // A head that is the token table is often left out of the files, but not of the index.
+  if (tensor == nullptr && other == nullptr && bare.ends_with("lm_head.weight") && has_token_table()) return;
   const bool is_there = (tensor != nullptr && tensor->file == file) || (other != nullptr && other->file == file);
   if (!is_there) refuse_tensor(paths_[file].string(), key, "the index says that it is in this shard, but it is not");
 }

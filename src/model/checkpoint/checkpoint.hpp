@@ -24,6 +24,8 @@ class Checkpoint {
   /// pytorch_model.bin.index.json in `model_dir`. Reads headers and pickles only. Throws UserError (model) naming
   /// the file, and the tensor or record, when something is missing, damaged, hostile, or not in a format that can be
   /// read in place.
+  /// Keys lose what wrappers put before them ("module.", "base_model.model."), unless the bare key exists, too; an
+  /// index may name a head (lm_head.weight) that its shard lacks, where there is a token table.
   static Checkpoint open(const std::filesystem::path& model_dir);
 
   /// Null when absent (or of an unsupported element type).
@@ -48,7 +50,9 @@ class Checkpoint {
   Checkpoint() = default;
   std::vector<checkpoint::FileTable> open_files(bool is_safetensors);
   void merge(std::vector<checkpoint::FileTable> tables);
+  void take_wrappers_off();
   void check_unique() const;
+  bool has_token_table() const;
   void check_mapped(std::string_view key, std::size_t file) const;
 
   std::filesystem::path model_dir_;

@@ -37,7 +37,7 @@ struct FileDType {
 constexpr std::array file_dtypes{FileDType{"F32", 32, DType::float32},
                                  FileDType{"F16", 16, DType::float16},
                                  FileDType{"BF16", 16, DType::bfloat16},
-                                 FileDType{"F64", 64, {}},
+                                 FileDType{"F64", 64, DType::float64},
                                  FileDType{"I64", 64, {}},
                                  FileDType{"U64", 64, {}},
                                  FileDType{"I32", 32, {}},

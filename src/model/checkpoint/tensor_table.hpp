@@ -24,7 +24,7 @@ struct CheckpointTensor {
   std::uint64_t size_bytes = 0;    // product of shape * element_bytes(dtype)
 };
 
-/// A tensor whose element type we never compute with (integers, float64, float8 ...).
+/// A tensor whose element type we never compute with (integers, float8 ...).
 struct UnsupportedTensor {
   std::string key{};
   std::string dtype{};  // as the file calls it

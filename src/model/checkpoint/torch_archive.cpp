@@ -152,7 +152,7 @@ class ArchiveReader {
   }
 
   static std::optional<DType> dtype_of(std::string_view name) {
-    for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
+    for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16, DType::float64}) {
       if (name == dtype_name(dtype)) return dtype;
     }
     return std::nullopt;

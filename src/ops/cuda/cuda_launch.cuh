@@ -61,6 +61,7 @@ void with_element_type(DType dtype, F&& f) {
     case DType::float32: f(static_cast<float*>(nullptr)); return;
     case DType::float16: f(static_cast<__half*>(nullptr)); return;
     case DType::bfloat16: f(static_cast<__nv_bfloat16*>(nullptr)); return;
+    case DType::float64: break;
   }
   FLEXGEN_CHECK(false, "unknown dtype");
 }

@@ -32,6 +32,7 @@ cudaDataType_t cuda_type(DType dtype) {
     case DType::float32: return CUDA_R_32F;
     case DType::float16: return CUDA_R_16F;
     case DType::bfloat16: return CUDA_R_16BF;
+    case DType::float64: return CUDA_R_64F;
   }
   return CUDA_R_32F;
 }

@@ -28,11 +28,28 @@ void narrow(const float* from, Element* to, std::int64_t count) {
   if (i < count) store_part(to + i, load_part(from + i, count - i), count - i);
 }
 
+// float64 is met in checkpoints alone; the copies make no demand on alignment.
+void float_from_double(const std::byte* from, float* to, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    double value;
+    __builtin_memcpy(&value, from + i * 8, 8);
+    to[i] = static_cast<float>(value);
+  }
+}
+
+void double_from_float(const float* from, std::byte* to, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double value = from[i];
+    __builtin_memcpy(to + i * 8, &value, 8);
+  }
+}
+
 void to_float(const std::byte* from, DType dtype, float* to, std::int64_t count) {
   switch (dtype) {
     case DType::float32: __builtin_memcpy(to, from, static_cast<std::size_t>(count) * 4); return;
     case DType::float16: widen(elements<Half>(from), to, count); return;
     case DType::bfloat16: widen(elements<BFloat16>(from), to, count); return;
+    case DType::float64: float_from_double(from, to, count); return;
   }
 }
 
@@ -41,6 +58,7 @@ void from_float(const float* from, std::byte* to, DType dtype, std::int64_t coun
     case DType::float32: __builtin_memcpy(to, from, static_cast<std::size_t>(count) * 4); return;
     case DType::float16: narrow(from, reinterpret_cast<Half*>(to), count); return;
     case DType::bfloat16: narrow(from, reinterpret_cast<BFloat16*>(to), count); return;
+    case DType::float64: double_from_float(from, to, count); return;
   }
 }
 
@@ -168,6 +186,7 @@ void dots(const DotsArgs& args) {
     case DType::float32: dots_of<float, float>(args); return;
     case DType::float16: dots_of<float, Half>(args); return;
     case DType::bfloat16: dots_of<float, BFloat16>(args); return;
+    case DType::float64: return;  // never an operand
   }
 }
 
@@ -232,6 +251,7 @@ void weighted_sum(const WeightedSumArgs& args) {
     case DType::float32: weighted_sum_of<float>(args); return;
     case DType::float16: weighted_sum_of<Half>(args); return;
     case DType::bfloat16: weighted_sum_of<BFloat16>(args); return;
+    case DType::float64: return;  // never an operand
   }
 }
 

@@ -59,6 +59,7 @@ FLEXGEN_ALWAYS_INLINE void for_format(const StoredHeads& heads, const Body& body
     case DType::float32: return body(ElementsOf<float>{});
     case DType::float16: return body(ElementsOf<Half>{});
     case DType::bfloat16: return body(ElementsOf<BFloat16>{});
+    case DType::float64: return;  // never a cache's
   }
 }
 

@@ -233,5 +233,50 @@ TEST_F(ShardedCheckpoint, RefusesAnIndexThatDoesNotFit) {
   expect_map_refused(R"({"a":"1.safetensors","b":"2.safetensors"})", {"'a'", "1.safetensors", "2.safetensors"});
 }
 
+TEST_F(ShardedCheckpoint, AnIndexMayNameATiedHeadThatIsNotStored) {
+  const char* map = R"({"a":"1.safetensors","b":"2.safetensors","lm_head.weight":"2.safetensors"})";
+  expect_refused([&] { open(map); }, {"2.safetensors", "'lm_head.weight'", "index"});
+  write_shard("1.safetensors", "model.decoder.embed_tokens.weight");
+  const Checkpoint model = open(
+      R"({"model.decoder.embed_tokens.weight":"1.safetensors","b":"2.safetensors","lm_head.weight":"2.safetensors"})");
+  EXPECT_EQ(model.tensors().size(), 2u);
+  EXPECT_EQ(model.find("lm_head.weight"), nullptr);
+}
+
+TEST_F(ShardedCheckpoint, KeysLoseWhatWrappersPutBefore) {
+  write_shard("1.safetensors", "base_model.model.decoder.a");
+  write_shard("2.safetensors", "module._orig_mod.b");
+  const Checkpoint model =
+      open(R"({"base_model.model.decoder.a":"1.safetensors","module._orig_mod.b":"2.safetensors"})");
+  ASSERT_EQ(model.tensors().size(), 2u);
+  EXPECT_EQ(model.tensors()[0].key, "b");
+  EXPECT_EQ(model.tensors()[1].key, "decoder.a");
+}
+
+TEST_F(ShardedCheckpoint, AnAdapterAroundTheWeightsIsNamed) {
+  const Checkpoint plain = open(R"({"a":"1.safetensors","b":"2.safetensors"})");
+  expect_refused([&] { plain.require("q.weight"); }, {"'q.weight'", "download is complete"});
+  write_shard("1.safetensors", "q.base_layer.weight");
+  const Checkpoint model = open(R"({"q.base_layer.weight":"1.safetensors","b":"2.safetensors"})");
+  expect_refused([&] { model.require("q.weight"); }, {"'q.weight'", "merge_and_unload"});
+}
+
+TEST_F(ShardedCheckpoint, AWrappedKeyBesideTheBareOneStays) {
+  write_shard("1.safetensors", "module.a");
+  write_shard("2.safetensors", "a");
+  const Checkpoint model = open(R"({"module.a":"1.safetensors","a":"2.safetensors"})");
+  EXPECT_EQ(model.require("a").file, 1u);
+  EXPECT_EQ(model.require("module.a").file, 0u);
+}
+
+TEST(Checkpoint, Float64IsReadAsItIs) {
+  const ScratchFolder folder;
+  folder.write("model.safetensors",
+               checkpoint::safetensors_file(R"({"s":{"dtype":"F64","shape":[3],"data_offsets":[0,24]}})", 24));
+  const Checkpoint model = Checkpoint::open(folder.path());
+  EXPECT_EQ(model.require("s").dtype, DType::float64);
+  EXPECT_EQ(model.require("s").size_bytes, 24u);
+}
+
 }  // namespace
 }  // namespace flexgen
