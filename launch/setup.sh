@@ -7,15 +7,18 @@
 # Environment (all optional):
 #   CMAKE_PREFIX_PATH             a LibTorch distribution to use instead of the project's own .venv
 #   FLEXGEN_LIBTORCH=venv         ignore any LibTorch of the machine, use the project's own .venv
-#   FLEXGEN_CUDA=OFF              leave the CUDA engine out
-#   FLEXGEN_CUDA_ARCHITECTURES    e.g. 90 or "80;90"; default 75;80;86;89;90
+#   FLEXGEN_CUDA                  ON: compile the CUDA engine, GPU or not; OFF: leave it out; default: where this machine has
+#                                 a GPU, or the build folder holds it already
+#   FLEXGEN_CUDA_ARCHITECTURES    e.g. 90 or "80;90"; default: the GPUs that are there, without one 75;80;86;89;90
 #   FLEXGEN_JOBS                  compile jobs; default: by cores and memory
 
-PROJECT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PROJECT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)  # the same through any link: nothing is built anew
 BUILD_DIR=$PROJECT_DIR/build
 LOG_DIR=$PROJECT_DIR/.cache/setup
 VENV_DIR=$PROJECT_DIR/.venv
 TORCH_VERSION=2.11.0
+OLDEST_ARCHITECTURE=75  # that nvcc 13 compiles for
+DEFAULT_ARCHITECTURES='75;80;86;89;90'
 CUDA_PACKAGES=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85)
 SYSTEM_PACKAGES=(g++ cmake ninja-build ccache python3 python3-venv libopenmpi-dev openmpi-bin libspdlog-dev libfmt-dev
   liburing-dev libpcre2-dev libcxxopts-dev nlohmann-json3-dev libgtest-dev libgmock-dev)
@@ -219,7 +222,31 @@ torch_library() {
 }
 
 # --- 3. CUDA compiler ------------------------------------------------------------------------------------------------
-# Sets NVCC and CUDA_ROOT, or ENABLE_CUDA=OFF. No GPU or driver is needed to compile.
+# Sets NVCC, CUDA_ROOT and CUDA_ARCHITECTURES, or ENABLE_CUDA=OFF. No GPU or driver is needed to compile.
+
+gpu_architectures() {  # prints those of the GPUs here, e.g. "80;90"; nothing without a GPU that we run on
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
+    awk -F . -v oldest=$OLDEST_ARCHITECTURE '/^[0-9]+\.[0-9]+$/ && ($1 $2) + 0 >= oldest {print $1 $2}' | sort -un | paste -sd ';'
+}
+
+configured_architectures() {  # prints those that the build folder is configured for; nothing for a CPU build
+  [ -e "$BUILD_DIR/build.ninja" ] || return 0
+  sed -n 's/^cuda .*-DCMAKE_CUDA_ARCHITECTURES=//p' "$BUILD_DIR/.configured" 2>/dev/null
+}
+
+choose_architectures() {  # sets CUDA_ARCHITECTURES; empty where nobody asks for CUDA and nothing here runs it
+  local here known one
+  CUDA_ARCHITECTURES=${FLEXGEN_CUDA_ARCHITECTURES:-}
+  [ -z "$CUDA_ARCHITECTURES" ] || return 0
+  here=$(gpu_architectures)
+  known=$(configured_architectures)
+  # What is compiled already serves, if it serves every GPU here.
+  CUDA_ARCHITECTURES=$known
+  for one in ${here//;/ }; do
+    [[ ";$known;" == *";$one;"* ]] || CUDA_ARCHITECTURES=$here
+  done
+  if [ -z "$CUDA_ARCHITECTURES" ] && [ "${FLEXGEN_CUDA:-auto}" = ON ]; then CUDA_ARCHITECTURES=$DEFAULT_ARCHITECTURES; fi
+}
 
 machine_nvcc() {  # machine_nvcc VERSION: prints an nvcc of VERSION's major number that has beside it what we link
   local nvcc root major=${1%%.*}
@@ -245,11 +272,18 @@ link_wheel_toolkit() {  # wheels lay files out for loading, not for linking: add
 }
 
 cuda_compiler() {
-  ENABLE_CUDA=${FLEXGEN_CUDA:-ON}
+  ENABLE_CUDA=ON
   NVCC=''
   CUDA_ROOT=''
-  if [ "$ENABLE_CUDA" = OFF ]; then
+  if [ "${FLEXGEN_CUDA:-auto}" = OFF ]; then
+    ENABLE_CUDA=OFF
     STEP_NOTE='left out (FLEXGEN_CUDA=OFF)'
+    return
+  fi
+  choose_architectures
+  if [ -z "$CUDA_ARCHITECTURES" ]; then
+    ENABLE_CUDA=OFF
+    STEP_NOTE='left out: no GPU here (to compile it all the same, for another machine: FLEXGEN_CUDA=ON)'
     return
   fi
   if [ -z "$TORCH_CUDA" ]; then
@@ -275,7 +309,7 @@ of that major version (nvcc, cuda_runtime.h, cublasLt). Install it, or set FLEXG
     NVCC=$root/bin/nvcc
   fi
   CUDA_ROOT=$(dirname "$(dirname "$NVCC")")
-  STEP_NOTE="${NVCC#"$PROJECT_DIR"/}"
+  STEP_NOTE="${NVCC#"$PROJECT_DIR"/}, for sm_${CUDA_ARCHITECTURES//;/, sm_}"
 }
 
 # --- 4. configure, 5. build ------------------------------------------------------------------------------------------
@@ -286,7 +320,7 @@ configure() {
   if [ "$ENABLE_CUDA" != OFF ]; then
     preset=cuda
     arguments+=(-DCMAKE_CUDA_COMPILER="$NVCC" -DCUDAToolkit_ROOT="$CUDA_ROOT"
-      -DCMAKE_CUDA_ARCHITECTURES="${FLEXGEN_CUDA_ARCHITECTURES:-75;80;86;89;90}")
+      -DCMAKE_CUDA_ARCHITECTURES="$CUDA_ARCHITECTURES")
   fi
   stamp="$preset $(cksum <"$PROJECT_DIR/CMakePresets.json") ${arguments[*]}"
   if [ -e "$BUILD_DIR/build.ninja" ] && [ "$(cat "$BUILD_DIR/.configured" 2>/dev/null)" = "$stamp" ]; then

@@ -1,9 +1,11 @@
 #include "app/compressed_model.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -37,17 +39,47 @@ void write_text(const fs::path& path, const std::string& text) {
   if (!file) refuse_write(path, errno);
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  check_folder_of(folder, "--save-compressed");
-  fs::create_directory(folder, error);
-  if (error) refuse_write(folder, error.value());
-  if (!fs::is_empty(folder, error))
-    throw UserError(ExitCode::file, "the folder '" + folder.string() + "' is not empty",
-                    "a compressed model would mix with what is in it", "Name another folder, or start from this one");
-}
+// Where the model is written until it is whole: beside the folder, which gets it at one go. What is left in it at the
+// end of its life goes.
+class UnfinishedFolder {
+ public:
+  UnfinishedFolder() = default;
+  explicit UnfinishedFolder(const fs::path& folder) {
+    std::error_code error;
+    check_folder_of(folder, "--save-compressed");
+    if (fs::exists(folder, error) && (!fs::is_directory(folder, error) || !fs::is_empty(folder, error)))
+      throw UserError(ExitCode::file, "the folder '" + folder.string() + "' is not empty",
+                      "a compressed model would mix with what is in it", "Name another folder, or start from this one");
+    fs::path path = folder.filename().empty() ? folder.parent_path() : folder;
+    path += fmt::format(".unfinished-{}", ::getpid());
+    if (!fs::create_directory(path, error)) refuse_write(path, error ? error.value() : EEXIST);
+    path_ = std::move(path);
+  }
+  ~UnfinishedFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  UnfinishedFolder(const UnfinishedFolder&) = delete;
+  UnfinishedFolder& operator=(const UnfinishedFolder&) = delete;
+  UnfinishedFolder(UnfinishedFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  UnfinishedFolder& operator=(UnfinishedFolder&& other) noexcept {
+    std::swap(path_, other.path_);
+    return *this;
+  }
 
-// Written last: a folder without config.json is no model, so that what a killed run left is never taken for one.
+  const fs::path& path() const { return path_; }
+  void finish(const fs::path& folder) {
+    std::error_code error;
+    fs::rename(path_, folder, error);
+    if (error) refuse_write(folder, error.value());
+    path_.clear();
+  }
+
+ private:
+  fs::path path_;  // empty: there is none
+};
+
+// config.json last: a folder without it is no model, so that what a killed run left is never taken for one.
 void write_model_files(const fs::path& from, const fs::path& to, const QuantFormat& format, const json& weight_map,
                        bool tied_head) {
   write_text(to / "model.safetensors.index.json",
@@ -74,25 +106,29 @@ std::shared_ptr<WeightSource> open_weights(const fs::path& directory, const Mode
 
 fs::path save_compressed(const Options& options, const fs::path& directory, ModelSpec& model, Communicator& ranks) {
   if (options.save_compressed.empty()) return directory;
-  fs::path folder = options.save_compressed;
+  const fs::path folder = options.save_compressed;
+  UnfinishedFolder unfinished;  // rank 0's
   ranks.agree_on_error([&] {
     if (options.weight_format.is_none() || !model.compression.is_none())
       throw UserError(ExitCode::usage, "--save-compressed has nothing to compress",
                       model.compression.is_none() ? "--compress-weight is missing" : "the model is compressed already");
-    if (ranks.rank() == 0) make_folder(folder);
+    if (ranks.rank() == 0) unfinished = UnfinishedFolder(folder);
   });
+  const fs::path target = ranks.broadcast(unfinished.path().string());
   std::string own;
   ranks.agree_on_error([&] {
     const SliceBounds bounds = balanced_slices(model, ranks.size())[static_cast<std::size_t>(ranks.rank())];
     const std::shared_ptr<WeightSource> source = open_weights(directory, model);
     const std::vector<LayerDescription> layers = describe(make_layers(model, bounds, true));
     source->require(layers);
-    own = json(write_compressed_layers(layers, options.weight_format, *source, folder)).dump();
+    own = json(write_compressed_layers(layers, options.weight_format, *source, target)).dump();
   });
   json weight_map = json::object();
   for (const std::string& part : ranks.all_gather(own)) weight_map.update(json::parse(part));
   ranks.agree_on_error([&] {
-    if (ranks.rank() == 0) write_model_files(directory, folder, options.weight_format, weight_map, model.tied_head);
+    if (ranks.rank() != 0) return;
+    write_model_files(directory, target, options.weight_format, weight_map, model.tied_head);
+    unfinished.finish(folder);
   });
   log::info(fmt::format("compressed model saved in {}", folder.string()));
   model.compression = options.weight_format;

@@ -184,7 +184,11 @@ int ScratchFile::open(const std::filesystem::path& offload_dir, const ScratchOpt
     UsableDirectory usable(offload_dir);
     direct = options.direct;
     if (options.nameless) {
-      if (const int fd = open_nameless(offload_dir, direct); fd >= 0) return fd;
+      if (const int fd = open_nameless(offload_dir, direct); fd >= 0) {
+        directory_ = ScratchDirectory(std::move(usable), {});
+        directory_.remove();
+        return fd;
+      }
       if (errno == ENOENT && attempt < most_attempts) continue;
       direct = options.direct;
     }

@@ -55,7 +55,8 @@ class ScratchDirectory {
   ScratchDirectory& operator=(const ScratchDirectory&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  /// Removes the directory if it is empty; true when it is gone.
+  /// Removes the directory if it is empty, and the one it stands in if that was made for it and no other rank is in it
+  /// just now (the destructor tries that again); true when the first is gone.
   bool remove() noexcept;
 
  private:

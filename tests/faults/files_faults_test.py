@@ -179,6 +179,20 @@ class FilesTest(FaultCase):
         self.expect(FILE, self.words(self.rows(1), *compress, output=self.under_a_file()), "plain-file")
         self.assertFalse(new.exists())
 
+    def test_a_model_that_cannot_be_compressed_leaves_nothing(self):
+        model = copy_model(self.folder / "damaged")
+        overwrite_tensor(model / "model.safetensors", "model.decoder.layers.6.fc2.weight", b"\x00\x7e", row=0)
+        there = self.folder / "there"
+        there.mkdir()
+        for ranks, new in ((1, self.folder / "new"), (2, self.folder / "new"), (2, there)):
+            words = self.words(self.rows(1), "--compress-weight", "--save-compressed", new, model=model)
+            self.expect(MODEL, words, "fc2.weight", "a NaN or an infinity", ranks=ranks)
+            self.assertEqual([entry.name for entry in self.folder.glob("new*")], [])
+        self.assertEqual(list(there.iterdir()), [])
+        self.expect(0, self.words(self.rows(1), "--compress-weight", "--save-compressed", there))
+        self.assertTrue((there / "config.json").exists())
+        self.assertEqual([entry.name for entry in self.folder.glob("there*")], ["there"])
+
     def test_output_that_cannot_be_made(self):
         self.expect(FILE, self.words(self.rows(1), output=self.under_a_file()), "plain-file")
         self.expect(FILE, self.words(self.rows(1), output=self.folder), str(self.folder))

@@ -56,7 +56,8 @@ TEST(ThisMachine, NumbersArePlausible) {
 
   const std::uint64_t before = resident_set_bytes();
   {
-    AlignedBuffer memory(64 * MiB);
+    const AlignedBuffer memory(64 * MiB);
+    std::memset(memory.data(), 1, memory.size_bytes());
     EXPECT_GE(resident_set_bytes(), before + 60 * MiB);
   }
   EXPECT_GE(peak_resident_set_bytes(), before + 60 * MiB);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <barrier>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -95,11 +96,13 @@ TEST(ScratchFile, RanksThatMakeAndRemoveOneDirectoryDoNotDisturbEachOther) {
   const ScratchPlace place;
   std::vector<std::jthread> ranks;
   std::atomic<int> num_made{0};
+  std::barrier all_open(4);
   for (int rank = 0; rank < 4; ++rank)
     ranks.emplace_back([&, rank] {
       for (int i = 0; i < 50; ++i) {
         const ScratchFile file(place / "new", 4096, {rank % 2 == 0, true});
         ++num_made;
+        all_open.arrive_and_wait();  // as in a job, where files stay open until its end
       }
     });
   ranks.clear();
