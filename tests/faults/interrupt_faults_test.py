@@ -38,6 +38,8 @@ class InterruptTest(FaultCase):
             process = subprocess.Popen([fault_case.PROGRAM, *map(str, self.words("-", "--overwrite"))],
                                        stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder)
             with process:
+                process.stdin.write(b'{"prompt": "a"}\n' * 20000)  # what the input is shows in its first 256 KiB
+                process.stdin.flush()
                 taken = wait_until(lambda: any(os.path.realpath(f"/proc/{process.pid}/fd/{n}") == str(self.output)
                                                for n in os.listdir(f"/proc/{process.pid}/fd")))
                 process.send_signal(signal.SIGTERM)

@@ -96,13 +96,16 @@ TEST(ScratchFile, RanksThatMakeAndRemoveOneDirectoryDoNotDisturbEachOther) {
   const ScratchPlace place;
   std::vector<std::jthread> ranks;
   std::atomic<int> num_made{0};
-  std::barrier all_open(4);
+  std::barrier all_there(4);
   for (int rank = 0; rank < 4; ++rank)
     ranks.emplace_back([&, rank] {
       for (int i = 0; i < 50; ++i) {
-        const ScratchFile file(place / "new", 4096, {rank % 2 == 0, true});
-        ++num_made;
-        all_open.arrive_and_wait();  // as in a job, where files stay open until its end
+        {
+          const ScratchFile file(place / "new", 4096, {rank % 2 == 0, true});
+          ++num_made;
+          all_there.arrive_and_wait();  // as in a job, where files stay open until its end
+        }
+        all_there.arrive_and_wait();
       }
     });
   ranks.clear();
