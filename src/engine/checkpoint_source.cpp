@@ -82,14 +82,14 @@ class CheckpointSource final : public WeightSource {
 
   Checkpoint checkpoint_;
   std::vector<FileHandle> files_;
-  std::shared_ptr<InFlightLimit> in_flight_ = std::make_shared<InFlightLimit>(readers_in_flight_bytes);
+  std::shared_ptr<ReadTurns> turns_ = std::make_shared<ReadTurns>(readers_at_a_time);
 };
 
 // Stages as much as there is room for with one deep queue, then converts it to where it belongs.
 class CheckpointReader final : public WeightReader {
  public:
-  CheckpointReader(const CheckpointSource& source, std::shared_ptr<InFlightLimit> in_flight)
-      : source_(source), staging_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(in_flight)) {}
+  CheckpointReader(const CheckpointSource& source, std::shared_ptr<ReadTurns> turns)
+      : source_(source), staging_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(turns)) {}
 
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces)
@@ -147,7 +147,7 @@ class CheckpointReader final : public WeightReader {
 };
 
 std::unique_ptr<WeightReader> CheckpointSource::make_reader() const {
-  return std::make_unique<CheckpointReader>(*this, in_flight_);
+  return std::make_unique<CheckpointReader>(*this, turns_);
 }
 
 }  // namespace

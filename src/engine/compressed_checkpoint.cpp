@@ -171,13 +171,13 @@ class CompressedSource final : public WeightSource {
   Checkpoint checkpoint_;
   QuantFormat format_;
   std::vector<FileHandle> files_;
-  std::shared_ptr<InFlightLimit> in_flight_ = std::make_shared<InFlightLimit>(readers_in_flight_bytes);
+  std::shared_ptr<ReadTurns> turns_ = std::make_shared<ReadTurns>(readers_at_a_time);
 };
 
 class CompressedReader final : public WeightReader {
  public:
-  CompressedReader(const CompressedSource& source, std::shared_ptr<InFlightLimit> in_flight)
-      : source_(source), reader_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(in_flight)) {}
+  CompressedReader(const CompressedSource& source, std::shared_ptr<ReadTurns> turns)
+      : source_(source), reader_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(turns)) {}
 
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces) {
@@ -200,7 +200,7 @@ class CompressedReader final : public WeightReader {
 };
 
 std::unique_ptr<WeightReader> CompressedSource::make_reader() const {
-  return std::make_unique<CompressedReader>(*this, in_flight_);
+  return std::make_unique<CompressedReader>(*this, turns_);
 }
 
 }  // namespace

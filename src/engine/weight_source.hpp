@@ -65,7 +65,7 @@ std::unique_ptr<WeightSource> make_random_source();
 /// Bytes that a reader of files stages at a time, and how deep its queue is: it is one of many.
 inline constexpr std::uint64_t reader_staging_bytes = 4ULL << 20;
 inline constexpr int reader_queue_depth = 16;
-/// What all readers of a source have in flight: a disk that answers in a millisecond gives 16 GB/s with it.
-inline constexpr std::uint64_t readers_in_flight_bytes = 16ULL << 20;
+/// How many readers of a source read at a time, 16 MiB together: a disk that answers in a millisecond gives 16 GB/s so.
+inline constexpr int readers_at_a_time = 4;
 
 }  // namespace flexgen

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -103,6 +102,22 @@ void check_inside(const FileExtent& extent) {
   }
 }
 
+/// One of the turns, for the life of a scope.
+class Turn {
+ public:
+  explicit Turn(ReadTurns* turns) : turns_(turns) {
+    if (turns_) turns_->acquire();
+  }
+  ~Turn() {
+    if (turns_) turns_->release();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  ReadTurns* turns_;
+};
+
 }  // namespace
 
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads) {
@@ -111,22 +126,9 @@ void read_extents(IoQueue& queue, std::span<const ExtentRead> reads) {
   queue.run_source(source);
 }
 
-InFlightLimit::Share::Share(InFlightLimit& limit, std::uint64_t bytes)
-    : limit_(limit), bytes_(std::min(bytes, limit.most_bytes_)) {
-  std::unique_lock lock(limit_.mutex_);
-  limit_.given_back_.wait(lock, [this] { return limit_.free_bytes_ >= bytes_; });
-  limit_.free_bytes_ -= bytes_;
-}
-
-InFlightLimit::Share::~Share() {
-  const std::lock_guard lock(limit_.mutex_);
-  limit_.free_bytes_ += bytes_;
-  limit_.given_back_.notify_all();
-}
-
 StagedReader::StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue,
-                           std::shared_ptr<InFlightLimit> in_flight)
-    : queue_(std::move(queue)), in_flight_(std::move(in_flight)), memory_(capacity_bytes) {
+                           std::shared_ptr<ReadTurns> turns)
+    : queue_(std::move(queue)), turns_(std::move(turns)), memory_(capacity_bytes) {
   FLEXGEN_CHECK(queue_, "a StagedReader needs a queue");
 }
 
@@ -159,9 +161,10 @@ std::byte* StagedReader::stage(const FileExtent& extent) {
 
 void StagedReader::read() {
   if (reads_.empty()) return;
-  std::optional<InFlightLimit::Share> share;
-  if (in_flight_) share.emplace(*in_flight_, used_bytes_);
-  queue_->run(reads_);
+  {
+    const Turn turn(turns_.get());
+    queue_->run(reads_);
+  }
   reads_.clear();
 }
 

@@ -10,11 +10,10 @@
 // Ownership: files and destinations are borrowed. Thread-safety: as the IoQueue, one thread at a time.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
+#include <semaphore>
 #include <span>
 #include <vector>
 
@@ -40,39 +39,17 @@ struct ExtentRead {
 /// Throws UserError (file) when an extent reaches past the end of its file or a read fails.
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads);
 
-/// Bounds what several queues have in flight together: past some point more of it makes disks slower, virtual ones by
-/// a third. Thread-safe.
-class InFlightLimit {
- public:
-  explicit InFlightLimit(std::uint64_t most_bytes) : most_bytes_(most_bytes), free_bytes_(most_bytes) {}
-
-  /// Waits until there is room for `bytes`, or for as many as there ever is; gives it back at the end of its life.
-  class Share {
-   public:
-    Share(InFlightLimit& limit, std::uint64_t bytes);
-    ~Share();
-    Share(const Share&) = delete;
-    Share& operator=(const Share&) = delete;
-
-   private:
-    InFlightLimit& limit_;
-    std::uint64_t bytes_;
-  };
-
- private:
-  const std::uint64_t most_bytes_;
-  std::mutex mutex_;
-  std::condition_variable given_back_;
-  std::uint64_t free_bytes_;
-};
+/// How many of the readers of a disk read at a time: past some point more in flight makes disks slower, virtual ones by
+/// a third, and who finds the disk taken may compute meanwhile. Thread-safe.
+using ReadTurns = std::counting_semaphore<>;
 
 /// Reads extents into memory of its own: the whole blocks around each, so that nothing bounces and no edge is read by
 /// itself. One thread at a time.
 class StagedReader {
  public:
   /// @param capacity_bytes  of what may be staged at a time
-  /// @param in_flight  shared by the readers of a disk; may be null
-  StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue, std::shared_ptr<InFlightLimit> in_flight);
+  /// @param turns  shared by the readers of a disk; may be null
+  StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue, std::shared_ptr<ReadTurns> turns);
 
   /// Forgets what was staged.
   void clear();
@@ -89,7 +66,7 @@ class StagedReader {
   std::uint64_t place(std::uint64_t offset_bytes) const;
 
   std::unique_ptr<IoQueue> queue_;
-  std::shared_ptr<InFlightLimit> in_flight_;
+  std::shared_ptr<ReadTurns> turns_;
   AlignedBuffer memory_;
   std::uint64_t used_bytes_ = 0;
   std::vector<IoRequest> reads_;

@@ -1,9 +1,8 @@
-// StagedReader against plain reads, over all engines; and the limit that several of them share.
+// StagedReader against plain reads, over all engines.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
-#include <atomic>
 #include <cstring>
-#include <thread>
 
 #include "base/bytes.hpp"
 #include "storage/direct_reader.hpp"
@@ -60,8 +59,8 @@ TEST_P(StagedReaderTest, StagesManyExtentsAtATime) {
 }
 
 TEST_P(StagedReaderTest, RefusesWhatDoesNotFitAndCopiesItInPieces) {
-  const auto limit = std::make_shared<InFlightLimit>(64 * KiB);  // less than the reader stages: it takes all there is
-  StagedReader reader(256 * KiB, std::move(queue_), limit);
+  const auto turns = std::make_shared<ReadTurns>(1);
+  StagedReader reader(256 * KiB, std::move(queue_), turns);
   EXPECT_EQ(reader.room_bytes(1), 256 * KiB - 1);
   EXPECT_EQ(reader.stage({&file_, 1, 256 * KiB}), nullptr);
   for (const std::uint64_t offset : {0, 1, 5000}) {
@@ -69,33 +68,21 @@ TEST_P(StagedReaderTest, RefusesWhatDoesNotFitAndCopiesItInPieces) {
     reader.copy({&file_, offset, all.size()}, all.data());
     EXPECT_TRUE(holds(all.data(), offset, all.size())) << offset;
   }
+  EXPECT_TRUE(turns->try_acquire()) << "a reader kept its turn";
 }
 
 TEST_P(StagedReaderTest, PastTheEndOfTheFileIsAnError) {
   StagedReader reader(256 * KiB, std::move(queue_), nullptr);
   user_error(ExitCode::file, [&] { reader.stage({&file_, file_bytes - 1, 2}); });
+  ASSERT_EQ(::truncate((place_ / "weights").c_str(), 100), 0);
+  const auto turns = std::make_shared<ReadTurns>(1);
+  StagedReader late(256 * KiB, IoQueue::make(), turns);
+  late.stage({&file_, 0, 5000});
+  user_error(ExitCode::file, [&] { late.read(); });
+  EXPECT_TRUE(turns->try_acquire()) << "a reader that failed kept its turn";
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, StagedReaderTest, ::testing::ValuesIn(all_engines), engine_name);
-
-TEST(InFlightLimit, IsNeverExceededAndLeavesNobodyWaiting) {
-  InFlightLimit limit(10);
-  std::atomic<std::uint64_t> in_flight = 0;
-  std::atomic<int> num_shares = 0;
-  {
-    std::vector<std::jthread> threads;
-    for (std::uint64_t t = 1; t <= 6; ++t)
-      threads.emplace_back([&, t] {
-        for (int i = 0; i < 200; ++i) {
-          const InFlightLimit::Share share(limit, 3 * t);  // 18 is more than there ever is
-          EXPECT_LE(in_flight += std::min<std::uint64_t>(3 * t, 10), 10U);
-          in_flight -= std::min<std::uint64_t>(3 * t, 10);
-          ++num_shares;
-        }
-      });
-  }
-  EXPECT_EQ(num_shares, 1200);
-}
 
 }  // namespace
 }  // namespace flexgen::test
