@@ -225,13 +225,13 @@ torch_library() {
 # Sets NVCC, CUDA_ROOT and CUDA_ARCHITECTURES, or ENABLE_CUDA=OFF. No GPU or driver is needed to compile.
 
 gpu_architectures() {  # prints those of the GPUs here, e.g. "80;90"; nothing without a GPU that we run on
-  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
+  { nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null || true; } |
     awk -F . -v oldest=$OLDEST_ARCHITECTURE '/^[0-9]+\.[0-9]+$/ && ($1 $2) + 0 >= oldest {print $1 $2}' | sort -un | paste -sd ';'
 }
 
 configured_architectures() {  # prints those that the build folder is configured for; nothing for a CPU build
   [ -e "$BUILD_DIR/build.ninja" ] || return 0
-  sed -n 's/^cuda .*-DCMAKE_CUDA_ARCHITECTURES=//p' "$BUILD_DIR/.configured" 2>/dev/null
+  sed -n 's/^cuda .*-DCMAKE_CUDA_ARCHITECTURES=//p' "$BUILD_DIR/.configured" 2>/dev/null || true
 }
 
 choose_architectures() {  # sets CUDA_ARCHITECTURES; empty where nobody asks for CUDA and nothing here runs it
