@@ -9,9 +9,9 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "engine/compressed_checkpoint.hpp"
 #include "job/file_descriptor.hpp"
 #include "model/layer.hpp"
+#include "weights/compressed_checkpoint.hpp"
 
 namespace flexgen {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "app/options.hpp"
 #include "comm/communicator.hpp"
-#include "model/checkpoint/checkpoint.hpp"
 #include "spec/model_spec.hpp"
+#include "weights/checkpoint/checkpoint.hpp"
 
 namespace flexgen {
 

@@ -7,11 +7,11 @@
 #include <cstring>
 
 #include "base/error.hpp"
-#include "model/checkpoint/checkpoint.hpp"
 #include "model/layer.hpp"
 #include "tests/support/faulty_weight_source.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
+#include "weights/checkpoint/checkpoint.hpp"
 
 namespace flexgen::test {
 namespace {
