@@ -127,7 +127,7 @@ fs::path save_compressed(const Options& options, const fs::path& directory, Mode
   for (const std::string& part : ranks.all_gather(own)) weight_map.update(json::parse(part));
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
-    write_model_files(directory, target, options.weight_format, weight_map, model.tied_head);
+    write_model_files(directory, target, options.weight_format, weight_map, model.head.tied);
     unfinished.finish(folder);
   });
   log::info(fmt::format("compressed model saved in {}", folder.string()));

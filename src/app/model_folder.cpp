@@ -106,7 +106,7 @@ std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const Mode
             read.insert(tensor->key);
             break;
           }
-  if (spec.tied_head) read.insert(head_keys.begin(), head_keys.end());  // equal to the table, or the table itself
+  if (spec.head.tied) read.insert(head_keys.begin(), head_keys.end());  // equal to the table, or the table itself
   std::vector<std::string> unread;
   for (const CheckpointTensor& tensor : checkpoint.tensors())
     if (!read.contains(tensor.key) && !is_harmless_buffer(tensor.key)) unread.push_back(tensor.key);
@@ -127,12 +127,12 @@ ModelFolder open_model(const Options& options, Communicator& ranks, ModelUse use
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
     const Checkpoint checkpoint = Checkpoint::open(folder.directory);
-    const bool may_differ = folder.spec.tied_head && folder.spec.compression.is_none();
+    const bool may_differ = folder.spec.head.tied && folder.spec.compression.is_none();
     if (may_differ && has_own_head(checkpoint)) has_own = "yes";
-    if (has_own == "yes") folder.spec.tied_head = false;
+    if (has_own == "yes") folder.spec.head.tied = false;
     describe(folder, checkpoint, use, has_own == "yes");
   });
-  if (ranks.broadcast(has_own) == "yes") folder.spec.tied_head = false;
+  if (ranks.broadcast(has_own) == "yes") folder.spec.head.tied = false;
   return folder;
 }
 

@@ -16,8 +16,6 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t position_offset = 2;  // OPT's position table starts two rows in
-
 // Hands out a call's weights in the order in which the description names them.
 class WeightReader {
  public:
@@ -51,13 +49,13 @@ struct Norm {
 Linear read_linear(WeightReader& reader, const ModelSpec& spec) {
   Linear part;
   part.weight = reader.matrix();
-  part.bias = reader.optional(spec.bias);
+  part.bias = reader.optional(spec.attention.bias);
   return part;
 }
 Norm read_norm(WeightReader& reader, const ModelSpec& spec) {
   Norm part;
-  part.gamma = reader.optional(spec.norm_affine);
-  part.beta = reader.optional(spec.norm_affine);
+  part.gamma = reader.optional(spec.norm.affine);
+  part.beta = reader.optional(spec.norm.affine);
   return part;
 }
 
@@ -92,9 +90,9 @@ AttentionWeights read_attention(WeightReader& weights, const ModelSpec& spec) {
 void project_and_attend(const OpContext& context, const ModelSpec& spec, const AttentionWeights& weights,
                         const LayerCall& call, const MatrixView& projected, const MatrixView& attended) {
   const std::int64_t h = spec.hidden;
-  if (spec.pre_norm) apply_norm(context, weights.norm, call.hidden, attended);
-  linear(context, {spec.pre_norm ? attended : call.hidden, weights.qkv.weight, weights.qkv.bias, Activation::none,
-                   std::nullopt, projected});
+  if (spec.residual == Residual::pre) apply_norm(context, weights.norm, call.hidden, attended);
+  linear(context, {spec.residual == Residual::pre ? attended : call.hidden, weights.qkv.weight, weights.qkv.bias,
+                   Activation::none, std::nullopt, projected});
   if (call.batch.num_rows == 0) return;
   const MatrixView tokens = projected.row_range(0, call.batch.num_tokens);
   append_kv(context, call.batch, tokens.col_range(h, h), tokens.col_range(2 * h, h), call.cache);
@@ -103,7 +101,7 @@ void project_and_attend(const OpContext& context, const ModelSpec& spec, const A
   args.batch = call.batch;
   args.q = tokens.col_range(0, h);
   args.cache = call.cache;
-  args.scale = spec.attention_scale();
+  args.scale = spec.attention.scale;
   args.sparsity = call.attention_sparsity;
   args.out = attended.row_range(0, call.batch.num_tokens);
   attention(context, args);
@@ -112,7 +110,7 @@ void project_and_attend(const OpContext& context, const ModelSpec& spec, const A
 void finish_attention(const OpContext& context, const ModelSpec& spec, const AttentionWeights& weights,
                       const MatrixView& hidden, const MatrixView& attended) {
   linear(context, {attended, weights.out.weight, weights.out.bias, Activation::none, hidden, hidden});
-  if (!spec.pre_norm) apply_norm(context, weights.norm, hidden, hidden);
+  if (spec.residual == Residual::post) apply_norm(context, weights.norm, hidden, hidden);
 }
 
 // hidden += attention(norm(hidden)); post-norm: hidden = norm(hidden + attention(hidden))
@@ -135,28 +133,28 @@ void mlp_sublayer(const OpContext& context, const ModelSpec& spec, WeightReader&
   const Workspace::Scope scope(*context.workspace);
 
   MatrixView input = hidden;
-  if (spec.pre_norm) {
+  if (spec.residual == Residual::pre) {
     input = scratch(context, hidden.rows, spec.hidden, hidden.dtype, "mlp input");
     apply_norm(context, norm, hidden, input);
   }
-  const MatrixView inner = scratch(context, hidden.rows, spec.ffn, hidden.dtype, "mlp inner");  // [tokens, ffn]
-  const Activation activation = spec.activation == ActivationKind::gelu ? Activation::gelu : Activation::relu;
+  const MatrixView inner = scratch(context, hidden.rows, spec.mlp.width, hidden.dtype, "mlp inner");  // [tokens, ffn]
+  const Activation activation = spec.mlp.activation == ActivationKind::gelu ? Activation::gelu : Activation::relu;
   linear(context, {input, fc1.weight, fc1.bias, activation, std::nullopt, inner});
   linear(context, {inner, fc2.weight, fc2.bias, Activation::none, hidden, hidden});
-  if (!spec.pre_norm) apply_norm(context, norm, hidden, hidden);
+  if (spec.residual == Residual::post) apply_norm(context, norm, hidden, hidden);
 }
 
 std::uint64_t attention_scratch(const ModelSpec& spec, const Device& device, const Policy& policy,
                                 const CallSizes& sizes) {
   const DType dtype = policy.dtype;
   return scratch_bytes(sizes.tokens, spec.hidden, dtype) + scratch_bytes(sizes.tokens, 3LL * spec.hidden, dtype) +
-         align_up(attention_workspace_bytes(device, sizes.tokens, sizes.rows, spec.num_heads, spec.head_dim(), dtype,
-                                            policy.cache_format, sizes.longest),
+         align_up(attention_workspace_bytes(device, sizes.tokens, sizes.rows, spec.attention.heads,
+                                            spec.attention.head_size, dtype, policy.cache_format, sizes.longest),
                   256);
 }
 
 std::uint64_t mlp_scratch(const ModelSpec& spec, DType dtype, std::int64_t tokens) {
-  return scratch_bytes(tokens, spec.hidden, dtype) + scratch_bytes(tokens, spec.ffn, dtype);
+  return scratch_bytes(tokens, spec.hidden, dtype) + scratch_bytes(tokens, spec.mlp.width, dtype);
 }
 
 class OptEmbedding final : public Layer {
@@ -167,10 +165,11 @@ class OptEmbedding final : public Layer {
   void forward(const OpContext& context, const LayerCall& call) const override {
     WeightReader weights(call.weights, call.rests);
     const TableView tokens = weights.table();
-    const TableView positions = weights.table().row_range(position_offset, spec_.max_positions);
+    const TableView positions = weights.table().row_range(spec_.embedding.first_position, spec_.max_positions);
     if (spec_.has_projections()) {
       const Workspace::Scope scope(*context.workspace);
-      const MatrixView narrow = scratch(context, call.hidden.rows, spec_.embedding_dim, call.hidden.dtype, "embedding");
+      const MatrixView narrow =
+          scratch(context, call.hidden.rows, spec_.embedding.width, call.hidden.dtype, "embedding");
       gather_rows(context, tokens, call.token_ids, narrow);
       linear(context, {narrow, weights.matrix(), std::nullopt, Activation::none, std::nullopt, call.hidden});
     } else {
@@ -180,7 +179,7 @@ class OptEmbedding final : public Layer {
   }
 
   std::uint64_t workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const override {
-    return spec_.has_projections() ? scratch_bytes(sizes.tokens, spec_.embedding_dim, policy.dtype) : 0;
+    return spec_.has_projections() ? scratch_bytes(sizes.tokens, spec_.embedding.width, policy.dtype) : 0;
   }
 
  private:
@@ -289,21 +288,21 @@ class OptHead final : public Layer {
 
   // Scratch of one position whose logits are wanted.
   std::uint64_t output_bytes(DType dtype) const {
-    return scratch_bytes(1, spec_.hidden, dtype) + scratch_bytes(1, spec_.embedding_dim, dtype) +
+    return scratch_bytes(1, spec_.hidden, dtype) + scratch_bytes(1, spec_.embedding.width, dtype) +
            scratch_bytes(1, spec_.vocab, DType::float32);
   }
 
   void compute_outputs(const OpContext& context, const LayerCall& call, std::int64_t first, std::int64_t count) const {
     WeightReader weights(call.weights);
-    const Norm norm = spec_.final_norm ? read_norm(weights, spec_) : Norm{};
+    const Norm norm = spec_.head.norm ? read_norm(weights, spec_) : Norm{};
     const Workspace::Scope scope(*context.workspace);
 
     // Only the positions whose logits are wanted go on: [outputs, hidden].
     MatrixView last = scratch(context, count, spec_.hidden, call.hidden.dtype, "head input");
     gather_rows(context, call.hidden, call.output_rows + first, last);
-    if (spec_.final_norm) apply_norm(context, norm, last, last);
+    if (spec_.head.norm) apply_norm(context, norm, last, last);
     if (spec_.has_projections()) {
-      const MatrixView narrow = scratch(context, count, spec_.embedding_dim, call.hidden.dtype, "head narrow");
+      const MatrixView narrow = scratch(context, count, spec_.embedding.width, call.hidden.dtype, "head narrow");
       linear(context, {last, weights.matrix(), std::nullopt, Activation::none, std::nullopt, narrow});
       last = narrow;
     }

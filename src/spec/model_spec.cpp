@@ -174,24 +174,26 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
   spec.family = type;
   spec.name = std::filesystem::path(where).parent_path().filename().string();
   spec.num_layers = config.count("num_hidden_layers");
-  spec.num_heads = config.count("num_attention_heads");
+  const std::int32_t num_heads = config.count("num_attention_heads");
   spec.hidden = config.count("hidden_size");
-  spec.ffn = config.count("ffn_dim");
+  spec.mlp.width = config.count("ffn_dim");
   spec.vocab = config.count("vocab_size");
   spec.max_positions = config.count("max_position_embeddings");
-  spec.embedding_dim = config.count_or("word_embed_proj_dim", spec.hidden, 1);
-  spec.pre_norm = config.flag_or("do_layer_norm_before", true);
-  spec.final_norm = spec.pre_norm && !config.flag_or("_remove_final_layer_norm", false);
-  spec.bias = config.flag_or("enable_bias", true);
-  spec.norm_affine = config.flag_or("layer_norm_elementwise_affine", true);
-  spec.tied_head = config.flag_or("tie_word_embeddings", true);
+  spec.embedding.width = config.count_or("word_embed_proj_dim", spec.hidden, 1);
+  spec.embedding.first_position = 2;
+  spec.attention = AttentionSpec::of_heads(num_heads, spec.hidden);
+  spec.residual = config.flag_or("do_layer_norm_before", true) ? Residual::pre : Residual::post;
+  spec.head.norm = spec.residual == Residual::pre && !config.flag_or("_remove_final_layer_norm", false);
+  spec.attention.bias = spec.mlp.bias = config.flag_or("enable_bias", true);
+  spec.norm.affine = config.flag_or("layer_norm_elementwise_affine", true);
+  spec.head.tied = config.flag_or("tie_word_embeddings", true);
   spec.bos_token = config.count_or("bos_token_id", 2);
   spec.eos_tokens = parse_generation_config(config_json, where, ConfigKind::model).eos_tokens;
   spec.pad_token = config.count_or("pad_token_id", 1);
 
   const std::string activation = config.text_or("activation_function", "relu");
-  if (activation == "relu") spec.activation = ActivationKind::relu;
-  else if (activation == "gelu") spec.activation = ActivationKind::gelu;
+  if (activation == "relu") spec.mlp.activation = ActivationKind::relu;
+  else if (activation == "gelu") spec.mlp.activation = ActivationKind::gelu;
   else config.refuse("its activation_function is '" + activation + "'", "OPT runs with relu or gelu");
 
   const std::string dtype = config.text_or("dtype", config.text_or("torch_dtype", "float16"));
@@ -201,9 +203,9 @@ ModelSpec parse_model_spec(std::string_view config_json, const std::string& wher
     config.refuse("its data type is '" + dtype + "'", "We run float32, float16 and bfloat16, and read float64");
   }
   if (config.present("flexgen_dist")) spec.compression = config.compression("flexgen_dist");
-  if (spec.hidden % spec.num_heads != 0)
-    config.refuse(
-        fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", spec.hidden, spec.num_heads), "");
+  if (spec.hidden % num_heads != 0)
+    config.refuse(fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", spec.hidden, num_heads),
+                  "");
   return spec;
 }
 
@@ -247,24 +249,30 @@ std::vector<std::string> describe_unread_members(const std::string& model_dir) {
 
 std::uint64_t num_parameters(const ModelSpec& spec) {
   const auto h = static_cast<std::uint64_t>(spec.hidden);
-  const auto f = static_cast<std::uint64_t>(spec.ffn);
-  const auto e = static_cast<std::uint64_t>(spec.embedding_dim);
+  const auto f = static_cast<std::uint64_t>(spec.mlp.width);
+  const auto e = static_cast<std::uint64_t>(spec.embedding.width);
   const auto v = static_cast<std::uint64_t>(spec.vocab);
-  const std::uint64_t norm = spec.norm_affine ? 2 * h : 0;
-  const std::uint64_t biases = spec.bias ? 4 * h + f + h : 0;
+  const std::uint64_t norm = spec.norm.affine ? 2 * h : 0;
+  const std::uint64_t biases = (spec.attention.bias ? 4 * h : 0) + (spec.mlp.bias ? f + h : 0);
   std::uint64_t total = static_cast<std::uint64_t>(spec.num_layers) * (4 * h * h + 2 * h * f + biases + 2 * norm);
-  total += v * e + (static_cast<std::uint64_t>(spec.max_positions) + 2) * h;
+  total += v * e + static_cast<std::uint64_t>(spec.max_positions + spec.embedding.first_position) * h;
   if (spec.has_projections()) total += 2 * e * h;
-  if (spec.final_norm) total += norm;
-  if (!spec.tied_head) total += v * e;
+  if (spec.head.norm) total += norm;
+  if (!spec.head.tied) total += v * e;
   return total;
 }
 
 std::string fingerprint(const ModelSpec& s) {
-  return fmt::format("{}:{}x{}x{}x{}v{}p{}e{}a{}{}{}{}{}{}t{}/{}/{}q{}/{}", s.family, s.num_layers, s.num_heads,
-                     s.hidden, s.ffn, s.vocab, s.max_positions, s.embedding_dim, static_cast<int>(s.activation),
-                     s.pre_norm, s.final_norm, s.bias, s.norm_affine, s.tied_head, s.bos_token,
-                     fmt::join(s.eos_tokens, ","), s.pad_token, s.compression.bits, s.compression.group);
+  std::string text = fmt::format("{}:{}x{}v{}p{}", s.family, s.num_layers, s.hidden, s.vocab, s.max_positions);
+  text += fmt::format(" embedding {}/{}", s.embedding.width, s.embedding.first_position);
+  text += fmt::format(" attention {}/{}x{}*{}b{}", s.attention.heads, s.attention.kv_heads, s.attention.head_size,
+                      s.attention.scale, s.attention.bias);
+  text += fmt::format(" mlp {}a{}b{}", s.mlp.width, static_cast<int>(s.mlp.activation), s.mlp.bias);
+  text += fmt::format(" norm {}a{}", s.norm.epsilon, s.norm.affine);
+  text += fmt::format(" residual {} head {}t{}", static_cast<int>(s.residual), s.head.norm, s.head.tied);
+  text += fmt::format(" tokens {}/{}/{}", s.bos_token, fmt::join(s.eos_tokens, ","), s.pad_token);
+  text += fmt::format(" compression {}/{}", s.compression.bits, s.compression.group);
+  return text;
 }
 
 }  // namespace flexgen

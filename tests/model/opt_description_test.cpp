@@ -19,9 +19,10 @@ ModelSpec small() {
   ModelSpec spec;
   spec.family = "opt";
   spec.num_layers = 3;
-  spec.num_heads = 2;
-  spec.hidden = spec.embedding_dim = 8;
-  spec.ffn = 24;
+  spec.hidden = 8;
+  spec.embedding = {8, 2};
+  spec.attention = AttentionSpec::of_heads(2, 8);
+  spec.mlp.width = 24;
   spec.vocab = 50;
   spec.max_positions = 20;
   return spec;
@@ -149,7 +150,7 @@ TEST(OptDescription, TiedHeadIsTheTokenTable) {
   EXPECT_NE(std::find(keys.begin(), keys.end(), "lm_head.weight"), keys.end()) << "a checkpoint may keep only the head";
 
   ModelSpec untied = small();
-  untied.tied_head = false;
+  untied.head.tied = false;
   const std::vector<LayerDescription> apart = whole(untied);
   EXPECT_TRUE(weight(apart.front(), "tokens.weight").shared_as.empty());
   EXPECT_EQ(weight(apart.back(), "head.weight").sources[0].keys.front(), "lm_head.weight");
@@ -157,15 +158,16 @@ TEST(OptDescription, TiedHeadIsTheTokenTable) {
 
 TEST(OptDescription, LeftOutPartsAreLeftOut) {
   ModelSpec spec = small();
-  spec.bias = spec.norm_affine = false;
+  spec.attention.bias = spec.mlp.bias = spec.norm.affine = false;
   std::vector<LayerDescription> layers = whole(spec);
   EXPECT_EQ(names(layers[1]), (Strings{"qkv.weight", "out.weight"}));
   EXPECT_EQ(names(layers[2]), (Strings{"fc1.weight", "fc2.weight"}));
   EXPECT_EQ(names(layers[7]), (Strings{"tokens.weight"}));
 
   spec = small();
-  spec.embedding_dim = 4;
-  spec.pre_norm = spec.final_norm = false;  // as opt-350m
+  spec.embedding.width = 4;
+  spec.residual = Residual::post;
+  spec.head.norm = false;  // as opt-350m
   layers = whole(spec);
   EXPECT_EQ(names(layers.front()), (Strings{"tokens.weight", "positions.weight", "project_in.weight"}));
   EXPECT_EQ(names(layers.back()), (Strings{"project_out.weight", "tokens.weight"}));
@@ -180,7 +182,7 @@ TEST(OptDescription, HoldsAsManyParametersAsTheConfigSays) {
     ModelSpec spec = read_model_spec((configs / name).string());
     for (const bool separate : {true, false})
       EXPECT_EQ(static_cast<std::uint64_t>(num_elements(whole(spec, separate))), num_parameters(spec)) << name;
-    spec.bias = spec.norm_affine = spec.tied_head = false;
+    spec.attention.bias = spec.mlp.bias = spec.norm.affine = spec.head.tied = false;
     EXPECT_EQ(static_cast<std::uint64_t>(num_elements(whole(spec))), num_parameters(spec)) << name << ", bare";
   }
 }

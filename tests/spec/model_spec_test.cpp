@@ -72,7 +72,7 @@ TEST(ModelSpec, EveryShapeHasTheParametersOfItsName) {
     EXPECT_EQ(spec.family, "opt");
     EXPECT_EQ(spec.stored_dtype, DType::float16);
     EXPECT_EQ(spec.max_positions, 2048);
-    EXPECT_EQ(spec.head_dim() * spec.num_heads, spec.hidden);
+    EXPECT_EQ(spec.attention.head_size * spec.attention.heads, spec.hidden);
   }
   std::size_t num_shapes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(configs / "models")) num_shapes += entry.is_directory();
@@ -83,17 +83,17 @@ TEST(ModelSpec, DemoModel) {
   const ModelSpec spec = read_model_spec((configs / "demo-model").string());
   EXPECT_EQ(spec.name, "demo-model");
   EXPECT_EQ(spec.num_layers, 8);
-  EXPECT_EQ(spec.head_dim(), 64);
+  EXPECT_EQ(spec.attention.head_size, 64);
   EXPECT_EQ(num_parameters(spec),
             8 * (4 * (256 * 256 + 256) + 2 * 256 * 1024 + 1024 + 256 + 4 * 256) + 4096 * 256 + 2050 * 256 + 512);
-  EXPECT_TRUE(spec.tied_head);
+  EXPECT_TRUE(spec.head.tied);
 }
 
 TEST(ModelSpec, Opt350mIsTheOddOne) {
   const ModelSpec spec = read_model_spec((configs / "models/opt-350m").string());
-  EXPECT_FALSE(spec.pre_norm);
-  EXPECT_FALSE(spec.final_norm);
-  EXPECT_EQ(spec.embedding_dim, 512);
+  EXPECT_EQ(spec.residual, Residual::post);
+  EXPECT_FALSE(spec.head.norm);
+  EXPECT_EQ(spec.embedding.width, 512);
   EXPECT_TRUE(spec.has_projections());
 }
 
@@ -106,9 +106,10 @@ TEST(ModelSpec, ReadsAFolderHoweverItIsWritten) {
 TEST(ModelSpec, WhatIsLeftOutHasTheFamilysDefault) {
   const ModelSpec spec = parse(small_config());
   EXPECT_EQ(spec.name, "tiny");
-  EXPECT_EQ(spec.embedding_dim, 32);
-  EXPECT_TRUE(spec.pre_norm && spec.final_norm && spec.bias && spec.norm_affine && spec.tied_head);
-  EXPECT_EQ(spec.activation, ActivationKind::relu);
+  EXPECT_EQ(spec.embedding.width, 32);
+  EXPECT_EQ(spec.residual, Residual::pre);
+  EXPECT_TRUE(spec.head.norm && spec.attention.bias && spec.mlp.bias && spec.norm.affine && spec.head.tied);
+  EXPECT_EQ(spec.mlp.activation, ActivationKind::relu);
   EXPECT_EQ(spec.eos_tokens, std::vector<std::int32_t>{2});
   EXPECT_EQ(spec.pad_token, 1);
 }
@@ -122,19 +123,19 @@ TEST(ModelSpec, SwitchesChangeTheShape) {
                  {"word_embed_proj_dim", 16},
                  {"eos_token_id", 7}});
   const ModelSpec spec = parse(config);
-  EXPECT_FALSE(spec.bias || spec.norm_affine || spec.tied_head);
-  EXPECT_EQ(spec.activation, ActivationKind::gelu);
+  EXPECT_FALSE(spec.attention.bias || spec.mlp.bias || spec.norm.affine || spec.head.tied);
+  EXPECT_EQ(spec.mlp.activation, ActivationKind::gelu);
   EXPECT_EQ(spec.eos_tokens, std::vector<std::int32_t>{7});
   EXPECT_EQ(num_parameters(spec), 2U * (4 * 32 * 32 + 2 * 32 * 96) + 100 * 16 + 52 * 32 + 2 * 16 * 32 + 100 * 16);
   config["_remove_final_layer_norm"] = true;
-  EXPECT_FALSE(parse(config).final_norm);
+  EXPECT_FALSE(parse(config).head.norm);
 }
 
 TEST(ModelSpec, NullCountsAsLeftOut) {
   json config = small_config();
   config["word_embed_proj_dim"] = nullptr;
   config["torch_dtype"] = nullptr;
-  EXPECT_EQ(parse(config).embedding_dim, 32);
+  EXPECT_EQ(parse(config).embedding.width, 32);
   config["hidden_size"] = nullptr;
   expect_refused(config.dump(), {"'hidden_size' is missing"});
 }
@@ -233,17 +234,32 @@ TEST(Fingerprint, DiffersWithEveryFieldThatChangesTheModel) {
   ModelSpec renamed = spec;
   renamed.name = "elsewhere";
   EXPECT_EQ(fingerprint(renamed), fingerprint(spec)) << "folders may differ between ranks";
-  const auto changes = std::to_array<void (*)(ModelSpec&)>(
-      {[](ModelSpec& s) { ++s.num_layers; }, [](ModelSpec& s) { s.num_heads = 8; }, [](ModelSpec& s) { s.hidden = 64; },
-       [](ModelSpec& s) { ++s.ffn; }, [](ModelSpec& s) { ++s.vocab; }, [](ModelSpec& s) { ++s.max_positions; },
-       [](ModelSpec& s) { ++s.embedding_dim; }, [](ModelSpec& s) { s.activation = ActivationKind::gelu; },
-       [](ModelSpec& s) { s.pre_norm = false; }, [](ModelSpec& s) { s.final_norm = false; },
-       [](ModelSpec& s) { s.bias = false; }, [](ModelSpec& s) { s.norm_affine = false; },
-       [](ModelSpec& s) { s.tied_head = false; }, [](ModelSpec& s) { ++s.bos_token; },
-       [](ModelSpec& s) {
-         s.eos_tokens = {2, 3};
-       },
-       [](ModelSpec& s) { ++s.pad_token; }});
+  const auto changes =
+      std::to_array<void (*)(ModelSpec&)>({[](ModelSpec& s) { ++s.num_layers; },
+                                           [](ModelSpec& s) { s.hidden = 64; },
+                                           [](ModelSpec& s) { ++s.vocab; },
+                                           [](ModelSpec& s) { ++s.max_positions; },
+                                           [](ModelSpec& s) { ++s.embedding.width; },
+                                           [](ModelSpec& s) { ++s.embedding.first_position; },
+                                           [](ModelSpec& s) { s.attention.heads = 8; },
+                                           [](ModelSpec& s) { s.attention.kv_heads = 1; },
+                                           [](ModelSpec& s) { s.attention.head_size = 16; },
+                                           [](ModelSpec& s) { s.attention.scale = 1; },
+                                           [](ModelSpec& s) { s.attention.bias = false; },
+                                           [](ModelSpec& s) { ++s.mlp.width; },
+                                           [](ModelSpec& s) { s.mlp.activation = ActivationKind::gelu; },
+                                           [](ModelSpec& s) { s.mlp.bias = false; },
+                                           [](ModelSpec& s) { s.norm.epsilon = 1e-6F; },
+                                           [](ModelSpec& s) { s.norm.affine = false; },
+                                           [](ModelSpec& s) { s.residual = Residual::post; },
+                                           [](ModelSpec& s) { s.residual = Residual::parallel; },
+                                           [](ModelSpec& s) { s.head.norm = false; },
+                                           [](ModelSpec& s) { s.head.tied = false; },
+                                           [](ModelSpec& s) { ++s.bos_token; },
+                                           [](ModelSpec& s) {
+                                             s.eos_tokens = {2, 3};
+                                           },
+                                           [](ModelSpec& s) { ++s.pad_token; }});
   std::set<std::string> seen{fingerprint(spec)};
   for (const auto change : changes) {
     ModelSpec other = spec;

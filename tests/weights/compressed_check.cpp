@@ -27,7 +27,7 @@ bool same_content(const std::filesystem::path& left, const std::filesystem::path
 int check(const std::filesystem::path& model, const std::filesystem::path& compressed, std::size_t first,
           std::size_t count) {
   ModelSpec spec = read_model_spec(model.string());
-  spec.tied_head = read_model_spec(compressed.string()).tied_head;
+  spec.head.tied = read_model_spec(compressed.string()).head.tied;
   const QuantFormat format = read_model_spec(compressed.string()).compression;
   const auto source = make_checkpoint_source(Checkpoint::open(model));
   const std::vector<LayerDescription> layers = describe(make_layers(spec, {0, spec.num_layers, true, true}, true));
