@@ -62,6 +62,10 @@ class Layer {
   virtual void finish(const OpContext& context, const LayerCall& call) const;
   virtual std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const = 0;
 
+ protected:
+  /// Of the description, for the layer's parts to list theirs in.
+  std::vector<WeightSpec>& weights() { return description_.weights; }
+
  private:
   LayerDescription description_;
 };

@@ -1,29 +1,21 @@
 #include "model/registry.hpp"
 
-#include <array>
 #include <string>
 
 #include "base/error.hpp"
-#include "model/opt.hpp"
+#include "model/decoder/decoder.hpp"
 
 namespace flexgen {
-namespace {
-
-constexpr std::array<ModelFamily, 1> families{{
-    {"opt", make_opt_layers},
-}};
-
-}  // namespace
 
 const ModelFamily& find_family(std::string_view name) {
-  for (const ModelFamily& family : families)
+  for (const ModelFamily& family : model_families())
     if (family.name == name) return family;
   throw UserError(ExitCode::model, "cannot run a model of family '" + std::string(name) + "'", "it is not registered",
                   "This program runs OPT");
 }
 
 Layers make_layers(const ModelSpec& spec, const SliceBounds& bounds, bool separate_layers) {
-  return find_family(spec.family).make_layers(spec, bounds, separate_layers);
+  return make_decoder_layers(spec, find_family(spec.family).names, bounds, separate_layers);
 }
 
 std::vector<LayerDescription> describe(const Layers& layers) {
