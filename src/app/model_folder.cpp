@@ -12,6 +12,7 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "model/registry.hpp"
 #include "ops/elementwise.hpp"
 

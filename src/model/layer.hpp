@@ -85,6 +85,9 @@ Layers make_layers(const ModelSpec& spec, const SliceBounds& bounds, bool separa
 
 std::vector<LayerDescription> describe(const Layers& layers);
 
+/// Number of parameters of the whole model (a tied head counts once).
+std::uint64_t num_parameters(const ModelSpec& spec);
+
 /// Cuts the decoder layers into `num_stages` contiguous slices that balance bytes, embedding and head included.
 /// Every stage gets at least one decoder layer; throws UserError (usage) with more stages than decoder layers.
 std::vector<SliceBounds> balanced_slices(const ModelSpec& spec, std::int32_t num_stages);

@@ -1,12 +1,11 @@
-// A model's shape as its config.json states it, in the parts that a decoder is made of (src/model/decoder). Plain
-// immutable data.
+// A model's shape, in the parts that a decoder is made of: read from its config.json by src/model/families, computed by
+// src/model/decoder. Plain immutable data.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "spec/dtype.hpp"
@@ -93,22 +92,6 @@ struct ModelSpec {
   bool has_projections() const { return embedding.width != hidden; }
   bool operator==(const ModelSpec&) const = default;
 };
-
-/// Parses the text of a config.json. Architectures that we do not run are refused by name, as is a value that we
-/// cannot honour; all as UserError (model) naming `where`.
-ModelSpec parse_model_spec(std::string_view config_json, const std::string& where);
-
-/// Reads DIR/config.json, and the end tokens from DIR/generation_config.json where that is there. Throws UserError
-/// (model).
-ModelSpec read_model_spec(const std::string& model_dir);
-
-/// What the files of DIR ask for and nothing honours, a sentence each, as a user reads it: about the choice of tokens,
-/// and about the model itself (members of config.json that nothing reads). Throws UserError (model).
-std::vector<std::string> describe_unread_wishes(const std::string& model_dir);
-std::vector<std::string> describe_unread_members(const std::string& model_dir);
-
-/// Number of parameters (a tied head counts once).
-std::uint64_t num_parameters(const ModelSpec& spec);
 
 /// One line that is equal for equal specs; goes into the hash that ranks compare.
 std::string fingerprint(const ModelSpec& spec);

@@ -8,6 +8,7 @@
 
 #include "base/error.hpp"
 #include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "tests/support/faulty_weight_source.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"

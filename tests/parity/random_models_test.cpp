@@ -8,6 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "model/read_spec.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "weights/checkpoint/checkpoint.hpp"

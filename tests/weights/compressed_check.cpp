@@ -12,6 +12,7 @@
 
 #include "base/error.hpp"
 #include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "weights/compressed_checkpoint.hpp"
 
