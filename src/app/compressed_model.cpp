@@ -9,9 +9,9 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "engine/compressed_checkpoint.hpp"
 #include "job/file_descriptor.hpp"
 #include "model/layer.hpp"
+#include "weights/compressed_checkpoint.hpp"
 
 namespace flexgen {
 namespace {
@@ -127,7 +127,7 @@ fs::path save_compressed(const Options& options, const fs::path& directory, Mode
   for (const std::string& part : ranks.all_gather(own)) weight_map.update(json::parse(part));
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
-    write_model_files(directory, target, options.weight_format, weight_map, model.tied_head);
+    write_model_files(directory, target, options.weight_format, weight_map, model.head.tied);
     unfinished.finish(folder);
   });
   log::info(fmt::format("compressed model saved in {}", folder.string()));

@@ -6,8 +6,8 @@
 
 #include "app/options.hpp"
 #include "comm/communicator.hpp"
-#include "engine/weight_source.hpp"
 #include "spec/model_spec.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen {
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/version.hpp"
+#include "model/layer.hpp"
 #include "storage/host_memory.hpp"
 
 namespace flexgen {

@@ -11,6 +11,8 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "model/registry.hpp"
 #include "ops/elementwise.hpp"
 
@@ -19,11 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<const char*, 2> table_keys{"model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"};
-constexpr std::array<const char*, 2> head_keys{"lm_head.weight", "model.lm_head.weight"};
-
-const CheckpointTensor* find_first(const Checkpoint& checkpoint, std::span<const char* const> keys) {
-  for (const char* key : keys)
+const CheckpointTensor* find_first(const Checkpoint& checkpoint, std::span<const std::string> keys) {
+  for (const std::string& key : keys)
     if (const CheckpointTensor* tensor = checkpoint.find(key)) return tensor;
   return nullptr;
 }
@@ -89,9 +88,10 @@ void describe(const ModelFolder& folder, const Checkpoint& checkpoint, ModelUse 
 
 }  // namespace
 
-bool has_own_head(const Checkpoint& checkpoint) {
-  const CheckpointTensor* table = find_first(checkpoint, table_keys);
-  const CheckpointTensor* head = find_first(checkpoint, head_keys);
+bool has_own_head(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  const CheckpointNames& names = find_family(spec.family).names;
+  const CheckpointTensor* table = find_first(checkpoint, names.table_keys());
+  const CheckpointTensor* head = find_first(checkpoint, names.head);
   return table != nullptr && head != nullptr && !same_values(checkpoint, *table, *head);
 }
 
@@ -106,7 +106,8 @@ std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const Mode
             read.insert(tensor->key);
             break;
           }
-  if (spec.tied_head) read.insert(head_keys.begin(), head_keys.end());  // equal to the table, or the table itself
+  const std::vector<std::string>& head = find_family(spec.family).names.head;
+  if (spec.head.tied) read.insert(head.begin(), head.end());  // equal to the table, or the table itself
   std::vector<std::string> unread;
   for (const CheckpointTensor& tensor : checkpoint.tensors())
     if (!read.contains(tensor.key) && !is_harmless_buffer(tensor.key)) unread.push_back(tensor.key);
@@ -127,12 +128,12 @@ ModelFolder open_model(const Options& options, Communicator& ranks, ModelUse use
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
     const Checkpoint checkpoint = Checkpoint::open(folder.directory);
-    const bool may_differ = folder.spec.tied_head && folder.spec.compression.is_none();
-    if (may_differ && has_own_head(checkpoint)) has_own = "yes";
-    if (has_own == "yes") folder.spec.tied_head = false;
+    const bool may_differ = folder.spec.head.tied && folder.spec.compression.is_none();
+    if (may_differ && has_own_head(checkpoint, folder.spec)) has_own = "yes";
+    if (has_own == "yes") folder.spec.head.tied = false;
     describe(folder, checkpoint, use, has_own == "yes");
   });
-  if (ranks.broadcast(has_own) == "yes") folder.spec.tied_head = false;
+  if (ranks.broadcast(has_own) == "yes") folder.spec.head.tied = false;
   return folder;
 }
 

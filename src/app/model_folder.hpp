@@ -11,8 +11,8 @@
 
 #include "app/options.hpp"
 #include "comm/communicator.hpp"
-#include "model/checkpoint/checkpoint.hpp"
 #include "spec/model_spec.hpp"
+#include "weights/checkpoint/checkpoint.hpp"
 
 namespace flexgen {
 
@@ -30,7 +30,7 @@ struct ModelFolder {
 ModelFolder open_model(const Options& options, Communicator& ranks, ModelUse use);
 
 /// Whether the checkpoint has a head whose values are not those of the token table.
-bool has_own_head(const Checkpoint& checkpoint);
+bool has_own_head(const Checkpoint& checkpoint, const ModelSpec& spec);
 
 /// Names of the checkpoint's tensors that the model's layers do not read; buffers that say nothing are left out.
 std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const ModelSpec& spec);

@@ -11,10 +11,10 @@
 #include "app/options.hpp"
 #include "comm/mpi_session.hpp"
 #include "engine/generator.hpp"
-#include "engine/weight_source.hpp"
 #include "job/report.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen {
 

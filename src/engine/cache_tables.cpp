@@ -10,7 +10,7 @@ CacheTables::CacheTables(const StagePlan& plan, StageMemory& memory, const Devic
     : plan_(plan),
       cache_(memory.cache),
       entries_(static_cast<std::size_t>(plan.input.policy.micro_batch_size) *
-               static_cast<std::size_t>(plan.input.model.num_heads)),
+               static_cast<std::size_t>(plan.input.model.attention.kv_heads)),
       host_(MemoryKind::pinned, plan.memory.cache.splits.size() * entries_ * sizeof(KvHead), device),
       used_(plan.memory.cache.splits.size()) {
   if (device.is_cuda()) device_ = reinterpret_cast<KvHead*>(memory.arena.take(host_.size_bytes(), "cache tables"));
@@ -18,7 +18,7 @@ CacheTables::CacheTables(const StagePlan& plan, StageMemory& memory, const Devic
 
 KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
                          Stream& compute) {
-  const std::int32_t heads = plan_.input.model.num_heads;
+  const std::int32_t heads = plan_.input.model.attention.kv_heads;
   const std::size_t table = static_cast<std::size_t>(layer) * static_cast<std::size_t>(plan_.memory.cache.num_slots) +
                             static_cast<std::size_t>(slot);
   std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
@@ -32,7 +32,7 @@ KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const 
              reinterpret_cast<std::byte*>(device_ + table * entries_), bytes, "cache table");
   }
   used_[table] = fresh.size();
-  return {device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.head_dim(),
+  return {device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.attention.head_size,
           plan_.input.policy.cache_format};
 }
 

@@ -111,7 +111,7 @@ void HostAttention::attend(const Task& task) {
   const auto num_rows = static_cast<std::int32_t>(task.rows.size());
   std::vector<std::int32_t> offset(task.rows.size() + 1), begin(task.rows.size());
   std::iota(offset.begin(), offset.end(), 0);
-  std::vector<KvHead> heads(task.rows.size() * static_cast<std::size_t>(model.num_heads));
+  std::vector<KvHead> heads(task.rows.size() * static_cast<std::size_t>(model.attention.kv_heads));
   memory_.cache.fill_host_table(task.layer, task.slot, task.rows, heads);
 
   AttentionArgs args;
@@ -123,18 +123,19 @@ void HostAttention::attend(const Task& task) {
   }
   args.batch.host_token_offset = args.batch.token_offset = offset.data();
   args.batch.host_start = args.batch.start = begin.data();
-  args.cache = {heads.data(), heads.data(), model.num_heads, model.head_dim(), plan_.input.policy.cache_format};
+  args.cache = {heads.data(), heads.data(), model.attention.kv_heads, model.attention.head_size,
+                plan_.input.policy.cache_format};
   const std::int64_t h = model.hidden;
   const MatrixView tokens = contiguous_view(host_projected_.data() + part(task.k, 3), num_rows, 3 * h, dtype);
   args.q = tokens.col_range(0, h);
-  args.scale = model.attention_scale();
+  args.scale = model.attention.scale;
   args.sparsity = static_cast<float>(plan_.input.policy.attention_sparsity);
   args.out = contiguous_view(host_attended_.data() + part(task.k, 1), num_rows, h, dtype);
   {
     const std::uint64_t position = memory_.cache.layout().shape.position_bytes();
     std::uint64_t bytes = 0;
     for (const std::int32_t start : begin)
-      bytes += static_cast<std::uint64_t>(start + 1) * position * static_cast<std::uint64_t>(model.num_heads);
+      bytes += static_cast<std::uint64_t>(start + 1) * position * static_cast<std::uint64_t>(model.attention.kv_heads);
     const TraceSpan span(&tracer_, Resource::host_attention, "attention", bytes);
     append_kv(host_, args.batch, tokens.col_range(h, h), tokens.col_range(2 * h, h), args.cache);
     attention(host_, args);

@@ -15,11 +15,11 @@
 #include "device/buffer.hpp"
 #include "engine/arena.hpp"
 #include "engine/transfer.hpp"
-#include "engine/weight_image.hpp"
-#include "engine/weight_source.hpp"
 #include "ops/matrix_view.hpp"
 #include "policy/weight_layout.hpp"
 #include "storage/scratch_store.hpp"
+#include "weights/weight_image.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen {
 

@@ -62,6 +62,10 @@ class Layer {
   virtual void finish(const OpContext& context, const LayerCall& call) const;
   virtual std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const = 0;
 
+ protected:
+  /// Of the description, for the layer's parts to list theirs in.
+  std::vector<WeightSpec>& weights() { return description_.weights; }
+
  private:
   LayerDescription description_;
 };
@@ -80,6 +84,9 @@ struct SliceBounds {
 Layers make_layers(const ModelSpec& spec, const SliceBounds& bounds, bool separate_layers);
 
 std::vector<LayerDescription> describe(const Layers& layers);
+
+/// Number of parameters of the whole model (a tied head counts once).
+std::uint64_t num_parameters(const ModelSpec& spec);
 
 /// Cuts the decoder layers into `num_stages` contiguous slices that balance bytes, embedding and head included.
 /// Every stage gets at least one decoder layer; throws UserError (usage) with more stages than decoder layers.

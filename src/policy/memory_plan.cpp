@@ -23,8 +23,12 @@ void set_class(MemoryPlan& plan, TensorClass tensor_class, const Share& share, s
 }
 
 CacheShape cache_shape(const PlanInput& in) {
-  return {in.policy.micro_batch_size,         in.model.num_heads, in.model.head_dim(),
-          std::max(1, in.job.max_row_tokens), in.policy.dtype,    in.policy.cache_format};
+  return {in.policy.micro_batch_size,
+          in.model.attention.kv_heads,
+          in.model.attention.head_size,
+          std::max(1, in.job.max_row_tokens),
+          in.policy.dtype,
+          in.policy.cache_format};
 }
 
 // Index arrays, cache tables, sampled tokens, and what aligning every piece of the tier costs.
@@ -35,7 +39,7 @@ std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers,
       index_array_bytes(in.policy.num_micro_batches, in.policy.micro_batch_size, max_tokens, in.job.scores);
   const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k *
                                static_cast<std::uint64_t>(in.num_groups) * rows *
-                               static_cast<std::uint64_t>(in.model.num_heads) * cache_table_entry_bytes;
+                               static_cast<std::uint64_t>(in.model.attention.kv_heads) * cache_table_entry_bytes;
   const std::uint64_t pieces = in.layers.size() + k + 32;
   const std::uint64_t outputs = 2 * k * static_cast<std::uint64_t>(max_outputs(in.policy, in.job)) * 4;
   return index_arrays + tables + outputs + pieces * 4096;
@@ -60,7 +64,7 @@ MemoryPlan plan_memory(const PlanInput& in) {
   const auto cached = std::count_if(in.layers.begin(), in.layers.end(), [](const auto& l) { return l.has_cache(); });
   const std::int32_t num_slots = in.policy.num_micro_batches * in.num_groups;
   plan.cache = plan_cache(cache_shape(in), static_cast<std::int32_t>(cached), num_slots, placement.cache,
-                          in.policy.uses_host_attention() ? in.model.num_heads : 1);
+                          in.policy.uses_host_attention() ? in.model.attention.kv_heads : 1);
   set_class(plan, TensorClass::cache, placement.cache, plan.cache.gpu_bytes(), plan.cache.dram_bytes(),
             plan.cache.ssd_bytes());
 

@@ -110,11 +110,6 @@ void plan_loads(WeightLayout& layout) {
 
 }  // namespace
 
-std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFormat& stored) {
-  if (stored.is_none()) return static_cast<std::uint64_t>(weight.num_elements()) * element_bytes(dtype);
-  return static_cast<std::uint64_t>(weight.rows) * static_cast<std::uint64_t>(stored.row_bytes(weight.cols));
-}
-
 std::uint64_t plain_layer_bytes(const LayerDescription& layer, DType dtype) {
   std::uint64_t bytes = 0;
   for (const WeightSpec& weight : layer.weights)

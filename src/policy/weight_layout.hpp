@@ -80,7 +80,4 @@ inline bool is_made_plain(const WeightSpec& weight) { return weight.role == Weig
 /// Bytes of a layer's matrices of that kind, plain, one after another, each aligned.
 std::uint64_t plain_layer_bytes(const LayerDescription& layer, DType dtype);
 
-/// Bytes of a weight as it is stored.
-std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFormat& stored);
-
 }  // namespace flexgen

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "spec/dtype.hpp"
 #include "spec/quantization.hpp"
 
 namespace flexgen {
@@ -44,6 +45,12 @@ struct WeightSpec {
 inline QuantFormat stored_format(WeightRole role, const QuantFormat& format) {
   if (format.is_none() || role == WeightRole::plain || role == WeightRole::positions) return {};
   return role == WeightRole::table ? QuantFormat{8, format.group} : format;
+}
+
+/// Bytes of a weight as it is stored: in `stored`, or in `dtype` where that is none.
+inline std::uint64_t stored_bytes(const WeightSpec& weight, DType dtype, const QuantFormat& stored) {
+  if (stored.is_none()) return static_cast<std::uint64_t>(weight.num_elements()) * element_bytes(dtype);
+  return static_cast<std::uint64_t>(weight.rows) * static_cast<std::uint64_t>(stored.row_bytes(weight.cols));
 }
 
 enum class LayerKind : std::uint8_t { embedding, attention, mlp, block, head };

@@ -69,9 +69,9 @@ TEST_P(StageError, WhileASweepLoadsWeights) {
   for (int bad = 0; bad < ranks(); ++bad) {
     InProcessJob faulty = job();
     // Sizes that leave no alignment gaps between weights: then they are read where they are said to lie.
-    faulty.model.hidden = faulty.model.embedding_dim = 64;
-    faulty.model.num_heads = 4;
-    faulty.model.ffn = faulty.model.vocab = 128;
+    faulty.model.hidden = faulty.model.embedding.width = 64;
+    faulty.model.attention = AttentionSpec::of_heads(4, 64);
+    faulty.model.mlp.width = faulty.model.vocab = 128;
     faulty.make_source = [this, bad](int rank) -> std::shared_ptr<WeightSource> {
       if (rank != bad) return make_random_source();
       return std::make_shared<ShortFileSource>(make_random_source(), scratch_.path());

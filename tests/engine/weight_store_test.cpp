@@ -7,11 +7,12 @@
 #include <cstring>
 
 #include "base/error.hpp"
-#include "model/checkpoint/checkpoint.hpp"
 #include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "tests/support/faulty_weight_source.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
+#include "weights/checkpoint/checkpoint.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -78,7 +79,7 @@ TEST(WeightStore, GivesEveryLayerTheSameWeightsFromEverywhere) {
   ModelSpec spec = tiny_model(2);
   for (const bool tied : {true, false})
     for (const DType dtype : {DType::float32, DType::bfloat16}) {
-      spec.tied_head = tied;
+      spec.head.tied = tied;
       const auto layers = layers_of(spec, {0, 2, true, true}, dtype == DType::float32);
       StoreUnderTest all_gpu(layers, make_random_source(), dtype, {100, 0});
       for (std::size_t j = 0; j < layers.size(); ++j)
@@ -96,7 +97,7 @@ TEST(WeightStore, GivesEveryLayerTheSameWeightsFromEverywhere) {
 TEST(WeightStore, TablesThatAreLookedUpAreNeverLoaded) {
   ModelSpec spec = tiny_model(2);
   for (const bool tied : {true, false}) {
-    spec.tied_head = tied;
+    spec.head.tied = tied;
     const auto layers = layers_of(spec, {0, 2, true, true}, true);
     StoreUnderTest all_gpu(layers, make_random_source(), DType::float32, {100, 0});
     for (const Share& share : {Share{0, 100}, Share{20, 80}, Share{50, 50}, Share{93, 7}, Share{99, 1}}) {
@@ -117,7 +118,7 @@ TEST(WeightStore, KeepsATiedHeadOnce) {
   StoreUnderTest store(layers, make_random_source(), DType::float32, {0, 100});
   EXPECT_EQ(store.layer(LayerId(0)).front(), store.layer(LayerId(static_cast<std::int32_t>(layers.size()) - 1)).back());
   ModelSpec untied = spec;
-  untied.tied_head = false;
+  untied.head.tied = false;
   const WeightLayout twice = plan_weights(layers_of(untied, {0, 1, true, true}, true), DType::float32, {0, 100});
   EXPECT_GE(twice.total_bytes(), store.layout().total_bytes() + 131U * 36 * 4);
 }
@@ -167,7 +168,7 @@ TEST_F(CheckpointOnSsd, InPlaceAndScratchHoldTheSame) {
 
 TEST_F(CheckpointOnSsd, OfTheWrongShapeIsRefusedBeforeAnythingIsRead) {
   ModelSpec larger = spec_;
-  larger.ffn *= 2;
+  larger.mlp.width *= 2;
   const auto layers = layers_of(larger, {0, 1, false, false}, true);
   EXPECT_THROW(StoreUnderTest(layers, source(), DType::float32, {100, 0}), UserError);
   larger = spec_;

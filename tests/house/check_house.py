@@ -23,8 +23,9 @@ ARROWS = {
     "storage": HARDWARE,
     "comm": HARDWARE,
     "model": HARDWARE | {"ops"},
+    "weights": HARDWARE | {"ops", "storage", "model"},
 }
-ARROWS["engine"] = HARDWARE | {"ops", "model", "policy", "schedule", "storage", "comm"}
+ARROWS["engine"] = HARDWARE | {"ops", "model", "weights", "policy", "schedule", "storage", "comm"}
 ARROWS["serve"] = ARROWS["engine"] | {"engine", "text", "job"}
 ARROWS["app"] = ARROWS["serve"] | {"serve"}
 

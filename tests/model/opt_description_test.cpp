@@ -8,6 +8,7 @@
 
 #include "base/error.hpp"
 #include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "model/registry.hpp"
 
 namespace flexgen {
@@ -19,9 +20,10 @@ ModelSpec small() {
   ModelSpec spec;
   spec.family = "opt";
   spec.num_layers = 3;
-  spec.num_heads = 2;
-  spec.hidden = spec.embedding_dim = 8;
-  spec.ffn = 24;
+  spec.hidden = 8;
+  spec.embedding = {8, 2};
+  spec.attention = AttentionSpec::of_heads(2, 8);
+  spec.mlp.width = 24;
   spec.vocab = 50;
   spec.max_positions = 20;
   return spec;
@@ -44,12 +46,25 @@ Strings names(const LayerDescription& layer) {
 }
 
 // Every tensor once, a shared one counted once.
-std::int64_t num_elements(const std::vector<LayerDescription>& layers) {
+std::uint64_t num_elements(const std::vector<LayerDescription>& layers) {
   std::int64_t total = 0;
   std::set<std::string> shared;
   for (const LayerDescription& layer : layers)
     for (const WeightSpec& one : layer.weights)
       if (one.shared_as.empty() || shared.insert(one.shared_as).second) total += one.num_elements();
+  return static_cast<std::uint64_t>(total);
+}
+
+// Counted from the sizes, matrix by matrix.
+std::uint64_t count_by_hand(const ModelSpec& spec, bool bare) {
+  const auto h = static_cast<std::uint64_t>(spec.hidden);
+  const auto f = static_cast<std::uint64_t>(spec.mlp.width);
+  const auto table = static_cast<std::uint64_t>(spec.vocab) * static_cast<std::uint64_t>(spec.embedding.width);
+  const std::uint64_t vectors = bare ? 0 : 4 * h + f + h + 4 * h;  // biases, two LayerNorms
+  std::uint64_t total = static_cast<std::uint64_t>(spec.num_layers) * (4 * h * h + 2 * h * f + vectors);
+  total += static_cast<std::uint64_t>(spec.max_positions + 2) * h + (bare ? 2 : 1) * table;
+  if (spec.has_projections()) total += 2 * h * static_cast<std::uint64_t>(spec.embedding.width);
+  if (spec.head.norm && !bare) total += 2 * h;
   return total;
 }
 
@@ -149,7 +164,7 @@ TEST(OptDescription, TiedHeadIsTheTokenTable) {
   EXPECT_NE(std::find(keys.begin(), keys.end(), "lm_head.weight"), keys.end()) << "a checkpoint may keep only the head";
 
   ModelSpec untied = small();
-  untied.tied_head = false;
+  untied.head.tied = false;
   const std::vector<LayerDescription> apart = whole(untied);
   EXPECT_TRUE(weight(apart.front(), "tokens.weight").shared_as.empty());
   EXPECT_EQ(weight(apart.back(), "head.weight").sources[0].keys.front(), "lm_head.weight");
@@ -157,15 +172,16 @@ TEST(OptDescription, TiedHeadIsTheTokenTable) {
 
 TEST(OptDescription, LeftOutPartsAreLeftOut) {
   ModelSpec spec = small();
-  spec.bias = spec.norm_affine = false;
+  spec.attention.bias = spec.mlp.bias = spec.norm.affine = false;
   std::vector<LayerDescription> layers = whole(spec);
   EXPECT_EQ(names(layers[1]), (Strings{"qkv.weight", "out.weight"}));
   EXPECT_EQ(names(layers[2]), (Strings{"fc1.weight", "fc2.weight"}));
   EXPECT_EQ(names(layers[7]), (Strings{"tokens.weight"}));
 
   spec = small();
-  spec.embedding_dim = 4;
-  spec.pre_norm = spec.final_norm = false;  // as opt-350m
+  spec.embedding.width = 4;
+  spec.residual = Residual::post;
+  spec.head.norm = false;  // as opt-350m
   layers = whole(spec);
   EXPECT_EQ(names(layers.front()), (Strings{"tokens.weight", "positions.weight", "project_in.weight"}));
   EXPECT_EQ(names(layers.back()), (Strings{"project_out.weight", "tokens.weight"}));
@@ -179,9 +195,11 @@ TEST(OptDescription, HoldsAsManyParametersAsTheConfigSays) {
   for (const char* name : {"models/opt-125m", "models/opt-350m", "models/opt-6.7b", "models/opt-175b", "demo-model"}) {
     ModelSpec spec = read_model_spec((configs / name).string());
     for (const bool separate : {true, false})
-      EXPECT_EQ(static_cast<std::uint64_t>(num_elements(whole(spec, separate))), num_parameters(spec)) << name;
-    spec.bias = spec.norm_affine = spec.tied_head = false;
-    EXPECT_EQ(static_cast<std::uint64_t>(num_elements(whole(spec))), num_parameters(spec)) << name << ", bare";
+      EXPECT_EQ(num_elements(whole(spec, separate)), count_by_hand(spec, false)) << name;
+    EXPECT_EQ(num_parameters(spec), count_by_hand(spec, false)) << name;
+    spec.attention.bias = spec.mlp.bias = spec.norm.affine = spec.head.tied = false;
+    EXPECT_EQ(num_elements(whole(spec)), count_by_hand(spec, true)) << name << ", bare";
+    EXPECT_EQ(num_parameters(spec), count_by_hand(spec, true)) << name << ", bare";
   }
 }
 

@@ -15,12 +15,13 @@ ModelSpec shape(std::int32_t num_layers, std::int32_t hidden, std::int32_t vocab
   ModelSpec spec;
   spec.family = "opt";
   spec.num_layers = num_layers;
-  spec.num_heads = 4;
-  spec.hidden = spec.embedding_dim = hidden;
-  spec.ffn = 4 * hidden;
+  spec.hidden = hidden;
+  spec.embedding = {hidden, 2};
+  spec.attention = AttentionSpec::of_heads(4, hidden);
+  spec.mlp.width = 4 * hidden;
   spec.vocab = vocab;
   spec.max_positions = 64;
-  spec.tied_head = tied;
+  spec.head.tied = tied;
   return spec;
 }
 

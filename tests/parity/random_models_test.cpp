@@ -8,9 +8,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "model/checkpoint/checkpoint.hpp"
+#include "model/read_spec.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
+#include "weights/checkpoint/checkpoint.hpp"
 
 namespace flexgen::test {
 namespace {

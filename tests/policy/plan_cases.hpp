@@ -7,6 +7,7 @@
 #include "base/bytes.hpp"
 #include "engine/stage_memory.hpp"
 #include "model/layer.hpp"
+#include "model/read_spec.hpp"
 #include "policy/memory_plan.hpp"
 
 namespace flexgen::test {

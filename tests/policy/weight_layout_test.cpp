@@ -183,8 +183,8 @@ TEST(WeightLayout, TiedTablesAreStoredOnce) {
     const double tied = static_cast<double>(bytes());
     EXPECT_NEAR(tied / (4.0 * static_cast<double>(num_parameters(model))), 1, 0.002) << name;
     EXPECT_GE(tied, 4.0 * static_cast<double>(num_parameters(model)));
-    model.tied_head = false;
-    const double table = 4.0 * model.vocab * model.embedding_dim;
+    model.head.tied = false;
+    const double table = 4.0 * model.vocab * model.embedding.width;
     EXPECT_NEAR(static_cast<double>(bytes()) - tied, table, 2 * 256) << name;
   }
 }

@@ -3,12 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
-
 #include "base/error.hpp"
-#include "spec/model_spec.hpp"
-#include "tests/support/scratch_place.hpp"
 
 namespace flexgen {
 namespace {
@@ -59,71 +54,6 @@ TEST(GenerationConfig, LongValuesAreCut) {
   const Texts wishes = parse(R"({"stop_strings": ")" + std::string(500, 'x') + "\"}").not_done;
   ASSERT_EQ(wishes.size(), 1U);
   EXPECT_LT(wishes[0].size(), 100U);
-}
-
-class ModelFolderFiles : public ::testing::Test {
- protected:
-  void write(const char* name, const std::string& text) { std::ofstream(place_.path() / name) << text; }
-  void write_config(const std::string& more) {
-    write("config.json", R"({"model_type": "opt", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32,
-                             "ffn_dim": 96, "vocab_size": 100, "max_position_embeddings": 50)" +
-                             more + "}");
-  }
-  std::string folder() const { return place_.path().string(); }
-  test::ScratchPlace place_;
-};
-
-TEST_F(ModelFolderFiles, TheGenerationConfigWinsOverTheConfig) {
-  write_config(R"(, "eos_token_id": [7, 8])");
-  EXPECT_EQ(read_model_spec(folder()).eos_tokens, (Ids{7, 8}));
-  write("generation_config.json", R"({"eos_token_id": [2, 10]})");
-  EXPECT_EQ(read_model_spec(folder()).eos_tokens, (Ids{2, 10}));
-  write("generation_config.json", R"({"eos_token_id": null})");
-  EXPECT_EQ(read_model_spec(folder()).eos_tokens, Ids{});
-  EXPECT_EQ(describe_unread_wishes(folder()).size(), 1U) << "nothing ends a row: that is said";
-  write("generation_config.json", "{");
-  EXPECT_THROW(read_model_spec(folder()), UserError);
-}
-
-TEST_F(ModelFolderFiles, WishesOfOldModelsStandInTheConfig) {
-  write_config(R"(, "repetition_penalty": 1.2, "eos_token_id": 2)");
-  const Texts sentences = describe_unread_wishes(folder());
-  ASSERT_EQ(sentences.size(), 1U);
-  EXPECT_NE(sentences[0].find("config.json asks for repetition_penalty 1.2"), std::string::npos) << sentences[0];
-  EXPECT_EQ(describe_unread_members(folder()), Texts{}) << "named once";
-  write("generation_config.json", R"({"eos_token_id": 2})");
-  EXPECT_EQ(describe_unread_wishes(folder()), Texts{});
-}
-
-TEST_F(ModelFolderFiles, MembersThatNothingReadsAreNamed) {
-  write_config(R"(, "dropout": 0.1, "use_cache": true, "prefix": "</s>", "sliding_window": null, "is_decoder": false)");
-  EXPECT_EQ(describe_unread_members(folder()), Texts{});
-  write_config(R"(, "rope_scaling": {"factor": 2}, "position_embedding_type": "relative_key")");
-  const Texts sentences = describe_unread_members(folder());
-  ASSERT_EQ(sentences.size(), 1U);
-  for (const char* part : {"rope_scaling", "position_embedding_type \"relative_key\"", "config.json"})
-    EXPECT_NE(sentences[0].find(part), std::string::npos) << sentences[0];
-}
-
-TEST_F(ModelFolderFiles, QuantizedWeightsAreRefused) {
-  write_config(R"(, "quantization_config": {"quant_method": "gptq", "bits": 4})");
-  try {
-    read_model_spec(folder());
-    FAIL();
-  } catch (const UserError& error) {
-    EXPECT_EQ(error.code(), ExitCode::model);
-    for (const char* part : {"quantization_config", "--compress-weight"})
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-  }
-  write_config(R"(, "quantization_config": null)");
-  EXPECT_NO_THROW(read_model_spec(folder()));
-}
-
-TEST_F(ModelFolderFiles, Float64RunsAsFloat32) {
-  for (const char* name : {"float64", "torch.float64"}) {
-    write_config(R"(, "torch_dtype": ")" + std::string(name) + "\"");
-    EXPECT_EQ(read_model_spec(folder()).stored_dtype, DType::float32);
-  }
 }
 
 }  // namespace

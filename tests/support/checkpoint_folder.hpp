@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
-#include "engine/weight_source.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen::test {
 

@@ -11,10 +11,10 @@
 #include "base/trace.hpp"
 #include "comm/transport.hpp"
 #include "engine/generator.hpp"
-#include "engine/weight_source.hpp"
 #include "ops/context.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen::test {
 

@@ -11,7 +11,7 @@
 
 #include "job/request.hpp"
 #include "job/result.hpp"
-#include "spec/model_spec.hpp"
+#include "model/read_spec.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "text/tokenizer.hpp"
 

@@ -10,12 +10,12 @@ inline ModelSpec tiny_model(std::int32_t num_layers = 4) {
   spec.family = "opt";
   spec.name = "tiny";
   spec.num_layers = num_layers;
-  spec.num_heads = 3;
   spec.hidden = 36;
-  spec.ffn = 52;
   spec.vocab = 131;
   spec.max_positions = 64;
-  spec.embedding_dim = 36;
+  spec.embedding = {36, 2};
+  spec.attention = AttentionSpec::of_heads(3, 36);
+  spec.mlp.width = 52;
   return spec;
 }
 

@@ -5,7 +5,7 @@
 #include <memory>
 #include <utility>
 
-#include "engine/weight_source.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen::test {
 
