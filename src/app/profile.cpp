@@ -1,30 +1,23 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <ctime>
 
 #include "app/commands.hpp"
 #include "app/machine.hpp"
-#include "app/matrix_probe.hpp"
 #include "app/profile_file.hpp"
-#include "app/profile_table.hpp"
 #include "app/transports.hpp"
 #include "app/version.hpp"
-#include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "base/processors.hpp"
-#include "comm/link_probe.hpp"
 #include "comm/nccl_transport.hpp"
-#include "device/buffer.hpp"
-#include "device/gpu_probe.hpp"
-#include "device/host_traffic.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
 #include "ops/threads.hpp"
-#include "storage/disk_probe.hpp"
-#include "storage/host_memory.hpp"
+#include "probe/link_probe.hpp"
+#include "probe/machine_probe.hpp"
+#include "probe/profile_table.hpp"
 
 namespace flexgen {
 namespace {
@@ -38,49 +31,6 @@ std::string utc_now() {
   char text[32] = {};
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text;
-}
-
-std::vector<int> thread_counts(int num_processors, bool quick) {
-  std::vector<int> counts{1};
-  for (int n = 2; n < num_processors && !quick; n *= 2) counts.push_back(n);
-  if (num_processors > 1) counts.push_back(num_processors);
-  return counts;
-}
-
-HostProfile measure_host(bool quick) {
-  HostProfile host;
-  host.num_processors = num_available_processors();
-  // Several times what caches hold, within what the machine has.
-  const std::uint64_t wanted = quick ? 256 * MiB : 2 * GiB;
-  const Buffer memory(MemoryKind::pageable, align_down(std::min(wanted, available_host_bytes() / 4), MiB), Device{});
-  const std::span<std::byte> bytes{memory.data(), memory.size_bytes()};
-  fill_host_memory(bytes, host.num_processors);
-  const double window_seconds = quick ? 0.05 : 0.2;
-  say("host memory");
-  for (const int n : thread_counts(host.num_processors, quick)) {
-    host.read.push_back({n, measure_host_traffic(HostTrafficKind::read, bytes, n, window_seconds, 3)});
-    host.copy.push_back({n, measure_host_traffic(HostTrafficKind::copy, bytes, n, window_seconds, 3)});
-  }
-  return host;
-}
-
-HardwareProfile measure_machine(const Options& options, const Device& device) {
-  HardwareProfile profile;
-  profile.memory = measure_host(options.quick);
-  profile.memory.matrix = measure_matrix(Device{}, options.quick, say);
-  if (device.is_cuda()) {
-    GpuProbe probe(device, options.quick);
-    profile.gpu = probe.measure(say);
-    profile.gpu->matrix = measure_matrix(device, options.quick, say);
-  }
-  DiskProbeOptions disk;
-  disk.quick = options.quick;
-  if (options.quick) {
-    disk.file_bytes = 256 * MiB;
-    disk.seconds_per_point = 0.15;
-  }
-  profile.disk = measure_disk(options.offload_dir, disk, say);
-  return profile;
 }
 
 std::vector<LinkProfile> measure_links(MpiSession& session, const Options& options, const Device& device) {
@@ -138,7 +88,7 @@ int run_profile(MpiSession& session, const Options& options) {
     if (!speaks_for_machine) return;
     if (!options.output.empty()) check_figure_file(output.string(), FigureKind::profile, "--output");
     set_num_loop_threads(num_available_processors());
-    profile = measure_machine(options, device);
+    profile = measure_machine(device, options.offload_dir, options.quick, say);
   });
   ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
   profile.links = measure_links(session, options, device);

@@ -25,7 +25,8 @@ ARROWS = {
     "model": HARDWARE | {"ops"},
 }
 ARROWS["engine"] = HARDWARE | {"ops", "model", "policy", "schedule", "storage", "comm"}
-ARROWS["serve"] = ARROWS["engine"] | {"engine", "text", "job"}
+ARROWS["probe"] = HARDWARE | {"ops", "storage", "comm"}
+ARROWS["serve"] = ARROWS["engine"] | {"engine", "text", "job", "probe"}
 ARROWS["app"] = ARROWS["serve"] | {"serve"}
 
 # Third-party headers and the rooms that may include them.

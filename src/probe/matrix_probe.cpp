@@ -1,4 +1,4 @@
-#include "app/matrix_probe.hpp"
+#include "probe/matrix_probe.hpp"
 
 #include <fmt/format.h>
 

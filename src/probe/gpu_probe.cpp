@@ -1,4 +1,4 @@
-#include "device/gpu_probe.hpp"
+#include "probe/gpu_probe.hpp"
 
 #include "base/error.hpp"
 #ifdef FLEXGEN_HAS_CUDA
@@ -12,7 +12,7 @@
 #include "base/trace.hpp"
 #include "device/buffer.hpp"
 #include "device/cuda_check.hpp"
-#include "device/host_traffic.hpp"
+#include "probe/host_traffic.hpp"
 #endif
 
 namespace flexgen {

@@ -1,4 +1,4 @@
-#include "comm/link_probe.hpp"
+#include "probe/link_probe.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "device/host_traffic.hpp"
+#include "probe/host_traffic.hpp"
 
 #include <algorithm>
 #include <chrono>

@@ -1,4 +1,4 @@
-#include "storage/disk_probe.hpp"
+#include "probe/disk_probe.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>

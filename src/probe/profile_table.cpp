@@ -1,4 +1,4 @@
-#include "app/profile_table.hpp"
+#include "probe/profile_table.hpp"
 
 #include <fmt/format.h>
 
