@@ -26,7 +26,8 @@ ARROWS = {
 }
 ARROWS["engine"] = HARDWARE | {"ops", "model", "policy", "schedule", "storage", "comm"}
 ARROWS["probe"] = HARDWARE | {"ops", "storage", "comm"}
-ARROWS["serve"] = ARROWS["engine"] | {"engine", "text", "job", "probe"}
+ARROWS["run"] = ARROWS["engine"] | {"engine", "text", "job", "probe"}
+ARROWS["serve"] = ARROWS["run"] | {"run"}
 ARROWS["app"] = ARROWS["serve"] | {"serve"}
 
 # Third-party headers and the rooms that may include them.

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 
-#include "app/options.hpp"
 #include "spec/hardware_profile.hpp"
 
 namespace flexgen {
@@ -18,9 +17,9 @@ struct LoadedProfile {
   HardwareProfile profile;
 };
 
-/// `--profile FILE`, else this machine's default file; none when there is no such file.
+/// `named`, else this machine's default file if it is empty; none when there is no such file.
 /// Throws UserError (file) for a file that was named and cannot be read; one found by default is warned about.
-std::optional<LoadedProfile> load_profile(const Options& options, const std::string& host);
+std::optional<LoadedProfile> load_profile(const std::string& named, const std::string& host);
 
 /// Makes the folders of the default file: nobody has mistyped those. Throws UserError (file).
 void make_profile_folder(const std::filesystem::path& path);

@@ -1,6 +1,7 @@
-// What `generate`, `score` and `bench` share: from a model and rows to a report, on one rank or many.
+// One job on all ranks, from a model and rows to a report: agree, plan, build, drive, report. What `generate`, `score`
+// and `bench` share.
 //
-// Collective: every rank calls it with the same options; rows and callbacks matter on rank 0 alone.
+// Collective: every rank calls it with the same request; rows and callbacks matter on rank 0 alone.
 #pragma once
 
 #include <deque>
@@ -8,11 +9,11 @@
 #include <memory>
 #include <string>
 
-#include "app/options.hpp"
 #include "comm/mpi_session.hpp"
 #include "engine/generator.hpp"
 #include "engine/weight_source.hpp"
 #include "job/report.hpp"
+#include "run/job_request.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 
@@ -32,9 +33,13 @@ struct JobInput {
 };
 
 /// Returns the report on rank 0, an empty one elsewhere. Writes `--trace`.
-Report run_job(MpiSession& session, const Options& options, JobInput input);
+Report run_job(MpiSession& session, const JobRequest& request, JobInput input);
 
-/// Rank 0's last words: the summary, `--report`, and how many rows failed. Returns main's exit status.
-int conclude(const Report& report, const Options& options);
+/// What the summary is to whoever runs a command: a remark on what was written, or the figures that were asked for.
+enum class SummaryRole : std::uint8_t { remark, result };
+
+/// Rank 0's last words: the summary (a result goes to standard output, where nothing else does), `--report`, and how
+/// many rows failed. Returns main's exit status.
+int conclude(const Report& report, const OutputFiles& files, SummaryRole role);
 
 }  // namespace flexgen

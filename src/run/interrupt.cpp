@@ -1,4 +1,4 @@
-#include "app/interrupt.hpp"
+#include "run/interrupt.hpp"
 
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): sigaction is POSIX's, <csignal> need not have it
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "app/transports.hpp"
+#include "run/transports.hpp"
 
 #include <fmt/format.h>
 
@@ -25,13 +25,13 @@ std::unique_ptr<Transport> open_nccl(MpiSession& session, std::unique_ptr<Transp
                               }});
 }
 
-std::unique_ptr<Transport> open_transport(MpiSession& session, const Options& options, const Device& device) {
+std::unique_ptr<Transport> open_transport(MpiSession& session, const std::string& wanted, const Device& device) {
   Communicator& ranks = session.communicator();
   std::unique_ptr<Transport> host = session.make_transport();
   if (ranks.size() == 1) return host;
   const bool distinct = one_gpu_each(device, ranks);
-  bool use_nccl = options.transport == "nccl";
-  if (options.transport == "auto") use_nccl = distinct && has_nccl();
+  bool use_nccl = wanted == "nccl";
+  if (wanted == "auto") use_nccl = distinct && has_nccl();
   if (use_nccl && !device.is_cuda())
     throw AgreedError(ExitCode::usage,
                       "--transport nccl cannot be honoured: the ranks compute on CPUs. Use --transport mpi");

@@ -1,4 +1,4 @@
-#include "app/machine.hpp"
+#include "run/machine.hpp"
 
 #include <fmt/format.h>
 
@@ -15,11 +15,11 @@
 
 namespace flexgen {
 
-Device choose_device(const Options& options, const Communicator& ranks) {
-  if (options.device == "cpu") return {};
+Device choose_device(const MachineRequest& request, const Communicator& ranks) {
+  if (request.device == "cpu") return {};
   const int visible = num_cuda_devices();
   if (visible == 0) {
-    if (options.device == "auto") return {};
+    if (request.device == "auto") return {};
     throw UserError(ExitCode::usage, "--device cuda cannot be honoured",
                     cuda_compiled() ? "no usable GPU or driver is visible" : "this build has no CUDA",
                     "Use --device cpu");
@@ -28,7 +28,7 @@ Device choose_device(const Options& options, const Communicator& ranks) {
   return {DeviceKind::cuda, visible == 1 ? 0 : ranks.local_rank() % visible};
 }
 
-Budgets choose_budgets(const Options& options, const Device& device, const Communicator& ranks) {
+Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks) {
   const auto local = static_cast<std::uint64_t>(ranks.local_size());
   const std::uint64_t host = available_host_bytes() / local;
   Budgets budgets;
@@ -43,10 +43,10 @@ Budgets choose_budgets(const Options& options, const Device& device, const Commu
     budgets.gpu_bytes = host * 60 / 100;
     budgets.dram_bytes = host * 25 / 100;
   }
-  budgets.ssd_bytes = free_disk_bytes(options.offload_dir) / local * 90 / 100;
-  budgets.gpu_bytes = options.gpu_mem.value_or(budgets.gpu_bytes);
-  budgets.dram_bytes = options.cpu_mem.value_or(budgets.dram_bytes);
-  budgets.ssd_bytes = options.disk_mem.value_or(budgets.ssd_bytes);
+  budgets.ssd_bytes = free_disk_bytes(request.offload_dir) / local * 90 / 100;
+  budgets.gpu_bytes = request.gpu_mem.value_or(budgets.gpu_bytes);
+  budgets.dram_bytes = request.cpu_mem.value_or(budgets.dram_bytes);
+  budgets.ssd_bytes = request.disk_mem.value_or(budgets.ssd_bytes);
   if (device.is_cuda()) {
     if (budgets.gpu_bytes <= gpu_reserve_bytes)
       throw UserError(ExitCode::does_not_fit, fmt::format("--gpu-mem {} is too small", format_bytes(budgets.gpu_bytes)),
@@ -56,8 +56,8 @@ Budgets choose_budgets(const Options& options, const Device& device, const Commu
   return budgets;
 }
 
-DType choose_dtype(const Options& options, const Device& device, DType stored) {
-  if (options.dtype) return *options.dtype;
+DType choose_dtype(std::optional<DType> wanted, const Device& device, DType stored) {
+  if (wanted) return *wanted;
   if (!device.is_cuda()) return host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
   if (stored == DType::bfloat16 && compute_capability(device) >= 80) return DType::bfloat16;
   return DType::float16;

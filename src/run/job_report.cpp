@@ -1,9 +1,9 @@
-#include "app/job_report.hpp"
+#include "run/job_report.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "app/version.hpp"
+#include "run/version.hpp"
 #include "storage/host_memory.hpp"
 
 namespace flexgen {

@@ -1,4 +1,4 @@
-#include "app/job_roofline.hpp"
+#include "run/job_roofline.hpp"
 
 #include <fmt/format.h>
 
@@ -136,9 +136,9 @@ RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resou
 
 }  // namespace
 
-std::vector<std::optional<LoadedProfile>> gather_profiles(const Options& options, Communicator& ranks) {
+std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
   std::optional<LoadedProfile> own;
-  ranks.agree_on_error([&] { own = load_profile(options, ranks.host()); });
+  ranks.agree_on_error([&] { own = load_profile(file, ranks.host()); });
   std::vector<std::optional<LoadedProfile>> profiles;
   for (const std::string& text : ranks.all_gather(encode(own))) profiles.push_back(decode(text));
   for (auto& profile : profiles)

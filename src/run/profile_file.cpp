@@ -1,4 +1,4 @@
-#include "app/profile_file.hpp"
+#include "run/profile_file.hpp"
 
 #include <fmt/format.h>
 
@@ -40,8 +40,8 @@ fs::path default_profile_path(const std::string& host) {
   return folder / "flexgen-dist" / ("profile-" + host + ".json");
 }
 
-std::optional<LoadedProfile> load_profile(const Options& options, const std::string& host) {
-  if (!options.profile.empty()) return read_profile(options.profile);
+std::optional<LoadedProfile> load_profile(const std::string& named, const std::string& host) {
+  if (!named.empty()) return read_profile(named);
   const fs::path path = default_profile_path(host);
   std::error_code ignored;
   if (path.empty() || !fs::exists(path, ignored)) return std::nullopt;

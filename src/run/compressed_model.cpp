@@ -1,4 +1,4 @@
-#include "app/compressed_model.hpp"
+#include "run/compressed_model.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -104,14 +104,14 @@ std::shared_ptr<WeightSource> open_weights(const fs::path& directory, const Mode
   return make_checkpoint_source(checkpoint);
 }
 
-fs::path save_compressed(const Options& options, const fs::path& directory, ModelSpec& model, Communicator& ranks) {
-  if (options.save_compressed.empty()) return directory;
-  const fs::path folder = options.save_compressed;
+fs::path save_compressed(const ModelChoice& choice, const QuantFormat& format, const fs::path& directory,
+                         ModelSpec& model, Communicator& ranks) {
+  if (choice.save_compressed.empty()) return directory;
+  const fs::path folder = choice.save_compressed;
   UnfinishedFolder unfinished;  // rank 0's
   ranks.agree_on_error([&] {
-    if (options.weight_format.is_none() || !model.compression.is_none())
-      throw UserError(ExitCode::usage, "--save-compressed has nothing to compress",
-                      model.compression.is_none() ? "--compress-weight is missing" : "the model is compressed already");
+    if (!model.compression.is_none())
+      throw UserError(ExitCode::usage, "--save-compressed has nothing to compress", "the model is compressed already");
     if (ranks.rank() == 0) unfinished = UnfinishedFolder(folder);
   });
   const fs::path target = ranks.broadcast(unfinished.path().string());
@@ -121,17 +121,17 @@ fs::path save_compressed(const Options& options, const fs::path& directory, Mode
     const std::shared_ptr<WeightSource> source = open_weights(directory, model);
     const std::vector<LayerDescription> layers = describe(make_layers(model, bounds, true));
     source->require(layers);
-    own = json(write_compressed_layers(layers, options.weight_format, *source, target)).dump();
+    own = json(write_compressed_layers(layers, format, *source, target)).dump();
   });
   json weight_map = json::object();
   for (const std::string& part : ranks.all_gather(own)) weight_map.update(json::parse(part));
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
-    write_model_files(directory, target, options.weight_format, weight_map, model.tied_head);
+    write_model_files(directory, target, format, weight_map, model.tied_head);
     unfinished.finish(folder);
   });
   log::info(fmt::format("compressed model saved in {}", folder.string()));
-  model.compression = options.weight_format;
+  model.compression = format;
   return folder;
 }
 

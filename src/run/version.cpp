@@ -1,4 +1,4 @@
-#include "app/version.hpp"
+#include "run/version.hpp"
 
 #include "comm/nccl_transport.hpp"
 #include "commit.hpp"  // made by the build: launch/cmake/write_commit.cmake

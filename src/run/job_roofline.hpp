@@ -4,21 +4,21 @@
 #include <optional>
 #include <vector>
 
-#include "app/options.hpp"
-#include "app/profile_file.hpp"
 #include "comm/communicator.hpp"
 #include "comm/transport.hpp"
 #include "device/device.hpp"
 #include "job/report.hpp"
 #include "model/layer.hpp"
+#include "run/profile_file.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 
 namespace flexgen {
 
 /// Collective. By rank: the profile of its machine, or rank 0's where the machine has none. Throws AgreedError (file)
-/// for a `--profile` that cannot be read.
-std::vector<std::optional<LoadedProfile>> gather_profiles(const Options& options, Communicator& ranks);
+/// for a file that was named and cannot be read.
+/// @param file  of `--profile`, or empty
+std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks);
 
 /// What ran. Refers to what the caller holds.
 struct RanJob {
