@@ -4,10 +4,10 @@
 #include <array>
 #include <deque>
 #include <limits>
-#include <sstream>
 
 #include "base/bytes.hpp"
 #include "base/trace.hpp"
+#include "comm/exchange.hpp"
 #include "device/buffer.hpp"
 #include "device/stream.hpp"
 
@@ -110,21 +110,6 @@ void measure(End& end, bool sends, bool quick, LinkProfile& link) {
   }
 }
 
-std::string encode(const LinkProfile& link) {
-  std::ostringstream text;
-  text.precision(17);
-  text << link.latency_seconds;
-  for (const CopyRate& rate : link.rates) text << ' ' << rate.chunk_bytes << ' ' << rate.bytes_per_second;
-  return text.str();
-}
-
-void decode(const std::string& text, LinkProfile& link) {
-  std::istringstream words(text);
-  words >> link.latency_seconds;
-  link.rates.clear();
-  for (CopyRate rate; words >> rate.chunk_bytes >> rate.bytes_per_second;) link.rates.push_back(rate);
-}
-
 }  // namespace
 
 LinkProfile measure_link(Transport& transport, Communicator& ranks, int from, const Device& device, bool quick) {
@@ -142,8 +127,7 @@ LinkProfile measure_link(Transport& transport, Communicator& ranks, int from, co
     transport.recv_message(rank == from ? to : from, Channel::control);
     measure(end, rank == from, quick, link);
   }
-  decode(ranks.broadcast(encode(link), from), link);
-  return link;
+  return share(ranks, link, from);
 }
 
 }  // namespace flexgen

@@ -4,29 +4,22 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "base/log.hpp"
+#include "comm/exchange.hpp"
 #include "engine/stage_memory.hpp"
 #include "policy/roofline.hpp"
 
 namespace flexgen {
 namespace {
 
-using nlohmann::json;
-
 constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
 
-std::string encode(const std::optional<LoadedProfile>& loaded) {
-  return loaded ? json{{"source", loaded->source}, {"profile", to_json(loaded->profile)}}.dump() : "";
-}
-
-std::optional<LoadedProfile> decode(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  const json given = json::parse(text);
-  return LoadedProfile{given["source"].get<std::string>(),
-                       parse_hardware_profile(given["profile"].get<std::string>(), given["source"].get<std::string>())};
-}
+// A machine may have no profile.
+struct OwnProfile {
+  std::optional<LoadedProfile> loaded;
+  static constexpr auto fields() { return std::tuple(field("loaded", &OwnProfile::loaded)); }
+};
 
 // Why there can be no roofline; empty when there can.
 std::string missing(const RanJob& job) {
@@ -137,10 +130,10 @@ RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resou
 }  // namespace
 
 std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
-  std::optional<LoadedProfile> own;
-  ranks.agree_on_error([&] { own = load_profile(file, ranks.host()); });
+  OwnProfile own;
+  ranks.agree_on_error([&] { own.loaded = load_profile(file, ranks.host()); });
   std::vector<std::optional<LoadedProfile>> profiles;
-  for (const std::string& text : ranks.all_gather(encode(own))) profiles.push_back(decode(text));
+  for (OwnProfile& other : gather(ranks, own)) profiles.push_back(std::move(other.loaded));
   for (auto& profile : profiles)
     if (!profile) profile = profiles.front();
   return profiles;
@@ -171,8 +164,9 @@ void add_roofline(Report& report, const RanJob& job) {
   roofline.binding_resource = ceiling_name(bound.binding);
   roofline.advice = advise(stages, ran, bound);
   const StageBound& stage = bound.stages[bound.slowest];
-  roofline.prefill = phase_report(stage.prefill, slowest.prefill_resources, report.timing.prefill_seconds, on_gpu);
-  roofline.decode = phase_report(stage.decode, slowest.decode_resources, report.timing.decode_seconds, on_gpu);
+  roofline.prefill =
+      phase_report(stage.prefill, slowest.resources_by_phase.prefill, report.timing.prefill_seconds, on_gpu);
+  roofline.decode = phase_report(stage.decode, slowest.resources_by_phase.decode, report.timing.decode_seconds, on_gpu);
   for (const StageBound& other : bound.stages) roofline.rank_least_seconds.push_back(other.seconds());
   report.roofline = std::move(roofline);
 }

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "comm/exchange.hpp"
 #include "engine/stage_memory.hpp"
 #include "policy/greedy_fill.hpp"
 #include "run/machine.hpp"
@@ -15,17 +15,13 @@
 namespace flexgen {
 namespace {
 
-using nlohmann::json;
-
 // The smallest of every budget and the largest slice: what fits these fits every rank.
 Budgets smallest_budgets(const Budgets& mine, Communicator& ranks) {
-  const json own = {mine.gpu_bytes, mine.dram_bytes, mine.ssd_bytes};
   Budgets least = mine;
-  for (const std::string& other : ranks.all_gather(own.dump())) {
-    const json given = json::parse(other);
-    least.gpu_bytes = std::min(least.gpu_bytes, given[0].get<std::uint64_t>());
-    least.dram_bytes = std::min(least.dram_bytes, given[1].get<std::uint64_t>());
-    least.ssd_bytes = std::min(least.ssd_bytes, given[2].get<std::uint64_t>());
+  for (const Budgets& other : gather(ranks, mine)) {
+    least.gpu_bytes = std::min(least.gpu_bytes, other.gpu_bytes);
+    least.dram_bytes = std::min(least.dram_bytes, other.dram_bytes);
+    least.ssd_bytes = std::min(least.ssd_bytes, other.ssd_bytes);
   }
   return least;
 }
@@ -36,21 +32,15 @@ std::uint64_t slice_elements(const PlanInput& input) {
   return total;
 }
 
-std::string encode(const Policy& policy) {
-  const Placement& at = policy.placement;
-  return json{policy.micro_batch_size, policy.num_micro_batches, at.weights.gpu_percent, at.weights.dram_percent,
-              at.cache.gpu_percent,    at.cache.dram_percent,    at.hidden.gpu_percent,  at.hidden.dram_percent}
-      .dump();
-}
-
-void decode(const std::string& text, Policy& policy) {
-  const json given = json::parse(text);
-  policy.micro_batch_size = given[0].get<std::int32_t>();
-  policy.num_micro_batches = given[1].get<std::int32_t>();
-  std::array<double, 6> percent{};
-  for (std::size_t i = 0; i < 6; ++i) percent[i] = given[i + 2].get<double>();
-  policy.placement = make_placement(percent);
-}
+// What the greedy fill chooses.
+struct Fill {
+  std::int32_t micro_batch_size = 0, num_micro_batches = 0;
+  Placement placement;
+  static constexpr auto fields() {
+    return std::tuple(field("micro_batch_size", &Fill::micro_batch_size),
+                      field("num_micro_batches", &Fill::num_micro_batches), field("placement", &Fill::placement));
+  }
+};
 
 // Ranks on unlike machines may choose differently: then all take what each has.
 DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
@@ -103,7 +93,7 @@ using InputOf = std::function<PlanInput(const Policy&, const SliceBounds&)>;
 void fill_greedily(const PolicyRequest& request, const InputOf& input_of, const std::vector<SliceBounds>& slices,
                    const Budgets& budgets, Communicator& ranks, Policy& policy) {
   const Budgets least = smallest_budgets(budgets, ranks);
-  std::string chosen;
+  Fill fill;
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
     PlanInput largest = input_of(policy, slices.front());
@@ -111,9 +101,13 @@ void fill_greedily(const PolicyRequest& request, const InputOf& input_of, const 
       if (PlanInput other = input_of(policy, bounds); slice_elements(other) > slice_elements(largest))
         largest = std::move(other);
     const bool sizes_given = request.gpu_batch_size || request.num_gpu_batches;
-    chosen = encode(sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least));
+    const Policy chosen = sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least);
+    fill = {chosen.micro_batch_size, chosen.num_micro_batches, chosen.placement};
   });
-  decode(ranks.broadcast(chosen), policy);
+  fill = share(ranks, fill);
+  policy.micro_batch_size = fill.micro_batch_size;
+  policy.num_micro_batches = fill.num_micro_batches;
+  policy.placement = fill.placement;
   log::info("policy " + to_flags(policy));
 }
 

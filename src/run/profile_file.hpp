@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "base/fields.hpp"
 #include "spec/hardware_profile.hpp"
 
 namespace flexgen {
@@ -15,6 +16,9 @@ std::filesystem::path default_profile_path(const std::string& host);
 struct LoadedProfile {
   std::string source;  // file and date, for people
   HardwareProfile profile;
+  static constexpr auto fields() {
+    return std::tuple(field("source", &LoadedProfile::source), field("profile", &LoadedProfile::profile));
+  }
 };
 
 /// `named`, else this machine's default file if it is empty; none when there is no such file.

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "comm/exchange.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
 #include "run/interrupt.hpp"
@@ -23,7 +23,6 @@
 namespace flexgen {
 namespace {
 
-using nlohmann::json;
 using OnError = std::function<void(std::exception_ptr)>;
 
 double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) / 1e9; }
@@ -40,18 +39,6 @@ struct AgreedJob {
   std::int32_t num_groups() const { return static_cast<std::int32_t>(slices.size()); }
 };
 
-JobShape share_shape(const JobShape& mine, Communicator& ranks) {
-  const json own = {mine.max_prompt_tokens, mine.max_new_tokens, mine.max_row_tokens, mine.num_rows, mine.scores};
-  const json given = json::parse(ranks.broadcast(own.dump()));
-  JobShape shape;
-  shape.max_prompt_tokens = given[0].get<std::int32_t>();
-  shape.max_new_tokens = given[1].get<std::int32_t>();
-  shape.max_row_tokens = given[2].get<std::int32_t>();
-  shape.num_rows = given[3].get<std::int64_t>();
-  shape.scores = given[4].get<bool>();
-  return shape;
-}
-
 // All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
 Device agree_on_device(const MachineRequest& machine, Communicator& ranks) {
   Device device;
@@ -64,7 +51,7 @@ AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communi
   AgreedJob job;
   job.device = agree_on_device(request.machine, ranks);
   share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent > 0);
-  job.shape = share_shape(input.shape, ranks);
+  job.shape = share(ranks, input.shape);
   job.profiles = gather_profiles(request.machine.profile, ranks);
   ranks.agree_on_error([&] {
     job.slices = balanced_slices(input.model, ranks.size());
