@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "app/commands.hpp"
-#include "app/interrupt.hpp"
 #include "app/options.hpp"
 #include "app/output_paths.hpp"
-#include "app/version.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "comm/mpi_session.hpp"
+#include "run/interrupt.hpp"
+#include "run/version.hpp"
 
 namespace {
 
@@ -87,7 +87,7 @@ int run(flexgen::MpiSession& session, const Command& command, std::vector<std::s
   });
   if (!options) return 0;
   flexgen::end_on_interrupt(ranks.rank() == 0 ? command.if_interrupted : "");
-  flexgen::log::set_up(options->log_level, ranks.rank(), ranks.size(), ranks.host());
+  flexgen::log::set_up(options->files.log_level, ranks.rank(), ranks.size(), ranks.host());
   return command.run(session, *options);
 }
 

@@ -1,5 +1,5 @@
 // Host-side links beside what bounds them: messages between in-process ranks (bounded by copying memory), and direct
-// reads and writes of the disk under $FLEXGEN_BENCH_DIR, else the temporary directory, as storage/disk_probe measures
+// reads and writes of the disk under $FLEXGEN_BENCH_DIR, else the temporary directory, as probe/disk_probe measures
 // them. A label names the ceiling, as compare.py reads it; the disk is its own.
 #include <benchmark/benchmark.h>
 
@@ -13,7 +13,7 @@
 
 #include "comm/in_process.hpp"
 #include "device/buffer.hpp"
-#include "storage/disk_probe.hpp"
+#include "probe/disk_probe.hpp"
 
 namespace flexgen {
 namespace {

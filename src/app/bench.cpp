@@ -3,30 +3,30 @@
 #include <random>
 
 #include "app/commands.hpp"
-#include "app/compressed_model.hpp"
 #include "app/model_folder.hpp"
 #include "app/number_fault.hpp"
-#include "app/run_job.hpp"
 #include "base/error.hpp"
 #include "job/progress.hpp"
+#include "run/compressed_model.hpp"
+#include "run/run_job.hpp"
 
 namespace flexgen {
 namespace {
 
 // One full block for every stage, unless told otherwise.
-std::int64_t default_rows(const Options& options, int num_ranks) {
-  const std::int64_t block = static_cast<std::int64_t>(options.gpu_batch_size.value_or(options.percent ? 4 : 64)) *
-                             options.num_gpu_batches.value_or(1);
+std::int64_t default_rows(const PolicyRequest& policy, int num_ranks) {
+  const std::int64_t block = static_cast<std::int64_t>(policy.gpu_batch_size.value_or(policy.placement ? 4 : 64)) *
+                             policy.num_gpu_batches.value_or(1);
   return block * num_ranks;
 }
 
-std::deque<GenerateRow> synthetic_rows(const ModelSpec& model, const Options& options, std::int64_t count) {
+std::deque<GenerateRow> synthetic_rows(const ModelSpec& model, const BenchOptions& shape, std::int64_t count) {
   std::mt19937_64 random(20260101);
   std::uniform_int_distribution<std::int32_t> token(0, model.vocab - 1);
   std::deque<GenerateRow> rows;
   for (std::int64_t i = 0; i < count; ++i) {
-    GenerateRow row{RowId(i), {}, options.gen_len, false};
-    for (std::int32_t t = 0; t < options.prompt_len; ++t) row.prompt.push_back(token(random));
+    GenerateRow row{RowId(i), {}, shape.gen_len, false};
+    for (std::int32_t t = 0; t < shape.prompt_len; ++t) row.prompt.push_back(token(random));
     rows.push_back(std::move(row));
   }
   return rows;
@@ -42,31 +42,33 @@ std::deque<GenerateRow> synthetic_rows(const ModelSpec& model, const Options& op
 
 int run_bench(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
+  const BenchOptions& shape = options.bench;
   JobInput input;
   input.command = "bench";
-  const ModelFolder folder = open_model(options, ranks, options.dummy ? ModelUse::shape : ModelUse::weights);
+  const ModelFolder folder =
+      open_model(options.model, ranks, options.model.dummy ? ModelUse::shape : ModelUse::weights);
   std::filesystem::path directory = folder.directory;
   input.model = folder.spec;
   ranks.agree_on_error([&] {
-    if (options.prompt_len + options.gen_len - 1 > input.model.max_positions)
+    if (shape.prompt_len + shape.gen_len - 1 > input.model.max_positions)
       throw UserError(
-          ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", options.prompt_len, options.gen_len),
+          ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", shape.prompt_len, shape.gen_len),
           fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
   });
-  directory = save_compressed(options, directory, input.model, ranks);
-  const std::int64_t num_rows = options.num_rows > 0 ? options.num_rows : default_rows(options, ranks.size());
-  input.shape = {options.prompt_len, options.gen_len, options.prompt_len + options.gen_len - 1, num_rows};
+  directory = save_compressed(options.model, options.policy.weight_format, directory, input.model, ranks);
+  const std::int64_t num_rows = shape.num_rows > 0 ? shape.num_rows : default_rows(options.policy, ranks.size());
+  input.shape = {shape.prompt_len, shape.gen_len, shape.prompt_len + shape.gen_len - 1, num_rows};
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
-    return options.dummy ? make_random_source() : open_weights(directory, input.model);
+    return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };
   std::unique_ptr<Progress> progress;
   DType dtype = DType::float32;
   if (ranks.rank() == 0) {
-    input.rows = synthetic_rows(input.model, options, num_rows);
-    const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(options.gen_len);
+    input.rows = synthetic_rows(input.model, shape, num_rows);
+    const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(shape.gen_len);
     input.on_start = [&, all_tokens](const Policy& policy) {
       dtype = policy.dtype;
-      progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens, options.quiet);
+      progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens, options.files.quiet);
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
       progress->add_tokens(1);
@@ -78,14 +80,14 @@ int run_bench(MpiSession& session, const Options& options) {
     };
     input.count_job = [&, all_tokens]() -> JobReport {
       const auto rows = static_cast<std::uint64_t>(num_rows);
-      return {rows, 0, rows, rows * static_cast<std::uint64_t>(options.prompt_len), all_tokens};
+      return {rows, 0, rows, rows * static_cast<std::uint64_t>(shape.prompt_len), all_tokens};
     };
   }
 
   const Report report = run_job(session, options, std::move(input));
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
-  return conclude(report, options);
+  return conclude(report, options.files, SummaryRole::result);
 }
 
 }  // namespace flexgen

@@ -98,15 +98,15 @@ void refuse_adapter(const fs::path& folder) {
 
 }  // namespace
 
-fs::path find_model(const Options& options, bool shape_is_enough) {
-  const fs::path given(options.model);
+fs::path find_model(const ModelChoice& choice, bool shape_is_enough) {
+  const fs::path given(choice.name);
   const fs::path bare = without_slash(given);
   std::vector<fs::path> places{given};
-  if (!options.path.empty()) {
-    places.push_back(fs::path(options.path) / bare.filename());
+  if (!choice.path.empty()) {
+    places.push_back(fs::path(choice.path) / bare.filename());
     // "facebook/opt-1.3b" as a folder of the hub's cache: "models--facebook--opt-1.3b"
     const std::string owner = bare.parent_path().filename().string();
-    places.push_back(fs::path(options.path) / (std::string(hub_prefix) + owner + "--" + bare.filename().string()));
+    places.push_back(fs::path(choice.path) / (std::string(hub_prefix) + owner + "--" + bare.filename().string()));
     if (owner.empty()) places.pop_back();
   }
   if (shape_is_enough)
@@ -117,7 +117,7 @@ fs::path find_model(const Options& options, bool shape_is_enough) {
     if (const std::optional<fs::path> found = model_at(place)) return *found;
     looked += (looked.empty() ? "'" : ", '") + (place / "config.json").string() + "'";
   }
-  throw UserError(ExitCode::model, "cannot find the model '" + options.model + "'", "there is no " + looked,
+  throw UserError(ExitCode::model, "cannot find the model '" + choice.name + "'", "there is no " + looked,
                   "Give a Hugging Face model directory");
 }
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include "app/options.hpp"
+#include "run/job_request.hpp"
 
 namespace flexgen {
 
@@ -13,7 +13,7 @@ namespace flexgen {
 /// cache of the Hugging Face hub ("models--facebook--opt-1.3b", or its "snapshots") stands for its snapshot; --path may
 /// be that cache. Throws UserError (model) listing the places that were looked at, or because all that is there is an
 /// adapter.
-std::filesystem::path find_model(const Options& options, bool shape_is_enough);
+std::filesystem::path find_model(const ModelChoice& choice, bool shape_is_enough);
 
 /// What the model in `directory` is called: `folder_name`, or, in the hub's cache, the name that it has there.
 std::string model_name(const std::filesystem::path& directory, const std::string& folder_name);

@@ -116,10 +116,10 @@ std::vector<std::string> unread_tensors(const Checkpoint& checkpoint, const Mode
   return unread;
 }
 
-ModelFolder open_model(const Options& options, Communicator& ranks, ModelUse use) {
+ModelFolder open_model(const ModelChoice& choice, Communicator& ranks, ModelUse use) {
   ModelFolder folder;
   ranks.agree_on_error([&] {
-    folder.directory = find_model(options, use == ModelUse::shape);
+    folder.directory = find_model(choice, use == ModelUse::shape);
     folder.spec = read_model_spec(folder.directory.string());
     folder.spec.name = model_name(folder.directory, folder.spec.name);
   });

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "app/options.hpp"
 #include "comm/communicator.hpp"
+#include "run/job_request.hpp"
 #include "spec/model_spec.hpp"
 #include "weights/checkpoint/checkpoint.hpp"
 
@@ -27,7 +27,7 @@ struct ModelFolder {
 /// Finds the model and reads its shape. Where its weights are used, rank 0 looks into the checkpoint as well (headers,
 /// and the head's bytes where it may be the token table): a head that differs is kept though the config ties it, and
 /// what the folder asks for in vain is logged. Throws UserError (model).
-ModelFolder open_model(const Options& options, Communicator& ranks, ModelUse use);
+ModelFolder open_model(const ModelChoice& choice, Communicator& ranks, ModelUse use);
 
 /// Whether the checkpoint has a head whose values are not those of the token table.
 bool has_own_head(const Checkpoint& checkpoint, const ModelSpec& spec);

@@ -92,7 +92,7 @@ DType data_type(const std::string& option, const std::string& word) {
   }
 }
 
-std::string one_of(const std::string& option, const std::string& word, std::initializer_list<const char*> known) {
+std::string one_of(const std::string& option, const std::string& word, const std::vector<const char*>& known) {
   std::string list;
   for (const char* candidate : known) {
     if (word == candidate) return word;

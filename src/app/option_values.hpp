@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,7 +24,7 @@ std::vector<double> number_list(const std::string& option, const std::string& wo
 /// "15GiB", in bytes.
 std::uint64_t size_in_bytes(const std::string& option, const std::string& word);
 DType data_type(const std::string& option, const std::string& word);
-std::string one_of(const std::string& option, const std::string& word, std::initializer_list<const char*> known);
+std::string one_of(const std::string& option, const std::string& word, const std::vector<const char*>& known);
 
 /// The words of a list: "20,80" and "20 80" have two.
 std::vector<std::string> split_list(const std::string& words);

@@ -3,38 +3,197 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cxxopts.hpp>
+#include <array>
 
-#include "app/arguments.hpp"
+#include "app/option_table.hpp"
 #include "app/option_values.hpp"
+#include "app/score_windows.hpp"
 #include "base/error.hpp"
+#include "run/policy_choice.hpp"
 #include "storage/scratch_file.hpp"
 
 namespace flexgen {
 namespace {
 
-using cxxopts::value;
+/// What says something only together with other options.
+struct Pending {
+  bool compress_weight = false, compress_cache = false;
+  std::int32_t weight_bits = 4, cache_bits = 4, group = 64;
+  bool cpu_cache_compute = false;
+  double cpu_attention_percent = 100;
+};
 
-cxxopts::Options describe_profile() {
-  cxxopts::Options options(
-      "flexgen-dist profile",
-      "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
-      "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the result.\n");
-  options.add_options()("offload-dir", "directory whose disk is measured; default: $TMPDIR or /tmp",
-                        value<std::string>(), "DIR")(
-      "output", "where the profile goes; default ~/.cache/flexgen-dist/profile-HOST.json", value<std::string>(),
-      "FILE")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
-      "transport", "links between ranks to measure: auto (all there are) | mpi | nccl",
-      value<std::string>()->default_value("auto"), "NAME")(
-      "quick", "fewer points and less data: some seconds, rougher figures", value<bool>()->implicit_value("true"))(
-      "quiet", "no log and no table; errors and warnings stay", value<bool>()->implicit_value("true"))(
-      "log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")(
-      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("h,help", "this text");
-  return options;
+OptionValue percent_into(std::optional<Placement>& to) {
+  return into::list([&to](const std::string& option, const std::string& words) {
+    const std::vector<double> given = number_list(option, words);
+    std::array<double, 6> percent{};
+    if (given.size() != percent.size())
+      throw UserError(ExitCode::usage, fmt::format("--{} takes six numbers, not {}", option, given.size()), "",
+                      fmt::format("For example --{} 20 80 0 100 0 100", option));
+    std::copy(given.begin(), given.end(), percent.begin());
+    to = make_placement(percent);
+  });
+}
+
+OptionValue dtype_into(std::optional<DType>& to) {
+  return into::word("", [&to](const std::string& option, const std::string& word) { to = data_type(option, word); });
+}
+
+OptionValue side_into(PromptCut& to) {
+  return into::word("error", [&to](const std::string&, const std::string& word) { to = parse_prompt_cut(word); });
+}
+
+OptionRow log_level_row(log::Level& to) {
+  const auto keep = [&to](const std::string& option, const std::string& word) {
+    to = log::parse_level(one_of(option, word, {"debug", "info", "warn", "error"}));
+  };
+  return {"log-level", "LEVEL", into::word("info", keep), "debug | info | warn | error"};
+}
+
+std::vector<OptionRow> profile_rows(Options& o) {
+  return {
+      {"offload-dir", "DIR", into::text(o.machine.offload_dir),
+       "directory whose disk is measured; default: $TMPDIR or /tmp"},
+      {"output", "FILE", into::text(o.files.output),
+       "where the profile goes; default ~/.cache/flexgen-dist/profile-HOST.json"},
+      {"device", "NAME", into::one_of({"auto", "cpu", "cuda"}, o.machine.device), "auto | cpu | cuda"},
+      {"transport", "NAME", into::one_of({"auto", "mpi", "nccl"}, o.machine.transport),
+       "links between ranks to measure: auto (all there are) | mpi | nccl"},
+      {"quick", "", into::on_off(o.profile.quick), "fewer points and less data: some seconds, rougher figures"},
+      {"quiet", "", into::on_off(o.files.quiet), "no log and no table; errors and warnings stay"},
+      log_level_row(o.files.log_level),
+  };
+}
+
+std::vector<OptionRow> bench_rows(BenchOptions& bench, ModelChoice& model) {
+  return {
+      {"model", "NAME|DIR", into::text(model.name),
+       "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)"},
+      {"dummy", "", into::on_off(model.dummy),
+       "random weights, made in place in their tier; only config.json is needed"},
+      {"prompt-len", "N", into::positive(bench.prompt_len), "tokens per prompt"},
+      {"gen-len", "N", into::positive(bench.gen_len), "tokens to generate per row"},
+      {"num-rows", "N", into::count(bench.num_rows), "rows of the job; default: one full block per stage"},
+      {"path", "DIR", into::text(model.path), "folder in which model directories lie"},
+  };
+}
+
+// Rows in, rows out.
+std::vector<OptionRow> row_file_rows(Options& o, bool score) {
+  return {
+      {"model", "DIR", into::text(o.model.name), "Hugging Face model directory"},
+      {"input", "FILE", into::text(o.rows.input),
+       score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids); - is standard input"
+             : "rows in: JSONL, plain or OpenAI batch; - is standard input"},
+      {"output", "FILE", into::text(o.files.output), "rows out: JSONL; - is standard output"},
+      {"overwrite", "", into::on_off(o.files.overwrite), "replace an output file that exists"},
+      {"return-token-ids", "", into::on_off(o.rows.return_token_ids),
+       score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results"},
+      {"quality-check", "FILE", into::text(o.rows.quality_check),
+       "a text: print its perplexity without and with the compression that is asked for, first"},
+  };
+}
+
+std::vector<OptionRow> score_rows(ScoreOptions& score, ModelChoice& model) {
+  return {
+      {"text", "FILE", into::text(score.text), "a file of plain text instead of rows; --output is then optional"},
+      {"collapse-whitespace", "", into::on_off(score.collapse_whitespace),
+       "with --text: every run of white space becomes one space"},
+      {"max-tokens", "N", into::count(score.max_tokens), "only the first N predictions of each text"},
+      {"window", "N", into::positive(score.window), "tokens that the model sees at once; default: its positions"},
+      {"stride", "N", into::positive(score.stride),
+       "tokens from one window to the next; only what is new to a window counts; default: window - 1"},
+      {"path", "DIR", into::text(model.path), "folder in which model directories lie"},
+  };
+}
+
+std::vector<OptionRow> generate_rows(GenerateOptions& generate, ModelChoice& model) {
+  return {
+      {"gen-len", "N", into::positive(generate.gen_len), "tokens to generate where a row has no max_tokens"},
+      {"truncate-prompt", "SIDE", side_into(generate.truncate_prompt),
+       "left | right: where a prompt that does not fit is cut; error: its row is an error"},
+      {"path", "DIR", into::text(model.path), "folder in which model directories lie"},
+  };
+}
+
+std::vector<OptionRow> policy_rows(PolicyRequest& policy, ModelChoice& model, Pending& pending) {
+  return {
+      {"percent", "wg wc cg cc hg hc", percent_into(policy.placement),
+       "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies "
+       "on ssd"},
+      {"gpu-batch-size", "N", into::positive(policy.gpu_batch_size), "rows computed in one call (B)"},
+      {"num-gpu-batches", "N", into::positive(policy.num_gpu_batches),
+       "micro-batches that share one pass over the weights (K)"},
+      {"dtype", "TYPE", dtype_into(policy.dtype),
+       "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU "
+       "the model's own"},
+      {"overlap", "BOOL", into::on_off(policy.overlap), "load and store behind the computation [true]"},
+      {"sep-layer", "BOOL", into::on_off(policy.sep_layer),
+       "attention and mlp are two layers of a sweep [true; with --cpu-cache-compute false if it fits]"},
+      {"pin-weight", "BOOL", into::on_off(policy.pin_weight), "pin the host memory of weights [true]"},
+      {"compress-weight", "BOOL", into::on_off(pending.compress_weight), "keep weights in groups of 4-bit codes"},
+      {"compress-cache", "BOOL", into::on_off(pending.compress_cache), "keep keys and values so, too"},
+      {"weight-bits", "N", into::positive(pending.weight_bits), "4 | 8 bits of a compressed weight"},
+      {"cache-bits", "N", into::positive(pending.cache_bits), "4 | 8 bits of a compressed key or value"},
+      {"compress-group", "N", into::positive(pending.group), "32 | 64 | 128 elements that share a scale and a minimum"},
+      {"save-compressed", "DIR", into::text(model.save_compressed),
+       "with --compress-weight: write the compressed model to this new folder and start from it"},
+      {"cpu-cache-compute", "BOOL", into::on_off(pending.cpu_cache_compute),
+       "decode attention on the CPU for rows whose cache lies in dram"},
+      {"cpu-attention-percent", "P", into::number_to(100, pending.cpu_attention_percent),
+       "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU"},
+      {"attn-sparsity", "X", into::number_to(1, policy.attn_sparsity),
+       "decode attention uses the values of this share of the keys, those of most weight"},
+  };
+}
+
+std::vector<OptionRow> machine_rows(MachineRequest& machine) {
+  return {
+      {"device", "NAME", into::one_of({"auto", "cpu", "cuda"}, machine.device), "auto | cpu | cuda"},
+      {"transport", "NAME", into::one_of({"auto", "mpi", "nccl"}, machine.transport),
+       "between ranks: auto | mpi | nccl"},
+      {"gpu-mem", "SIZE", into::bytes(machine.gpu_mem),
+       "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)"},
+      {"cpu-mem", "SIZE", into::bytes(machine.cpu_mem), "budget of the dram tier per rank"},
+      {"disk-mem", "SIZE", into::bytes(machine.disk_mem), "budget of the ssd tier per rank"},
+      {"offload-dir", "DIR", into::text(machine.offload_dir),
+       "where scratch files of the ssd tier go; default: $TMPDIR or /tmp"},
+  };
+}
+
+std::vector<OptionRow> output_rows(OutputFiles& files, MachineRequest& machine) {
+  return {
+      {"profile", "FILE", into::text(machine.profile),
+       "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)"},
+      {"report", "FILE", into::text(files.report), "write figures as JSON; - is standard output"},
+      {"trace", "FILE", into::text(files.trace), "write a Chrome trace; - is standard output"},
+      {"quiet", "", into::on_off(files.quiet), "no log, no progress, no summary; errors and warnings stay"},
+      log_level_row(files.log_level),
+  };
+}
+
+std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pending& pending) {
+  if (command == "profile") return {{"", profile_rows(o)}};
+  std::vector<OptionTable> tables;
+  if (command == "bench") {
+    tables.push_back({"Job", bench_rows(o.bench, o.model)});
+  } else {
+    const bool score = command == "score";
+    tables.push_back({"Job", row_file_rows(o, score)});
+    tables.push_back({"Job", score ? score_rows(o.score, o.model) : generate_rows(o.generate, o.model)});
+  }
+  tables.push_back({"Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)",
+                    policy_rows(o.policy, o.model, pending)});
+  tables.push_back({"Machine", machine_rows(o.machine)});
+  tables.push_back({"Output", output_rows(o.files, o.machine)});
+  return tables;
 }
 
 const char* purpose(const std::string& command) {
+  if (command == "profile")
+    return "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
+           "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the "
+           "result.\n";
   if (command == "bench") return "Measures the throughput of a model and policy on synthetic prompts.\n";
   if (command == "score")
     return "Gives the log-probability of every token of given texts, and their perplexity.\n"
@@ -42,301 +201,92 @@ const char* purpose(const std::string& command) {
   return "Runs a batch job: one result row for every input row, written as rows finish.\n";
 }
 
-void add_bench_options(cxxopts::Options& options) {
-  options.add_options("Job")(
-      "model", "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)", value<std::string>(),
-      "NAME|DIR")("dummy", "random weights, made in place in their tier; only config.json is needed",
-                  value<bool>()->implicit_value("true"))("prompt-len", "tokens per prompt",
-                                                         value<std::string>()->default_value("512"), "N")(
-      "gen-len", "tokens to generate per row", value<std::string>()->default_value("32"), "N")(
-      "num-rows", "rows of the job; default: one full block per stage", value<std::string>(), "N");
+[[noreturn]] void refuse(const std::string& problem, const std::string& reason = "", const std::string& hint = "") {
+  throw UserError(ExitCode::usage, problem, reason, hint);
 }
 
-void add_score_options(cxxopts::Options& options) {
-  options.add_options("Job")("text", "a file of plain text instead of rows; --output is then optional",
-                             value<std::string>(),
-                             "FILE")("collapse-whitespace", "with --text: every run of white space becomes one space",
-                                     value<bool>()->implicit_value("true"))(
-      "max-tokens", "only the first N predictions of each text", value<std::string>(), "N")(
-      "window", "tokens that the model sees at once; default: its positions", value<std::string>(), "N")(
-      "stride", "tokens from one window to the next; only what is new to a window counts; default: window - 1",
-      value<std::string>(), "N");
+void check_texts(const ScoreOptions& score, const RowOptions& rows) {
+  if (!score.text.empty() && !rows.input.empty()) refuse("--input and --text exclude each other");
+  if (score.collapse_whitespace && score.text.empty()) refuse("--collapse-whitespace needs --text");
+  if (score.window > 1 && score.stride > 0) check_stride(score.stride, score.window);
 }
 
-// Rows in, rows out.
-void add_row_options(cxxopts::Options& options, const std::string& command) {
-  const bool score = command == "score";
-  options.add_options("Job")("model", "Hugging Face model directory", value<std::string>(), "DIR")(
-      "input",
-      score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids); - is standard input"
-            : "rows in: JSONL, plain or OpenAI batch; - is standard input",
-      value<std::string>(), "FILE")("output", "rows out: JSONL; - is standard output", value<std::string>(), "FILE")(
-      "overwrite", "replace an output file that exists", value<bool>()->implicit_value("true"))(
-      "return-token-ids", score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results",
-      value<bool>()->implicit_value("true"))(
-      "quality-check", "a text: print its perplexity without and with the compression that is asked for, first",
-      value<std::string>(), "FILE");
-  if (score) add_score_options(options);
-  else
-    options.add_options("Job")("gen-len", "tokens to generate where a row has no max_tokens",
-                               value<std::string>()->default_value("32"), "N")(
-        "truncate-prompt", "left | right: where a prompt that does not fit is cut; error: its row is an error",
-        value<std::string>()->default_value("error"), "SIDE");
+void check_rows(const std::string& command, const Options& o) {
+  const bool both = !o.rows.input.empty() && !o.files.output.empty();
+  const bool neither = o.rows.input.empty() && o.files.output.empty();
+  const std::string hint = "See flexgen-dist " + command + " --help";
+  if (command == "score") {
+    check_texts(o.score, o.rows);
+    const bool needs_none = !o.score.text.empty() || (!o.rows.quality_check.empty() && neither);
+    if (!needs_none && !both) refuse("--input and --output, or --text, are needed", "", hint);
+  } else if (!both) {
+    refuse("--input and --output are needed", "", hint);
+  }
 }
 
-cxxopts::Options describe(const std::string& command) {
-  if (command == "profile") return describe_profile();
-  cxxopts::Options options("flexgen-dist " + command, purpose(command));
-  if (command == "bench") add_bench_options(options);
-  else add_row_options(options, command);
-  options.add_options("Job")("path", "folder in which model directories lie", value<std::string>(), "DIR");
-  options.add_options("Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)")(
-      "percent",
-      "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies on "
-      "ssd",
-      value<std::string>(),
-      "wg wc cg cc hg hc")("gpu-batch-size", "rows computed in one call (B)", value<std::string>(), "N")(
-      "num-gpu-batches", "micro-batches that share one pass over the weights (K)", value<std::string>(), "N")(
-      "dtype",
-      "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU the "
-      "model's own",
-      value<std::string>(),
-      "TYPE")("overlap", "load and store behind the computation [true]", value<bool>()->implicit_value("true"), "BOOL")(
-      "sep-layer", "attention and mlp are two layers of a sweep [true; with --cpu-cache-compute false if it fits]",
-      value<bool>()->implicit_value("true"),
-      "BOOL")("pin-weight", "pin the host memory of weights [true]", value<bool>()->implicit_value("true"), "BOOL")(
-      "compress-weight", "keep weights in groups of 4-bit codes", value<bool>()->implicit_value("true"), "BOOL")(
-      "compress-cache", "keep keys and values so, too", value<bool>()->implicit_value("true"), "BOOL")(
-      "weight-bits", "4 | 8 bits of a compressed weight", value<std::string>()->default_value("4"), "N")(
-      "cache-bits", "4 | 8 bits of a compressed key or value", value<std::string>()->default_value("4"), "N")(
-      "compress-group", "32 | 64 | 128 elements that share a scale and a minimum",
-      value<std::string>()->default_value("64"), "N")(
-      "save-compressed", "with --compress-weight: write the compressed model to this new folder and start from it",
-      value<std::string>(), "DIR")("cpu-cache-compute", "decode attention on the CPU for rows whose cache lies in dram",
-                                   value<bool>()->implicit_value("true"), "BOOL")(
-      "cpu-attention-percent", "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU",
-      value<std::string>()->default_value("100"),
-      "P")("attn-sparsity", "decode attention uses the values of this share of the keys, those of most weight",
-           value<std::string>()->default_value("1"), "X");
-  options.add_options("Machine")("device", "auto | cpu | cuda", value<std::string>()->default_value("auto"), "NAME")(
-      "transport", "between ranks: auto | mpi | nccl", value<std::string>()->default_value("auto"), "NAME")(
-      "gpu-mem", "budget of the gpu tier per rank, e.g. 15GiB (default: what is free, less a margin)",
-      value<std::string>(), "SIZE")("cpu-mem", "budget of the dram tier per rank", value<std::string>(), "SIZE")(
-      "disk-mem", "budget of the ssd tier per rank", value<std::string>(), "SIZE")(
-      "offload-dir", "where scratch files of the ssd tier go; default: $TMPDIR or /tmp", value<std::string>(), "DIR");
-  options.add_options("Output")(
-      "profile", "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)",
-      value<std::string>(),
-      "FILE")("report", "write figures as JSON; - is standard output", value<std::string>(), "FILE")(
-      "trace", "write a Chrome trace; - is standard output", value<std::string>(), "FILE")(
-      "quiet", "no log, no progress, no summary; errors and warnings stay", value<bool>()->implicit_value("true"))(
-      "log-level", "debug | info | warn | error", value<std::string>()->default_value("info"), "LEVEL")(
-      "config", "options from a JSON file; the command line wins", value<std::string>(), "FILE")("h,help", "this text");
-  return options;
-}
-
-const ArgumentRules rules{{"dummy", "quick", "quiet", "collapse-whitespace", "overwrite", "return-token-ids", "overlap",
-                           "sep-layer", "pin-weight", "compress-weight", "compress-cache", "cpu-cache-compute", "help"},
-                          {"percent"}};
-
-template <class T>
-std::optional<T> optional(const cxxopts::ParseResult& parsed, const char* name) {
-  return parsed.count(name) ? std::optional<T>(parsed[name].as<T>()) : std::nullopt;
-}
-
-std::string text(const cxxopts::ParseResult& parsed, const char* name) {
-  return optional<std::string>(parsed, name).value_or("");
-}
-
-std::optional<std::uint64_t> size(const cxxopts::ParseResult& parsed, const char* name) {
-  const auto given = optional<std::string>(parsed, name);
-  return given ? std::optional(size_in_bytes(name, *given)) : std::nullopt;
-}
-
-/// Of an option with a default.
-const std::string& word(const cxxopts::ParseResult& parsed, const char* name) { return parsed[name].as<std::string>(); }
-
-std::optional<std::int32_t> positive(const cxxopts::ParseResult& parsed, const char* name) {
-  const auto given = optional<std::string>(parsed, name);
-  return given ? std::optional(positive_number(name, *given)) : std::nullopt;
-}
-
-std::int64_t count(const cxxopts::ParseResult& parsed, const char* name) {
-  const auto given = optional<std::string>(parsed, name);
-  if (!given) return 0;
-  const std::int64_t number = whole_number(name, *given);
-  if (number < 1) throw UserError(ExitCode::usage, fmt::format("--{} must be at least 1", name), "");
-  return number;
-}
-
-bool is_on(const cxxopts::ParseResult& parsed, const char* name) {
-  return optional<bool>(parsed, name).value_or(false);
-}
-
-void read_log_options(const cxxopts::ParseResult& parsed, Options& o) {
-  o.quiet = is_on(parsed, "quiet");
-  o.log_level = log::parse_level(one_of("log-level", word(parsed, "log-level"), {"debug", "info", "warn", "error"}));
-  if (!o.quiet || o.log_level > log::Level::info) return;
-  if (parsed.count("log-level"))
-    throw UserError(ExitCode::usage, "--quiet and --log-level " + word(parsed, "log-level") + " exclude each other",
-                    "");
-  o.log_level = log::Level::warn;
-}
-
-void read_machine(const cxxopts::ParseResult& parsed, Options& o) {
-  o.device = one_of("device", word(parsed, "device"), {"auto", "cpu", "cuda"});
-  o.transport = one_of("transport", word(parsed, "transport"), {"auto", "mpi", "nccl"});
-  o.offload_dir = optional<std::string>(parsed, "offload-dir").value_or(default_offload_directory().string());
-}
-
-QuantFormat compression(const cxxopts::ParseResult& parsed, const char* switch_name, const char* bits_name) {
-  if (!is_on(parsed, switch_name)) {
-    if (parsed.count(bits_name))
-      throw UserError(ExitCode::usage, fmt::format("--{} needs --{}", bits_name, switch_name), "");
+QuantFormat compression(const GivenOptions& given, const char* switch_name, bool is_on, const char* bits_name,
+                        const QuantFormat& format) {
+  if (!is_on) {
+    if (given.has(bits_name)) refuse(fmt::format("--{} needs --{}", bits_name, switch_name));
     return {};
   }
-  const QuantFormat format{positive_number(bits_name, word(parsed, bits_name)),
-                           positive_number("compress-group", word(parsed, "compress-group"))};
-  if (!format.has_known_bits())
-    throw UserError(ExitCode::usage, fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
+  if (!format.has_known_bits()) refuse(fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
   if (!format.has_known_group())
-    throw UserError(ExitCode::usage, fmt::format("--compress-group {} is not known", format.group), "",
-                    "Use 32, 64 or 128");
+    refuse(fmt::format("--compress-group {} is not known", format.group), "", "Use 32, 64 or 128");
   return format;
 }
 
-void read_compression(const cxxopts::ParseResult& parsed, Options& o) {
-  o.weight_format = compression(parsed, "compress-weight", "weight-bits");
-  o.cache_format = compression(parsed, "compress-cache", "cache-bits");
-  if (parsed.count("compress-group") && o.weight_format.is_none() && o.cache_format.is_none())
-    throw UserError(ExitCode::usage, "--compress-group needs --compress-weight or --compress-cache", "");
-  const double share = real_number_to("cpu-attention-percent", word(parsed, "cpu-attention-percent"), 100);
-  if (is_on(parsed, "cpu-cache-compute")) o.cpu_attention_percent = share;
-  else if (parsed.count("cpu-attention-percent"))
-    throw UserError(ExitCode::usage, "--cpu-attention-percent needs --cpu-cache-compute", "");
-  o.save_compressed = text(parsed, "save-compressed");
-  if (!o.save_compressed.empty() && o.dummy)
-    throw UserError(ExitCode::usage, "--save-compressed and --dummy exclude each other",
-                    "there are no weights to keep");
-  o.attn_sparsity = real_number_to("attn-sparsity", word(parsed, "attn-sparsity"), 1);
-}
-
-Options read_profile(const cxxopts::ParseResult& parsed) {
-  Options o;
-  o.output = text(parsed, "output");
-  o.quick = is_on(parsed, "quick");
-  read_machine(parsed, o);
-  read_log_options(parsed, o);
-  return o;
-}
-
-void read_score(const cxxopts::ParseResult& parsed, Options& o) {
-  o.text = text(parsed, "text");
-  o.collapse_whitespace = is_on(parsed, "collapse-whitespace");
-  if (!o.text.empty() && !o.input.empty())
-    throw UserError(ExitCode::usage, "--input and --text exclude each other", "");
-  if (o.collapse_whitespace && o.text.empty())
-    throw UserError(ExitCode::usage, "--collapse-whitespace needs --text", "");
-  o.max_tokens = count(parsed, "max-tokens");
-  o.window = positive(parsed, "window").value_or(0);
-  o.stride = positive(parsed, "stride").value_or(0);
-}
-
-void read_files(const std::string& command, const cxxopts::ParseResult& parsed, Options& o) {
-  o.input = text(parsed, "input");
-  o.output = text(parsed, "output");
-  o.overwrite = is_on(parsed, "overwrite");
-  o.return_token_ids = is_on(parsed, "return-token-ids");
-  o.quality_check = text(parsed, "quality-check");
-  const std::string hint = "See flexgen-dist " + command + " --help";
-  if (command == "score") {
-    read_score(parsed, o);
-    if (!o.text.empty() || (!o.quality_check.empty() && o.input.empty() && o.output.empty())) return;
-    if (o.input.empty() || o.output.empty())
-      throw UserError(ExitCode::usage, "--input and --output, or --text, are needed", "", hint);
-  } else if (o.input.empty() || o.output.empty()) {
-    throw UserError(ExitCode::usage, "--input and --output are needed", "", hint);
-  } else {
-    o.truncate_prompt = parse_prompt_cut(parsed["truncate-prompt"].as<std::string>());
+void settle_compression(const GivenOptions& given, const Pending& pending, Options& o) {
+  PolicyRequest& policy = o.policy;
+  policy.weight_format = compression(given, "compress-weight", pending.compress_weight, "weight-bits",
+                                     {pending.weight_bits, pending.group});
+  policy.cache_format =
+      compression(given, "compress-cache", pending.compress_cache, "cache-bits", {pending.cache_bits, pending.group});
+  const bool is_none = policy.weight_format.is_none() && policy.cache_format.is_none();
+  if (given.has("compress-group") && is_none) refuse("--compress-group needs --compress-weight or --compress-cache");
+  if (!o.model.save_compressed.empty()) {
+    if (o.model.dummy) refuse("--save-compressed and --dummy exclude each other", "there are no weights to keep");
+    if (policy.weight_format.is_none())
+      refuse("--save-compressed has nothing to compress", "--compress-weight is missing");
   }
+  if (!o.rows.quality_check.empty() && is_none)
+    refuse("--quality-check needs --compress-weight or --compress-cache",
+           "without compression there is nothing to compare");
 }
 
-std::array<double, 6> read_percent(const std::string& words) {
-  const std::vector<double> given = number_list("percent", words);
-  std::array<double, 6> percent{};
-  if (given.size() != percent.size())
-    throw UserError(ExitCode::usage, fmt::format("--percent takes six numbers, not {}", given.size()), "",
-                    "For example --percent 20 80 0 100 0 100");
-  std::copy(given.begin(), given.end(), percent.begin());
-  return percent;
+void settle_attention(const GivenOptions& given, const Pending& pending, PolicyRequest& policy) {
+  if (pending.cpu_cache_compute) policy.cpu_attention_percent = pending.cpu_attention_percent;
+  else if (given.has("cpu-attention-percent")) refuse("--cpu-attention-percent needs --cpu-cache-compute");
+  if (pending.cpu_cache_compute && policy.placement) require_cache_off_ssd(*policy.placement);
 }
 
-Options read(const std::string& command, const cxxopts::ParseResult& parsed) {
-  if (command == "profile") return read_profile(parsed);
-  Options o;
-  o.model = text(parsed, "model");
-  o.path = text(parsed, "path");
-  if (o.model.empty())
-    throw UserError(ExitCode::usage, "--model is missing", "", "See flexgen-dist " + command + " --help");
-  if (command != "score") o.gen_len = positive_number("gen-len", word(parsed, "gen-len"));
-  if (command == "bench") {
-    o.dummy = is_on(parsed, "dummy");
-    o.prompt_len = positive_number("prompt-len", word(parsed, "prompt-len"));
-    o.num_rows = count(parsed, "num-rows");
-  } else {
-    read_files(command, parsed, o);
-  }
-  if (const auto words = optional<std::string>(parsed, "percent")) o.percent = read_percent(*words);
-  o.gpu_batch_size = positive(parsed, "gpu-batch-size");
-  o.num_gpu_batches = positive(parsed, "num-gpu-batches");
-  if (const auto dtype = optional<std::string>(parsed, "dtype")) o.dtype = data_type("dtype", *dtype);
-  o.overlap = optional<bool>(parsed, "overlap").value_or(true);
-  o.sep_layer = optional<bool>(parsed, "sep-layer");
-  o.pin_weight = optional<bool>(parsed, "pin-weight").value_or(true);
-  read_compression(parsed, o);
-  if (!o.quality_check.empty() && o.weight_format.is_none() && o.cache_format.is_none())
-    throw UserError(ExitCode::usage, "--quality-check needs --compress-weight or --compress-cache",
-                    "without compression there is nothing to compare");
-  read_machine(parsed, o);
-  o.gpu_mem = size(parsed, "gpu-mem");
-  o.cpu_mem = size(parsed, "cpu-mem");
-  o.disk_mem = size(parsed, "disk-mem");
-  o.profile = text(parsed, "profile");
-  o.report = text(parsed, "report");
-  o.trace = text(parsed, "trace");
-  read_log_options(parsed, o);
-  return o;
+void settle_log_level(const GivenOptions& given, OutputFiles& files) {
+  if (!files.quiet || files.log_level > log::Level::info) return;
+  if (given.has("log-level"))
+    refuse(fmt::format("--quiet and --log-level {} exclude each other",
+                       files.log_level == log::Level::debug ? "debug" : "info"));
+  files.log_level = log::Level::warn;
 }
 
 }  // namespace
 
 std::optional<Options> parse_options(const std::string& command, std::vector<std::string> words) {
-  cxxopts::Options options = describe(command);
-  NormalArguments arguments = normalize_arguments(std::move(words), rules);
-  std::string program = "flexgen-dist";
-  std::vector<char*> argv{program.data()};
-  for (std::string& word : arguments.words) argv.push_back(word.data());
-  int argc = static_cast<int>(argv.size());
-  argv.push_back(nullptr);
-  char** all = argv.data();
-  try {
-    const cxxopts::ParseResult parsed = options.parse(argc, all);
-    if (parsed.count("help")) {
-      std::fputs(options.help().c_str(), stdout);
-      return std::nullopt;
-    }
-    if (!parsed.unmatched().empty())
-      throw UserError(ExitCode::usage, "'" + parsed.unmatched().front() + "' is not an option of " + command, "",
-                      "See flexgen-dist " + command + " --help");
-    Options o = read(command, parsed);
-    o.command = command;
-    o.config = arguments.config;
-    return o;
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {  // cxxopts' own hierarchy differs between its versions
-    throw UserError(ExitCode::usage, error.what(), "", "See flexgen-dist " + command + " --help");
+  Options o;
+  Pending pending;
+  const std::optional<GivenOptions> given =
+      read_options(command, purpose(command), tables_of(command, o, pending), std::move(words));
+  if (!given) return std::nullopt;
+  o.command = command;
+  o.config = given->config;
+  if (!given->has("offload-dir")) o.machine.offload_dir = default_offload_directory().string();
+  if (command != "profile") {
+    if (o.model.name.empty()) refuse("--model is missing", "", "See flexgen-dist " + command + " --help");
+    if (command != "bench") check_rows(command, o);
+    settle_compression(*given, pending, o);
+    settle_attention(*given, pending, o.policy);
   }
+  settle_log_level(*given, o.files);
+  return o;
 }
 
 }  // namespace flexgen

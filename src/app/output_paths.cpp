@@ -60,7 +60,8 @@ std::vector<NamedFile> name_files(const Named& named, int standard_descriptor) {
 }
 
 std::vector<NamedFile> written_files(const Options& o) {
-  return name_files({{"--output", &o.output}, {"--report", &o.report}, {"--trace", &o.trace}}, STDOUT_FILENO);
+  return name_files({{"--output", &o.files.output}, {"--report", &o.files.report}, {"--trace", &o.files.trace}},
+                    STDOUT_FILENO);
 }
 
 // Other files may lie in a model's folder, too: earlier results, for example.
@@ -74,16 +75,16 @@ bool holds_weights(const fs::path& file) {
 }
 
 std::vector<NamedFile> read_files(const Options& o) {
-  std::vector<NamedFile> files = name_files({{"--input", &o.input},
-                                             {"--text", &o.text},
-                                             {"--quality-check", &o.quality_check},
-                                             {"--profile", &o.profile},
+  std::vector<NamedFile> files = name_files({{"--input", &o.rows.input},
+                                             {"--text", &o.score.text},
+                                             {"--quality-check", &o.rows.quality_check},
+                                             {"--profile", &o.machine.profile},
                                              {"--config", &o.config}},
                                             STDIN_FILENO);
-  if (o.model.empty()) return files;
+  if (o.model.name.empty()) return files;
   fs::path folder;
   try {
-    folder = find_model(o, o.dummy);
+    folder = find_model(o.model, o.model.dummy);
   } catch (const UserError&) {
     return files;  // the command says it
   }
@@ -140,10 +141,11 @@ void check_output_paths(const Options& options) {
     for (const NamedFile& file : read) refuse_same(written[i], file);
     for (std::size_t j = i + 1; j < written.size(); ++j) refuse_shared_output(written[i], written[j]);
   }
-  check_saved_model(options.save_compressed, written);
-  if (options.offload_dir != default_offload_directory()) check_folder_of(options.offload_dir, "--offload-dir");
-  if (!options.report.empty()) check_figure_file(options.report, FigureKind::report, "--report");
-  if (!options.trace.empty()) check_figure_file(options.trace, FigureKind::trace, "--trace");
+  check_saved_model(options.model.save_compressed, written);
+  if (options.machine.offload_dir != default_offload_directory())
+    check_folder_of(options.machine.offload_dir, "--offload-dir");
+  if (!options.files.report.empty()) check_figure_file(options.files.report, FigureKind::report, "--report");
+  if (!options.files.trace.empty()) check_figure_file(options.files.trace, FigureKind::trace, "--trace");
 }
 
 }  // namespace flexgen

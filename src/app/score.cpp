@@ -4,15 +4,15 @@
 #include <filesystem>
 
 #include "app/commands.hpp"
-#include "app/compressed_model.hpp"
-#include "app/interrupt.hpp"
 #include "app/model_folder.hpp"
 #include "app/model_text.hpp"
 #include "app/quality_check.hpp"
-#include "app/run_job.hpp"
 #include "app/score_job.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "run/compressed_model.hpp"
+#include "run/interrupt.hpp"
+#include "run/run_job.hpp"
 
 namespace flexgen {
 namespace {
@@ -24,7 +24,7 @@ struct ScoreFiles {
   std::unique_ptr<ScoreBook> book;
 };
 
-ScoreRules score_rules(const Options& options, const ModelSpec& model) {
+ScoreRules score_rules(const ScoreOptions& options, bool return_token_ids, const ModelSpec& model) {
   ScoreRules rules;
   rules.window = options.window > 0 ? options.window : model.max_positions;
   if (rules.window < 2 || rules.window > model.max_positions)
@@ -32,18 +32,15 @@ ScoreRules score_rules(const Options& options, const ModelSpec& model) {
                     fmt::format("a prediction needs 2 tokens, the model has {} positions", model.max_positions),
                     "Change --window");
   rules.stride = options.stride > 0 ? options.stride : rules.window - 1;
-  if (rules.stride >= rules.window)
-    throw UserError(ExitCode::usage, fmt::format("--stride {} leaves tokens out that no window predicts", rules.stride),
-                    fmt::format("a window has {} tokens and does not predict its first", rules.window),
-                    fmt::format("Use {} or less", rules.window - 1));
+  check_stride(rules.stride, rules.window);
   rules.max_tokens = options.max_tokens;
-  rules.return_token_ids = options.return_token_ids;
+  rules.return_token_ids = return_token_ids;
   return rules;
 }
 
 ScoreFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
-  const ScoreRules rules = score_rules(options, model);
-  const bool is_text = !options.text.empty();
+  const ScoreRules rules = score_rules(options.score, options.rows.return_token_ids, model);
+  const bool is_text = !options.score.text.empty();
   ScoreFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
   if (is_text && files.tokenizer->is_none())
@@ -51,17 +48,17 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
                     "Put tokenizer.json, or vocab.json and merges.txt, of the model into its folder");
   std::string text;
   std::optional<RequestReader> reader;
-  if (is_text) text = read_text(options.text);
-  else reader.emplace(options.input, RequestDefaults{0, true});
-  if (options.collapse_whitespace) text = collapse_whitespace(text);
-  if (!options.output.empty()) {
-    files.writer = std::make_unique<ResultWriter>(options.output,
-                                                  options.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
+  if (is_text) text = read_text(options.score.text);
+  else reader.emplace(options.rows.input, RequestDefaults{0, true});
+  if (options.score.collapse_whitespace) text = collapse_whitespace(text);
+  if (!options.files.output.empty()) {
+    files.writer = std::make_unique<ResultWriter>(
+        options.files.output, options.files.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
     remove_if_left_empty(files.writer->new_file());
   }
   files.book = std::make_unique<ScoreBook>(*files.tokenizer, model, files.writer.get(), rules);
   if (is_text) {
-    files.book->add_text(std::filesystem::path(options.text).filename().string(), text);
+    files.book->add_text(std::filesystem::path(options.score.text).filename().string(), text);
     return files;
   }
   files.book->read(*reader);
@@ -73,17 +70,18 @@ ScoreFiles open_files(const Options& options, const std::filesystem::path& direc
 
 int run_score(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  const ModelFolder folder = open_model(options, ranks, ModelUse::weights);
+  const ModelFolder folder = open_model(options.model, ranks, ModelUse::weights);
   std::filesystem::path directory = folder.directory;
   ModelSpec model = folder.spec;
-  const bool has_texts = !options.input.empty() || !options.text.empty();
+  const bool has_texts = !options.rows.input.empty() || !options.score.text.empty();
   ScoreFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
     if (has_texts && ranks.rank() == 0) files = open_files(options, directory, model);
   });
-  if (!options.quality_check.empty()) check_quality(session, options, directory, model);
+  if (const std::string& text = options.rows.quality_check; !text.empty())
+    check_quality(session, options, text, directory, model);
   if (!has_texts) return static_cast<int>(ExitCode::ok);
-  directory = save_compressed(options, directory, model, ranks);
+  directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
   const ScoreBook* book = files.book.get();
   if (book)
     log::info(fmt::format("{} rows, {} of them bad; {} tokens to score in {} windows", book->num_rows(),
@@ -92,7 +90,7 @@ int run_score(MpiSession& session, const Options& options) {
   const Report report = run_score_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);
   if (files.writer) files.writer->finish();
-  return conclude(report, options);
+  return conclude(report, options.files, options.score.text.empty() ? SummaryRole::remark : SummaryRole::result);
 }
 
 }  // namespace flexgen

@@ -2,13 +2,13 @@
 
 #include <memory>
 
-#include "app/compressed_model.hpp"
-#include "app/run_job.hpp"
 #include "job/progress.hpp"
+#include "run/compressed_model.hpp"
+#include "run/run_job.hpp"
 
 namespace flexgen {
 
-Report run_score_job(MpiSession& session, const Options& options, const std::filesystem::path& directory,
+Report run_score_job(MpiSession& session, const JobRequest& request, const std::filesystem::path& directory,
                      const ModelSpec& model, ScoreBook* book) {
   JobInput input;
   input.command = "score";
@@ -21,7 +21,7 @@ Report run_score_job(MpiSession& session, const Options& options, const std::fil
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
       book->start();
-      progress = Progress::to_stderr(book->num_rows(), book->num_to_score(), options.quiet);
+      progress = Progress::to_stderr(book->num_rows(), book->num_to_score(), request.files.quiet);
       for (std::size_t i = 0; i < book->num_written(); ++i) progress->add_row(i < book->num_failed());
     };
     input.callbacks.on_scores = [&](RowId id, std::span<const float> scores, std::span<const std::int32_t>) {
@@ -36,7 +36,7 @@ Report run_score_job(MpiSession& session, const Options& options, const std::fil
               book->totals().tokens};
     };
   }
-  Report report = run_job(session, options, std::move(input));
+  Report report = run_job(session, request, std::move(input));
   if (book) {
     progress->finish();
     report.score = book->totals();

@@ -1,10 +1,19 @@
 #include "app/score_windows.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/error.hpp"
 
 namespace flexgen {
+
+void check_stride(std::int32_t stride, std::int32_t window) {
+  if (stride < window) return;
+  throw UserError(ExitCode::usage, fmt::format("--stride {} leaves tokens out that no window predicts", stride),
+                  fmt::format("a window has {} tokens and does not predict its first", window),
+                  fmt::format("Use {} or less", window - 1));
+}
 
 std::vector<ScoreWindow> cut_windows(std::int64_t num_tokens, std::int32_t window, std::int32_t stride) {
   FLEXGEN_CHECK(window >= 2 && stride >= 1 && stride < window, "a window that leaves tokens out");

@@ -17,6 +17,10 @@ struct ScoreWindow {
   bool operator==(const ScoreWindow&) const = default;
 };
 
+/// Throws UserError (usage) for a stride that leaves tokens out.
+/// @param window  >= 2
+void check_stride(std::int32_t stride, std::int32_t window);
+
 /// @param num_tokens  of the text; none of its windows counts anything where there are fewer than two: no windows
 /// @param window      most tokens of a window, >= 2
 /// @param stride      from one window's first token to the next one's, 1 .. window - 1

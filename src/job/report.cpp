@@ -1,102 +1,39 @@
 #include "job/report.hpp"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "base/json_form.hpp"
 #include "job/figure_file.hpp"
 
 namespace flexgen {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-Json class_json(const ClassBytes& bytes) {
-  return {{"weights", bytes.weights}, {"cache", bytes.cache}, {"hidden", bytes.hidden}};
-}
-
 Json tier_json(const TierReport& tier) {
-  return {{"capacity_bytes", tier.capacity_bytes},
-          {"requested_bytes", tier.requested.total()},
-          {"achieved_bytes", tier.achieved.total()},
-          {"peak_bytes", tier.peak_bytes},
-          {"requested_bytes_by_class", class_json(tier.requested)},
-          {"achieved_bytes_by_class", class_json(tier.achieved)}};
+  return {{"capacity_bytes", tier.capacity_bytes},      {"requested_bytes", tier.requested.total()},
+          {"achieved_bytes", tier.achieved.total()},    {"peak_bytes", tier.peak_bytes},
+          {"requested_bytes_by_class", tier.requested}, {"achieved_bytes_by_class", tier.achieved}};
 }
 
 Json tiers_json(const TierReports& tiers) {
   return {{"gpu", tier_json(tiers.gpu)}, {"dram", tier_json(tiers.dram)}, {"ssd", tier_json(tiers.ssd)}};
 }
 
-Json resources_json(const ResourceReports& reports) {
-  Json resources = Json::object();
-  for (const auto& [name, resource] : reports)
-    resources[name] = {{"busy_seconds", resource.busy_seconds},
-                       {"bytes", resource.bytes},
-                       {"count", resource.count},
-                       {"occupied_seconds", resource.occupied_seconds}};
-  return resources;
-}
-
+// As gathered, tiers in their published form.
 Json rank_json(const RankReport& rank) {
-  return {{"rank", rank.rank},
-          {"host", rank.host},
-          {"device", rank.device},
-          {"first_layer", rank.first_layer},
-          {"num_layers", rank.num_layers},
-          {"tiers", tiers_json(rank.tiers)},
-          {"resources", resources_json(rank.resources)},
-          {"resources_by_phase",
-           {{"prefill", resources_json(rank.prefill_resources)}, {"decode", resources_json(rank.decode_resources)}}},
-          {"load_seconds", rank.load_seconds},
-          {"pinning_seconds", rank.pinning_seconds},
-          {"sweep_seconds", rank.sweep_seconds},
-          {"busy_fraction", rank.busy_fraction},
-          {"peak_host_bytes", rank.peak_host_bytes}};
-}
-
-Json model_json(const ModelReport& model) {
-  return {{"name", model.name},
-          {"family", model.family},
-          {"layers", model.layers},
-          {"hidden", model.hidden},
-          {"parameters", model.parameters}};
-}
-
-Json policy_json(const PolicyReport& policy) {
-  return {{"flags", policy.flags},
-          {"dtype", policy.dtype},
-          {"gpu_batch_size", policy.gpu_batch_size},
-          {"num_gpu_batches", policy.num_gpu_batches},
-          {"percent", policy.percent},
-          {"overlap", policy.overlap},
-          {"sep_layer", policy.sep_layer},
-          {"pin_weight", policy.pin_weight},
-          {"compress_weight", policy.compress_weight},
-          {"compress_cache", policy.compress_cache},
-          {"cpu_cache_compute", policy.cpu_cache_compute}};
-}
-
-Json job_json(const JobReport& job) {
-  return {{"rows", job.rows},
-          {"failed_rows", job.failed_rows},
-          {"sequences", job.sequences},
-          {"prompt_tokens", job.prompt_tokens},
-          {"generated_tokens", job.generated_tokens},
-          {"scored_tokens", job.scored_tokens}};
+  Json json = rank;
+  json["tiers"] = tiers_json(rank.tiers);
+  return json;
 }
 
 Json score_json(const ScoreReport& score) {
-  return {{"tokens", score.tokens}, {"log_probability", score.log_probability}, {"perplexity", score.perplexity()}};
+  Json json = score;
+  json["perplexity"] = score.perplexity();
+  return json;
 }
 
 Json phase_json(const RooflinePhase& phase) {
   Json resources = Json::object();
-  for (const RooflineResource& r : phase.resources)
-    resources[r.name] = {{"least_seconds", r.least_seconds},
-                         {"busy_seconds", r.busy_seconds},
-                         {"least_bytes", r.least_bytes},
-                         {"bytes", r.bytes},
-                         {"operations", r.operations}};
+  for (const RooflineResource& resource : phase.resources) resources[resource.name] = resource;
   return {{"least_seconds", phase.least_seconds},
           {"measured_seconds", phase.measured_seconds},
           {"resources", std::move(resources)}};
@@ -170,18 +107,11 @@ std::string to_json(const Report& report) {
                      {"program", report.program},
                      {"version", report.version},
                      {"command", report.command},
-                     {"model", model_json(report.model)},
-                     {"policy", policy_json(report.policy)},
-                     {"job", job_json(report.job)},
-                     {"timing",
-                      {{"load_seconds", report.timing.load_seconds},
-                       {"prefill_seconds", report.timing.prefill_seconds},
-                       {"decode_seconds", report.timing.decode_seconds},
-                       {"total_seconds", report.timing.total_seconds}}},
-                     {"throughput",
-                      {{"tokens_per_second", report.throughput.tokens_per_second},
-                       {"prefill_tokens_per_second", report.throughput.prefill_tokens_per_second},
-                       {"decode_tokens_per_second", report.throughput.decode_tokens_per_second}}},
+                     {"model", report.model},
+                     {"policy", report.policy},
+                     {"job", report.job},
+                     {"timing", report.timing},
+                     {"throughput", report.throughput},
                      {"score", report.score ? score_json(*report.score) : Json()},
                      {"roofline", report.roofline ? roofline_json(*report.roofline) : Json()},
                      {"tiers", tiers_json(sum_tiers(report.ranks))},

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fields.hpp"
 #include "base/trace.hpp"
 
 namespace flexgen {
@@ -23,6 +24,10 @@ struct ClassBytes {
 
   std::uint64_t total() const { return weights + cache + hidden; }
   ClassBytes& operator+=(const ClassBytes& other);
+  static constexpr auto fields() {
+    return std::tuple(field("weights", &ClassBytes::weights), field("cache", &ClassBytes::cache),
+                      field("hidden", &ClassBytes::hidden));
+  }
 };
 
 struct TierReport {
@@ -32,10 +37,18 @@ struct TierReport {
   std::uint64_t peak_bytes = 0;      // most ever in use, staging buffers included
 
   TierReport& operator+=(const TierReport& other);  // peaks add up: ranks have memory of their own
+  static constexpr auto fields() {
+    return std::tuple(field("capacity_bytes", &TierReport::capacity_bytes), field("requested", &TierReport::requested),
+                      field("achieved", &TierReport::achieved), field("peak_bytes", &TierReport::peak_bytes));
+  }
 };
 
 struct TierReports {
   TierReport gpu, dram, ssd;
+  static constexpr auto fields() {
+    return std::tuple(field("gpu", &TierReports::gpu), field("dram", &TierReports::dram),
+                      field("ssd", &TierReports::ssd));
+  }
 };
 
 struct ResourceReport {
@@ -43,8 +56,21 @@ struct ResourceReport {
   std::uint64_t bytes = 0;
   std::uint64_t count = 0;
   double occupied_seconds = 0;  // time in which at least one was under way
+  static constexpr auto fields() {
+    return std::tuple(field("busy_seconds", &ResourceReport::busy_seconds), field("bytes", &ResourceReport::bytes),
+                      field("count", &ResourceReport::count),
+                      field("occupied_seconds", &ResourceReport::occupied_seconds));
+  }
 };
 using ResourceReports = std::map<std::string, ResourceReport>;  // by resource_name(): "compute", "host_to_gpu", ...
+
+/// Those of a phase; loading is in neither.
+struct PhaseResources {
+  ResourceReports prefill, decode;
+  static constexpr auto fields() {
+    return std::tuple(field("prefill", &PhaseResources::prefill), field("decode", &PhaseResources::decode));
+  }
+};
 
 struct RankReport {
   int rank = 0;
@@ -54,12 +80,21 @@ struct RankReport {
   int num_layers = 0;
   TierReports tiers;
   ResourceReports resources;
-  ResourceReports prefill_resources, decode_resources;  // those of the phase; loading is in neither
-  double load_seconds = 0;                              // reading the checkpoint
-  double pinning_seconds = 0;                           // of it: taking and pinning host memory
-  double sweep_seconds = 0;                             // inside sweeps
-  double busy_fraction = 0;                             // of the time after loading in which compute was busy, 0 .. 1
-  std::uint64_t peak_host_bytes = 0;                    // peak resident size of the process
+  PhaseResources resources_by_phase;
+  double load_seconds = 0;            // reading the checkpoint
+  double pinning_seconds = 0;         // of it: taking and pinning host memory
+  double sweep_seconds = 0;           // inside sweeps
+  double busy_fraction = 0;           // of the time after loading in which compute was busy, 0 .. 1
+  std::uint64_t peak_host_bytes = 0;  // peak resident size of the process
+  static constexpr auto fields() {
+    return std::tuple(
+        field("rank", &RankReport::rank), field("host", &RankReport::host), field("device", &RankReport::device),
+        field("first_layer", &RankReport::first_layer), field("num_layers", &RankReport::num_layers),
+        field("tiers", &RankReport::tiers), field("resources", &RankReport::resources),
+        field("resources_by_phase", &RankReport::resources_by_phase), field("load_seconds", &RankReport::load_seconds),
+        field("pinning_seconds", &RankReport::pinning_seconds), field("sweep_seconds", &RankReport::sweep_seconds),
+        field("busy_fraction", &RankReport::busy_fraction), field("peak_host_bytes", &RankReport::peak_host_bytes));
+  }
 };
 
 struct ModelReport {
@@ -67,6 +102,11 @@ struct ModelReport {
   int layers = 0;
   int hidden = 0;
   std::uint64_t parameters = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("name", &ModelReport::name), field("family", &ModelReport::family),
+                      field("layers", &ModelReport::layers), field("hidden", &ModelReport::hidden),
+                      field("parameters", &ModelReport::parameters));
+  }
 };
 
 struct PolicyReport {
@@ -81,6 +121,16 @@ struct PolicyReport {
   bool compress_weight = false;
   bool compress_cache = false;
   bool cpu_cache_compute = false;
+  static constexpr auto fields() {
+    return std::tuple(field("flags", &PolicyReport::flags), field("dtype", &PolicyReport::dtype),
+                      field("gpu_batch_size", &PolicyReport::gpu_batch_size),
+                      field("num_gpu_batches", &PolicyReport::num_gpu_batches),
+                      field("percent", &PolicyReport::percent), field("overlap", &PolicyReport::overlap),
+                      field("sep_layer", &PolicyReport::sep_layer), field("pin_weight", &PolicyReport::pin_weight),
+                      field("compress_weight", &PolicyReport::compress_weight),
+                      field("compress_cache", &PolicyReport::compress_cache),
+                      field("cpu_cache_compute", &PolicyReport::cpu_cache_compute));
+  }
 };
 
 struct JobReport {
@@ -90,6 +140,12 @@ struct JobReport {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t generated_tokens = 0;
   std::uint64_t scored_tokens = 0;  // whose log-probability was counted
+  static constexpr auto fields() {
+    return std::tuple(field("rows", &JobReport::rows), field("failed_rows", &JobReport::failed_rows),
+                      field("sequences", &JobReport::sequences), field("prompt_tokens", &JobReport::prompt_tokens),
+                      field("generated_tokens", &JobReport::generated_tokens),
+                      field("scored_tokens", &JobReport::scored_tokens));
+  }
 };
 
 /// Of a job that scores: over all texts.
@@ -98,26 +154,45 @@ struct ScoreReport {
   double log_probability = 0;  // summed, natural logarithm
 
   double perplexity() const;  // not finite where nothing was scored
+  static constexpr auto fields() {
+    return std::tuple(field("tokens", &ScoreReport::tokens), field("log_probability", &ScoreReport::log_probability));
+  }
 };
 
 struct TimingReport {
   double load_seconds = 0, prefill_seconds = 0, decode_seconds = 0, total_seconds = 0;
+  static constexpr auto fields() {
+    return std::tuple(
+        field("load_seconds", &TimingReport::load_seconds), field("prefill_seconds", &TimingReport::prefill_seconds),
+        field("decode_seconds", &TimingReport::decode_seconds), field("total_seconds", &TimingReport::total_seconds));
+  }
 };
 
 struct ThroughputReport {
   double tokens_per_second = 0;          // FlexGen's measure: generated (or scored) / (prefill + decode)
   double prefill_tokens_per_second = 0;  // prompt tokens / prefill
   double decode_tokens_per_second = 0;   // (generated - sequences) / decode: the first token comes out of prefill
+  static constexpr auto fields() {
+    return std::tuple(field("tokens_per_second", &ThroughputReport::tokens_per_second),
+                      field("prefill_tokens_per_second", &ThroughputReport::prefill_tokens_per_second),
+                      field("decode_tokens_per_second", &ThroughputReport::decode_tokens_per_second));
+  }
 };
 
 /// One resource in one phase: what the policy makes unavoidable, and what was measured.
 struct RooflineResource {
-  std::string name;  // ceiling_name(): "matrix", "gpu_memory", "host_to_gpu", ...
+  std::string name;  // the key of its fields; ceiling_name(): "matrix", "gpu_memory", "host_to_gpu", ...
   double least_seconds = 0;
   double busy_seconds = 0;  // time in which the resource was in use; not finite: not measured
   double least_bytes = 0;   // 0 for "matrix"
   double operations = 0;    // of "matrix", else 0
   double bytes = 0;         // measured; not finite: not measured
+  static constexpr auto fields() {
+    return std::tuple(field("least_seconds", &RooflineResource::least_seconds),
+                      field("busy_seconds", &RooflineResource::busy_seconds),
+                      field("least_bytes", &RooflineResource::least_bytes), field("bytes", &RooflineResource::bytes),
+                      field("operations", &RooflineResource::operations));
+  }
 };
 
 struct RooflinePhase {

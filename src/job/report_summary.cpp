@@ -27,8 +27,8 @@ bool is_used(const TierReport& tier) { return tier.peak_bytes + tier.achieved.to
 
 /// What bound each rank: the resource that was in use most of the job's `seconds` of sweeps.
 std::string rank_line(const RankReport& rank, double seconds) {
-  ResourceReports used = rank.prefill_resources;
-  for (const auto& [resource, totals] : rank.decode_resources)
+  ResourceReports used = rank.resources_by_phase.prefill;
+  for (const auto& [resource, totals] : rank.resources_by_phase.decode)
     used[resource].occupied_seconds += totals.occupied_seconds;
   std::string name;
   double most = 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace flexgen {
@@ -18,5 +19,16 @@ constexpr std::uint64_t element_bytes(DType dtype) {
 std::string_view dtype_name(DType dtype);
 /// The types that we run: accepts their names, "fp32/fp16/bf16", and "torch." before them; throws UserError (usage).
 DType parse_dtype(std::string_view text);
+
+/// In JSON a type stands as its name: found by the JSON library (base/json_form.hpp), of which this header knows
+/// nothing.
+template <class J>
+void to_json(J& to, DType dtype) {
+  to = dtype_name(dtype);
+}
+template <class J>
+void from_json(const J& from, DType& dtype) {
+  dtype = parse_dtype(from.template get<std::string>());
+}
 
 }  // namespace flexgen

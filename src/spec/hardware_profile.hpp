@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/fields.hpp"
 #include "spec/dtype.hpp"
 
 namespace flexgen {
@@ -19,6 +20,10 @@ namespace flexgen {
 struct CopyRate {
   std::uint64_t chunk_bytes = 0;
   double bytes_per_second = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("chunk_bytes", &CopyRate::chunk_bytes),
+                      field("bytes_per_second", &CopyRate::bytes_per_second));
+  }
   bool operator==(const CopyRate&) const = default;
 };
 
@@ -26,6 +31,10 @@ struct CopyRate {
 struct ThreadRate {
   int num_threads = 0;
   double bytes_per_second = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("num_threads", &ThreadRate::num_threads),
+                      field("bytes_per_second", &ThreadRate::bytes_per_second));
+  }
   bool operator==(const ThreadRate&) const = default;
 };
 
@@ -35,6 +44,11 @@ struct MatrixRate {
   std::int64_t rows = 0;
   std::int64_t size = 0;
   double operations_per_second = 0;  // a multiply-add counts as two
+  static constexpr auto fields() {
+    return std::tuple(field("dtype", &MatrixRate::dtype), field("rows", &MatrixRate::rows),
+                      field("size", &MatrixRate::size),
+                      field("operations_per_second", &MatrixRate::operations_per_second));
+  }
   bool operator==(const MatrixRate&) const = default;
 };
 
@@ -42,6 +56,10 @@ struct DiskRate {
   std::uint64_t block_bytes = 0;
   int queue_depth = 0;
   double bytes_per_second = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("block_bytes", &DiskRate::block_bytes), field("queue_depth", &DiskRate::queue_depth),
+                      field("bytes_per_second", &DiskRate::bytes_per_second));
+  }
   bool operator==(const DiskRate&) const = default;
 };
 
@@ -50,6 +68,11 @@ struct SharedMemoryRate {
   int num_threads = 0;
   double read_bytes_per_second = 0;
   double host_to_gpu_bytes_per_second = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("num_threads", &SharedMemoryRate::num_threads),
+                      field("read_bytes_per_second", &SharedMemoryRate::read_bytes_per_second),
+                      field("host_to_gpu_bytes_per_second", &SharedMemoryRate::host_to_gpu_bytes_per_second));
+  }
   bool operator==(const SharedMemoryRate&) const = default;
 };
 
@@ -58,6 +81,10 @@ struct HostProfile {
   std::vector<ThreadRate> read;  // bytes read
   std::vector<ThreadRate> copy;  // bytes read and bytes written, summed
   std::vector<MatrixRate> matrix;
+  static constexpr auto fields() {
+    return std::tuple(field("num_processors", &HostProfile::num_processors), field("read", &HostProfile::read),
+                      field("copy", &HostProfile::copy), field("matrix", &HostProfile::matrix));
+  }
   bool operator==(const HostProfile&) const = default;
 };
 
@@ -70,6 +97,14 @@ struct GpuProfile {
   double memory_bytes_per_second = 0;  // a copy within the GPU: bytes read and bytes written, summed
   std::vector<MatrixRate> matrix;
   std::vector<SharedMemoryRate> beside_host_reads;
+  static constexpr auto fields() {
+    return std::tuple(
+        field("name", &GpuProfile::name), field("host_to_gpu", &GpuProfile::host_to_gpu),
+        field("gpu_to_host", &GpuProfile::gpu_to_host), field("both_directions", &GpuProfile::both_directions),
+        field("pageable_host_to_gpu_bytes_per_second", &GpuProfile::pageable_host_to_gpu_bytes_per_second),
+        field("memory_bytes_per_second", &GpuProfile::memory_bytes_per_second), field("matrix", &GpuProfile::matrix),
+        field("beside_host_reads", &GpuProfile::beside_host_reads));
+  }
   bool operator==(const GpuProfile&) const = default;
 };
 
@@ -81,6 +116,12 @@ struct DiskProfile {
   std::string note;              // what may still flatter the figures
   std::vector<DiskRate> read;
   std::vector<DiskRate> write;
+  static constexpr auto fields() {
+    return std::tuple(field("directory", &DiskProfile::directory), field("method", &DiskProfile::method),
+                      field("direct", &DiskProfile::direct), field("file_bytes", &DiskProfile::file_bytes),
+                      field("note", &DiskProfile::note), field("read", &DiskProfile::read),
+                      field("write", &DiskProfile::write));
+  }
   bool operator==(const DiskProfile&) const = default;
 };
 
@@ -92,6 +133,11 @@ struct LinkProfile {
   bool same_machine = true;
   double latency_seconds = 0;  // of a small message, half a round trip
   std::vector<CopyRate> rates;
+  static constexpr auto fields() {
+    return std::tuple(field("transport", &LinkProfile::transport), field("from", &LinkProfile::from),
+                      field("to", &LinkProfile::to), field("same_machine", &LinkProfile::same_machine),
+                      field("latency_seconds", &LinkProfile::latency_seconds), field("rates", &LinkProfile::rates));
+  }
   bool operator==(const LinkProfile&) const = default;
 };
 
@@ -105,6 +151,13 @@ struct HardwareProfile {
   std::optional<GpuProfile> gpu;
   std::optional<DiskProfile> disk;
   std::vector<LinkProfile> links;
+  static constexpr auto fields() {
+    return std::tuple(field("schema_version", &HardwareProfile::schema_version),
+                      field("program", &HardwareProfile::program), field("host", &HardwareProfile::host),
+                      field("measured_at", &HardwareProfile::measured_at), field("quick", &HardwareProfile::quick),
+                      field("memory", &HardwareProfile::memory), field("gpu", &HardwareProfile::gpu),
+                      field("disk", &HardwareProfile::disk), field("links", &HardwareProfile::links));
+  }
   bool operator==(const HardwareProfile&) const = default;
 };
 

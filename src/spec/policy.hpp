@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/fields.hpp"
 #include "spec/dtype.hpp"
 #include "spec/quantization.hpp"
 
@@ -24,6 +25,9 @@ struct Share {
   double gpu() const { return gpu_percent / 100; }
   double dram() const { return dram_percent / 100; }
   double ssd() const { return 1 - gpu() - dram(); }
+  static constexpr auto fields() {
+    return std::tuple(field("gpu_percent", &Share::gpu_percent), field("dram_percent", &Share::dram_percent));
+  }
   bool operator==(const Share&) const = default;
 };
 
@@ -34,6 +38,10 @@ struct Placement {
   Share hidden;
 
   const Share& of(TensorClass tensor_class) const;
+  static constexpr auto fields() {
+    return std::tuple(field("weights", &Placement::weights), field("cache", &Placement::cache),
+                      field("hidden", &Placement::hidden));
+  }
   bool operator==(const Placement&) const = default;
 };
 
@@ -69,6 +77,10 @@ struct Budgets {
   std::uint64_t gpu_bytes = 0;
   std::uint64_t dram_bytes = 0;
   std::uint64_t ssd_bytes = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("gpu_bytes", &Budgets::gpu_bytes), field("dram_bytes", &Budgets::dram_bytes),
+                      field("ssd_bytes", &Budgets::ssd_bytes));
+  }
 };
 
 /// The sizes of a job that decide its memory.
@@ -78,6 +90,12 @@ struct JobShape {
   std::int32_t max_row_tokens = 0;  // positions of the longest row: prompt + new tokens - 1, the last is never read
   std::int64_t num_rows = 0;
   bool scores = false;  // the log-probability of every token of the prompts is wanted
+  static constexpr auto fields() {
+    return std::tuple(field("max_prompt_tokens", &JobShape::max_prompt_tokens),
+                      field("max_new_tokens", &JobShape::max_new_tokens),
+                      field("max_row_tokens", &JobShape::max_row_tokens), field("num_rows", &JobShape::num_rows),
+                      field("scores", &JobShape::scores));
+  }
 };
 
 }  // namespace flexgen

@@ -23,10 +23,10 @@ class FindModel : public ::testing::Test {
   }
 
   static fs::path find(const std::string& model, const std::string& path, bool shape_is_enough = false) {
-    Options options;
-    options.model = model;
-    options.path = path;
-    return find_model(options, shape_is_enough);
+    ModelChoice choice;
+    choice.name = model;
+    choice.path = path;
+    return find_model(choice, shape_is_enough);
   }
 
  private:

@@ -5,10 +5,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "app/machine.hpp"
 #include "base/bytes.hpp"
 #include "base/error.hpp"
-#include "ops/host/host_kernels.hpp"
 #include "storage/scratch_file.hpp"
 #include "tests/support/scratch_place.hpp"
 
@@ -38,43 +36,45 @@ TEST(Options, AFlexGenCommandLineCanBePasted) {
             "--model facebook/opt-1.3b --path /data/w --offload-dir X --percent 20 80 0 100 0 100 "
             "--gpu-batch-size 48 --num-gpu-batches 3 --prompt-len 256 --gen-len 16 --pin-weight 0 --overlap True "
             "--sep-layer False --attn-sparsity 1.0");
-  EXPECT_EQ(o.model, "facebook/opt-1.3b");
-  EXPECT_EQ(o.path, "/data/w");
-  EXPECT_EQ(o.offload_dir, "X");
-  EXPECT_EQ(o.percent, (std::array<double, 6>{20, 80, 0, 100, 0, 100}));
-  EXPECT_EQ(o.gpu_batch_size, 48);
-  EXPECT_EQ(o.num_gpu_batches, 3);
-  EXPECT_EQ(o.prompt_len, 256);
-  EXPECT_EQ(o.gen_len, 16);
-  EXPECT_FALSE(o.pin_weight);
-  EXPECT_TRUE(o.overlap);
-  EXPECT_EQ(o.sep_layer, false);
+  EXPECT_EQ(o.model.name, "facebook/opt-1.3b");
+  EXPECT_EQ(o.model.path, "/data/w");
+  EXPECT_EQ(o.machine.offload_dir, "X");
+  EXPECT_EQ(o.policy.placement, make_placement({20, 80, 0, 100, 0, 100}));
+  EXPECT_EQ(o.policy.gpu_batch_size, 48);
+  EXPECT_EQ(o.policy.num_gpu_batches, 3);
+  EXPECT_EQ(o.bench.prompt_len, 256);
+  EXPECT_EQ(o.bench.gen_len, 16);
+  EXPECT_FALSE(o.policy.pin_weight);
+  EXPECT_TRUE(o.policy.overlap);
+  EXPECT_EQ(o.policy.sep_layer, false);
 }
 
 TEST(Options, Defaults) {
   const Options o = parse("bench", "--model m");
-  EXPECT_EQ(o.prompt_len, 512);
-  EXPECT_EQ(o.gen_len, 32);
-  EXPECT_EQ(o.num_rows, 0);
-  EXPECT_FALSE(o.percent || o.gpu_batch_size || o.num_gpu_batches || o.dtype || o.gpu_mem || o.cpu_mem || o.disk_mem);
-  EXPECT_TRUE(o.overlap && o.pin_weight);
-  EXPECT_FALSE(o.sep_layer.has_value());
-  EXPECT_FALSE(o.dummy);
-  EXPECT_EQ(o.device, "auto");
-  EXPECT_EQ(o.transport, "auto");
+  EXPECT_EQ(o.bench.prompt_len, 512);
+  EXPECT_EQ(o.bench.gen_len, 32);
+  EXPECT_EQ(o.bench.num_rows, 0);
+  EXPECT_FALSE(o.policy.placement || o.policy.gpu_batch_size || o.policy.num_gpu_batches || o.policy.dtype ||
+               o.machine.gpu_mem || o.machine.cpu_mem || o.machine.disk_mem);
+  EXPECT_TRUE(o.policy.overlap && o.policy.pin_weight);
+  EXPECT_FALSE(o.policy.sep_layer.has_value());
+  EXPECT_FALSE(o.model.dummy);
+  EXPECT_EQ(o.machine.device, "auto");
+  EXPECT_EQ(o.machine.transport, "auto");
 }
 
 TEST(Options, ScoreHasTextsAndWindows) {
   const Options rows = parse("score", "--model m --input i --output o --window 512 --stride 256 --max-tokens 100");
-  EXPECT_EQ(rows.window, 512);
-  EXPECT_EQ(rows.stride, 256);
-  EXPECT_EQ(rows.max_tokens, 100);
+  EXPECT_EQ(rows.score.window, 512);
+  EXPECT_EQ(rows.score.stride, 256);
+  EXPECT_EQ(rows.score.max_tokens, 100);
   const Options text = parse("score", "--model m --text t --collapse-whitespace --percent 0 50 0 50 0 50");
-  EXPECT_EQ(text.text, "t");
-  EXPECT_TRUE(text.collapse_whitespace && text.output.empty() && text.percent);
-  EXPECT_EQ(text.window + text.stride + text.max_tokens, 0);
-  EXPECT_EQ(parse("score", "--model m --quality-check q --compress-cache").quality_check, "q");
-  EXPECT_EQ(parse("generate", "--model m --input i --output o --quality-check q --compress-weight").quality_check, "q");
+  EXPECT_EQ(text.score.text, "t");
+  EXPECT_TRUE(text.score.collapse_whitespace && text.files.output.empty() && text.policy.placement);
+  EXPECT_EQ(text.score.window + text.score.stride + text.score.max_tokens, 0);
+  EXPECT_EQ(parse("score", "--model m --quality-check q --compress-cache").rows.quality_check, "q");
+  EXPECT_EQ(parse("generate", "--model m --input i --output o --quality-check q --compress-weight").rows.quality_check,
+            "q");
   expect_usage_error("score", "--model m", "--input and --output, or --text, are needed");
   expect_usage_error("score", "--model m --input i", "--input and --output, or --text, are needed");
   expect_usage_error("score", "--model m --input i --output o --text t", "exclude each other");
@@ -91,17 +91,17 @@ TEST(Options, GenerateHasFiles) {
       parse("generate",
             "--model m --input in.jsonl --output - --overwrite --return-token-ids --gpu-mem 15GiB "
             "--cpu-mem 1.5GB --disk-mem 4096 --dtype bfloat16 --device cpu --report r --trace t --log-level warn");
-  EXPECT_EQ(o.input, "in.jsonl");
-  EXPECT_EQ(o.output, "-");
-  EXPECT_TRUE(o.overwrite && o.return_token_ids);
-  EXPECT_EQ(o.gpu_mem, 15 * GiB);
-  EXPECT_EQ(o.cpu_mem, 1'500'000'000U);
-  EXPECT_EQ(o.disk_mem, 4096U);
-  EXPECT_EQ(o.dtype, DType::bfloat16);
-  EXPECT_EQ(o.report, "r");
-  EXPECT_EQ(o.trace, "t");
-  EXPECT_EQ(o.log_level, log::Level::warn);
-  EXPECT_FALSE(parse("generate", "--model m --input i --output o --overwrite false").overwrite);
+  EXPECT_EQ(o.rows.input, "in.jsonl");
+  EXPECT_EQ(o.files.output, "-");
+  EXPECT_TRUE(o.files.overwrite && o.rows.return_token_ids);
+  EXPECT_EQ(o.machine.gpu_mem, 15 * GiB);
+  EXPECT_EQ(o.machine.cpu_mem, 1'500'000'000U);
+  EXPECT_EQ(o.machine.disk_mem, 4096U);
+  EXPECT_EQ(o.policy.dtype, DType::bfloat16);
+  EXPECT_EQ(o.files.report, "r");
+  EXPECT_EQ(o.files.trace, "t");
+  EXPECT_EQ(o.files.log_level, log::Level::warn);
+  EXPECT_FALSE(parse("generate", "--model m --input i --output o --overwrite false").files.overwrite);
 }
 
 TEST(Options, WhatIsMissingOrUnknownIsAUsageError) {
@@ -164,37 +164,39 @@ TEST(Options, ErrorsNameTheirOption) {
 }
 
 TEST(Options, PercentMayBeOneWord) {
-  const std::array<double, 6> wanted{100, 0, 12.5, 0, 100, 0};
+  const Placement wanted = make_placement({100, 0, 12.5, 0, 100, 0});
   for (const char* words : {"100 0 12.5 0 100 0", "100,0,12.5,0,100,0", "100, 0, 12.5, 0, 100, 0"}) {
-    EXPECT_EQ(parse_options("bench", {"--model", "m", "--percent", words})->percent, wanted) << words;
-    EXPECT_EQ(parse_options("bench", {"--model", "m", std::string("--percent=") + words})->percent, wanted) << words;
+    EXPECT_EQ(parse_options("bench", {"--model", "m", "--percent", words})->policy.placement, wanted) << words;
+    EXPECT_EQ(parse_options("bench", {"--model", "m", std::string("--percent=") + words})->policy.placement, wanted)
+        << words;
   }
 }
 
 TEST(Options, Quiet) {
-  EXPECT_FALSE(parse("bench", "--model m").quiet);
+  EXPECT_FALSE(parse("bench", "--model m").files.quiet);
   const Options o = parse("generate", "--model m --input i --output o --quiet");
-  EXPECT_TRUE(o.quiet);
-  EXPECT_EQ(o.log_level, log::Level::warn);
-  EXPECT_EQ(parse("profile", "--quiet --log-level error").log_level, log::Level::error);
+  EXPECT_TRUE(o.files.quiet);
+  EXPECT_EQ(o.files.log_level, log::Level::warn);
+  EXPECT_EQ(parse("profile", "--quiet --log-level error").files.log_level, log::Level::error);
   expect_usage_error("bench", "--model m --quiet --log-level debug", "exclude each other");
 }
 
 TEST(Options, ScratchFilesGoToTheTemporaryFolder) {
-  EXPECT_EQ(parse("bench", "--model m").offload_dir, default_offload_directory());
-  EXPECT_EQ(parse("profile", "").offload_dir, default_offload_directory());
-  EXPECT_EQ(parse("profile", "--offload-dir X").offload_dir, "X");
+  EXPECT_EQ(parse("bench", "--model m").machine.offload_dir, default_offload_directory());
+  EXPECT_EQ(parse("profile", "").machine.offload_dir, default_offload_directory());
+  EXPECT_EQ(parse("profile", "--offload-dir X").machine.offload_dir, "X");
 }
 
 TEST(Options, Compression) {
   const Options none = parse("bench", "--model m --compress-weight False");
-  EXPECT_TRUE(none.weight_format.is_none());
-  EXPECT_TRUE(none.cache_format.is_none());
-  EXPECT_EQ(none.cpu_attention_percent, 0);
+  EXPECT_TRUE(none.policy.weight_format.is_none());
+  EXPECT_TRUE(none.policy.cache_format.is_none());
+  EXPECT_EQ(none.policy.cpu_attention_percent, 0);
   const Options both = parse("bench", "--model m --compress-weight --compress-cache True --cache-bits 8");
-  EXPECT_EQ(both.weight_format, (QuantFormat{4, 64}));
-  EXPECT_EQ(both.cache_format, (QuantFormat{8, 64}));
-  EXPECT_EQ(parse("bench", "--model m --compress-weight --compress-group 32").weight_format, (QuantFormat{4, 32}));
+  EXPECT_EQ(both.policy.weight_format, (QuantFormat{4, 64}));
+  EXPECT_EQ(both.policy.cache_format, (QuantFormat{8, 64}));
+  EXPECT_EQ(parse("bench", "--model m --compress-weight --compress-group 32").policy.weight_format,
+            (QuantFormat{4, 32}));
   expect_usage_error("bench", "--model m --compress-weight --weight-bits 3", "4 or 8");
   expect_usage_error("bench", "--model m --weight-bits 8", "--compress-weight");
   expect_usage_error("bench", "--model m --compress-group 32", "--compress-weight");
@@ -202,16 +204,28 @@ TEST(Options, Compression) {
 }
 
 TEST(Options, AttentionOnTheCpu) {
-  EXPECT_EQ(parse("bench", "--model m --cpu-cache-compute").cpu_attention_percent, 100);
-  EXPECT_EQ(parse("bench", "--model m --cpu-cache-compute --cpu-attention-percent 60").cpu_attention_percent, 60);
-  EXPECT_EQ(parse("bench", "--model m --attn-sparsity 0.1").attn_sparsity, 0.1);
+  EXPECT_EQ(parse("bench", "--model m --cpu-cache-compute").policy.cpu_attention_percent, 100);
+  EXPECT_EQ(parse("bench", "--model m --cpu-cache-compute --cpu-attention-percent 60").policy.cpu_attention_percent,
+            60);
+  EXPECT_EQ(parse("bench", "--model m --attn-sparsity 0.1").policy.attn_sparsity, 0.1);
   expect_usage_error("bench", "--model m --cpu-attention-percent 60", "--cpu-cache-compute");
   expect_usage_error("bench", "--model m --cpu-cache-compute --cpu-attention-percent 0", "above 0");
   expect_usage_error("bench", "--model m --attn-sparsity 1.5", "at most 1");
 }
 
+// What can be refused without a model is refused before one is read.
+TEST(Options, PoliciesThatCannotBeAreUsageErrors) {
+  expect_usage_error("bench", "--model m --percent 60 60 0 0 0 0", "60");
+  expect_usage_error("bench", "--model m --percent -1 50 0 0 0 0", "-1");
+  expect_usage_error("bench", "--model m --cpu-cache-compute --percent 0 50 0 50 0 50", "a cache on ssd");
+  EXPECT_TRUE(parse("bench", "--model m --cpu-cache-compute --percent 0 50 0 100 0 50").policy.placement);
+  expect_usage_error("bench", "--model m --save-compressed x", "--compress-weight is missing");
+  expect_usage_error("bench", "--model m --save-compressed x --compress-weight --dummy", "exclude each other");
+  expect_usage_error("score", "--model m --text t --window 20 --stride 20", "--stride 20 leaves tokens out");
+}
+
 TEST(Options, HelpPrintsAndEndsThere) {
-  for (const char* command : {"generate", "bench"}) {
+  for (const char* command : {"generate", "score", "bench"}) {
     ::testing::internal::CaptureStdout();
     EXPECT_FALSE(parse_options(command, {"--help"}).has_value());
     const std::string text = ::testing::internal::GetCapturedStdout();
@@ -229,8 +243,8 @@ TEST(Options, PoliciesOfTheConfigFolderCanBeUsed) {
   std::size_t num_files = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder)) {
     const Options o = parse("bench", "--model m --config " + file.path().string() + " --gpu-batch-size 7");
-    EXPECT_TRUE(o.percent.has_value() && o.num_gpu_batches.has_value()) << file.path();
-    EXPECT_EQ(o.gpu_batch_size, 7) << "the command line wins";
+    EXPECT_TRUE(o.policy.placement.has_value() && o.policy.num_gpu_batches.has_value()) << file.path();
+    EXPECT_EQ(o.policy.gpu_batch_size, 7) << "the command line wins";
     ++num_files;
   }
   EXPECT_GE(num_files, 5U);
@@ -242,55 +256,12 @@ TEST(Options, AnUnknownOptionInAConfigFileIsAUsageError) {
   expect_usage_error("bench", "--config " + (place / "c.json").string(), "gen-length");
 }
 
-TEST(Machine, DataTypeOnACpu) {
-  constexpr DType kEveryDType[] = {DType::float32, DType::float16, DType::bfloat16};
-  Options o = parse("bench", "--model m");
-  const DType fastest = host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
-  for (const DType stored : kEveryDType) EXPECT_EQ(choose_dtype(o, Device{}, stored), fastest);
-  for (const DType asked : kEveryDType) {
-    o.dtype = asked;
-    EXPECT_EQ(choose_dtype(o, Device{}, DType::float16), asked);
-  }
-}
-
-TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {
-  if (num_cuda_devices() > 0) GTEST_SKIP() << "there is a GPU";
-  const NullCommunicator alone;
-  Options o = parse("bench", "--model m");
-  EXPECT_FALSE(choose_device(o, alone).is_cuda());
-  o.device = "cuda";
-  try {
-    choose_device(o, alone);
-    FAIL();
-  } catch (const UserError& error) {
-    EXPECT_EQ(error.code(), ExitCode::usage);
-  }
-}
-
-TEST(Machine, BudgetsThatAreGivenAreTaken) {
-  const NullCommunicator alone;
-  const test::ScratchPlace place;
-  Options o = parse("bench", "--model m --gpu-mem 1GiB --cpu-mem 2GiB --disk-mem 3GiB");
-  o.offload_dir = place.path().string();
-  const Budgets given = choose_budgets(o, Device{}, alone);
-  EXPECT_EQ(given.gpu_bytes, 1 * GiB);
-  EXPECT_EQ(given.dram_bytes, 2 * GiB);
-  EXPECT_EQ(given.ssd_bytes, 3 * GiB);
-  o.gpu_mem.reset();
-  o.cpu_mem.reset();
-  o.disk_mem.reset();
-  const Budgets found = choose_budgets(o, Device{}, alone);
-  EXPECT_GT(found.gpu_bytes, 0U);
-  EXPECT_GT(found.dram_bytes, 0U);
-  EXPECT_GT(found.gpu_bytes, found.dram_bytes);
-}
-
 TEST(Options, PromptsAreCutByGenerateAlone) {
   const std::string files = "--model m --input a --output b";
-  EXPECT_EQ(parse("generate", files).truncate_prompt, PromptCut::none);
-  EXPECT_EQ(parse("generate", files + " --truncate-prompt error").truncate_prompt, PromptCut::none);
-  EXPECT_EQ(parse("generate", files + " --truncate-prompt left").truncate_prompt, PromptCut::left);
-  EXPECT_EQ(parse("generate", files + " --truncate-prompt=right").truncate_prompt, PromptCut::right);
+  EXPECT_EQ(parse("generate", files).generate.truncate_prompt, PromptCut::none);
+  EXPECT_EQ(parse("generate", files + " --truncate-prompt error").generate.truncate_prompt, PromptCut::none);
+  EXPECT_EQ(parse("generate", files + " --truncate-prompt left").generate.truncate_prompt, PromptCut::left);
+  EXPECT_EQ(parse("generate", files + " --truncate-prompt=right").generate.truncate_prompt, PromptCut::right);
   expect_usage_error("generate", files + " --truncate-prompt middle", "--truncate-prompt middle");
   expect_usage_error("score", files + " --truncate-prompt left", "truncate-prompt");
 }

@@ -17,12 +17,12 @@ class OutputPaths : public ::testing::Test {
  protected:
   OutputPaths() {
     o_.command = "generate";
-    o_.model = put("model/config.json", "{}").parent_path();
+    o_.model.name = put("model/config.json", "{}").parent_path();
     put("model/vocab.json", "{}");
     put("model/model-1.safetensors", "x");
-    o_.input = put("rows.jsonl", "precious\n");
-    o_.output = at("out.jsonl");
-    o_.offload_dir = place_.path();
+    o_.rows.input = put("rows.jsonl", "precious\n");
+    o_.files.output = at("out.jsonl");
+    o_.machine.offload_dir = place_.path();
   }
 
   fs::path put(const std::string& file, const std::string& text) {
@@ -48,82 +48,84 @@ class OutputPaths : public ::testing::Test {
 };
 
 TEST_F(OutputPaths, FilesOfTheirOwnAreFine) {
-  o_.report = at("report.json");
-  o_.trace = at("trace.json");
-  o_.text = put("text", "x");
-  o_.quality_check = o_.profile = o_.config = o_.text;  // what is only read may be read twice
-  o_.save_compressed = at("new");
+  o_.files.report = at("report.json");
+  o_.files.trace = at("trace.json");
+  o_.score.text = put("text", "x");
+  o_.rows.quality_check = o_.machine.profile = o_.config = o_.score.text;  // what is only read may be read twice
+  o_.model.save_compressed = at("new");
   EXPECT_NO_THROW(check_output_paths(o_));
-  o_.output = o_.report = o_.trace = "/dev/null";
+  o_.files.output = o_.files.report = o_.files.trace = "/dev/null";
   EXPECT_NO_THROW(check_output_paths(o_));
-  o_.output = at("model/results.jsonl");
-  o_.report = at("model/report.json");
+  o_.files.output = at("model/results.jsonl");
+  o_.files.report = at("model/report.json");
   EXPECT_NO_THROW(check_output_paths(o_));
 }
 
 TEST_F(OutputPaths, NothingThatIsWrittenIsAnyOtherFile) {
-  const std::string rows = o_.input;
-  using Member = std::string Options::*;
+  const std::string rows = o_.rows.input;
+  using Member = std::string& (*)(Options&);
   const std::pair<const char*, Member> written[] = {
-      {"--output", &Options::output}, {"--report", &Options::report}, {"--trace", &Options::trace}};
-  const std::pair<const char*, Member> read[] = {{"--input", &Options::input},
-                                                 {"--text", &Options::text},
-                                                 {"--quality-check", &Options::quality_check},
-                                                 {"--profile", &Options::profile},
-                                                 {"--config", &Options::config}};
+      {"--output", [](Options& o) -> std::string& { return o.files.output; }},
+      {"--report", [](Options& o) -> std::string& { return o.files.report; }},
+      {"--trace", [](Options& o) -> std::string& { return o.files.trace; }}};
+  const std::pair<const char*, Member> read[] = {
+      {"--input", [](Options& o) -> std::string& { return o.rows.input; }},
+      {"--text", [](Options& o) -> std::string& { return o.score.text; }},
+      {"--quality-check", [](Options& o) -> std::string& { return o.rows.quality_check; }},
+      {"--profile", [](Options& o) -> std::string& { return o.machine.profile; }},
+      {"--config", [](Options& o) -> std::string& { return o.config; }}};
   const Options good = o_;
   for (const auto& [to, write] : written) {
     for (const auto& [from, source] : read) {
       o_ = good;
-      o_.input.clear();
-      o_.*source = o_.*write = rows;
+      o_.rows.input.clear();
+      source(o_) = write(o_) = rows;
       expect_refused(ExitCode::usage, {to, from, "same file"});
     }
     for (const auto& [other, second] : written) {
       if (second == write) continue;
       o_ = good;
-      o_.*write = at("new.json");
-      o_.*second = at("model/../new.json");
+      write(o_) = at("new.json");
+      second(o_) = at("model/../new.json");
       expect_refused(ExitCode::usage, {to, other, "same file"});
-      o_.*write = o_.*second = "-";
+      write(o_) = second(o_) = "-";
       expect_refused(ExitCode::usage, {to, other, "standard output"});
     }
   }
 }
 
 TEST_F(OutputPaths, LinksAndOtherNamesAreSeenThrough) {
-  fs::create_symlink(o_.input, at("soft"));
-  fs::create_hard_link(o_.input, at("hard"));
+  fs::create_symlink(o_.rows.input, at("soft"));
+  fs::create_hard_link(o_.rows.input, at("hard"));
   fs::create_directory_symlink(place_.path(), at("around"));
   for (const char* name : {"soft", "hard", "around/rows.jsonl", "around/soft", "./rows.jsonl"}) {
-    o_.trace = at(name);
+    o_.files.trace = at(name);
     expect_refused(ExitCode::usage, {"--trace", "--input", "same file"});
   }
-  o_.trace.clear();
+  o_.files.trace.clear();
   fs::create_symlink("nothing.json", at("dangling"));
-  o_.report = at("around/dangling");
-  o_.output = at("nothing.json");
+  o_.files.report = at("around/dangling");
+  o_.files.output = at("nothing.json");
   expect_refused(ExitCode::usage, {"--report", "--output", "same file"});
 }
 
 TEST_F(OutputPaths, AModelIsLeftAlone) {
   for (const char* name : {"config.json", "vocab.json", "merges.txt", "model-1.safetensors"}) {
-    o_.report = at(std::string("model/") + name);
+    o_.files.report = at(std::string("model/") + name);
     expect_refused(ExitCode::usage, {"--report", "--model", name});
   }
-  o_.report.clear();
-  o_.save_compressed = at("new");
+  o_.files.report.clear();
+  o_.model.save_compressed = at("new");
   for (const char* name : {"new", "new/", "new/out.jsonl"}) {
-    o_.output = at(name);
+    o_.files.output = at(name);
     expect_refused(ExitCode::usage, {"--output", "--save-compressed"});
   }
 }
 
 TEST_F(OutputPaths, FoldersAreNotMade) {
-  for (std::string Options::*member :
-       {&Options::report, &Options::trace, &Options::save_compressed, &Options::offload_dir}) {
-    const Options good = o_;
-    o_.*member = at("typo/x");
+  const Options good = o_;
+  for (std::string* path : {&o_.files.report, &o_.files.trace, &o_.model.save_compressed, &o_.machine.offload_dir}) {
+    *path = at("typo/x");
     expect_refused(ExitCode::file, {"there is no folder '" + at("typo") + "'"});
     o_ = good;
   }
@@ -131,17 +133,17 @@ TEST_F(OutputPaths, FoldersAreNotMade) {
 }
 
 TEST_F(OutputPaths, FiguresReplaceNothingElse) {
-  o_.report = put("other.jsonl", "precious\n");
+  o_.files.report = put("other.jsonl", "precious\n");
   expect_refused(ExitCode::file, {"--report", "no report"});
-  std::swap(o_.report, o_.trace);
+  std::swap(o_.files.report, o_.files.trace);
   expect_refused(ExitCode::file, {"--trace", "no trace"});
 }
 
 TEST_F(OutputPaths, OfAProfile) {
   o_ = {};
   o_.command = "profile";
-  o_.config = o_.output = put("options.json", "{}");
-  o_.offload_dir = place_.path();
+  o_.config = o_.files.output = put("options.json", "{}");
+  o_.machine.offload_dir = place_.path();
   expect_refused(ExitCode::usage, {"--output", "--config", "same file"});
 }
 

@@ -26,7 +26,9 @@ ARROWS = {
     "weights": HARDWARE | {"ops", "storage", "model"},
 }
 ARROWS["engine"] = HARDWARE | {"ops", "model", "weights", "policy", "schedule", "storage", "comm"}
-ARROWS["serve"] = ARROWS["engine"] | {"engine", "text", "job"}
+ARROWS["probe"] = HARDWARE | {"ops", "storage", "comm"}
+ARROWS["run"] = ARROWS["engine"] | {"engine", "text", "job", "probe"}
+ARROWS["serve"] = ARROWS["run"] | {"run"}
 ARROWS["app"] = ARROWS["serve"] | {"serve"}
 
 # Third-party headers and the rooms that may include them.

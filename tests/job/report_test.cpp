@@ -29,10 +29,10 @@ RankReport rank(int number, std::uint64_t scale) {
   report.tiers.dram = {9000 * scale, {1, 2, 3}, {1, 2, 3}, 7};
   report.resources["compute"] = {8.5, 0, 12, 8.5};
   report.resources["host_to_gpu"] = {29.0, 1 << 20, 48, 12.0};  // loading included; copies of several streams add up
-  report.prefill_resources["compute"] = {1.5, 0, 4, 1.5};
-  report.decode_resources["compute"] = {7.0, 0, 8, 7.0};
-  report.prefill_resources["host_to_gpu"] = {3.0, 1 << 18, 8, 2.0};
-  report.decode_resources["host_to_gpu"] = {13.0, 1 << 19, 36, 7.0};
+  report.resources_by_phase.prefill["compute"] = {1.5, 0, 4, 1.5};
+  report.resources_by_phase.decode["compute"] = {7.0, 0, 8, 7.0};
+  report.resources_by_phase.prefill["host_to_gpu"] = {3.0, 1 << 18, 8, 2.0};
+  report.resources_by_phase.decode["host_to_gpu"] = {13.0, 1 << 19, 36, 7.0};
   report.sweep_seconds = 10;
   report.busy_fraction = 0.85;
   report.load_seconds = 3;

@@ -174,10 +174,10 @@ Policy pasted(const std::string& message, const Policy& base) {
   for (std::string word; flags >> word;) words.push_back(word);
   const Options options = parse_options("bench", words).value();
   Policy policy = base;
-  policy.placement = make_placement(options.percent.value());
-  policy.micro_batch_size = options.gpu_batch_size.value();
-  policy.num_micro_batches = options.num_gpu_batches.value();
-  policy.dtype = options.dtype.value();
+  policy.placement = options.policy.placement.value();
+  policy.micro_batch_size = options.policy.gpu_batch_size.value();
+  policy.num_micro_batches = options.policy.num_gpu_batches.value();
+  policy.dtype = options.policy.dtype.value();
   return policy;
 }
 
@@ -275,14 +275,14 @@ TEST(Flags, RoundTripThroughTheParser) {
         std::vector<std::string> words{"--model", "any"};
         for (std::string word; flags >> word;) words.push_back(word);
         const Options options = parse_options("bench", words).value();
-        EXPECT_EQ(options.percent.value(), percent);
-        EXPECT_EQ(options.gpu_batch_size, 48);
-        EXPECT_EQ(options.num_gpu_batches, 3);
-        EXPECT_EQ(options.dtype, dtype);
-        EXPECT_EQ(options.overlap, on);
-        EXPECT_EQ(options.sep_layer, std::optional(on));
-        EXPECT_EQ(options.cpu_attention_percent, on ? 100 : 0);
-        EXPECT_EQ(options.pin_weight, on);
+        EXPECT_EQ(options.policy.placement, make_placement(percent));
+        EXPECT_EQ(options.policy.gpu_batch_size, 48);
+        EXPECT_EQ(options.policy.num_gpu_batches, 3);
+        EXPECT_EQ(options.policy.dtype, dtype);
+        EXPECT_EQ(options.policy.overlap, on);
+        EXPECT_EQ(options.policy.sep_layer, std::optional(on));
+        EXPECT_EQ(options.policy.cpu_attention_percent, on ? 100 : 0);
+        EXPECT_EQ(options.policy.pin_weight, on);
       }
 }
 

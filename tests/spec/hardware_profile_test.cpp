@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.hpp"
+#include "base/json_form.hpp"
 
 namespace flexgen {
 namespace {
@@ -40,6 +41,13 @@ TEST(HardwareProfile, RoundTrip) {
   cpu.disk.reset();
   cpu.links.clear();
   EXPECT_EQ(parse_hardware_profile(to_json(cpu), "here"), cpu);
+}
+
+TEST(HardwareProfile, ADataTypeStandsAsItsNameWhereverItIsWritten) {
+  const MatrixRate rate{DType::bfloat16, 512, 4096, 1.5e12};
+  const std::string text = to_json_text(rate);
+  EXPECT_EQ(text, R"({"dtype":"bfloat16","rows":512,"size":4096,"operations_per_second":1500000000000.0})");
+  EXPECT_EQ(from_json_text<MatrixRate>(text), rate);
 }
 
 TEST(HardwareProfile, DamagedFilesAreRefusedByName) {

@@ -1,0 +1,90 @@
+#include "probe/profile_table.hpp"
+
+#include <fmt/format.h>
+
+#include "base/bytes.hpp"
+
+namespace flexgen {
+namespace {
+
+std::string line(std::string_view name, std::string_view text) { return fmt::format("{:<28}{}\n", name, text); }
+
+std::string rate(double bytes_per_second) { return fmt::format("{:.4g}", bytes_per_second * 1e-9); }
+
+// "64 KiB 16.5, 256 KiB 34.6"
+std::string list(const std::vector<CopyRate>& rates) {
+  std::string text;
+  for (const CopyRate& r : rates)
+    text += fmt::format(
+        "{}{} {}", text.empty() ? "" : ", ",
+        r.chunk_bytes >= MiB ? fmt::format("{} MiB", r.chunk_bytes / MiB) : fmt::format("{} KiB", r.chunk_bytes / KiB),
+        rate(r.bytes_per_second));
+  return text;
+}
+
+std::string list(const std::vector<ThreadRate>& rates) {
+  std::string text;
+  for (const ThreadRate& r : rates)
+    text += fmt::format("{}{} thread{} {}", text.empty() ? "" : ", ", r.num_threads, r.num_threads == 1 ? "" : "s",
+                        rate(r.bytes_per_second));
+  return text;
+}
+
+std::string list(const std::vector<DiskRate>& rates) {
+  std::string text;
+  for (const DiskRate& r : rates)
+    text += fmt::format("{}{} KiB x {} {}", text.empty() ? "" : ", ", r.block_bytes / KiB, r.queue_depth,
+                        rate(r.bytes_per_second));
+  return text;
+}
+
+std::string matrix_lines(const std::vector<MatrixRate>& rates) {
+  std::string text;
+  for (const MatrixRate& r : rates)
+    text += line(fmt::format("matrix {} {} x {}", dtype_name(r.dtype), r.rows, r.size),
+                 fmt::format("{:.4g} TFLOP/s; weights at {} GB/s", r.operations_per_second * 1e-12,
+                             rate(r.operations_per_second / (2.0 * static_cast<double>(r.rows)) *
+                                  static_cast<double>(element_bytes(r.dtype)))));
+  return text;
+}
+
+std::string gpu_lines(const GpuProfile& gpu) {
+  std::string text = line("GPU", gpu.name);
+  text += line("pinned H2D, GB/s", list(gpu.host_to_gpu));
+  text += line("pinned D2H, GB/s", list(gpu.gpu_to_host));
+  text += line("both at once, sum, GB/s", list(gpu.both_directions));
+  text += line("pageable H2D, GB/s", rate(gpu.pageable_host_to_gpu_bytes_per_second));
+  text += line("GPU memory copy, GB/s", rate(gpu.memory_bytes_per_second) + " (read + write)");
+  text += matrix_lines(gpu.matrix);
+  for (const SharedMemoryRate& r : gpu.beside_host_reads)
+    text += line(
+        fmt::format("H2D beside {} readers, GB/s", r.num_threads),
+        fmt::format("H2D {}, host reads {}, sum {}", rate(r.host_to_gpu_bytes_per_second),
+                    rate(r.read_bytes_per_second), rate(r.host_to_gpu_bytes_per_second + r.read_bytes_per_second)));
+  return text;
+}
+
+}  // namespace
+
+std::string profile_table(const HardwareProfile& p) {
+  std::string text = line("machine", fmt::format("{}, {} processors, {}{}", p.host, p.memory.num_processors,
+                                                 p.measured_at, p.quick ? ", quick" : ""));
+  text += line("host memory read, GB/s", list(p.memory.read));
+  text += line("host memory copy, GB/s", list(p.memory.copy) + " (read + write)");
+  text += matrix_lines(p.memory.matrix);
+  if (p.gpu) text += gpu_lines(*p.gpu);
+  if (p.disk) {
+    text += line("disk", fmt::format("{}, {}, {}, {}", p.disk->directory, p.disk->method,
+                                     p.disk->direct ? "direct" : "buffered", format_bytes(p.disk->file_bytes)));
+    text += line("disk read, GB/s", list(p.disk->read));
+    text += line("disk write, GB/s", list(p.disk->write));
+    text += line("", p.disk->note);
+  }
+  for (const LinkProfile& l : p.links)
+    text += line(fmt::format("rank {} to {}, {}, GB/s", l.from, l.to, l.transport),
+                 fmt::format("{}; latency {:.3g} us{}", list(l.rates), l.latency_seconds * 1e6,
+                             l.same_machine ? "" : ", other machine"));
+  return text;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,78 @@
+#include "run/job_report.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/exchange.hpp"
+#include "run/version.hpp"
+#include "storage/host_memory.hpp"
+
+namespace flexgen {
+namespace {
+
+ClassBytes class_bytes(const std::array<std::uint64_t, num_tensor_classes>& bytes) {
+  return {bytes[0], bytes[1], bytes[2]};
+}
+
+TierReport tier_report(const TierDemand& demand, std::uint64_t capacity, std::uint64_t peak) {
+  return {capacity, class_bytes(demand.requested), class_bytes(demand.home), peak};
+}
+
+RankReport own_report(Stage& stage, const Budgets& budgets, double run_seconds, const Communicator& ranks) {
+  const MemoryPlan& plan = stage.plan().memory;
+  RankReport r;
+  r.rank = ranks.rank();
+  r.host = ranks.host();
+  r.device = device_description(stage.device());
+  r.first_layer = stage.plan().bounds.first_decoder_layer;
+  r.num_layers = stage.plan().bounds.num_decoder_layers;
+  r.tiers.gpu = tier_report(plan.gpu, budgets.gpu_bytes, stage.peak_bytes(TierKind::gpu));
+  r.tiers.dram = tier_report(plan.dram, budgets.dram_bytes, stage.peak_bytes(TierKind::dram));
+  r.tiers.ssd = tier_report(plan.ssd, budgets.ssd_bytes, stage.peak_bytes(TierKind::ssd));
+  r.resources = resource_reports(stage.tracer().totals());
+  r.resources_by_phase.prefill = resource_reports(stage.tracer().totals(TracePhase::prefill));
+  r.resources_by_phase.decode = resource_reports(stage.tracer().totals(TracePhase::decode));
+  r.load_seconds = stage.load_seconds();
+  r.pinning_seconds = stage.pinning_seconds();
+  r.sweep_seconds = stage.sweep_seconds();
+  // Of the whole run: a stage that waits for its neighbours is not busy.
+  const double computing = r.resources_by_phase.prefill["compute"].occupied_seconds +
+                           r.resources_by_phase.decode["compute"].occupied_seconds;
+  if (run_seconds > 0) r.busy_fraction = std::min(1.0, computing / run_seconds);
+  r.peak_host_bytes = peak_resident_set_bytes();
+  return r;
+}
+
+PolicyReport policy_report(const Policy& policy) {
+  const Placement& at = policy.placement;
+  PolicyReport r;
+  r.flags = to_flags(policy);
+  r.dtype = dtype_name(policy.dtype);
+  r.gpu_batch_size = policy.micro_batch_size;
+  r.num_gpu_batches = policy.num_micro_batches;
+  r.percent = {at.weights.gpu_percent, at.weights.dram_percent, at.cache.gpu_percent,
+               at.cache.dram_percent,  at.hidden.gpu_percent,   at.hidden.dram_percent};
+  r.overlap = policy.overlap;
+  r.sep_layer = policy.separate_layers;
+  r.pin_weight = policy.pin_weights;
+  r.compress_weight = !policy.weight_format.is_none();
+  r.compress_cache = !policy.cache_format.is_none();
+  r.cpu_cache_compute = policy.uses_host_attention();
+  return r;
+}
+
+}  // namespace
+
+Report gather_report(Stage& stage, const Budgets& budgets, double run_seconds, Communicator& ranks) {
+  std::vector<RankReport> all = gather(ranks, own_report(stage, budgets, run_seconds, ranks));
+  Report report;
+  if (ranks.rank() != 0) return report;
+  const ModelSpec& model = stage.plan().input.model;
+  report.version = version_text();
+  report.model = {model.name, model.family, model.num_layers, model.hidden, num_parameters(model)};
+  report.policy = policy_report(stage.plan().input.policy);
+  report.ranks = std::move(all);
+  return report;
+}
+
+}  // namespace flexgen

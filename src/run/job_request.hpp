@@ -1,0 +1,63 @@
+// What is asked of a job, in groups: a room takes the group that it needs. Plain data, checked where it was parsed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/log.hpp"
+#include "spec/dtype.hpp"
+#include "spec/policy.hpp"
+#include "spec/quantization.hpp"
+
+namespace flexgen {
+
+/// Which model, and as what it is run.
+struct ModelChoice {
+  std::string name;             // --model: a folder, or what it is called
+  std::string path;             // FlexGen's: where model folders lie
+  bool dummy = false;           // random weights: the shape is enough
+  std::string save_compressed;  // the folder to which it is written compressed, and from which it is then run
+};
+
+/// How the job is to be run; what is left open is chosen.
+struct PolicyRequest {
+  std::optional<Placement> placement;
+  std::optional<std::int32_t> gpu_batch_size, num_gpu_batches;
+  std::optional<DType> dtype;
+  bool overlap = true;
+  std::optional<bool> sep_layer;  // none: true, but for attention on the host where one layer fits
+  bool pin_weight = true;
+  QuantFormat weight_format, cache_format;
+  double cpu_attention_percent = 0;  // of rows whose cache is in dram; 0: attention is not the processors' affair
+  double attn_sparsity = 1;
+};
+
+/// What a job may use of the machine.
+struct MachineRequest {
+  std::string device = "auto";                              // auto | cpu | cuda
+  std::string transport = "auto";                           // auto | mpi | nccl
+  std::optional<std::uint64_t> gpu_mem, cpu_mem, disk_mem;  // bytes per rank; none: what is free
+  std::string offload_dir;
+  std::string profile;  // the file of its ceilings; empty: the machine's own
+};
+
+/// Where results, figures and words go. "-" is standard output, empty nowhere.
+struct OutputFiles {
+  std::string output;
+  bool overwrite = false;
+  std::string report, trace;
+  bool quiet = false;
+  log::Level log_level = log::Level::info;
+
+  bool use_stdout() const { return output == "-" || report == "-" || trace == "-"; }
+};
+
+/// All that a run on all ranks is asked for beside its model and rows.
+struct JobRequest {
+  PolicyRequest policy;
+  MachineRequest machine;
+  OutputFiles files;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,174 @@
+#include "run/job_roofline.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/log.hpp"
+#include "comm/exchange.hpp"
+#include "engine/stage_memory.hpp"
+#include "policy/roofline.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
+
+// A machine may have no profile.
+struct OwnProfile {
+  std::optional<LoadedProfile> loaded;
+  static constexpr auto fields() { return std::tuple(field("loaded", &OwnProfile::loaded)); }
+};
+
+// Why there can be no roofline; empty when there can.
+std::string missing(const RanJob& job) {
+  constexpr const char* remedy = "flexgen-dist profile --offload-dir DIR measures one in about a minute";
+  if (!job.profiles.front()) return fmt::format("no roofline: this machine has no hardware profile; {}", remedy);
+  for (const auto& loaded : job.profiles)
+    if (job.device.is_cuda() && !loaded->profile.gpu)
+      return fmt::format("no roofline: {} has no figures of a GPU; {}", loaded->source, remedy);
+  return "";
+}
+
+std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
+  const int num_ranks = job.ranks.size();
+  std::vector<StageInput> stages;
+  for (int r = 0; r < num_ranks; ++r) {
+    const auto index = static_cast<std::size_t>(r);
+    const TierReports& tiers = report.ranks[index].tiers;
+    StageInput stage;
+    stage.plan = plan_input(job.model, job.slices[index], job.policy, job.shape, num_ranks, job.device);
+    stage.budgets = {tiers.gpu.capacity_bytes, tiers.dram.capacity_bytes, tiers.ssd.capacity_bytes};
+    stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.dtype,
+                                 job.ranks.place(r).local_size, num_ranks > 1 ? job.transport.name() : "");
+    stage.receives_hidden = r > 0;
+    stage.sends_hidden = r + 1 < num_ranks;
+    stage.hidden_through_host = job.device.is_cuda() && !job.transport.moves_device_memory();
+    stages.push_back(std::move(stage));
+  }
+  return stages;
+}
+
+struct Measured {
+  double busy_seconds = not_measured;
+  double bytes = not_measured;
+};
+
+class MeasuredPhase {
+ public:
+  MeasuredPhase(const ResourceReports& resources, bool on_gpu, const Need& host_memory)
+      : resources_(resources), on_gpu_(on_gpu), host_memory_(host_memory) {}
+
+  Measured of(Ceiling ceiling) const {
+    switch (ceiling) {
+      case Ceiling::matrix:
+      case Ceiling::gpu_memory: return {use("compute").occupied_seconds, not_measured};
+      case Ceiling::host_to_gpu: return sum({"host_to_gpu"});
+      case Ceiling::gpu_to_host: return sum({"gpu_to_host"});
+      case Ceiling::both_directions: return longest({"host_to_gpu", "gpu_to_host"});
+      case Ceiling::disk: return longest({"disk_read", "disk_write"});
+      case Ceiling::network: return longest({"send", "recv"});
+      case Ceiling::host_memory: break;
+    }
+    return host_memory();
+  }
+
+ private:
+  const ResourceReport& use(const char* name) const {
+    static const ResourceReport nothing;
+    const auto found = resources_.find(name);
+    return found == resources_.end() ? nothing : found->second;
+  }
+  Measured sum(std::initializer_list<const char*> names) const {
+    Measured m{0, 0};
+    for (const char* name : names) {
+      m.busy_seconds += use(name).occupied_seconds;
+      m.bytes += static_cast<double>(use(name).bytes);
+    }
+    return m;
+  }
+  // Two lanes that work side by side: together they were busy at least as long as the longer one.
+  Measured longest(std::initializer_list<const char*> names) const {
+    Measured m = sum(names);
+    m.busy_seconds = 0;
+    for (const char* name : names) m.busy_seconds = std::max(m.busy_seconds, use(name).occupied_seconds);
+    return m;
+  }
+  // On a GPU only copies and the host's attention touch host memory: their bytes over the ceiling. On a CPU all that
+  // runs does.
+  Measured host_memory() const {
+    if (!on_gpu_) return {longest({"compute", "host_to_gpu", "gpu_to_host"}).busy_seconds, not_measured};
+    if (host_memory_.seconds <= 0) return {};
+    const Measured copies = sum({"host_to_gpu", "gpu_to_host", "disk_read", "disk_write", "host_attention"});
+    return {copies.bytes * host_memory_.seconds / host_memory_.amount, copies.bytes};
+  }
+
+  const ResourceReports& resources_;
+  bool on_gpu_;
+  Need host_memory_;
+};
+
+RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resources, double measured_seconds,
+                           bool on_gpu) {
+  RooflinePhase phase;
+  phase.least_seconds = bound.seconds;
+  phase.measured_seconds = measured_seconds;
+  const MeasuredPhase measured(resources, on_gpu, bound.needs[static_cast<std::size_t>(Ceiling::host_memory)]);
+  for (std::size_t i = 0; i < num_ceilings; ++i) {
+    const auto ceiling = static_cast<Ceiling>(i);
+    const Need& need = bound.needs[i];
+    if (need.amount <= 0 || (ceiling == Ceiling::both_directions && bound.binding() != ceiling)) continue;
+    const Measured seen = measured.of(ceiling);
+    const bool is_matrix = ceiling == Ceiling::matrix;
+    phase.resources.push_back({std::string(ceiling_name(ceiling)), need.seconds, seen.busy_seconds,
+                               is_matrix ? 0 : need.amount, is_matrix ? need.amount : 0, seen.bytes});
+  }
+  return phase;
+}
+
+}  // namespace
+
+std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
+  OwnProfile own;
+  ranks.agree_on_error([&] { own.loaded = load_profile(file, ranks.host()); });
+  std::vector<std::optional<LoadedProfile>> profiles;
+  for (OwnProfile& other : gather(ranks, own)) profiles.push_back(std::move(other.loaded));
+  for (auto& profile : profiles)
+    if (!profile) profile = profiles.front();
+  return profiles;
+}
+
+void add_roofline(Report& report, const RanJob& job) {
+  if (report.job.sequences == 0) return;
+  if (const std::string why = missing(job); !why.empty()) {
+    log::info(why);
+    return;
+  }
+  const auto sequences = static_cast<double>(report.job.sequences);
+  const RooflineJob ran{static_cast<std::int64_t>(report.job.sequences),
+                        static_cast<double>(report.job.prompt_tokens) / sequences,
+                        static_cast<double>(report.job.generated_tokens) / sequences,
+                        static_cast<double>(report.job.scored_tokens) / sequences};
+  const std::vector<StageInput> stages = stage_inputs(report, job);
+  const RunBound bound = bound_run(stages, ran);
+  const RankReport& slowest = report.ranks[bound.slowest];
+  const bool on_gpu = job.device.is_cuda();
+
+  RooflineReport roofline;
+  roofline.profile = job.profiles.front()->source;
+  roofline.bound_tokens_per_second = bound.tokens_per_second;
+  if (bound.tokens_per_second > 0) roofline.fraction = report.throughput.tokens_per_second / bound.tokens_per_second;
+  roofline.rank = static_cast<int>(bound.slowest);
+  roofline.binding_phase = bound.decode_binds ? "decode" : "prefill";
+  roofline.binding_resource = ceiling_name(bound.binding);
+  roofline.advice = advise(stages, ran, bound);
+  const StageBound& stage = bound.stages[bound.slowest];
+  roofline.prefill =
+      phase_report(stage.prefill, slowest.resources_by_phase.prefill, report.timing.prefill_seconds, on_gpu);
+  roofline.decode = phase_report(stage.decode, slowest.resources_by_phase.decode, report.timing.decode_seconds, on_gpu);
+  for (const StageBound& other : bound.stages) roofline.rank_least_seconds.push_back(other.seconds());
+  report.roofline = std::move(roofline);
+}
+
+}  // namespace flexgen

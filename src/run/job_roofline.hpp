@@ -1,0 +1,39 @@
+// The roofline of a job that has run: hardware profiles of all ranks, the bound, and what was measured beside it.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "comm/transport.hpp"
+#include "device/device.hpp"
+#include "job/report.hpp"
+#include "model/layer.hpp"
+#include "run/profile_file.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+/// Collective. By rank: the profile of its machine, or rank 0's where the machine has none. Throws AgreedError (file)
+/// for a file that was named and cannot be read.
+/// @param file  of `--profile`, or empty
+std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks);
+
+/// What ran. Refers to what the caller holds.
+struct RanJob {
+  const ModelSpec& model;
+  const Policy& policy;
+  const JobShape& shape;
+  const std::vector<SliceBounds>& slices;  // by rank
+  const std::vector<std::optional<LoadedProfile>>& profiles;
+  const Device& device;
+  const Transport& transport;
+  const Communicator& ranks;
+};
+
+/// Rank 0: fills `report.roofline` from the report's ranks, job and timing; without profiles it stays empty and one
+/// line says how to get them.
+void add_roofline(Report& report, const RanJob& job);
+
+}  // namespace flexgen

@@ -1,0 +1,82 @@
+#include "run/machine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "base/processors.hpp"
+#include "ops/host/host_kernels.hpp"
+#include "ops/threads.hpp"
+#include "storage/host_memory.hpp"
+
+namespace flexgen {
+
+Device choose_device(const MachineRequest& request, const Communicator& ranks) {
+  if (request.device == "cpu") return {};
+  const int visible = num_cuda_devices();
+  if (visible == 0) {
+    if (request.device == "auto") return {};
+    throw UserError(ExitCode::usage, "--device cuda cannot be honoured",
+                    cuda_compiled() ? "no usable GPU or driver is visible" : "this build has no CUDA",
+                    "Use --device cpu");
+  }
+  // One visible GPU: the launcher has bound it to this rank (CUDA_VISIBLE_DEVICES).
+  return {DeviceKind::cuda, visible == 1 ? 0 : ranks.local_rank() % visible};
+}
+
+Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks) {
+  const auto local = static_cast<std::uint64_t>(ranks.local_size());
+  const std::uint64_t host = available_host_bytes() / local;
+  Budgets budgets;
+  if (device.is_cuda()) {
+    // Ranks that share a GPU share its memory; as a rule there is one each.
+    const auto sharing =
+        std::max<std::uint64_t>(1, local / static_cast<std::uint64_t>(std::max(1, num_cuda_devices())));
+    budgets.gpu_bytes = device_memory(device).free_bytes / sharing * 95 / 100;
+    budgets.dram_bytes = host * 85 / 100;
+  } else {
+    // Both tiers are host memory: what one has, the other has not.
+    budgets.gpu_bytes = host * 60 / 100;
+    budgets.dram_bytes = host * 25 / 100;
+  }
+  budgets.ssd_bytes = free_disk_bytes(request.offload_dir) / local * 90 / 100;
+  budgets.gpu_bytes = request.gpu_mem.value_or(budgets.gpu_bytes);
+  budgets.dram_bytes = request.cpu_mem.value_or(budgets.dram_bytes);
+  budgets.ssd_bytes = request.disk_mem.value_or(budgets.ssd_bytes);
+  if (device.is_cuda()) {
+    if (budgets.gpu_bytes <= gpu_reserve_bytes)
+      throw UserError(ExitCode::does_not_fit, fmt::format("--gpu-mem {} is too small", format_bytes(budgets.gpu_bytes)),
+                      fmt::format("{} of it are the libraries' own", format_bytes(gpu_reserve_bytes)), "Give more");
+    budgets.gpu_bytes -= gpu_reserve_bytes;
+  }
+  return budgets;
+}
+
+DType choose_dtype(std::optional<DType> wanted, const Device& device, DType stored) {
+  if (wanted) return *wanted;
+  if (!device.is_cuda()) return host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
+  if (stored == DType::bfloat16 && compute_capability(device) >= 80) return DType::bfloat16;
+  return DType::float16;
+}
+
+void share_processors(const Communicator& ranks, bool beside_gpu) {
+  if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
+    if (const int num_threads = std::atoi(wanted); num_threads > 0) return set_num_loop_threads(num_threads);
+  }
+  const int own = num_available_processors() / ranks.local_size();
+  // Copies, disk and launches of kernels have threads of their own, and too many readers of memory hold DMA up.
+  constexpr int kept_free = 3;
+  if (!beside_gpu || own <= 2 * kept_free) return set_num_loop_threads(std::max(1, own));
+  set_num_loop_threads(own - kept_free);
+  // The rank's processors, past those kept free and the one for whoever starts a loop.
+  const std::vector<int> processors = allowed_processors();
+  const int first = ranks.local_rank() * own;
+  if (static_cast<int>(processors.size()) >= own * ranks.local_size())
+    pin_loop_threads({processors.begin() + first + kept_free + 1, processors.begin() + first + own});
+}
+
+}  // namespace flexgen

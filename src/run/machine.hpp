@@ -1,0 +1,31 @@
+// Which device a rank computes on, and what it may take of its machine.
+#pragma once
+
+#include <optional>
+
+#include "comm/communicator.hpp"
+#include "device/device.hpp"
+#include "run/job_request.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+/// `--device` resolved for this rank: the GPU of its number on the machine. Throws UserError (usage) when cuda is asked
+/// for and there is none.
+Device choose_device(const MachineRequest& request, const Communicator& ranks);
+
+/// The budgets given, or what the machine has now, less a margin, shared by the ranks of the machine.
+Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks);
+
+/// The one that was wanted; else on a CPU bfloat16 where the processor multiplies it, else float32; the checkpoint's
+/// own 16-bit type on a GPU (float16 where the GPU has no bfloat16).
+DType choose_dtype(std::optional<DType> wanted, const Device& device, DType stored);
+
+/// GPU memory outside the budgeted arena: cuBLAS and the run-time's own.
+inline constexpr std::uint64_t gpu_reserve_bytes = 96ULL << 20;
+
+/// Divides the processors among the ranks of the machine, unless OMP_NUM_THREADS says otherwise.
+/// Beside a GPU that the processors attend for, some are kept free.
+void share_processors(const Communicator& ranks, bool beside_gpu);
+
+}  // namespace flexgen

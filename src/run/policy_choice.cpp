@@ -1,0 +1,143 @@
+#include "run/policy_choice.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "comm/exchange.hpp"
+#include "engine/stage_memory.hpp"
+#include "policy/greedy_fill.hpp"
+#include "run/machine.hpp"
+
+namespace flexgen {
+namespace {
+
+// The smallest of every budget and the largest slice: what fits these fits every rank.
+Budgets smallest_budgets(const Budgets& mine, Communicator& ranks) {
+  Budgets least = mine;
+  for (const Budgets& other : gather(ranks, mine)) {
+    least.gpu_bytes = std::min(least.gpu_bytes, other.gpu_bytes);
+    least.dram_bytes = std::min(least.dram_bytes, other.dram_bytes);
+    least.ssd_bytes = std::min(least.ssd_bytes, other.ssd_bytes);
+  }
+  return least;
+}
+
+std::uint64_t slice_elements(const PlanInput& input) {
+  std::uint64_t total = 0;
+  for (const LayerDescription& layer : input.layers) total += static_cast<std::uint64_t>(layer.num_elements());
+  return total;
+}
+
+// What the greedy fill chooses.
+struct Fill {
+  std::int32_t micro_batch_size = 0, num_micro_batches = 0;
+  Placement placement;
+  static constexpr auto fields() {
+    return std::tuple(field("micro_batch_size", &Fill::micro_batch_size),
+                      field("num_micro_batches", &Fill::num_micro_batches), field("placement", &Fill::placement));
+  }
+};
+
+// Ranks on unlike machines may choose differently: then all take what each has.
+DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
+  for (const std::string& other : ranks.all_gather(dtype_name(mine)))
+    if (other != dtype_name(mine)) return device.is_cuda() ? DType::float16 : DType::float32;
+  return mine;
+}
+
+bool ranks_agree(bool mine, Communicator& ranks) {
+  const std::vector<std::string> all = ranks.all_gather(mine ? "yes" : "no");
+  return std::all_of(all.begin(), all.end(), [](const std::string& one) { return one == "yes"; });
+}
+
+// A compressed checkpoint is run as it is.
+QuantFormat weight_format(const PolicyRequest& request, const ModelSpec& model) {
+  if (model.compression.is_none()) return request.weight_format;
+  if (!request.weight_format.is_none() && request.weight_format != model.compression)
+    throw UserError(ExitCode::usage, "the weights cannot be compressed anew",
+                    fmt::format("the model is compressed already, to {} bits in groups of {}", model.compression.bits,
+                                model.compression.group),
+                    "Leave --compress-weight out, or start from the uncompressed model");
+  return model.compression;
+}
+
+// FlexGen's defaults where its flags are given in part.
+constexpr std::int32_t default_micro_batch_size = 4;
+constexpr std::int32_t default_num_micro_batches = 1;
+
+// All that is asked for or has a default, the same on every rank.
+Policy requested_policy(const PolicyRequest& request, const ModelSpec& model, const Device& device,
+                        Communicator& ranks) {
+  Policy policy;
+  policy.overlap = request.overlap;
+  policy.separate_layers = request.sep_layer.value_or(true);
+  policy.pin_weights = request.pin_weight;
+  ranks.agree_on_error([&] { policy.weight_format = weight_format(request, model); });
+  policy.cache_format = request.cache_format;
+  policy.host_attention_percent = request.cpu_attention_percent;
+  policy.attention_sparsity = request.attn_sparsity;
+  policy.dtype = agree_on_dtype(choose_dtype(request.dtype, device, model.stored_dtype), device, ranks);
+  policy.micro_batch_size = request.gpu_batch_size.value_or(default_micro_batch_size);
+  policy.num_micro_batches = request.num_gpu_batches.value_or(default_num_micro_batches);
+  if (request.placement) policy.placement = *request.placement;
+  return policy;
+}
+
+using InputOf = std::function<PlanInput(const Policy&, const SliceBounds&)>;
+
+// Rank 0 fills the tiers for the largest slice; where B or K was given, both stay.
+void fill_greedily(const PolicyRequest& request, const InputOf& input_of, const std::vector<SliceBounds>& slices,
+                   const Budgets& budgets, Communicator& ranks, Policy& policy) {
+  const Budgets least = smallest_budgets(budgets, ranks);
+  Fill fill;
+  ranks.agree_on_error([&] {
+    if (ranks.rank() != 0) return;
+    PlanInput largest = input_of(policy, slices.front());
+    for (const SliceBounds& bounds : slices)
+      if (PlanInput other = input_of(policy, bounds); slice_elements(other) > slice_elements(largest))
+        largest = std::move(other);
+    const bool sizes_given = request.gpu_batch_size || request.num_gpu_batches;
+    const Policy chosen = sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least);
+    fill = {chosen.micro_batch_size, chosen.num_micro_batches, chosen.placement};
+  });
+  fill = share(ranks, fill);
+  policy.micro_batch_size = fill.micro_batch_size;
+  policy.num_micro_batches = fill.num_micro_batches;
+  policy.placement = fill.placement;
+  log::info("policy " + to_flags(policy));
+}
+
+}  // namespace
+
+void require_cache_off_ssd(const Placement& placement) {
+  if (placement.cache.ssd() <= 1e-9) return;
+  throw UserError(ExitCode::usage, "--cpu-cache-compute cannot attend to a cache on ssd",
+                  fmt::format("the policy puts {:g} % of it there", 100 * placement.cache.ssd()),
+                  "Give the cache to gpu and dram, for example --percent 20 80 0 100 0 100, or leave it out");
+}
+
+Policy choose_policy(const PolicyRequest& request, const ModelSpec& model, const std::vector<SliceBounds>& slices,
+                     const JobShape& shape, const Device& device, const Budgets& budgets, Communicator& ranks) {
+  const auto num_groups = static_cast<std::int32_t>(slices.size());
+  const InputOf input_of = [&](const Policy& policy, const SliceBounds& bounds) {
+    return plan_input(model, bounds, policy, shape, num_groups, device);
+  };
+  Policy policy = requested_policy(request, model, device, ranks);
+  if (!request.placement) fill_greedily(request, input_of, slices, budgets, ranks, policy);
+  if (policy.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(policy.placement); });
+  const SliceBounds& own = slices[static_cast<std::size_t>(ranks.rank())];
+  if (!request.sep_layer && policy.uses_host_attention()) {
+    // With two layers the last micro-batch's mlp waits for the host before the next layer's attention is projected: the
+    // host idles once per layer. One layer needs room for more weights at a time.
+    policy.separate_layers = false;
+    policy.separate_layers = !ranks_agree(explain_misfit(plan_memory(input_of(policy, own)), budgets).empty(), ranks);
+  }
+  ranks.agree_on_error([&] { require_fit(input_of(policy, own), budgets); });
+  return policy;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,168 @@
+#include "run/run_job.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/log.hpp"
+#include "comm/exchange.hpp"
+#include "job/figure_file.hpp"
+#include "job/file_descriptor.hpp"
+#include "run/interrupt.hpp"
+#include "run/job_report.hpp"
+#include "run/job_roofline.hpp"
+#include "run/machine.hpp"
+#include "run/policy_choice.hpp"
+#include "run/transports.hpp"
+#include "run/version.hpp"
+
+namespace flexgen {
+namespace {
+
+using OnError = std::function<void(std::exception_ptr)>;
+
+double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) / 1e9; }
+
+// What all ranks know of the job before memory is taken; budgets are each rank's own.
+struct AgreedJob {
+  Device device;
+  JobShape shape;
+  std::vector<std::optional<LoadedProfile>> profiles;  // by rank
+  std::vector<SliceBounds> slices;                     // by rank
+  Budgets budgets;
+  Policy policy;
+
+  std::int32_t num_groups() const { return static_cast<std::int32_t>(slices.size()); }
+};
+
+// All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
+Device agree_on_device(const MachineRequest& machine, Communicator& ranks) {
+  Device device;
+  ranks.agree_on_error([&] { device = choose_device(machine, ranks); });
+  ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
+  return device;
+}
+
+AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communicator& ranks) {
+  AgreedJob job;
+  job.device = agree_on_device(request.machine, ranks);
+  share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent > 0);
+  job.shape = share(ranks, input.shape);
+  job.profiles = gather_profiles(request.machine.profile, ranks);
+  ranks.agree_on_error([&] {
+    job.slices = balanced_slices(input.model, ranks.size());
+    job.budgets = choose_budgets(request.machine, job.device, ranks);
+  });
+  job.policy = choose_policy(request.policy, input.model, job.slices, job.shape, job.device, job.budgets, ranks);
+  ranks.all_equal("the policy", to_flags(job.policy));
+  return job;
+}
+
+StageConfig plan_stage(const JobRequest& request, const ModelSpec& model, const AgreedJob& job, int rank) {
+  StageConfig config;
+  config.plan.bounds = job.slices[static_cast<std::size_t>(rank)];
+  config.plan.input = plan_input(model, config.plan.bounds, job.policy, job.shape, job.num_groups(), job.device);
+  config.plan.memory = plan_memory(config.plan.input, job.budgets);
+  config.budgets = job.budgets;
+  config.device = job.device;
+  config.offload_dir = request.machine.offload_dir;
+  config.keep_trace_events = !request.files.trace.empty();
+  return config;
+}
+
+std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, Communicator& ranks) {
+  log::info(fmt::format("{} rank{} on {}; loading", ranks.size(), ranks.size() == 1 ? "" : "s",
+                        device_description(config.device)));
+  std::unique_ptr<Stage> stage;
+  ranks.agree_on_error([&] {
+    config.source = input.make_source();
+    stage = std::make_unique<Stage>(config);
+  });
+  ranks.barrier();
+  return stage;
+}
+
+// Rank 0 turns rows into sweeps, the others serve them.
+void drive(Stage& stage, JobInput& input, const AgreedJob& job, const OnError& on_error, TimingReport& timing) {
+  Generator generator(stage, job.num_groups(), input.model.eos_tokens);
+  try {
+    if (input.on_start) input.on_start(job.policy);
+    generator.run(std::move(input.rows), input.callbacks);
+  } catch (...) {
+    // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
+    on_error(std::current_exception());
+    throw;
+  }
+  timing.prefill_seconds = generator.times().prefill_seconds;
+  timing.decode_seconds = generator.times().decode_seconds;
+}
+
+void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
+  if (session.communicator().size() == 1) return;  // the exception itself says it
+  remove_file_left_empty();                        // nothing is destroyed in an abort
+  try {
+    std::rethrow_exception(std::move(error));
+  } catch (const Error& known) {
+    session.abort_job(known.what(), known.code());
+  } catch (const std::exception& other) {
+    session.abort_job(other.what(), ExitCode::internal);
+  }
+}
+
+void gather_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns, Communicator& ranks) {
+  const std::vector<std::string> events =
+      ranks.all_gather(chrome_trace_events(stage.tracer().events(), ranks.rank(), origin_ns));
+  if (ranks.rank() == 0) write_trace(path, events);
+}
+
+}  // namespace
+
+Report run_job(MpiSession& session, const JobRequest& request, JobInput input) {
+  Communicator& ranks = session.communicator();
+  ranks.all_equal("the program's version", version_text());
+  ranks.all_equal("the model", fingerprint(input.model));
+  const std::uint64_t begin_ns = now_ns();
+  const AgreedJob job = agree_on_job(request, input, ranks);
+  const std::unique_ptr<Transport> transport = open_transport(session, request.machine.transport, job.device);
+  StageConfig config = plan_stage(request, input.model, job, ranks.rank());
+  config.transport = transport.get();
+  config.on_error = [&session](std::exception_ptr error) { tell_other_ranks(session, std::move(error)); };
+  std::unique_ptr<Stage> stage = build_stage(config, input, ranks);
+  TimingReport timing;
+  timing.load_seconds = seconds_since(begin_ns);
+
+  const std::uint64_t start_ns = now_ns();
+  if (ranks.rank() == 0) drive(*stage, input, job, config.on_error, timing);
+  else stage->serve();
+  timing.total_seconds = seconds_since(start_ns);
+
+  if (!request.files.trace.empty()) gather_trace(request.files.trace, *stage, start_ns, ranks);
+  Report report = gather_report(*stage, job.budgets, seconds_since(start_ns), ranks);
+  report.command = input.command;
+  report.timing = timing;
+  if (ranks.rank() == 0) {
+    report.job = input.count_job();
+    report.throughput = measure_throughput(report.job, report.timing);
+    add_roofline(report, {input.model, job.policy, job.shape, job.slices, job.profiles, job.device, *transport, ranks});
+  }
+  stage.reset();
+  ranks.barrier();  // no rank tears its links down while another still uses them
+  return report;
+}
+
+int conclude(const Report& report, const OutputFiles& files, SummaryRole role) {
+  const bool to_stdout = role == SummaryRole::result && !files.use_stdout();
+  // Nobody may be listening: that is no reason for a job to fail that is done.
+  if (!files.quiet) write_fully(to_stdout ? STDOUT_FILENO : STDERR_FILENO, summary(report));
+  if (!files.report.empty()) write_report(report, files.report);
+  if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
+  log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
+                        files.output.empty() ? "" : "; their errors stand in " + files.output));
+  return static_cast<int>(ExitCode::rows_failed);
+}
+
+}  // namespace flexgen

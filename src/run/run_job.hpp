@@ -1,0 +1,45 @@
+// One job on all ranks, from a model and rows to a report: agree, plan, build, drive, report. What `generate`, `score`
+// and `bench` share.
+//
+// Collective: every rank calls it with the same request; rows and callbacks matter on rank 0 alone.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/mpi_session.hpp"
+#include "engine/generator.hpp"
+#include "job/report.hpp"
+#include "run/job_request.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+#include "weights/weight_source.hpp"
+
+namespace flexgen {
+
+struct JobInput {
+  std::string command;
+  ModelSpec model;
+  /// Makes this rank's source; called once the policy is known to fit.
+  std::function<std::shared_ptr<WeightSource>()> make_source;
+  JobShape shape;                // rank 0's counts
+  std::deque<GenerateRow> rows;  // rank 0
+  GenerateCallbacks callbacks;   // rank 0
+  /// Rank 0: loading is over; this is how the job runs.
+  std::function<void(const Policy&)> on_start;
+  std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end
+};
+
+/// Returns the report on rank 0, an empty one elsewhere. Writes `--trace`.
+Report run_job(MpiSession& session, const JobRequest& request, JobInput input);
+
+/// What the summary is to whoever runs a command: a remark on what was written, or the figures that were asked for.
+enum class SummaryRole : std::uint8_t { remark, result };
+
+/// Rank 0's last words: the summary (a result goes to standard output, where nothing else does), `--report`, and how
+/// many rows failed. Returns main's exit status.
+int conclude(const Report& report, const OutputFiles& files, SummaryRole role);
+
+}  // namespace flexgen

@@ -1,0 +1,102 @@
+// The probes on the machine at hand: that each gives figures, of what it was asked for. How good they are is the
+// machine's affair.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "comm/in_process.hpp"
+#include "probe/disk_probe.hpp"
+#include "probe/gpu_probe.hpp"
+#include "probe/host_traffic.hpp"
+#include "probe/link_probe.hpp"
+#include "probe/profile_table.hpp"
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen {
+namespace {
+
+TEST(HostTraffic, CountsWhatItsThreadsMove) {
+  std::vector<std::byte> memory(4 * MiB);
+  fill_host_memory(memory, 2);
+  EXPECT_NE(memory.front(), memory[memory.size() / 2]) << "each thread writes bytes of its own";
+  for (const HostTrafficKind kind : {HostTrafficKind::read, HostTrafficKind::copy})
+    EXPECT_GT(measure_host_traffic(kind, memory, 2, 0.01, 2), 1e6);
+}
+
+TEST(HostTraffic, CopiesTheFirstHalfOfItsPart) {
+  std::vector<std::byte> memory(2 * MiB);
+  std::fill_n(memory.begin(), 1 * MiB, std::byte{7});
+  {
+    const HostTraffic traffic(HostTrafficKind::copy, memory, 1);
+    while (traffic.num_bytes() < 2 * MiB) {
+    }
+  }
+  EXPECT_EQ(memory.back(), std::byte{7});
+}
+
+TEST(LinkProbe, EveryRankGetsTheFiguresOfTheTwo) {
+  std::vector<LinkProfile> links(3);
+  InProcessWorld(3).run([&](Transport& transport, Communicator& ranks) {
+    links[static_cast<std::size_t>(ranks.rank())] = measure_link(transport, ranks, 1, Device{}, true);
+  });
+  EXPECT_EQ(links[0].from, 1);
+  EXPECT_EQ(links[0].to, 2);
+  EXPECT_GT(links[0].latency_seconds, 0);
+  ASSERT_FALSE(links[0].rates.empty());
+  for (const CopyRate& rate : links[0].rates) EXPECT_GT(rate.bytes_per_second, 0) << rate.chunk_bytes;
+  EXPECT_EQ(links[1], links[0]);
+  EXPECT_EQ(links[2], links[0]);
+}
+
+TEST(DiskProbe, MeasuresTheFolderAndLeavesNothingInIt) {
+  const test::ScratchPlace place;
+  const DiskProbeOptions options{16 * MiB, 0.01, true};
+  std::vector<std::string> said;
+  const DiskProfile disk = measure_disk(place.path(), options, [&](std::string_view what) { said.emplace_back(what); });
+  EXPECT_EQ(disk.directory, std::filesystem::absolute(place.path()).string());
+  EXPECT_EQ(disk.file_bytes, 16 * MiB);
+  ASSERT_EQ(disk.read.size(), disk.write.size());
+  EXPECT_GT(best_rate(disk.read), 0);
+  EXPECT_GT(best_rate(disk.write), 0);
+  EXPECT_EQ(said.size(), 3U);
+  EXPECT_TRUE(std::filesystem::is_empty(place.path()));
+}
+
+TEST(DiskProbe, AFileThatIsTooSmallSaysNothingOfADisk) {
+  const test::ScratchPlace place;
+  try {
+    measure_disk(place.path(), {1 * MiB, 0.01, true}, [](std::string_view) {});
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::does_not_fit);
+  }
+}
+
+TEST(GpuProbe, WithoutCudaIsAUsageError) {
+  if (cuda_compiled()) GTEST_SKIP() << "this build has CUDA";
+  try {
+    GpuProbe probe(Device{DeviceKind::cuda, 0}, true);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::usage);
+  }
+}
+
+TEST(ProfileTable, NamesWhatWasMeasured) {
+  HardwareProfile profile;
+  profile.host = "box";
+  profile.memory = {4, {{1, 1.25e10}, {4, 9.9e10}}, {{4, 5e10}}, {{DType::float32, 512, 4096, 1.5e12}}};
+  EXPECT_NE(profile_table(profile).find("host memory read, GB/s      1 thread 12.5, 4 threads 99"), std::string::npos)
+      << profile_table(profile);
+  EXPECT_EQ(profile_table(profile).find("rank 0"), std::string::npos) << "no links were measured";
+  profile.links = {{"mpi", 0, 1, true, 1.5e-5, {{1048576, 3.58e11}}}};
+  EXPECT_NE(profile_table(profile).find("rank 0 to 1, mpi, GB/s      1 MiB 358; latency 15 us\n"), std::string::npos)
+      << profile_table(profile);
+}
+
+}  // namespace
+}  // namespace flexgen

@@ -1,0 +1,56 @@
+#include "run/machine.hpp"
+
+#include <gtest/gtest.h>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+#include "ops/host/host_kernels.hpp"
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen {
+namespace {
+
+TEST(Machine, DataTypeOnACpu) {
+  constexpr DType kEveryDType[] = {DType::float32, DType::float16, DType::bfloat16};
+  const DType fastest = host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
+  for (const DType stored : kEveryDType) EXPECT_EQ(choose_dtype(std::nullopt, Device{}, stored), fastest);
+  for (const DType asked : kEveryDType) EXPECT_EQ(choose_dtype(asked, Device{}, DType::float16), asked);
+}
+
+TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {
+  if (num_cuda_devices() > 0) GTEST_SKIP() << "there is a GPU";
+  const NullCommunicator alone;
+  MachineRequest request;
+  EXPECT_FALSE(choose_device(request, alone).is_cuda());
+  request.device = "cuda";
+  try {
+    choose_device(request, alone);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), ExitCode::usage);
+  }
+}
+
+TEST(Machine, BudgetsThatAreGivenAreTaken) {
+  const NullCommunicator alone;
+  const test::ScratchPlace place;
+  MachineRequest request;
+  request.gpu_mem = 1 * GiB;
+  request.cpu_mem = 2 * GiB;
+  request.disk_mem = 3 * GiB;
+  request.offload_dir = place.path().string();
+  const Budgets given = choose_budgets(request, Device{}, alone);
+  EXPECT_EQ(given.gpu_bytes, 1 * GiB);
+  EXPECT_EQ(given.dram_bytes, 2 * GiB);
+  EXPECT_EQ(given.ssd_bytes, 3 * GiB);
+  request.gpu_mem.reset();
+  request.cpu_mem.reset();
+  request.disk_mem.reset();
+  const Budgets found = choose_budgets(request, Device{}, alone);
+  EXPECT_GT(found.gpu_bytes, 0U);
+  EXPECT_GT(found.dram_bytes, 0U);
+  EXPECT_GT(found.gpu_bytes, found.dram_bytes);
+}
+
+}  // namespace
+}  // namespace flexgen

@@ -1,0 +1,85 @@
+// What choose_policy decides by itself; one rank, no memory is taken.
+#include "run/policy_choice.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "base/error.hpp"
+#include "comm/in_process.hpp"
+#include "tests/policy/plan_cases.hpp"
+
+namespace flexgen {
+namespace {
+
+constexpr std::uint64_t plenty = 1ULL << 50;
+
+PolicyRequest all_in_dram() {
+  PolicyRequest request;
+  request.placement = make_placement({0, 100, 0, 100, 0, 100});
+  request.dtype = DType::float16;
+  request.gpu_batch_size = request.num_gpu_batches = 2;
+  return request;
+}
+
+PolicyRequest attended_by_the_host() {
+  PolicyRequest request = all_in_dram();
+  request.cpu_attention_percent = 100;
+  return request;
+}
+
+Policy choose(const PolicyRequest& request, std::uint64_t gpu_bytes) {
+  const ModelSpec model = test::model_of("opt-30b");
+  InProcessWorld world(1);
+  const std::unique_ptr<Communicator> alone = world.communicator(0);
+  return choose_policy(request, model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}, {gpu_bytes, plenty, plenty},
+                       *alone);
+}
+
+std::uint64_t gpu_bytes_needed(const Policy& policy) {
+  const ModelSpec model = test::model_of("opt-30b");
+  const JobShape job{64, 8, 72, 4};
+  return plan_memory(plan_input(model, balanced_slices(model, 1).front(), policy, job, 1, Device{})).gpu.total();
+}
+
+TEST(PolicyChoice, AttentionOnTheHostTakesOneLayerWhereItFits) {
+  EXPECT_TRUE(choose(all_in_dram(), plenty).separate_layers);
+  const Policy one = choose(attended_by_the_host(), plenty);
+  EXPECT_FALSE(one.separate_layers);
+  const std::uint64_t needed = gpu_bytes_needed(one);
+  EXPECT_FALSE(choose(attended_by_the_host(), needed).separate_layers);
+  const Policy two = choose(attended_by_the_host(), needed - 1);
+  EXPECT_TRUE(two.separate_layers);
+  EXPECT_LT(gpu_bytes_needed(two), needed);
+}
+
+TEST(PolicyChoice, SepLayerIsTakenAsGiven) {
+  PolicyRequest two = attended_by_the_host();
+  two.sep_layer = true;
+  EXPECT_TRUE(choose(two, plenty).separate_layers);
+  PolicyRequest one = all_in_dram();
+  one.sep_layer = false;
+  EXPECT_FALSE(choose(one, plenty).separate_layers);
+}
+
+TEST(PolicyChoice, RanksTakeOneFillThatFitsTheSmallestBudgets) {
+  const ModelSpec model = test::model_of("opt-30b");
+  PolicyRequest open;
+  open.dtype = DType::float16;
+  std::array<Policy, 2> chosen;
+  InProcessWorld(2).run([&](Transport&, Communicator& ranks) {
+    const Budgets own{ranks.rank() == 0 ? plenty : 20ULL << 30, plenty, plenty};
+    chosen[static_cast<std::size_t>(ranks.rank())] =
+        choose_policy(open, model, balanced_slices(model, 2), {64, 8, 72, 4}, Device{}, own, ranks);
+  });
+  EXPECT_EQ(chosen[0], chosen[1]);
+  EXPECT_LT(chosen[0].placement.weights.gpu_percent, 100) << "the slices are larger than 20 GiB";
+}
+
+TEST(PolicyChoice, AttentionOnTheHostNeedsItsCacheOffSsd) {
+  EXPECT_NO_THROW(require_cache_off_ssd(make_placement({0, 0, 40, 60, 0, 0})));
+  EXPECT_THROW(require_cache_off_ssd(make_placement({0, 0, 40, 59, 0, 0})), UserError);
+}
+
+}  // namespace
+}  // namespace flexgen
