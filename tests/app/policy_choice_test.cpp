@@ -6,7 +6,7 @@
 #include "comm/in_process.hpp"
 #include "tests/policy/plan_cases.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 constexpr std::uint64_t plenty = 1ULL << 50;
@@ -44,4 +44,4 @@ TEST(PolicyChoice, SepLayerIsTakenAsGiven) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

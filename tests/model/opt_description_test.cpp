@@ -10,7 +10,7 @@
 #include "model/layer.hpp"
 #include "model/registry.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Strings = std::vector<std::string>;
@@ -199,4 +199,4 @@ TEST(Registry, AnUnknownFamilyIsRefusedByName) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -10,7 +10,7 @@
 #include "spec/model_spec.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Ids = std::vector<std::int32_t>;
@@ -127,4 +127,4 @@ TEST_F(ModelFolderFiles, Float64RunsAsFloat32) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -6,7 +6,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -88,4 +88,4 @@ TEST(HardwareProfile, BestRates) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

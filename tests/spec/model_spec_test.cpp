@@ -12,7 +12,7 @@
 #include "base/error.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -264,4 +264,4 @@ TEST(DTypes, NamesAndSizes) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test
