@@ -106,7 +106,7 @@ std::shared_ptr<WeightSource> open_weights(const fs::path& directory, const Mode
 
 fs::path save_compressed(const Options& options, const fs::path& directory, ModelSpec& model, Communicator& ranks) {
   if (options.save_compressed.empty()) return directory;
-  const fs::path folder = options.save_compressed;
+  fs::path folder = options.save_compressed;
   UnfinishedFolder unfinished;  // rank 0's
   ranks.agree_on_error([&] {
     if (options.weight_format.is_none() || !model.compression.is_none())
