@@ -13,10 +13,12 @@ function(flexgen_room name)
   target_link_libraries(flexgen_${name} PUBLIC flexgen_options ${ROOM_PUBLIC_LINKS} PRIVATE ${ROOM_LINKS})
 endfunction()
 
-# flexgen_test(NAME SOURCES a.cpp ... USES room ... [LABEL unit|parity|mpi|fault|gpu] [TIMEOUT s] [RANKS 1 2 4])
-#   A GoogleTest program, one CTest entry per program (and per rank count where RANKS is given).
+# flexgen_test(NAME SOURCES a.cpp ... USES room ... [LABEL unit|parity|mpi|fault|gpu] [TIMEOUT s]
+#              [RANKS 1 2 4 | SHARDS n])
+#   A GoogleTest program, one CTest entry per program (per rank count where RANKS is given). SHARDS deals a long room's
+#   tests to n entries, so that several cores have work.
 function(flexgen_test name)
-  cmake_parse_arguments(TEST "" "LABEL;TIMEOUT" "SOURCES;USES;LINKS;RANKS" ${ARGN})
+  cmake_parse_arguments(TEST "" "LABEL;TIMEOUT;SHARDS" "SOURCES;USES;LINKS;RANKS" ${ARGN})
   if(NOT TEST_LABEL)
     set(TEST_LABEL unit)
   endif()
@@ -31,7 +33,16 @@ function(flexgen_test name)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(test_${name} PRIVATE FLEXGEN_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                   FLEXGEN_BINARY_DIR="${PROJECT_BINARY_DIR}")
-  if(NOT TEST_RANKS)
+  if(TEST_SHARDS)
+    target_link_libraries(test_${name} PRIVATE GTest::gtest_main)
+    foreach(shard RANGE 1 ${TEST_SHARDS})
+      math(EXPR index "${shard} - 1")
+      add_test(NAME ${name}.${shard} COMMAND test_${name})
+      set_tests_properties(${name}.${shard} PROPERTIES
+        LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT}
+        ENVIRONMENT "GTEST_TOTAL_SHARDS=${TEST_SHARDS};GTEST_SHARD_INDEX=${index}")
+    endforeach()
+  elseif(NOT TEST_RANKS)
     target_link_libraries(test_${name} PRIVATE GTest::gtest_main)
     add_test(NAME ${name} COMMAND test_${name})
     set_tests_properties(${name} PROPERTIES LABELS ${TEST_LABEL} TIMEOUT ${TEST_TIMEOUT})

@@ -47,8 +47,8 @@ class Buffer {
   bool registered_ = false;
 };
 
-/// True when `device` can read pinned host memory itself: always on the host; on a GPU tried once, as drivers may refuse
-/// to pin.
+/// True when `device` can read pinned host memory itself: always on the host; on a GPU tried once, as drivers may
+/// refuse to pin.
 bool reads_pinned_memory(const Device& device);
 
 /// Has the system give pages to this host memory now, by several threads, what is in them being lost: whoever first

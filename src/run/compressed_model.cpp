@@ -107,7 +107,7 @@ std::shared_ptr<WeightSource> open_weights(const fs::path& directory, const Mode
 fs::path save_compressed(const ModelChoice& choice, const QuantFormat& format, const fs::path& directory,
                          ModelSpec& model, Communicator& ranks) {
   if (choice.save_compressed.empty()) return directory;
-  const fs::path folder = choice.save_compressed;
+  fs::path folder = choice.save_compressed;
   UnfinishedFolder unfinished;  // rank 0's
   ranks.agree_on_error([&] {
     if (!model.compression.is_none())

@@ -7,7 +7,7 @@
 #include "base/error.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Words = std::vector<std::string>;
@@ -113,4 +113,4 @@ TEST_F(ConfigFile, NothingAboutItIsIgnored) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

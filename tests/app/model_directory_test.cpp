@@ -7,7 +7,7 @@
 #include "base/error.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -133,4 +133,4 @@ TEST_F(FindModel, NothingFoundListsThePlaces) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

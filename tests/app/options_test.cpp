@@ -10,7 +10,7 @@
 #include "storage/scratch_file.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 Options parse(const std::string& command, const std::string& line) {
@@ -267,4 +267,4 @@ TEST(Options, PromptsAreCutByGenerateAlone) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 #include "base/error.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -148,4 +148,4 @@ TEST_F(OutputPaths, OfAProfile) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -6,22 +6,15 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "comm/communicator.hpp"
 #include "spec/hardware_profile.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string read_text(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 class ProfileCommand : public ::testing::Test {
  protected:
@@ -33,7 +26,7 @@ class ProfileCommand : public ::testing::Test {
     const std::string command = "XDG_CACHE_HOME='" + (place_ / "cache").string() + "' " + launcher +
                                 FLEXGEN_PROGRAM " " + arguments + " > '" + log.string() + "' 2>&1";
     const int status = std::system(command.c_str());
-    output_ = read_text(log);
+    output_ = file_text(log);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
 
@@ -54,7 +47,7 @@ class ProfileCommand : public ::testing::Test {
 
 TEST_F(ProfileCommand, MeasuresAMachineAndBenchJudgesItselfByIt) {
   ASSERT_EQ(run(profile_arguments()), 0) << output_;
-  const HardwareProfile p = parse_hardware_profile(read_text(profile_file()), "profile");
+  const HardwareProfile p = parse_hardware_profile(file_text(profile_file()), "profile");
   EXPECT_EQ(p.host, host_name());
   EXPECT_TRUE(p.quick);
   EXPECT_GT(best_rate(p.memory.read), 1e8);
@@ -71,7 +64,7 @@ TEST_F(ProfileCommand, MeasuresAMachineAndBenchJudgesItselfByIt) {
   const fs::path report = place_ / "report.json";
   ASSERT_EQ(run(bench_arguments + (" --report '" + report.string() + "'")), 0) << output_;
   EXPECT_NE(output_.find("bound by"), std::string::npos) << output_;
-  const auto roofline = nlohmann::json::parse(read_text(report))["roofline"];
+  const auto roofline = nlohmann::json::parse(file_text(report))["roofline"];
   EXPECT_GT(roofline["bound_tokens_per_second"].get<double>(), 0);
   EXPECT_GT(roofline["fraction"].get<double>(), 0);
   for (const char* phase : {"prefill", "decode"}) {
@@ -84,7 +77,7 @@ TEST_F(ProfileCommand, MeasuresAMachineAndBenchJudgesItselfByIt) {
 TEST_F(ProfileCommand, TwoRanksMeasureTheirLink) {
   const fs::path file = place_ / "two.json";
   ASSERT_EQ(run(profile_arguments() + " --output '" + file.string() + "'", 2), 0) << output_;
-  const HardwareProfile p = parse_hardware_profile(read_text(file), "profile");
+  const HardwareProfile p = parse_hardware_profile(file_text(file), "profile");
   ASSERT_EQ(p.links.size(), 1U);
   EXPECT_EQ(p.links[0].transport, "mpi");
   EXPECT_EQ(p.links[0].to, 1);
@@ -109,4 +102,4 @@ TEST_F(ProfileCommand, WithoutAProfileBenchSaysHowToGetOne) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -7,7 +7,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Ids = std::vector<std::int32_t>;
@@ -84,4 +84,4 @@ TEST(PromptFit, SidesHaveNames) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

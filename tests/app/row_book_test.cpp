@@ -5,7 +5,7 @@
 
 #include "tests/support/row_files.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -311,4 +311,4 @@ TEST_F(RowBookTest, BatchRowsGetBatchResults) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -10,7 +10,7 @@
 #include "base/error.hpp"
 #include "tests/support/row_files.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -188,4 +188,4 @@ TEST(ModelText, AFileIsReadWithoutItsMark) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -4,7 +4,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Windows = std::vector<ScoreWindow>;
@@ -54,4 +54,4 @@ TEST(ScoreWindows, StridesThatLeaveTokensOutAreRefused) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

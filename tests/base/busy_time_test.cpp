@@ -8,7 +8,7 @@
 
 #include "base/trace.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(BusyTime, CountsOverlapsOnce) {
@@ -73,4 +73,4 @@ TEST(TracePhases, SpansBelongToThePhaseTheyBeginIn) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(ParseBytes, UnitsOfBothKinds) {
@@ -78,4 +78,4 @@ TEST(Align, UpAndDown) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <string>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(UserError, ReadsWhatWhyWhatToDo) {
@@ -76,4 +76,4 @@ TEST(ExitCodes, AreTheDocumentedNumbers) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <unordered_set>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 static_assert(!std::is_convertible_v<LayerId, RankId>);
@@ -30,4 +30,4 @@ TEST(Ids, Hash) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

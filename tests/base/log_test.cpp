@@ -4,7 +4,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using ::testing::internal::CaptureStderr;
@@ -55,4 +55,4 @@ TEST_F(LogTest, ParsesLevels) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

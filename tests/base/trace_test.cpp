@@ -6,7 +6,7 @@
 #include <set>
 #include <thread>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -114,4 +114,4 @@ TEST(ChromeTrace, AnEventBeforeTheOriginHasANegativeTime) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace flexgen::testing {
+namespace flexgen::test {
 namespace {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -70,4 +70,4 @@ void check_agreement(Communicator& ranks) {
   }
 }
 
-}  // namespace flexgen::testing
+}  // namespace flexgen::test

@@ -3,10 +3,10 @@
 
 #include "comm/communicator.hpp"
 
-namespace flexgen::testing {
+namespace flexgen::test {
 
 void check_gather_and_broadcast(Communicator& ranks);
 void check_all_equal(Communicator& ranks);
 void check_agreement(Communicator& ranks);
 
-}  // namespace flexgen::testing
+}  // namespace flexgen::test

@@ -6,7 +6,7 @@
 #include "comm/in_process.hpp"
 #include "tests/comm/communicator_contract.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 class CommunicatorContract : public ::testing::TestWithParam<void (*)(Communicator&)> {};
@@ -22,8 +22,7 @@ TEST_P(CommunicatorContract, HoldsAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CommunicatorContract,
-                         ::testing::Values(testing::check_gather_and_broadcast, testing::check_all_equal,
-                                           testing::check_agreement));
+                         ::testing::Values(check_gather_and_broadcast, check_all_equal, check_agreement));
 
 TEST(GpuSharing, TwoRanksOnOneGpuAreRefusedOnAllRanks) {
   InProcessWorld(4).run([](Transport&, Communicator& ranks) {
@@ -41,4 +40,4 @@ TEST(GpuSharing, TwoRanksOnOneGpuAreRefusedOnAllRanks) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

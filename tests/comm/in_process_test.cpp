@@ -8,12 +8,12 @@
 #include "base/error.hpp"
 #include "tests/comm/transport_contract.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-class InProcessContract : public ::testing::TestWithParam<std::tuple<int, testing::TransportCheck>> {};
+class InProcessContract : public ::testing::TestWithParam<std::tuple<int, TransportCheck>> {};
 
 TEST_P(InProcessContract, Holds) {
   const auto& [num_ranks, check] = GetParam();
@@ -21,7 +21,7 @@ TEST_P(InProcessContract, Holds) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Worlds, InProcessContract,
-                         ::testing::Combine(::testing::Values(1, 2, 4), ::testing::ValuesIn(testing::transport_checks)),
+                         ::testing::Combine(::testing::Values(1, 2, 4), ::testing::ValuesIn(transport_checks)),
                          [](const auto& info) {
                            return std::string(std::get<1>(info.param).name) + "_np" +
                                   std::to_string(std::get<0>(info.param));
@@ -80,4 +80,4 @@ TEST(InProcessWorld, RefusesAPeerOutsideTheWorldAndStreamOrder) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

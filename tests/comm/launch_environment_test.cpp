@@ -6,7 +6,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 LaunchEnvironment read(const std::map<std::string, std::string>& variables) {
@@ -60,4 +60,4 @@ TEST(LaunchEnvironment, ABatchScriptMayStartAloneOrByMpirun) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -10,25 +10,19 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
-namespace flexgen {
+#include "tests/support/scratch_place.hpp"
+
+namespace flexgen::test {
 namespace {
 
 namespace fs = std::filesystem;
 constexpr int num_ranks = 3;
 constexpr double limit_seconds = 10;
-
-std::string read_text(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 bool within(double seconds, const std::function<bool()>& condition) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
@@ -41,7 +35,7 @@ bool within(double seconds, const std::function<bool()>& condition) {
 
 /// Runs or waits to run: a zombie that nobody collects does not count.
 bool alive(pid_t pid) {
-  const std::string stat = read_text("/proc/" + std::to_string(pid) + "/stat");
+  const std::string stat = file_text("/proc/" + std::to_string(pid) + "/stat");
   const auto name_end = stat.rfind(')');
   return name_end != std::string::npos && stat.size() > name_end + 2 && stat[name_end + 2] != 'Z';
 }
@@ -49,16 +43,14 @@ bool alive(pid_t pid) {
 class Job {
  public:
   explicit Job(const std::string& mode) {
-    std::string pattern = (fs::temp_directory_path() / "flexgen-fault-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
     launcher_ = fork();
     if (launcher_ == 0) {
       const int output = open((folder_ / "output").c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
       dup2(output, STDOUT_FILENO);
       dup2(output, STDERR_FILENO);
       const std::string script = FLEXGEN_SOURCE_DIR "/launch/mpirun.sh", ranks = std::to_string(num_ranks);
-      execl(script.c_str(), script.c_str(), "-n", ranks.c_str(), FLEXGEN_FAULT_PROGRAM, folder_.c_str(), mode.c_str(),
-            nullptr);
+      execl(script.c_str(), script.c_str(), "-n", ranks.c_str(), FLEXGEN_FAULT_PROGRAM, folder_.path().c_str(),
+            mode.c_str(), nullptr);
       _exit(127);
     }
   }
@@ -70,8 +62,6 @@ class Job {
       kill(launcher_, SIGKILL);
       waitpid(launcher_, nullptr, 0);
     }
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
   }
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
@@ -84,13 +74,13 @@ class Job {
       return true;
     });
     for (int r = 0; all && r < num_ranks; ++r)
-      pids_.push_back(std::stoi(read_text(folder_ / ("pid." + std::to_string(r)))));
+      pids_.push_back(std::stoi(file_text(folder_ / ("pid." + std::to_string(r)))));
     return all;
   }
 
   pid_t launcher() const { return launcher_; }
   pid_t rank(int r) const { return pids_[static_cast<std::size_t>(r)]; }
-  std::string output() const { return read_text(folder_ / "output"); }
+  std::string output() const { return file_text(folder_ / "output"); }
 
   /// Waits for the launcher; its exit code, 128 + signal, or -1 when the time is up.
   int wait() {
@@ -105,7 +95,7 @@ class Job {
   }
 
  private:
-  fs::path folder_;
+  const ScratchPlace folder_;
   pid_t launcher_ = -1;
   std::vector<pid_t> pids_;  // [ranks]
   bool ended_ = false;
@@ -203,18 +193,16 @@ TEST(LostRank, KilledLauncherLeavesNoOrphans) {
 }
 
 TEST(LostRank, AloneNeedsNoLauncher) {
-  std::string folder = (fs::temp_directory_path() / "flexgen-fault-XXXXXX").string();
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const ScratchPlace folder;
   const auto exit_code = [&](const std::string& variables, const std::string& mode) {
     const std::string command = "env -u SLURM_JOB_ID -u SLURM_NTASKS -u SLURM_STEP_ID " + variables + " '" +
-                                FLEXGEN_FAULT_PROGRAM + "' '" + folder + "' " + mode + " 2>/dev/null";
+                                FLEXGEN_FAULT_PROGRAM + "' '" + folder.path().string() + "' " + mode + " 2>/dev/null";
     return WEXITSTATUS(std::system(command.c_str()));
   };
   EXPECT_EQ(exit_code("", "fine"), 0);
   EXPECT_EQ(exit_code("", "bad-flag"), 2);
   EXPECT_EQ(exit_code("SLURM_NTASKS=4", "fine"), 5);  // srun without a PMI
-  fs::remove_all(folder);
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -9,14 +9,12 @@
 #include "tests/comm/transport_contract.hpp"
 #include "tests/support/mpi_main.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
-
-using testing::mpi_session;
 
 Communicator& ranks() { return mpi_session().communicator(); }
 
-class MpiContract : public ::testing::TestWithParam<testing::TransportCheck> {};
+class MpiContract : public ::testing::TestWithParam<TransportCheck> {};
 
 TEST_P(MpiContract, Holds) {
   const auto transport = mpi_session().make_transport();
@@ -31,13 +29,13 @@ TEST_P(MpiContract, HoldsInSmallParts) {
   GetParam().run(*transport, ranks());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, MpiContract, ::testing::ValuesIn(testing::transport_checks),
+INSTANTIATE_TEST_SUITE_P(All, MpiContract, ::testing::ValuesIn(transport_checks),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(MpiCommunicator, Contracts) {
-  testing::check_gather_and_broadcast(ranks());
-  testing::check_all_equal(ranks());
-  testing::check_agreement(ranks());
+  check_gather_and_broadcast(ranks());
+  check_all_equal(ranks());
+  check_agreement(ranks());
 }
 
 TEST(MpiTransport, WaitingLeavesTheCoreToOthers) {
@@ -59,4 +57,4 @@ TEST(MpiTransport, WaitingLeavesTheCoreToOthers) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -10,10 +10,8 @@
 
 #include "tests/support/mpi_main.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
-
-using testing::mpi_session;
 
 Communicator& ranks() { return mpi_session().communicator(); }
 
@@ -147,4 +145,4 @@ TEST_F(NcclTransfers, APostedReceiveHoldsUpNeitherSendsNorControl) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

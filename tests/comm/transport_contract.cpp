@@ -10,7 +10,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 
-namespace flexgen::testing {
+namespace flexgen::test {
 namespace {
 
 using Bytes = std::vector<std::byte>;
@@ -184,4 +184,4 @@ void check_threads(Transport& t, Communicator&) {
   }
 }
 
-}  // namespace flexgen::testing
+}  // namespace flexgen::test

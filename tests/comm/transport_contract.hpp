@@ -4,7 +4,7 @@
 #include "comm/communicator.hpp"
 #include "comm/transport.hpp"
 
-namespace flexgen::testing {
+namespace flexgen::test {
 
 struct TransportCheck {
   const char* name;
@@ -33,4 +33,4 @@ inline constexpr TransportCheck transport_checks[] = {
     {"threads", check_threads},
 };
 
-}  // namespace flexgen::testing
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 constexpr MemoryKind every_kind[] = {MemoryKind::pageable, MemoryKind::pinned, MemoryKind::device};
@@ -91,4 +91,4 @@ TEST(Device, TheHostNeedsNothing) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -10,7 +10,7 @@
 
 #include "device/stream.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Mode = Stream::Mode;
@@ -116,4 +116,4 @@ TEST(StreamStress, StreamsComeAndGo) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -11,7 +11,7 @@
 
 #include "device/buffer.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -294,4 +294,4 @@ TEST(DeviceCalls, TheHostNeedsNone) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -5,7 +5,7 @@
 
 #include "job/json_text.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 RowIdentity identify(std::string_view line) {
@@ -93,4 +93,4 @@ TEST(BrokenRow, AnOutlineSaysHowTheTextEnds) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

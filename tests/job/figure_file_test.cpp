@@ -9,14 +9,12 @@
 #include "base/trace.hpp"
 #include "job/report.hpp"
 #include "spec/hardware_profile.hpp"
-#include "tests/job/scratch_folder.hpp"
+#include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 namespace fs = std::filesystem;
-using flexgen::testing::read_text;
-using flexgen::testing::ScratchFolder;
 
 bool is_accepted(const std::string& path, FigureKind kind) {
   try {
@@ -31,13 +29,13 @@ bool is_accepted(const std::string& path, FigureKind kind) {
 }
 
 TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
-  const ScratchFolder folder;
-  const std::string report = folder.path("report.json"), trace = folder.path("trace.json");
+  const ScratchPlace folder;
+  const std::string report = folder.file("report.json"), trace = folder.file("trace.json");
   write_report(Report{}, report);
   write_trace(trace, {chrome_trace_events({TraceEvent{Resource::compute, "sweep", 5, 9}}, 0, 0),
                       chrome_trace_events({}, 1, 0)});
   const std::string profile = folder.write("profile.json", to_json(HardwareProfile{}));
-  const std::string torn = folder.write("torn.json", read_text(trace).substr(0, 120));
+  const std::string torn = folder.write("torn.json", file_text(trace).substr(0, 120));
   const std::string empty = folder.write("empty", "");
   for (const FigureKind kind : {FigureKind::report, FigureKind::trace, FigureKind::profile}) {
     EXPECT_EQ(is_accepted(report, kind), kind == FigureKind::report);
@@ -45,7 +43,7 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
     EXPECT_EQ(is_accepted(torn, kind), kind == FigureKind::trace) << "of a job that was killed";
     EXPECT_EQ(is_accepted(profile, kind), kind == FigureKind::profile);
     EXPECT_TRUE(is_accepted(empty, kind));
-    EXPECT_TRUE(is_accepted(folder.path("new.json"), kind));
+    EXPECT_TRUE(is_accepted(folder.file("new.json"), kind));
     EXPECT_TRUE(is_accepted("-", kind));
     for (const char* text : {"precious\n", "{}", "[]", "{\"custom_id\": 1}\n{\"custom_id\": 2}\n", "\n",
                              "{\"program\": \"flexgen-dist\"}", "{\"traceEvents\": []}",
@@ -55,22 +53,22 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
 }
 
 TEST(FigureFile, LinksAreFollowed) {
-  const ScratchFolder folder;
-  fs::create_symlink(folder.write("rows.jsonl", "precious\n"), folder.path("link"));
-  EXPECT_FALSE(is_accepted(folder.path("link"), FigureKind::report));
-  fs::create_symlink(folder.path("end"), folder.path("dangling"));
-  EXPECT_TRUE(is_accepted(folder.path("dangling"), FigureKind::report));
-  write_figure_file(folder.path("dangling"), {"a", "b"}, FigureKind::report, "--report");
-  EXPECT_TRUE(fs::is_symlink(folder.path("dangling")));
-  EXPECT_EQ(read_text(folder.path("end")), "ab");
+  const ScratchPlace folder;
+  fs::create_symlink(folder.write("rows.jsonl", "precious\n"), folder.file("link"));
+  EXPECT_FALSE(is_accepted(folder.file("link"), FigureKind::report));
+  fs::create_symlink(folder.file("end"), folder.file("dangling"));
+  EXPECT_TRUE(is_accepted(folder.file("dangling"), FigureKind::report));
+  write_figure_file(folder.file("dangling"), {"a", "b"}, FigureKind::report, "--report");
+  EXPECT_TRUE(fs::is_symlink(folder.file("dangling")));
+  EXPECT_EQ(file_text(folder.file("end")), "ab");
 }
 
 TEST(FigureFile, PlacesThatCannotBeWritten) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string file = folder.write("file", "");
-  EXPECT_FALSE(is_accepted(folder.path(""), FigureKind::trace));
+  EXPECT_FALSE(is_accepted(folder.file(""), FigureKind::trace));
   EXPECT_FALSE(is_accepted(file + "/below", FigureKind::trace));
-  EXPECT_FALSE(is_accepted(folder.path("typo/trace.json"), FigureKind::trace));
+  EXPECT_FALSE(is_accepted(folder.file("typo/trace.json"), FigureKind::trace));
   EXPECT_EQ(folder.num_entries(), 1u);
   EXPECT_TRUE(is_accepted("/dev/null", FigureKind::trace));
   if (::access("/dev/full", W_OK) == 0) {
@@ -79,4 +77,4 @@ TEST(FigureFile, PlacesThatCannotBeWritten) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

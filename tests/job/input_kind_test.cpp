@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using namespace std::string_literals;
@@ -108,4 +108,4 @@ TEST(InputKind, WhatCannotBeTold) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

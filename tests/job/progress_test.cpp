@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 class ProgressTest : public ::testing::Test {
@@ -87,4 +87,4 @@ TEST_F(ProgressTest, TerminalRewritesItsLineFiveTimesASecond) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

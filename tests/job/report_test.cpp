@@ -8,13 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.hpp"
-#include "tests/job/scratch_folder.hpp"
+#include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
-using flexgen::testing::read_text;
-using flexgen::testing::ScratchFolder;
 using Json = nlohmann::json;
 
 RankReport rank(int number, std::uint64_t scale) {
@@ -141,7 +139,7 @@ TEST(Report, TiersAreSummedOverRanks) {
 }
 
 TEST(Report, EveryFieldIsDocumented) {
-  const std::string documentation = read_text(std::string(FLEXGEN_SOURCE_DIR) + "/src/job/REPORT.md");
+  const std::string documentation = file_text(std::string(FLEXGEN_SOURCE_DIR) + "/src/job/REPORT.md");
   const Json json = Json::parse(to_json(with_roofline()));
   const auto expect_keys = [&](const Json& object) {
     for (const auto& [name, value] : object.items())
@@ -176,23 +174,23 @@ TEST(Report, ResourcesComeUnderTheirNames) {
 }
 
 TEST(Report, FileIsReplacedAsAWhole) {
-  const ScratchFolder folder;
-  const std::string path = folder.path("report.json");
+  const ScratchPlace folder;
+  const std::string path = folder.file("report.json");
   write_report(sample(), path);
-  EXPECT_EQ(read_text(path), to_json(sample()));
+  EXPECT_EQ(file_text(path), to_json(sample()));
   Report changed = sample();
   changed.command = "bench";
-  std::filesystem::create_symlink(path, folder.path("link.json"));
-  write_report(changed, folder.path("link.json"));
-  EXPECT_TRUE(std::filesystem::is_symlink(folder.path("link.json")));
-  EXPECT_EQ(read_text(path), to_json(changed));
+  std::filesystem::create_symlink(path, folder.file("link.json"));
+  write_report(changed, folder.file("link.json"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link.json")));
+  EXPECT_EQ(file_text(path), to_json(changed));
   EXPECT_EQ(folder.num_entries(), 2u);  // the report and the link: no temporary file stays
 }
 
 TEST(Report, PathsThatCannotBeWritten) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string file = folder.write("file", "x");
-  for (const std::string& path : {folder.path(""), file + "/report.json"}) {
+  for (const std::string& path : {folder.file(""), file + "/report.json"}) {
     try {
       write_report(sample(), path);
       ADD_FAILURE() << path;
@@ -247,4 +245,4 @@ TEST(Report, Summary) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

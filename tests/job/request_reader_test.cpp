@@ -5,12 +5,10 @@
 
 #include "base/error.hpp"
 #include "job/request.hpp"
-#include "tests/job/scratch_folder.hpp"
+#include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
-
-using flexgen::testing::ScratchFolder;
 
 /// "line:id" of a request, "line:id!code" of an error.
 std::vector<std::string> read_all(RequestReader& reader) {
@@ -25,7 +23,7 @@ std::vector<std::string> read_all(RequestReader& reader) {
 }
 
 std::vector<std::string> read_all(std::string_view text, std::size_t max_line_bytes = 1000) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   RequestReader reader(folder.write("in.jsonl", text), {}, max_line_bytes);
   return read_all(reader);
 }
@@ -55,7 +53,7 @@ TEST(RequestReader, BrokenRowsKeepTheirIds) {
 
 TEST(RequestReader, NamesFieldsThatNothingReads) {
   const auto described = [](const std::string& text, bool is_scored = false) {
-    const ScratchFolder folder;
+    const ScratchPlace folder;
     RequestReader reader(folder.write("in", text), {32, is_scored});
     read_all(reader);
     return reader.describe_unread_fields();
@@ -80,7 +78,7 @@ TEST(RequestReader, NamesFieldsThatNothingReads) {
 }
 
 TEST(RequestReader, DuplicateIds) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   RequestReader reader(folder.write("in",
                                     "{\"prompt\":\"a\",\"custom_id\":\"q\"}\n{\"prompt\":\"b\"}\n"
                                     "{\"prompt\":\"c\",\"custom_id\":\"q\"}\n{\"prompt\":1,\"custom_id\":\"r\"}\n"
@@ -109,7 +107,7 @@ TEST(RequestReader, LineLimit) {
 
 TEST(RequestReader, ALineThatIsTooLongKeepsItsId) {
   const std::string long_text(2000, 'x');
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   RequestReader reader(
       folder.write("in.jsonl", "{\"custom_id\":\"a\",\"method\":\"POST\",\"body\":{\"prompt\":\"" + long_text +
                                    "\"}}\n{\"prompt\":\"" + long_text + "\",\"custom_id\":\"b\"}\n"),
@@ -125,7 +123,7 @@ TEST(RequestReader, RowsThatCrossReadsArriveWhole) {
   std::string text;
   for (int i = 0; i < 40; ++i)
     text += "{\"custom_id\":\"" + std::to_string(i) + "\",\"prompt\":\"" + std::string(37'000u + i * 7u, 'x') + "\"}\n";
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   RequestReader reader(folder.write("in.jsonl", text), {});
   for (int i = 0; i < 40; ++i) {
     const auto request = std::get<Request>(reader.next().value());
@@ -156,7 +154,7 @@ TEST(RequestReader, StandardInput) {
 }
 
 TEST(RequestReader, AWrongKindOfFileIsOneErrorBeforeAnyRow) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string path = folder.write("rows", "[{\"prompt\":\"a\"},\n{\"prompt\":\"b\"}]\n");
   try {
     RequestReader reader(path, {});
@@ -169,8 +167,8 @@ TEST(RequestReader, AWrongKindOfFileIsOneErrorBeforeAnyRow) {
 }
 
 TEST(RequestReader, FilesThatCannotBeRead) {
-  const ScratchFolder folder;
-  for (const std::string& path : {folder.path("missing.jsonl"), folder.path("")}) {
+  const ScratchPlace folder;
+  for (const std::string& path : {folder.file("missing.jsonl"), folder.file("")}) {
     try {
       RequestReader reader(path, {});
       ADD_FAILURE() << path;
@@ -182,4 +180,4 @@ TEST(RequestReader, FilesThatCannotBeRead) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

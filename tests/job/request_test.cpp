@@ -7,7 +7,7 @@
 #include "fmt/format.h"
 #include "job/result.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Ids = std::vector<std::int32_t>;
@@ -293,4 +293,4 @@ TEST(Request, MessagesStayShortWhateverTheRowHolds) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -6,7 +6,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 Result one_choice(bool batch_format) {
@@ -107,4 +107,4 @@ TEST(Result, BelongsToItsRequest) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -14,13 +14,10 @@
 
 #include "base/error.hpp"
 #include "job/result.hpp"
-#include "tests/job/scratch_folder.hpp"
+#include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
-
-using flexgen::testing::read_text;
-using flexgen::testing::ScratchFolder;
 
 /// The message of the UserError (file) that `action` throws.
 template <class Action>
@@ -55,15 +52,15 @@ int in_child(Body body) {
 }
 
 TEST(ResultWriter, EachRowIsThereAsSoonAsItIsWritten) {
-  const ScratchFolder folder;
-  const std::string path = folder.path("out.jsonl");
+  const ScratchPlace folder;
+  const std::string path = folder.file("out.jsonl");
   ResultWriter writer(path);
   writer.start();
   EXPECT_EQ(writer.num_rows(), 0u);
   writer.write("{\"a\":1}");
-  EXPECT_EQ(read_text(path), "{\"a\":1}\n");
+  EXPECT_EQ(file_text(path), "{\"a\":1}\n");
   writer.write("{}");
-  EXPECT_EQ(read_text(path), "{\"a\":1}\n{}\n");
+  EXPECT_EQ(file_text(path), "{\"a\":1}\n{}\n");
   EXPECT_EQ(writer.num_rows(), 2u);
   writer.finish();
   writer.finish();
@@ -71,80 +68,80 @@ TEST(ResultWriter, EachRowIsThereAsSoonAsItIsWritten) {
 }
 
 TEST(ResultWriter, RefusesToOverwriteUnlessTold) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string path = folder.write("out.jsonl", "precious\n");
   EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "not empty"));
-  EXPECT_EQ(read_text(path), "precious\n");
+  EXPECT_EQ(file_text(path), "precious\n");
   EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "--overwrite"));
   ResultWriter writer(path, ExistingFile::overwrite);
   writer.start();
   writer.write("{}");
-  EXPECT_EQ(read_text(path), "{}\n");
+  EXPECT_EQ(file_text(path), "{}\n");
   EXPECT_NO_THROW(ResultWriter(folder.write("empty.jsonl", "")).finish());
 }
 
 TEST(ResultWriter, WhatWasThereStaysUntilTheFirstRow) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string path = folder.write("out.jsonl", "precious\n");
   {
     ResultWriter writer(path, ExistingFile::overwrite);
     writer.write("{\"error\":1}");
-    EXPECT_EQ(read_text(path), "precious\n") << "the job has not begun";
+    EXPECT_EQ(file_text(path), "precious\n") << "the job has not begun";
   }
-  EXPECT_EQ(read_text(path), "precious\n");
+  EXPECT_EQ(file_text(path), "precious\n");
   {
     ResultWriter writer(path, ExistingFile::overwrite);
     writer.start();
-    EXPECT_EQ(read_text(path), "precious\n") << "there is no row yet";
+    EXPECT_EQ(file_text(path), "precious\n") << "there is no row yet";
   }
-  EXPECT_EQ(read_text(path), "precious\n");
+  EXPECT_EQ(file_text(path), "precious\n");
   ResultWriter writer(path, ExistingFile::overwrite);
   writer.write("{\"error\":1}");
   EXPECT_EQ(writer.num_rows(), 0u);
   writer.start();
-  EXPECT_EQ(read_text(path), "{\"error\":1}\n");
+  EXPECT_EQ(file_text(path), "{\"error\":1}\n");
   EXPECT_EQ(writer.num_rows(), 1u);
 }
 
 TEST(ResultWriter, AJobWithoutRowsThatSucceedsLeavesAnEmptyFile) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   for (const char* before : {"precious\n", ""}) {
     const std::string path = folder.write("out.jsonl", before);
     ResultWriter(path, ExistingFile::overwrite).finish();
-    EXPECT_EQ(read_text(path), "");
+    EXPECT_EQ(file_text(path), "");
   }
-  ResultWriter(folder.path("new.jsonl")).finish();
-  EXPECT_TRUE(std::filesystem::exists(folder.path("new.jsonl")));
+  ResultWriter(folder.file("new.jsonl")).finish();
+  EXPECT_TRUE(std::filesystem::exists(folder.file("new.jsonl")));
 }
 
 TEST(ResultWriter, AFileMadeForNothingIsRemoved) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   {
-    ResultWriter writer(folder.path("out.jsonl"));
-    EXPECT_TRUE(std::filesystem::exists(folder.path("out.jsonl"))) << "others see that it is taken";
+    ResultWriter writer(folder.file("out.jsonl"));
+    EXPECT_TRUE(std::filesystem::exists(folder.file("out.jsonl"))) << "others see that it is taken";
     EXPECT_EQ(std::filesystem::path(writer.new_file()).filename(), "out.jsonl");
     writer.start();
   }
   EXPECT_EQ(folder.num_entries(), 0u);
-  std::filesystem::create_symlink(folder.path("end"), folder.path("link"));
-  ResultWriter(folder.path("link"));
-  EXPECT_TRUE(std::filesystem::is_symlink(folder.path("link")));
-  EXPECT_FALSE(std::filesystem::exists(folder.path("end")));
+  std::filesystem::create_symlink(folder.file("end"), folder.file("link"));
+  ResultWriter(folder.file("link"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
+  EXPECT_FALSE(std::filesystem::exists(folder.file("end")));
   const std::string empty = folder.write("empty", "");
   EXPECT_EQ(ResultWriter(empty).new_file(), "");
   EXPECT_TRUE(std::filesystem::exists(empty)) << "it was there before";
   {
-    ResultWriter writer(folder.path("kept.jsonl"));
+    ResultWriter writer(folder.file("kept.jsonl"));
     writer.start();
     writer.write("{}");
   }
-  EXPECT_EQ(read_text(folder.path("kept.jsonl")), "{}\n");
+  EXPECT_EQ(file_text(folder.file("kept.jsonl")), "{}\n");
 }
 
 // Jobs that fail remove the file that they made, while others take it: nobody may hold one without a name.
 TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
-  const ScratchFolder folder;
-  const std::string path = folder.path("out.jsonl");
+  const ScratchPlace folder;
+  const std::string path = folder.file("out.jsonl");
   std::atomic<int> num_written{0};
   std::vector<std::jthread> jobs;
   for (int t = 0; t < 4; ++t)
@@ -155,7 +152,7 @@ TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
           if (i % 2 == t % 2) continue;  // fails before its first row
           writer.start();
           writer.write("{}");
-          EXPECT_EQ(read_text(path), "{}\n");
+          EXPECT_EQ(file_text(path), "{}\n");
           std::filesystem::remove(path);
           ++num_written;
         } catch (const UserError& error) {
@@ -168,8 +165,8 @@ TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
 }
 
 /// A writer of two rows, after which `change` is done to its file: the message of the next row's error.
-std::string error_after(const ScratchFolder& folder, const std::function<void(const std::string&)>& change) {
-  const std::string path = folder.path("out.jsonl");
+std::string error_after(const ScratchPlace& folder, const std::function<void(const std::string&)>& change) {
+  const std::string path = folder.file("out.jsonl");
   ResultWriter writer(path, ExistingFile::overwrite);
   writer.start();
   writer.write("{}");
@@ -183,66 +180,66 @@ std::string error_after(const ScratchFolder& folder, const std::function<void(co
 
 TEST(ResultWriter, AFileThatOthersTakeAwayOrChangeIsNoticed) {
   namespace fs = std::filesystem;
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   EXPECT_TRUE(has(error_after(folder, [](const std::string& path) { fs::remove(path); }), "deleted"));
   EXPECT_EQ(folder.num_entries(), 0u) << "it is not made again";
   EXPECT_TRUE(has(error_after(folder, [](const std::string& path) { fs::rename(path, path + "1"); }), "moved"));
   const auto replace = [&](const std::string& path) { fs::rename(folder.write("other", "x"), path); };
   EXPECT_TRUE(has(error_after(folder, replace), "another file"));
-  EXPECT_EQ(read_text(folder.path("out.jsonl")), "x");
+  EXPECT_EQ(file_text(folder.file("out.jsonl")), "x");
   const auto cut = [](const std::string& path) { fs::resize_file(path, 1); };
   EXPECT_TRUE(has(error_after(folder, cut), "from 6 to 1 bytes"));
-  EXPECT_EQ(read_text(folder.path("out.jsonl")), "{") << "no hole is written";
+  EXPECT_EQ(file_text(folder.file("out.jsonl")), "{") << "no hole is written";
   const auto append = [](const std::string& path) { std::ofstream(path, std::ios::app) << "x"; };
   EXPECT_TRUE(has(error_after(folder, append), "another program has written"));
 }
 
 TEST(ResultWriter, FinishNoticesItToo) {
-  const ScratchFolder folder;
-  ResultWriter writer(folder.path("out.jsonl"));
+  const ScratchPlace folder;
+  ResultWriter writer(folder.file("out.jsonl"));
   writer.start();
   writer.write("{}");
-  std::filesystem::remove(folder.path("out.jsonl"));
+  std::filesystem::remove(folder.file("out.jsonl"));
   EXPECT_TRUE(has(file_error([&] { writer.finish(); }), "deleted"));
 }
 
 // Somebody else's job may have filled the file while this one was loading.
 TEST(ResultWriter, AFileThatIsFilledBeforeTheStartIsRefused) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string path = folder.write("out.jsonl", "");
   ResultWriter writer(path);
   std::ofstream(path) << "precious\n";
   writer.write("{}");
   EXPECT_TRUE(has(file_error([&] { writer.start(); }), "not empty"));
-  EXPECT_EQ(read_text(path), "precious\n");
+  EXPECT_EQ(file_text(path), "precious\n");
 }
 
 TEST(ResultWriter, OneWriterPerFile) {
-  const ScratchFolder folder;
-  ResultWriter first(folder.path("out.jsonl"));
+  const ScratchPlace folder;
+  ResultWriter first(folder.file("out.jsonl"));
   first.start();
   first.write("{\"row\":1}");
   EXPECT_TRUE(
-      has(file_error([&] { ResultWriter(folder.path("out.jsonl"), ExistingFile::overwrite); }), "another process"));
-  EXPECT_EQ(read_text(folder.path("out.jsonl")), "{\"row\":1}\n");
+      has(file_error([&] { ResultWriter(folder.file("out.jsonl"), ExistingFile::overwrite); }), "another process"));
+  EXPECT_EQ(file_text(folder.file("out.jsonl")), "{\"row\":1}\n");
 }
 
 TEST(ResultWriter, PathsThatCannotBeOpened) {
-  const ScratchFolder folder;
-  EXPECT_TRUE(has(file_error([&] { ResultWriter{folder.path("")}; }), "cannot open"));
+  const ScratchPlace folder;
+  EXPECT_TRUE(has(file_error([&] { ResultWriter{folder.file("")}; }), "cannot open"));
   const std::string file = folder.write("file", "x");
   EXPECT_TRUE(has(file_error([&] { ResultWriter{file + "/out.jsonl"}; }), "'" + file + "' is no folder"));
-  const std::string message = file_error([&] { ResultWriter{folder.path("typo/out.jsonl")}; });
-  EXPECT_TRUE(has(message, "there is no folder '" + folder.path("typo") + "'")) << message;
+  const std::string message = file_error([&] { ResultWriter{folder.file("typo/out.jsonl")}; });
+  EXPECT_TRUE(has(message, "there is no folder '" + folder.file("typo") + "'")) << message;
   EXPECT_EQ(folder.num_entries(), 1u) << "no folder is made";
 }
 
 TEST(ResultWriter, RefusesLinesWithNewlines) {
-  const ScratchFolder folder;
-  ResultWriter writer(folder.path("out"));
+  const ScratchPlace folder;
+  ResultWriter writer(folder.file("out"));
   writer.start();
   EXPECT_THROW(writer.write("{}\n{}"), InternalError);
-  EXPECT_EQ(read_text(folder.path("out")), "");
+  EXPECT_EQ(file_text(folder.file("out")), "");
 }
 
 TEST(ResultWriter, FullDevice) {
@@ -257,8 +254,8 @@ TEST(ResultWriter, FullDevice) {
 
 // The limit lets a part of the third row through: it must be taken back, and no signal may kill the process.
 TEST(ResultWriter, HalfARowIsTakenBack) {
-  const ScratchFolder folder;
-  const std::string path = folder.path("out.jsonl");
+  const ScratchPlace folder;
+  const std::string path = folder.file("out.jsonl");
   const std::string row = "{\"text\":\"" + std::string(30, 'x') + "\"}";  // 41 bytes, 42 with newline
   EXPECT_EQ(in_child([&] {
               const rlimit limit{100, 100};
@@ -274,12 +271,12 @@ TEST(ResultWriter, HalfARowIsTakenBack) {
               return writer.num_rows() == 2 ? 0 : 2;
             }),
             0);
-  EXPECT_EQ(read_text(path), row + "\n" + row + "\n");
+  EXPECT_EQ(file_text(path), row + "\n" + row + "\n");
 }
 
 // Standard output that is appended to a file (>> out): what stood there before is not ours to cut.
 TEST(ResultWriter, StandardOutputInAFileKeepsWhatWasThere) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   const std::string path = folder.write("log", "before\n");
   EXPECT_EQ(in_child([&] {
               ::dup2(::open(path.c_str(), O_WRONLY | O_APPEND), STDOUT_FILENO);
@@ -292,7 +289,7 @@ TEST(ResultWriter, StandardOutputInAFileKeepsWhatWasThere) {
               return has(message, "standard output") && has(message, "1 finished row is safe") ? 0 : 1;
             }),
             0);
-  EXPECT_EQ(read_text(path), "before\n{}\n");
+  EXPECT_EQ(file_text(path), "before\n{}\n");
 }
 
 TEST(ResultWriter, ClosedPipe) {
@@ -313,8 +310,8 @@ TEST(ResultWriter, ClosedPipe) {
 }
 
 TEST(ResultWriter, ThreadsDoNotMixRows) {
-  const ScratchFolder folder;
-  const std::string path = folder.path("out.jsonl");
+  const ScratchPlace folder;
+  const std::string path = folder.file("out.jsonl");
   ResultWriter writer(path);
   writer.start();
   std::vector<std::thread> threads;
@@ -325,7 +322,7 @@ TEST(ResultWriter, ThreadsDoNotMixRows) {
   for (auto& thread : threads) thread.join();
   writer.finish();
   EXPECT_EQ(writer.num_rows(), 800u);
-  std::istringstream text(read_text(path));
+  std::istringstream text(file_text(path));
   std::set<std::string> rows;
   for (std::string line; std::getline(text, line);) {
     EXPECT_TRUE(line.ends_with(std::string(50, '.')));
@@ -335,4 +332,4 @@ TEST(ResultWriter, ThreadsDoNotMixRows) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -11,7 +11,7 @@
 #include "model/read_spec.hpp"
 #include "model/registry.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Strings = std::vector<std::string>;
@@ -217,4 +217,4 @@ TEST(Registry, AnUnknownFamilyIsRefusedByName) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 #include "base/error.hpp"
 #include "model/layer.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 ModelSpec shape(std::int32_t num_layers, std::int32_t hidden, std::int32_t vocab, bool tied = true) {
@@ -114,4 +114,4 @@ TEST(BalancedSlices, TooManyRanksIsAUsageErrorWithNumbers) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

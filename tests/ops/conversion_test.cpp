@@ -8,7 +8,7 @@
 #include "ops/elementwise.hpp"
 #include "ops/host/host_kernels.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 // What a pattern of 1 + exponent + mantissa bits means, from the definition.
@@ -169,4 +169,4 @@ TEST(FillRandom, IsUniformAndDependsOnTheSeed) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -5,7 +5,7 @@
 #include "ops/context.hpp"
 #include "ops/linear.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(Workspace, TakesAlignedMemoryAndGivesItBack) {
@@ -49,4 +49,4 @@ TEST(Workspace, OpsRefuseADeviceThatTheBuildLacks) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 Share share_of(double gpu, double dram) { return make_placement({0, 0, gpu, dram, 0, 0}).cache; }
@@ -91,4 +91,4 @@ TEST(CacheLayout, NoLayersNoCache) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

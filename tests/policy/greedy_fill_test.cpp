@@ -8,7 +8,7 @@
 #include "base/error.hpp"
 #include "tests/policy/plan_cases.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using test::plan_for;
@@ -188,4 +188,4 @@ TEST(GreedyFill, IsQuick) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 #include "base/error.hpp"
 #include "tests/policy/plan_cases.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using test::plan_for;
@@ -287,4 +287,4 @@ TEST(Flags, RoundTripThroughTheParser) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

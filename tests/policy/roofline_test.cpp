@@ -5,7 +5,7 @@
 #include "base/bytes.hpp"
 #include "tests/policy/plan_cases.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using test::plan_for;
@@ -316,4 +316,4 @@ TEST(Ceilings, ComeFromTheProfileSharedByTheRanksOfAMachine) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(Spread, WholeSequenceIsRightToOneGrain) {
@@ -40,4 +40,4 @@ TEST(Spread, NeverTakesMoreThanThereIs) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

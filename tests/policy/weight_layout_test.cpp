@@ -8,7 +8,7 @@
 
 #include "tests/policy/plan_cases.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using test::layers_of;
@@ -228,4 +228,4 @@ TEST(WeightLayout, RandomLayersKeepTheInvariants) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

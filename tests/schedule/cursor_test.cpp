@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Pair = std::pair<std::int32_t, std::int32_t>;  // layer, micro-batch
@@ -42,4 +42,4 @@ TEST(Cursor, NextLeavesTheCursorAlone) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

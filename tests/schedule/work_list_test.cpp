@@ -7,7 +7,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 SweepWork random_work(std::mt19937& random) {
@@ -105,4 +105,4 @@ TEST(WorkList, CountsTokens) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

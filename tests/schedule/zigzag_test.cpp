@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 std::vector<std::string> record(SweepShape shape, SweepOptions options) {
@@ -238,4 +238,4 @@ TEST(Zigzag, SweepsInARowLoadEachLayersWeightsOncePerSweep) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

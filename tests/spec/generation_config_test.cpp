@@ -5,7 +5,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using Ids = std::vector<std::int32_t>;
@@ -57,4 +57,4 @@ TEST(GenerationConfig, LongValuesAreCut) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

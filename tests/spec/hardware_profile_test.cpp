@@ -7,7 +7,7 @@
 #include "base/error.hpp"
 #include "base/json_form.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -96,4 +96,4 @@ TEST(HardwareProfile, BestRates) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

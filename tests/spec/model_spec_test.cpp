@@ -7,7 +7,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(Fingerprint, DiffersWithEveryFieldThatChangesTheModel) {
@@ -70,4 +70,4 @@ TEST(DTypes, NamesAndSizes) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 
 #include "base/error.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(Placement, SixNumbersInFlexGensOrder) {
@@ -77,4 +77,4 @@ TEST(TensorClasses, HaveNames) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-namespace flexgen::testing {
+namespace flexgen::test {
 namespace {
 
 MpiSession* session = nullptr;
@@ -53,7 +53,7 @@ int run(Communicator& ranks) {
 
 MpiSession& mpi_session() { return *session; }
 
-}  // namespace flexgen::testing
+}  // namespace flexgen::test
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
@@ -61,11 +61,11 @@ int main(int argc, char** argv) {
   testing::GTEST_FLAG(catch_exceptions) = false;
   try {
     flexgen::MpiSession session(argc, argv);
-    flexgen::testing::session = &session;
+    flexgen::test::session = &session;
     try {
-      return flexgen::testing::run(session.communicator());
+      return flexgen::test::run(session.communicator());
     } catch (const std::exception& error) {
-      return session.abort_job(flexgen::testing::current_test() + ": " + error.what(), flexgen::ExitCode::internal);
+      return session.abort_job(flexgen::test::current_test() + ": " + error.what(), flexgen::ExitCode::internal);
     }
   } catch (const std::exception& error) {
     std::cerr << error.what() << std::endl;

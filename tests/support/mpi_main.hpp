@@ -3,9 +3,9 @@
 
 #include "comm/mpi_session.hpp"
 
-namespace flexgen::testing {
+namespace flexgen::test {
 
 /// Valid while tests run; owned by main.
 MpiSession& mpi_session();
 
-}  // namespace flexgen::testing
+}  // namespace flexgen::test

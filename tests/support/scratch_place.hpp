@@ -3,9 +3,13 @@
 
 #include <stdlib.h>
 
+#include <cstddef>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 namespace flexgen::test {
@@ -25,10 +29,28 @@ class ScratchPlace {
   ScratchPlace& operator=(const ScratchPlace&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
+
+  /// The name of a file in it, be it there or not.
+  std::string file(std::string_view name) const { return (path_ / name).string(); }
+  /// Writes a file and returns its name.
+  std::string write(std::string_view name, std::string_view content) const {
+    std::ofstream(path_ / name, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+    return file(name);
+  }
+  std::size_t num_entries() const {
+    return static_cast<std::size_t>(
+        std::distance(std::filesystem::directory_iterator(path_), std::filesystem::directory_iterator()));
+  }
 
  private:
   std::filesystem::path path_;
 };
+
+/// What a file holds; nothing where there is none.
+inline std::string file_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
 
 }  // namespace flexgen::test

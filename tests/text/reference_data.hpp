@@ -1,14 +1,14 @@
-// The vocabularies and reference rows of tests/data/tokenizer, and scratch model directories.
+// The vocabularies and reference rows of tests/data/tokenizer.
 #pragma once
 
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "tests/support/scratch_place.hpp"
 #include "text/tokenizer.hpp"
 
 namespace flexgen::test {
@@ -30,33 +30,10 @@ inline std::vector<nlohmann::json> read_rows(const std::filesystem::path& file) 
   return rows;
 }
 
-/// A directory of its own, removed at the end.
-class ScratchDirectory {
- public:
-  ScratchDirectory() {
-    path_ = std::filesystem::temp_directory_path() / ("flexgen_text_" + std::to_string(std::random_device{}()));
-    std::filesystem::create_directories(path_);
-  }
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  void write(const std::string& name, std::string_view content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-  }
-  /// Copies the OPT vocabulary into it.
-  void add_opt_vocabulary() const {
-    for (const char* name : {"vocab.json", "merges.txt"}) {
-      std::filesystem::copy_file(data_dir / "opt" / name, path_ / name);
-    }
-  }
-
- private:
-  std::filesystem::path path_;
-};
+/// Copies the OPT vocabulary into it.
+inline void add_opt_vocabulary(const ScratchPlace& scratch) {
+  for (const char* name : {"vocab.json", "merges.txt"})
+    std::filesystem::copy_file(data_dir / "opt" / name, scratch / name);
+}
 
 }  // namespace flexgen::test

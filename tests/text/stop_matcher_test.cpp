@@ -4,7 +4,7 @@
 
 #include <random>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(StopMatcher, WithoutStopStringsAllIsSafe) {
@@ -101,4 +101,4 @@ TEST(StopMatcher, RandomPiecesAgreeWithSearch) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

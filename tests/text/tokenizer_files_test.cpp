@@ -39,7 +39,7 @@ class TokenizerFilesTest : public testing::Test {
       }
     }
   }
-  ScratchDirectory scratch_;
+  ScratchPlace scratch_;
 };
 
 TEST_F(TokenizerFilesTest, WithoutConfigurationOptIsAssumed) {
@@ -166,13 +166,13 @@ TEST(TokenizerFiles, MissingFilesAreNamed) {
     }
     return "accepted";
   };
-  ScratchDirectory scratch;
+  ScratchPlace scratch;
   EXPECT_NE(message(scratch.path() / "absent").find("no such directory"), std::string::npos);
   EXPECT_NE(message(scratch.path()).find("vocab.json"), std::string::npos);
   scratch.write("tokenizer.json", "{}");
   EXPECT_NE(message(scratch.path()).find("\"model\""), std::string::npos);
   std::filesystem::remove(scratch.path() / "tokenizer.json");
-  scratch.add_opt_vocabulary();
+  add_opt_vocabulary(scratch);
   EXPECT_EQ(message(scratch.path()), "accepted");
   std::filesystem::remove(scratch.path() / "merges.txt");
   EXPECT_NE(message(scratch.path()).find("merges.txt"), std::string::npos);

@@ -62,7 +62,7 @@ constexpr const char* saved_config =
 
 TEST(TokenizerJson, GivesTheIdsOfVocabAndMerges) {
   for (const bool pairs : {false, true}) {
-    const ScratchDirectory scratch;
+    const ScratchPlace scratch;
     scratch.write("tokenizer.json", opt_file(pairs).dump());
     scratch.write("tokenizer_config.json", saved_config);
     const Tokenizer whole = Tokenizer::from_directory(scratch.path());
@@ -78,7 +78,7 @@ TEST(TokenizerJson, GivesTheIdsOfVocabAndMerges) {
 TEST(TokenizerJson, GalacticasWords) {
   json file = read_json(data_dir / "galactica_parts.json");
   file["model"] = opt_model(false);
-  const ScratchDirectory scratch;
+  const ScratchPlace scratch;
   scratch.write("tokenizer.json", file.dump());
   scratch.write("tokenizer_config.json", R"({"tokenizer_class": "PreTrainedTokenizerFast"})");
   const Tokenizer galactica = Tokenizer::from_directory(scratch.path());
@@ -126,12 +126,12 @@ class SmallTokenizerJson : public testing::Test {
         EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what() << " lacks " << part;
     }
   }
-  ScratchDirectory scratch_;
+  ScratchPlace scratch_;
   json file_;
 };
 
 TEST_F(SmallTokenizerJson, WinsOverVocabAndMerges) {
-  scratch_.add_opt_vocabulary();
+  add_opt_vocabulary(scratch_);
   EXPECT_EQ(load("GPT2Tokenizer").encode("ab"), Ids{260});
 }
 
@@ -238,7 +238,7 @@ TEST(Tokenizer, OfAFolderWithoutFilesRefusesTexts) {
   EXPECT_TRUE(none.is_none());
   EXPECT_THROW(none.encode("a"), UserError);
   EXPECT_EQ(none.decode(Ids{1, 2}), "");
-  const ScratchDirectory scratch;
+  const ScratchPlace scratch;
   EXPECT_FALSE(has_tokenizer_files(scratch.path()));
   scratch.write("merges.txt", "");
   EXPECT_TRUE(has_tokenizer_files(scratch.path()));

@@ -37,8 +37,8 @@ struct CompressedLinearParams {
   Epilogue epilogue;
 };
 
-/// One lane's part of the ring: codes of kRows rows, then their parameters, a warp's lanes side by side. kShort: half the
-/// stages, for GPUs that give a block 64 KiB (sm_75) and copy while they wait.
+/// One lane's part of the ring: codes of kRows rows, then their parameters, a warp's lanes side by side. kShort: half
+/// the stages, for GPUs that give a block 64 KiB (sm_75) and copy while they wait.
 template <int kBits, int kFragments, bool kShort>
 struct Ring {
   static constexpr int kRows = 2 * kFragments;  // weight rows that a lane fetches from

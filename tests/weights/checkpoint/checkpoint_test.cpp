@@ -6,14 +6,15 @@
 #include <bit>
 #include <cmath>
 
+#include "tests/support/scratch_place.hpp"
 #include "tests/weights/checkpoint/checkpoint_builders.hpp"
 #include "tests/weights/checkpoint/expect_refused.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using checkpoint::expect_refused;
-using checkpoint::ScratchFolder;
+using test::ScratchPlace;
 
 std::filesystem::path data_folder(const std::string& name) {
   return std::filesystem::path(FLEXGEN_SOURCE_DIR) / "tests/data/checkpoints" / name;
@@ -154,7 +155,7 @@ TEST(Checkpoint, ReadsTheDemoModel) {
 }
 
 TEST(Checkpoint, PrefersSafetensorsThenSingleFiles) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   expect_refused([&] { Checkpoint::open(folder.path()); }, {"no checkpoint in", "neither model.safetensors"});
   folder.write("pytorch_model.bin.index.json", "broken");
   expect_refused([&] { Checkpoint::open(folder.path()); }, {"pytorch_model.bin.index.json"});
@@ -166,7 +167,7 @@ TEST(Checkpoint, PrefersSafetensorsThenSingleFiles) {
 }
 
 TEST(Checkpoint, ReadGivesAnySliceAndSeesAFileThatShrank) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   folder.write("pytorch_model.bin", checkpoint::torch_file(checkpoint::pickle_state_dict({})));
   const Checkpoint model = Checkpoint::open(folder.path());
   const CheckpointTensor& tensor = model.require("weight");
@@ -183,7 +184,7 @@ TEST(Checkpoint, ReadGivesAnySliceAndSeesAFileThatShrank) {
 }
 
 TEST(Checkpoint, RefusesFilesThatAreNoWeights) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   folder.write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n");
   expect_refused([&] { Checkpoint::open(folder.path()); }, {"Git LFS pointer", "git lfs pull"});
   folder.write("model.safetensors", checkpoint::safetensors_file("{}", 0));
@@ -212,7 +213,7 @@ class ShardedCheckpoint : public ::testing::Test {
     folder_.write("model.safetensors.index.json", "{\"weight_map\":" + map + "}");
     return Checkpoint::open(folder_.path());
   }
-  ScratchFolder folder_;
+  ScratchPlace folder_;
 };
 
 TEST_F(ShardedCheckpoint, OpensWhatTheIndexSays) {
@@ -270,7 +271,7 @@ TEST_F(ShardedCheckpoint, AWrappedKeyBesideTheBareOneStays) {
 }
 
 TEST(Checkpoint, Float64IsReadAsItIs) {
-  const ScratchFolder folder;
+  const ScratchPlace folder;
   folder.write("model.safetensors",
                checkpoint::safetensors_file(R"({"s":{"dtype":"F64","shape":[3],"data_offsets":[0,24]}})", 24));
   const Checkpoint model = Checkpoint::open(folder.path());
@@ -279,4 +280,4 @@ TEST(Checkpoint, Float64IsReadAsItIs) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test
