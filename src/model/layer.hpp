@@ -60,7 +60,8 @@ class Layer {
   /// first rows, whose attention `project` itself does. Only layers with a cache.
   virtual void project(const OpContext& context, const LayerCall& call) const;
   virtual void finish(const OpContext& context, const LayerCall& call) const;
-  virtual std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const = 0;
+  virtual std::uint64_t workspace_bytes(const Device& device, const BlockShape& block,
+                                        const CallSizes& sizes) const = 0;
 
  protected:
   /// Of the description, for the layer's parts to list theirs in.

@@ -20,7 +20,7 @@ namespace flexgen {
 /// Buffers in flight: while one slot is computed with, the next is loaded (and a third is being stored).
 inline constexpr std::int32_t num_weight_slots = 2;
 /// With attention on the host a layer keeps its slot until the host is done; the loads go on in a third.
-inline std::int32_t weight_slots_of(const Policy& policy) {
+inline std::int32_t weight_slots_of(const StagePolicy& policy) {
   return policy.uses_host_attention() ? num_weight_slots + 1 : num_weight_slots;
 }
 inline constexpr std::int32_t num_cache_slots = 2;
@@ -37,13 +37,13 @@ inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
 
 /// Bytes of one [micro-batch rows, hidden] matrix: a micro-batch's hidden states while it decodes.
-inline std::uint64_t row_bytes(const Policy& policy, const ModelSpec& model) {
-  return static_cast<std::uint64_t>(policy.micro_batch_size) * static_cast<std::uint64_t>(model.hidden) *
-         element_bytes(policy.dtype);
+inline std::uint64_t row_bytes(const BlockShape& block, const ModelSpec& model) {
+  return static_cast<std::uint64_t>(block.micro_batch_size) * static_cast<std::uint64_t>(model.hidden) *
+         element_bytes(block.dtype);
 }
 /// The same of a whole block: attention on the host keeps its queries, keys, values and results.
-inline std::uint64_t block_row_bytes(const Policy& policy, const ModelSpec& model) {
-  return static_cast<std::uint64_t>(policy.num_micro_batches) * row_bytes(policy, model);
+inline std::uint64_t block_row_bytes(const BlockShape& block, const ModelSpec& model) {
+  return static_cast<std::uint64_t>(block.num_micro_batches) * row_bytes(block, model);
 }
 
 /// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a chunk
@@ -59,8 +59,8 @@ inline std::uint64_t index_array_bytes(std::int64_t num_micro_batches, std::int6
 }
 
 /// Positions of one micro-batch whose logits are wanted, at most.
-inline std::int64_t max_outputs(const Policy& policy, const JobShape& job) {
-  return policy.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);
+inline std::int64_t max_outputs(const BlockShape& block, const JobShape& job) {
+  return block.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);
 }
 
 struct PlanInput {

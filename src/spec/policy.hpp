@@ -48,24 +48,35 @@ struct Placement {
 /// Checks 0 <= each, gpu + dram <= 100 per class; throws UserError (usage).
 Placement make_placement(const std::array<double, 6>& percent);
 
-struct Policy {
+/// What all ranks of a job have alike: the sizes of a block, and everything else that its tokens depend on.
+struct BlockShape {
   std::int32_t micro_batch_size = 1;   // B: rows computed in one call
   std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
+  DType dtype = DType::float32;        // of weights, cache and activations
+  QuantFormat weight_format;           // of matrices; none: dtype
+  QuantFormat cache_format;            // of keys and values; none: dtype
+  double attention_sparsity = 1;       // share of the keys whose values decode attention uses
+
+  std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
+  bool operator==(const BlockShape&) const = default;
+};
+
+/// What a rank may have for itself: where the tensors of its slice lie and how they get to the computation.
+struct StagePolicy {
   Placement placement;
-  DType dtype = DType::float32;  // of weights, cache and activations
-  bool overlap = true;           // loads and stores behind the computation
-  bool separate_layers = true;   // attention and mlp are two layers of the sweep
-  bool pin_weights = true;       // host memory that the GPU reads is pinned
-  QuantFormat weight_format;     // of matrices; none: dtype
-  QuantFormat cache_format;      // of keys and values; none: dtype
+  bool overlap = true;          // loads and stores behind the computation
+  bool separate_layers = true;  // attention and mlp are two layers of the sweep
+  bool pin_weights = true;      // host memory that the GPU reads is pinned
   /// Decode attention of rows whose cache lies in dram runs on the host: of this share of them, the others' cache is
   /// brought to the computing device. 0: of none.
   double host_attention_percent = 0;
-  double attention_sparsity = 1;  // share of the keys whose values decode attention uses
 
   bool uses_host_attention() const { return host_attention_percent > 0; }
+  bool operator==(const StagePolicy&) const = default;
+};
 
-  std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
+/// A rank's part in a job, whole.
+struct Policy : BlockShape, StagePolicy {
   bool operator==(const Policy&) const = default;
 };
 

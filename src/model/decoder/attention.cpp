@@ -73,12 +73,13 @@ void AttentionPart::finish(const OpContext& context, const LayerCall& call, cons
   if (residual_ == Residual::post) norm_.apply(context, call.weights, call.hidden, call.hidden);
 }
 
-std::uint64_t AttentionPart::workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const {
+std::uint64_t AttentionPart::workspace_bytes(const Device& device, const BlockShape& block,
+                                             const CallSizes& sizes) const {
   const std::int64_t q = spec_.query_width();
   const std::uint64_t op_bytes = attention_workspace_bytes(
-      device, sizes.tokens, sizes.rows, spec_.heads, spec_.head_size, policy.dtype, policy.cache_format, sizes.longest);
-  return scratch_bytes(sizes.tokens, q, policy.dtype) +
-         scratch_bytes(sizes.tokens, q + 2 * spec_.kv_width(), policy.dtype) + align_up(op_bytes, 256);
+      device, sizes.tokens, sizes.rows, spec_.heads, spec_.head_size, block.dtype, block.cache_format, sizes.longest);
+  return scratch_bytes(sizes.tokens, q, block.dtype) +
+         scratch_bytes(sizes.tokens, q + 2 * spec_.kv_width(), block.dtype) + align_up(op_bytes, 256);
 }
 
 }  // namespace flexgen

@@ -28,7 +28,7 @@ class AttentionPart {
   /// attended -> what is added to the hidden states.
   void finish(const OpContext& context, const LayerCall& call, const MatrixView& attended) const;
 
-  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const;
+  std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const;
 
  private:
   AttentionSpec spec_;

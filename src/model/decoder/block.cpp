@@ -21,9 +21,9 @@ void AttentionLayer::finish(const OpContext& context, const LayerCall& call) con
   attention_.finish(context, call, call.attended);
 }
 
-std::uint64_t AttentionLayer::workspace_bytes(const Device& device, const Policy& policy,
+std::uint64_t AttentionLayer::workspace_bytes(const Device& device, const BlockShape& block,
                                               const CallSizes& sizes) const {
-  return attention_.workspace_bytes(device, policy, sizes);
+  return attention_.workspace_bytes(device, block, sizes);
 }
 
 MlpLayer::MlpLayer(const ModelSpec& model, const CheckpointNames& names, std::int32_t decoder_layer)
@@ -32,8 +32,8 @@ MlpLayer::MlpLayer(const ModelSpec& model, const CheckpointNames& names, std::in
 
 void MlpLayer::forward(const OpContext& context, const LayerCall& call) const { mlp_.forward(context, call); }
 
-std::uint64_t MlpLayer::workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const {
-  return mlp_.workspace_bytes(policy, sizes);
+std::uint64_t MlpLayer::workspace_bytes(const Device&, const BlockShape& block, const CallSizes& sizes) const {
+  return mlp_.workspace_bytes(block, sizes);
 }
 
 Block::Block(const ModelSpec& model, const CheckpointNames& names, std::int32_t decoder_layer)
@@ -67,9 +67,9 @@ void Block::finish_with(const OpContext& context, const LayerCall& call, const M
   if (residual_ != Residual::parallel) mlp_.forward(context, call);
 }
 
-std::uint64_t Block::workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const {
-  const std::uint64_t attention = attention_.workspace_bytes(device, policy, sizes);
-  const std::uint64_t mlp = mlp_.workspace_bytes(policy, sizes);
+std::uint64_t Block::workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const {
+  const std::uint64_t attention = attention_.workspace_bytes(device, block, sizes);
+  const std::uint64_t mlp = mlp_.workspace_bytes(block, sizes);
   return residual_ == Residual::parallel ? attention + mlp : std::max(attention, mlp);
 }
 

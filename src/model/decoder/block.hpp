@@ -16,7 +16,7 @@ class AttentionLayer final : public Layer {
   void forward(const OpContext& context, const LayerCall& call) const override;
   void project(const OpContext& context, const LayerCall& call) const override;
   void finish(const OpContext& context, const LayerCall& call) const override;
-  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override;
+  std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const override;
 
  private:
   AttentionPart attention_;
@@ -27,7 +27,7 @@ class MlpLayer final : public Layer {
   MlpLayer(const ModelSpec& model, const CheckpointNames& names, std::int32_t decoder_layer);
 
   void forward(const OpContext& context, const LayerCall& call) const override;
-  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override;
+  std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const override;
 
  private:
   MlpPart mlp_;
@@ -40,7 +40,7 @@ class Block final : public Layer {
   void forward(const OpContext& context, const LayerCall& call) const override;
   void project(const OpContext& context, const LayerCall& call) const override;
   void finish(const OpContext& context, const LayerCall& call) const override;
-  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override;
+  std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const override;
 
  private:
   void finish_with(const OpContext& context, const LayerCall& call, const MatrixView& attended) const;

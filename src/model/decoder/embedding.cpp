@@ -46,8 +46,8 @@ void Embedding::forward(const OpContext& context, const LayerCall& call) const {
   add_gathered_rows(context, positions, call.positions, call.hidden);
 }
 
-std::uint64_t Embedding::workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const {
-  return projection_ ? scratch_bytes(sizes.tokens, spec_.width, policy.dtype) : 0;
+std::uint64_t Embedding::workspace_bytes(const Device&, const BlockShape& block, const CallSizes& sizes) const {
+  return projection_ ? scratch_bytes(sizes.tokens, spec_.width, block.dtype) : 0;
 }
 
 }  // namespace flexgen

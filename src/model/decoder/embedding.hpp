@@ -14,7 +14,7 @@ class Embedding final : public Layer {
   Embedding(const ModelSpec& model, const CheckpointNames& names);
 
   void forward(const OpContext& context, const LayerCall& call) const override;
-  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override;
+  std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const override;
 
  private:
   EmbeddingSpec spec_;

@@ -41,8 +41,8 @@ void Head::forward(const OpContext& context, const LayerCall& call) const {
     compute_outputs(context, call, first, std::min<std::int64_t>(most, call.num_outputs - first));
 }
 
-std::uint64_t Head::workspace_bytes(const Device&, const Policy& policy, const CallSizes& sizes) const {
-  return static_cast<std::uint64_t>(std::min(sizes.rows, max_outputs_at_once)) * output_bytes(policy.dtype);
+std::uint64_t Head::workspace_bytes(const Device&, const BlockShape& block, const CallSizes& sizes) const {
+  return static_cast<std::uint64_t>(std::min(sizes.rows, max_outputs_at_once)) * output_bytes(block.dtype);
 }
 
 // Scratch of one position whose logits are wanted.

@@ -14,7 +14,7 @@ class Head final : public Layer {
   Head(const ModelSpec& model, const CheckpointNames& names);
 
   void forward(const OpContext& context, const LayerCall& call) const override;
-  std::uint64_t workspace_bytes(const Device& device, const Policy& policy, const CallSizes& sizes) const override;
+  std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const override;
 
  private:
   std::uint64_t output_bytes(DType dtype) const;

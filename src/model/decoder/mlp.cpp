@@ -37,8 +37,8 @@ void MlpPart::forward(const OpContext& context, const LayerCall& call) const {
   if (residual_ == Residual::post) norm_.apply(context, call.weights, hidden, hidden);
 }
 
-std::uint64_t MlpPart::workspace_bytes(const Policy& policy, const CallSizes& sizes) const {
-  return scratch_bytes(sizes.tokens, hidden_, policy.dtype) + scratch_bytes(sizes.tokens, spec_.width, policy.dtype);
+std::uint64_t MlpPart::workspace_bytes(const BlockShape& block, const CallSizes& sizes) const {
+  return scratch_bytes(sizes.tokens, hidden_, block.dtype) + scratch_bytes(sizes.tokens, spec_.width, block.dtype);
 }
 
 }  // namespace flexgen

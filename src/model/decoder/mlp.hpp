@@ -14,7 +14,7 @@ class MlpPart {
 
   /// Adds its share to the hidden states.
   void forward(const OpContext& context, const LayerCall& call) const;
-  std::uint64_t workspace_bytes(const Policy& policy, const CallSizes& sizes) const;
+  std::uint64_t workspace_bytes(const BlockShape& block, const CallSizes& sizes) const;
 
  private:
   MlpSpec spec_;
