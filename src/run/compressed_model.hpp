@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "comm/communicator.hpp"
-#include "weights/weight_source.hpp"
 #include "run/job_request.hpp"
 #include "spec/model_spec.hpp"
+#include "weights/weight_source.hpp"
 
 namespace flexgen {
 

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 struct Part {
@@ -62,4 +62,4 @@ TEST(JsonForm, BytesThatAreNoTextAreReplaced) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

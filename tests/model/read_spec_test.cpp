@@ -11,7 +11,7 @@
 #include "model/layer.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 using nlohmann::json;
@@ -296,4 +296,4 @@ TEST_F(ModelFolderFiles, Float64RunsAsFloat32) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -16,7 +16,7 @@
 #include "probe/profile_table.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(HostTraffic, CountsWhatItsThreadsMove) {
@@ -99,4 +99,4 @@ TEST(ProfileTable, NamesWhatWasMeasured) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -7,7 +7,7 @@
 #include "ops/host/host_kernels.hpp"
 #include "tests/support/scratch_place.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 TEST(Machine, DataTypeOnACpu) {
@@ -53,4 +53,4 @@ TEST(Machine, BudgetsThatAreGivenAreTaken) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test

@@ -9,7 +9,7 @@
 #include "comm/in_process.hpp"
 #include "tests/policy/plan_cases.hpp"
 
-namespace flexgen {
+namespace flexgen::test {
 namespace {
 
 constexpr std::uint64_t plenty = 1ULL << 50;
@@ -82,4 +82,4 @@ TEST(PolicyChoice, AttentionOnTheHostNeedsItsCacheOffSsd) {
 }
 
 }  // namespace
-}  // namespace flexgen
+}  // namespace flexgen::test
