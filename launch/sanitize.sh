@@ -3,7 +3,7 @@
 # without LibTorch.
 #   launch/sanitize.sh thread  [ARGUMENT ...]    what has threads: streams, disk queues, loaders, ranks as threads
 #   launch/sanitize.sh address [ARGUMENT ...]    memory errors, leaks and undefined behaviour: engine, files, rows, texts
-# Further arguments go to ctest, e.g. -R storage. Any finding is a failure.
+# Further arguments go to ctest, e.g. -R storage. Any finding is a failure. FLEXGEN_SUITES="engine storage": these alone.
 set -euo pipefail
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -16,7 +16,7 @@ usage() {
 case ${1:-} in
   thread)
     preset=tsan
-    suites=(base comm device engine ops placement_grid storage)
+    suites=(${FLEXGEN_SUITES:-base comm device engine ops placement_grid storage weights})
     # One-threaded arithmetic, and of the grid what adds no other thread: minutes under this sanitizer.
     export GTEST_FILTER="-Devices/*Test.*:CompressedAttention.*:CompressedKernels.*:CompressedMatrix.*:Quantize.*"
     GTEST_FILTER+=":PlainLayer.*:Compressed*/PlacementGrid*:WholeLayers/*:Half/*:Sparse/*:*/PlacementGrid*block64x2*"
@@ -24,7 +24,7 @@ case ${1:-} in
     ;;
   address)
     preset=asan
-    suites=(app base checkpoint engine job model policy spec storage text)
+    suites=(${FLEXGEN_SUITES:-app base checkpoint engine job made_up_family model policy run spec storage text weights})
     export ASAN_OPTIONS="detect_stack_use_after_return=1 ${ASAN_OPTIONS:-}"
     export UBSAN_OPTIONS="halt_on_error=1 print_stacktrace=1 ${UBSAN_OPTIONS:-}"
     ;;
