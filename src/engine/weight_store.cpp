@@ -121,15 +121,14 @@ class WeightStore::HomeSink final : public PartSink {
 
   std::byte* memory(const ImagePart& part) override {
     homes_.await(part.image);
-    const WeightPack& split = store_.layout_.packs[part.image];
+    if (store_.is_staged(part)) return staging_;
+    const std::uint64_t gpu_bytes = store_.layout_.packs[part.image].gpu_bytes;
     const PackHome& home = store_.packs_[part.image];
-    if (part.begin < split.gpu_bytes) return store_.options_.device.is_cuda() ? staging_ : home.gpu + part.begin;
-    if (part.begin < split.gpu_bytes + split.dram_bytes) return home.dram.data() + (part.begin - split.gpu_bytes);
-    return staging_;
+    return part.begin < gpu_bytes ? home.gpu + part.begin : home.dram.data() + (part.begin - gpu_bytes);
   }
 
   void done(const ImagePart& part, std::byte* data) override {
-    if (data != staging_) return;
+    if (!store_.is_staged(part)) return;
     const WeightPack& split = store_.layout_.packs[part.image];
     const PackHome& home = store_.packs_[part.image];
     if (part.begin < split.gpu_bytes) {
@@ -193,16 +192,19 @@ std::vector<ImagePart> WeightStore::parts(std::span<const WeightImage> images) c
   return parts;
 }
 
+// True of what the host cannot write to its home: that goes to a GPU, or to the disk.
+bool WeightStore::is_staged(const ImagePart& part) const {
+  const WeightPack& split = layout_.packs[part.image];
+  if (part.begin < split.gpu_bytes) return options_.device.is_cuda();
+  return part.begin >= split.gpu_bytes + split.dram_bytes;
+}
+
 void WeightStore::fill(Tracer* tracer) {
   const std::vector<WeightImage> all = images();
   const std::vector<ImagePart> wanted = parts(all);
   std::uint64_t staged_bytes = 0;
-  for (const ImagePart& part : wanted) {
-    const WeightPack& split = layout_.packs[part.image];
-    const bool to_gpu = part.begin < split.gpu_bytes && options_.device.is_cuda();
-    if (to_gpu || part.begin >= split.gpu_bytes + split.dram_bytes)
-      staged_bytes = std::max(staged_bytes, align_up(part.size_bytes(), direct_alignment));
-  }
+  for (const ImagePart& part : wanted)
+    if (is_staged(part)) staged_bytes = std::max(staged_bytes, align_up(part.size_bytes(), direct_alignment));
   const auto num_threads = static_cast<std::uint64_t>(num_part_threads(options_.threads, wanted.size()));
   const Buffer staging(MemoryKind::pinned, num_threads * staged_bytes, options_.device);
   std::atomic<std::uint64_t> staging_taken = 0;

@@ -74,6 +74,7 @@ class WeightStore {
   void take_home(std::size_t pack);
   std::vector<WeightImage> images() const;
   std::vector<ImagePart> parts(std::span<const WeightImage> images) const;
+  bool is_staged(const ImagePart& part) const;
   void load_from_disk(const PackHome& home, std::uint64_t begin, std::uint64_t end, std::byte* to,
                       Transfer& transfer) const;
 
