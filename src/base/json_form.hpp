@@ -40,9 +40,9 @@ void read_field(const J& from, const char* name, T& value) {
 }
 template <class J, class T>
 void read_field(const J& from, const char* name, std::optional<T>& value) {
-  const J& given = from.at(name);
   value.reset();
-  if (!given.is_null()) value = given.template get<T>();
+  const auto given = from.find(name);  // a file of an earlier version may lack it
+  if (given != from.end() && !given->is_null()) value = given->template get<T>();
 }
 
 /// In one line; bytes that are no UTF-8 are replaced.

@@ -271,8 +271,8 @@ Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, i
     c.matrix_operations = share * best_rate(profile.memory.matrix, dtype);
   }
   if (profile.disk) {
-    c.disk_read_bytes = share * best_rate(profile.disk->read);
-    c.disk_write_bytes = share * best_rate(profile.disk->write);
+    c.disk_read_bytes = share * lasting_read_rate(*profile.disk);
+    c.disk_write_bytes = share * lasting_write_rate(*profile.disk);
   }
   if (!transport.empty()) c.network_bytes = link_rate(profile.links, transport);
   return c;

@@ -17,6 +17,7 @@ namespace flexgen {
 struct DiskProbeOptions {
   std::uint64_t file_bytes = 8ULL << 30;  // less where the disk has less room; what lies before it may hold 2 GiB
   double seconds_per_point = 0.6;         // limit for one (block size, depth)
+  double seconds_sustained = 6;           // limit for the pass over the file at the best point
   bool quick = false;                     // few points
 };
 

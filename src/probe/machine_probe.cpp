@@ -57,6 +57,7 @@ HardwareProfile measure_machine(const Device& device, const std::filesystem::pat
   if (quick) {
     disk.file_bytes = 256 * MiB;
     disk.seconds_per_point = 0.15;
+    disk.seconds_sustained = 1.5;
   }
   profile.disk = measure_disk(directory, disk, progress);
   return profile;

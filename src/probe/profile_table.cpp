@@ -30,6 +30,13 @@ std::string list(const std::vector<ThreadRate>& rates) {
   return text;
 }
 
+// "; kept up: 1024 KiB x 32 2.1"
+std::string kept_up(const std::optional<DiskRate>& sustained) {
+  if (!sustained) return {};
+  return fmt::format("; kept up: {} KiB x {} {}", sustained->block_bytes / KiB, sustained->queue_depth,
+                     rate(sustained->bytes_per_second));
+}
+
 std::string list(const std::vector<DiskRate>& rates) {
   std::string text;
   for (const DiskRate& r : rates)
@@ -76,8 +83,8 @@ std::string profile_table(const HardwareProfile& p) {
   if (p.disk) {
     text += line("disk", fmt::format("{}, {}, {}, {}", p.disk->directory, p.disk->method,
                                      p.disk->direct ? "direct" : "buffered", format_bytes(p.disk->file_bytes)));
-    text += line("disk read, GB/s", list(p.disk->read));
-    text += line("disk write, GB/s", list(p.disk->write));
+    text += line("disk read, GB/s", list(p.disk->read) + kept_up(p.disk->sustained_read));
+    text += line("disk write, GB/s", list(p.disk->write) + kept_up(p.disk->sustained_write));
     text += line("", p.disk->note);
   }
   for (const LinkProfile& l : p.links)

@@ -24,6 +24,14 @@ double best_rate(const std::vector<CopyRate>& rates) { return best_of(rates, &Co
 double best_rate(const std::vector<ThreadRate>& rates) { return best_of(rates, &ThreadRate::bytes_per_second); }
 double best_rate(const std::vector<DiskRate>& rates) { return best_of(rates, &DiskRate::bytes_per_second); }
 
+double lasting_read_rate(const DiskProfile& disk) {
+  return disk.sustained_read ? disk.sustained_read->bytes_per_second : best_rate(disk.read);
+}
+
+double lasting_write_rate(const DiskProfile& disk) {
+  return disk.sustained_write ? disk.sustained_write->bytes_per_second : best_rate(disk.write);
+}
+
 double best_rate(const std::vector<MatrixRate>& rates, DType dtype) {
   double best = 0;
   for (const MatrixRate& point : rates)

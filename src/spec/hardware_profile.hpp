@@ -114,13 +114,17 @@ struct DiskProfile {
   bool direct = false;           // page cache bypassed
   std::uint64_t file_bytes = 0;  // size of the file that was written and read
   std::string note;              // what may still flatter the figures
-  std::vector<DiskRate> read;
+  std::vector<DiskRate> read;    // each a burst of well under a second
   std::vector<DiskRate> write;
+  // At the best of those points, over the whole file or several seconds: what a job that streams can count on.
+  std::optional<DiskRate> sustained_read;
+  std::optional<DiskRate> sustained_write;
   static constexpr auto fields() {
     return std::tuple(field("directory", &DiskProfile::directory), field("method", &DiskProfile::method),
                       field("direct", &DiskProfile::direct), field("file_bytes", &DiskProfile::file_bytes),
                       field("note", &DiskProfile::note), field("read", &DiskProfile::read),
-                      field("write", &DiskProfile::write));
+                      field("write", &DiskProfile::write), field("sustained_read", &DiskProfile::sustained_read),
+                      field("sustained_write", &DiskProfile::sustained_write));
   }
   bool operator==(const DiskProfile&) const = default;
 };
@@ -166,6 +170,10 @@ double best_rate(const std::vector<CopyRate>& rates);
 double best_rate(const std::vector<ThreadRate>& rates);
 double best_rate(const std::vector<DiskRate>& rates);
 double best_rate(const std::vector<MatrixRate>& rates, DType dtype);
+
+/// What a disk keeps up; of a profile that has no such figure, its best burst. Bytes per second.
+double lasting_read_rate(const DiskProfile& disk);
+double lasting_write_rate(const DiskProfile& disk);
 /// The best over the links of one transport, between machines where there is such a link; 0 without any.
 double link_rate(const std::vector<LinkProfile>& links, std::string_view transport);
 

@@ -307,6 +307,9 @@ TEST(Ceilings, ComeFromTheProfileSharedByTheRanksOfAMachine) {
   const Ceilings two = ceilings_of(profile, true, DType::float16, 2, "nccl");
   EXPECT_EQ(two.host_to_gpu_bytes, 54e9) << "each rank has a link of its own";
   EXPECT_EQ(two.disk_read_bytes, 1e9);
+  profile.disk->sustained_read = DiskRate{MiB, 32, 1.6e9};
+  EXPECT_EQ(ceilings_of(profile, true, DType::float16, 2, "nccl").disk_read_bytes, 0.8e9)
+      << "what lasts, not what a burst gives";
   EXPECT_EQ(two.host_read_bytes, 20e9);
   EXPECT_EQ(two.network_bytes, 300e9);
   const Ceilings cpu = ceilings_of(profile, false, DType::float32, 2, "");

@@ -54,7 +54,7 @@ TEST(LinkProbe, EveryRankGetsTheFiguresOfTheTwo) {
 
 TEST(DiskProbe, MeasuresTheFolderAndLeavesNothingInIt) {
   const test::ScratchPlace place;
-  const DiskProbeOptions options{16 * MiB, 0.01, true};
+  const DiskProbeOptions options{16 * MiB, 0.01, 0.05, true};
   std::vector<std::string> said;
   const DiskProfile disk = measure_disk(place.path(), options, [&](std::string_view what) { said.emplace_back(what); });
   EXPECT_EQ(disk.directory, std::filesystem::absolute(place.path()).string());
@@ -62,6 +62,14 @@ TEST(DiskProbe, MeasuresTheFolderAndLeavesNothingInIt) {
   ASSERT_EQ(disk.read.size(), disk.write.size());
   EXPECT_GT(best_rate(disk.read), 0);
   EXPECT_GT(best_rate(disk.write), 0);
+  for (const auto& [bursts, sustained] :
+       {std::pair{disk.read, disk.sustained_read}, {disk.write, disk.sustained_write}}) {
+    ASSERT_TRUE(sustained);
+    EXPECT_GT(sustained->bytes_per_second, 0);
+    const DiskRate& best = *std::ranges::max_element(bursts, {}, &DiskRate::bytes_per_second);
+    EXPECT_EQ(sustained->block_bytes, best.block_bytes);
+    EXPECT_EQ(sustained->queue_depth, best.queue_depth);
+  }
   EXPECT_EQ(said.size(), 3U);
   EXPECT_TRUE(std::filesystem::is_empty(place.path()));
 }
@@ -69,7 +77,7 @@ TEST(DiskProbe, MeasuresTheFolderAndLeavesNothingInIt) {
 TEST(DiskProbe, AFileThatIsTooSmallSaysNothingOfADisk) {
   const test::ScratchPlace place;
   try {
-    measure_disk(place.path(), {1 * MiB, 0.01, true}, [](std::string_view) {});
+    measure_disk(place.path(), {1 * MiB, 0.01, 0.05, true}, [](std::string_view) {});
     FAIL();
   } catch (const UserError& error) {
     EXPECT_EQ(error.code(), ExitCode::does_not_fit);
@@ -92,6 +100,10 @@ TEST(ProfileTable, NamesWhatWasMeasured) {
   profile.memory = {4, {{1, 1.25e10}, {4, 9.9e10}}, {{4, 5e10}}, {{DType::float32, 512, 4096, 1.5e12}}};
   EXPECT_NE(profile_table(profile).find("host memory read, GB/s      1 thread 12.5, 4 threads 99"), std::string::npos)
       << profile_table(profile);
+  profile.disk.emplace().read = {{1048576, 32, 2.9e9}};
+  EXPECT_NE(profile_table(profile).find("disk read, GB/s             1024 KiB x 32 2.9\n"), std::string::npos);
+  profile.disk->sustained_read = DiskRate{1048576, 32, 2.1e9};
+  EXPECT_NE(profile_table(profile).find("1024 KiB x 32 2.9; kept up: 1024 KiB x 32 2.1\n"), std::string::npos);
   EXPECT_EQ(profile_table(profile).find("rank 0"), std::string::npos) << "no links were measured";
   profile.links = {{"mpi", 0, 1, true, 1.5e-5, {{1048576, 3.58e11}}}};
   EXPECT_NE(profile_table(profile).find("rank 0 to 1, mpi, GB/s      1 MiB 358; latency 15 us\n"), std::string::npos)
