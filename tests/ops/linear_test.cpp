@@ -113,6 +113,35 @@ TEST_P(LinearTest, WorksWithoutAWorkspace) {
   compare({.tokens = 17, .in = 512, .out = 40, .dtype = DType::float16, .residual = true});
 }
 
+TEST_P(LinearTest, ATokenOfNaNsSpoilsNoOtherToken) {
+  for (const DType dtype : kAllDTypes) {
+    for (const std::int64_t in : {32, 36, 52, 96, 104}) {
+      for (const std::int64_t tokens : {3, 8, 9, 40}) {
+        SCOPED_TRACE(std::string(dtype_name(dtype)) + " " + std::to_string(tokens) + " x " + std::to_string(in));
+        HostMatrix weight = HostMatrix::random(48, in, dtype, 2);
+        const auto product = [&](HostMatrix& x) {
+          HostMatrix out(tokens, 48, dtype);
+          LinearArgs args;
+          args.x = upload(x);
+          args.weight = upload(weight);
+          args.out = upload(out);
+          linear(context(), args);
+          return download(args.out, out);
+        };
+        HostMatrix x = HostMatrix::random(tokens, in, dtype, 1);
+        const HostMatrix sound = product(x);
+        for (std::int64_t i = 0; i < in; ++i) x.set(tokens / 2, i, std::numeric_limits<float>::quiet_NaN());
+        const HostMatrix actual = product(x);
+        for (std::int64_t t = 0; t < tokens; ++t)
+          for (std::int64_t c = 0; c < 48; ++c) {
+            if (t == tokens / 2) ASSERT_TRUE(std::isnan(actual.at(t, c)));
+            else ASSERT_EQ(actual.at(t, c), sound.at(t, c)) << t << ", " << c;
+          }
+      }
+    }
+  }
+}
+
 TEST_P(LinearTest, ReluKeepsANaN) {
   HostMatrix x = HostMatrix::random(2, 8, DType::float32, 1);
   x.set(1, 3, std::numeric_limits<float>::quiet_NaN());

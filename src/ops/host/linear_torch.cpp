@@ -26,6 +26,9 @@ namespace {
 constexpr std::int64_t kTileOutputs = 256;  // small enough for many threads, large against ATen's cost per call
 constexpr std::int64_t kTileTokens = 256;
 constexpr std::int64_t kFewTokens = 8;  // up to here our own loops are as fast, and allocate nothing
+// Elements of a sum that a tile takes at a time. oneDNN fills a last one up with what follows the token, and only the
+// weights with zeros: a NaN of the next token would come in.
+constexpr std::int64_t kTileDepth = 32;
 
 at::Tensor tensor_of(const MatrixView& view) {
   return at::from_blob(view.data, {view.rows, view.cols}, {view.rows > 1 ? view.row_stride : view.cols, 1},
@@ -64,7 +67,7 @@ void multiply_tile(const LinearArgs& args) {
 
 bool linear_prefers_torch(const LinearArgs& args) {
   return args.x.dtype == DType::bfloat16 && args.out.dtype == DType::bfloat16 && args.x.rows > kFewTokens &&
-         args.x.cols > 0 && processor_has_bfloat16_tiles();
+         args.x.cols % kTileDepth == 0 && processor_has_bfloat16_tiles();
 }
 
 void linear_torch(const LinearArgs& args) {
