@@ -16,11 +16,13 @@
 namespace flexgen {
 namespace {
 
-// A compressed part takes four to eight times its size of plain values while it is made.
-constexpr std::uint64_t plain_part_bytes = 4 * MiB;
-constexpr std::uint64_t compressed_part_bytes = 640 * KiB;
-// Twice the processors: while some threads wait for the disk, others compress.
-constexpr int fewest_threads = 8;
+// Small enough for what all threads have in hand to stay in the processors' caches, from the disk to its home, and large
+// enough for the disk. A plain part is read with the blocks that it begins and ends in; of a compressed one about four
+// times its size is read.
+constexpr std::uint64_t plain_part_bytes = 1 * MiB - 2 * direct_alignment;
+constexpr std::uint64_t compressed_part_bytes = 256 * KiB;
+// While some threads wait for the disk, others convert, compress and copy.
+constexpr int fewest_threads = 2 * readers_at_a_time;
 constexpr int most_threads = 32;
 
 std::uint64_t usual_part_bytes(const WeightImage& image) {
@@ -128,7 +130,7 @@ void append_parts(std::vector<ImagePart>& parts, std::size_t index, const Weight
 }
 
 int num_part_threads(const ImageThreads& threads, std::size_t num_parts) {
-  const int usual = std::clamp(2 * num_loop_threads(), fewest_threads, most_threads);
+  const int usual = std::clamp(num_loop_threads(), fewest_threads, most_threads);
   return static_cast<int>(std::min<std::size_t>(threads.count > 0 ? threads.count : usual, num_parts));
 }
 

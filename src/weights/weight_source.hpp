@@ -65,7 +65,8 @@ std::unique_ptr<WeightSource> make_random_source();
 /// Bytes that a reader of files stages at a time, and how deep its queue is: it is one of many.
 inline constexpr std::uint64_t reader_staging_bytes = 4ULL << 20;
 inline constexpr int reader_queue_depth = 16;
-/// How many readers of a source read at a time, 16 MiB together: a disk that answers in a millisecond gives 16 GB/s so.
-inline constexpr int readers_at_a_time = 4;
+/// How many readers of a source read at a time. With usual parts 6 MiB are so in flight: a disk that answers in a
+/// millisecond gives 6 GB/s, and virtual ones give less where it is more (benchmark/results/loading.md).
+inline constexpr int readers_at_a_time = 6;
 
 }  // namespace flexgen
