@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <thread>
 
 #include "base/error.hpp"
@@ -197,7 +199,7 @@ TEST(Lanes, WeightsAreNotOverwrittenBeforeTheirSlotIsFree) {
   lane.synchronize();
 }
 
-TEST(Lanes, StoresWaitForTheComputation) {
+TEST(Lanes, StoresWaitForTheComputationAndLoadsForTheStores) {
   LaneParts parts(policy_of({100, 0, 0, 100, 0, 100}, true), small_job());
   CacheLane cache(parts.plan, *parts.memory, *parts.calls, parts.around);
   Neighbours neighbours(nullptr, Device{}, parts.plan.memory.hidden_bytes);
@@ -220,11 +222,50 @@ TEST(Lanes, StoresWaitForTheComputation) {
   EXPECT_FALSE(cache_slot->free->complete());
   EXPECT_FALSE(hidden_slot->free->complete());
   EXPECT_EQ(cache.stored(layer, batch.slot), cache_slot->free);
+  // Loads of the same, to other slots, come after the stores.
+  cache.load(layer, batch);
+  hidden.load(LayerId(2), MicroBatchId(0), batch);
+  const EventPtr cache_loaded = cache.take_input(layer, batch).ready, hidden_loaded = hidden.take_input().ready;
+  give_time();
+  EXPECT_FALSE(cache_loaded->complete());
+  EXPECT_FALSE(hidden_loaded->complete());
   computation.let_go();
   cache.synchronize();
   hidden.synchronize();
   EXPECT_TRUE(cache_slot->free->complete());
   EXPECT_TRUE(hidden_slot->free->complete());
+}
+
+// Tokens have a place for each micro-batch, logits that are kept one for all.
+TEST(Lanes, OutputsAreNotOverwrittenBeforeTheyAreAway) {
+  for (const bool keep_logits : {false, true}) {
+    LaneParts parts(policy_of({100, 0, 100, 0, 100, 0}, true), small_job());
+    Neighbours neighbours(nullptr, Device{}, parts.plan.memory.hidden_bytes);
+    OutputSinks sinks{[](const SampledTokens&) {}, {}};
+    if (keep_logits) sinks.logits = [](std::int64_t, MicroBatchId, std::span<const float>) {};
+    OutputLane output(parts.plan, parts.layers, *parts.memory, Device{}, sinks);
+    HiddenLane lane(parts.plan, *parts.memory, neighbours, output, parts.around);
+    const MicroBatch& batch = parts.prepare(work_of(0, 6))[0];
+    const LayerId last(static_cast<std::int32_t>(parts.layers.size()) - 1);
+    lane.load(last, MicroBatchId(0), batch);
+    lane.take_input();
+    HeldStream computation;
+    lane.store(last, MicroBatchId(0), batch, computation.record());
+    std::array<EventPtr, 2> may_compute;
+    std::array<std::unique_ptr<Stream>, 2> next;
+    for (std::int32_t k = 0; k < 2; ++k) {
+      const auto index = static_cast<std::size_t>(k);
+      next[index] = std::make_unique<Stream>("next", Stream::Mode::threaded, Device{});
+      lane.await_output_places(MicroBatchId(k), *next[index]);
+      may_compute[index] = next[index]->record();
+    }
+    give_time();
+    EXPECT_FALSE(may_compute[0]->complete());
+    EXPECT_EQ(may_compute[1]->complete(), !keep_logits);
+    computation.let_go();
+    for (const auto& stream : next) stream->synchronize();
+    lane.synchronize();
+  }
 }
 
 TEST(Lanes, AStreamFinishesWhatWasPosted) {
