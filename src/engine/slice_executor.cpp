@@ -22,8 +22,8 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
 }
 
 void SliceExecutor::begin_sweep(const SweepWork& work) {
-  batches_ = &index_arrays_.prepare(work, compute_);
-  weights_.begin_sweep(*batches_);
+  batches_ = index_arrays_.prepare(work, compute_);
+  weights_.begin_sweep(batches_);
   cache_.begin_sweep(work);
   output_.begin_sweep(work.number);
 }
@@ -49,7 +49,7 @@ bool SliceExecutor::nothing_waits_for(LayerId layer, const LaneInput& hidden, co
   return !wanted && context_.device.is_cuda() && plan_.input.policy.overlap && !compute_.tracer()->keeps_events();
 }
 
-LayerOperands SliceExecutor::operands(LayerId layer, MicroBatchId k, std::byte* hidden) {
+LayerOperands SliceExecutor::operands_of(LayerId layer, MicroBatchId k, std::byte* hidden) {
   return {weights_.stored(), weights_.rests(), hidden, cache_.view(layer, batch(k), compute_)};
 }
 
@@ -64,8 +64,8 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   compute_.wait(cache.ready);
   if (is_last(layer)) hidden_.await_output_places(k, compute_);
 
-  if (!span_) span_.emplace(compute_, Resource::compute, this->layer(layer).description().name);
-  const LayerOperands operands = this->operands(layer, k, hidden.data);
+  if (!span_) span_.emplace(compute_, Resource::compute, layer_of(layer).description().name);
+  const LayerOperands operands = operands_of(layer, k, hidden.data);
   if (cache_.has(layer) && !calls_.split(batch(k).rows).host.empty()) {
     compute_half(layer, k, operands);
     return;
@@ -79,7 +79,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
 }
 
 void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands) {
-  const Layer& what = this->layer(layer);
+  const Layer& what = layer_of(layer);
   for (const BatchChunk& chunk : batch(k).chunks) {
     LayerCall call = calls_.whole(batch(k), chunk, operands);
     if (weights_.lacks_plain(chunk)) make_plain(layer);
@@ -90,7 +90,7 @@ void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOpe
 }
 
 void SliceExecutor::make_plain(LayerId layer) {
-  const std::string& name = this->layer(layer).description().name;
+  const std::string& name = layer_of(layer).description().name;
   span_.reset();
   {
     const StreamSpan span(compute_, Resource::compute, "weights made plain: " + name);

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "device/stream.hpp"
@@ -73,12 +74,12 @@ class SliceExecutor final : public Executor {
     EventPtr attended;
   };
 
-  const MicroBatch& batch(MicroBatchId k) const { return (*batches_)[k.index()]; }
-  const Layer& layer(LayerId id) const { return *layers_[id.index()]; }
+  const MicroBatch& batch(MicroBatchId k) const { return batches_[k.index()]; }
+  const Layer& layer_of(LayerId layer) const { return *layers_[layer.index()]; }
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
-  bool is_last(MicroBatchId k) const { return k.index() + 1 == batches_->size(); }
+  bool is_last(MicroBatchId k) const { return k.index() + 1 == batches_.size(); }
   bool nothing_waits_for(LayerId layer, const LaneInput& hidden, const LaneInput& cache) const;
-  LayerOperands operands(LayerId layer, MicroBatchId k, std::byte* hidden);
+  LayerOperands operands_of(LayerId layer, MicroBatchId k, std::byte* hidden);
   void compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands);
   void make_plain(LayerId layer);
   LayerCall half_call(MicroBatchId k, const LayerOperands& operands) const;
@@ -98,11 +99,11 @@ class SliceExecutor final : public Executor {
   CacheLane cache_;
   OutputLane output_;
   HiddenLane hidden_;
-  std::unique_ptr<HostAttention> host_attention_;     // null: attention is where the rest is
-  std::vector<std::optional<HalfDone>> half_done_;    // by micro-batch
-  std::optional<StreamSpan> span_;                    // of the computation under way
-  EventPtr computed_;                                 // the last computation that something waits for
-  const std::vector<MicroBatch>* batches_ = nullptr;  // of the sweep
+  std::unique_ptr<HostAttention> host_attention_;   // null: attention is where the rest is
+  std::vector<std::optional<HalfDone>> half_done_;  // by micro-batch
+  std::optional<StreamSpan> span_;                  // of the computation under way
+  EventPtr computed_;                               // the last computation that something waits for
+  std::span<const MicroBatch> batches_;             // of the sweep
 };
 
 }  // namespace flexgen

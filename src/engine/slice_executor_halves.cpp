@@ -19,7 +19,7 @@ void SliceExecutor::compute_half(LayerId layer, MicroBatchId k, const LayerOpera
   half->slot = is_last(k) ? weights_.slot(layer) : nullptr;
   half->call = half_call(k, operands);
   half->call.weights = half->weights;
-  this->layer(layer).project(context_, half->call);
+  layer_of(layer).project(context_, half->call);
   span_.reset();
   computed_ = compute_.record();
   half->attended =
@@ -30,7 +30,7 @@ void SliceExecutor::compute_half(LayerId layer, MicroBatchId k, const LayerOpera
 void SliceExecutor::finish_half_done(MicroBatchId k) {
   std::optional<HalfDone>& half = half_done_[k.index()];
   if (!half) return;
-  const Layer& what = layer(half->layer);
+  const Layer& what = layer_of(half->layer);
   span_.reset();
   compute_.wait(half->attended);
   {

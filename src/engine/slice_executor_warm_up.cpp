@@ -20,8 +20,8 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
         {RowId(r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
   // A whole block, as whether a layer is made plain depends on it; the first micro-batch is computed.
   work.micro_batches.assign(static_cast<std::size_t>(plan_.input.policy.num_micro_batches), rows);
-  batches_ = &index_arrays_.prepare(work, compute_);
-  weights_.begin_sweep(*batches_);
+  batches_ = index_arrays_.prepare(work, compute_);
+  weights_.begin_sweep(batches_);
   std::vector<LayerKind> seen;
   for (std::size_t j = 0; j < layers_.size(); ++j) {
     const LayerKind kind = layers_[j]->description().kind;
@@ -38,14 +38,14 @@ void SliceExecutor::warm_up_layer(LayerId layer) {
   const MicroBatchId first(0);
   weights_.take_any(layer);
   cache_.take_any();
-  const LayerOperands operands = this->operands(layer, first, hidden_.any_memory(batch(first)));
+  const LayerOperands operands = operands_of(layer, first, hidden_.any_memory(batch(first)));
   if (!cache_.has(layer) || calls_.split(batch(first).rows).host.empty()) {
     compute_chunks(layer, first, operands);
     return;
   }
   const LayerCall call = half_call(first, operands);
-  this->layer(layer).project(context_, call);
-  this->layer(layer).finish(context_, call);
+  layer_of(layer).project(context_, call);
+  layer_of(layer).finish(context_, call);
 }
 
 }  // namespace flexgen
