@@ -8,6 +8,7 @@ namespace {
 
 std::vector<std::int32_t> index_of_layers(const std::vector<LayerDescription>& layers) {
   std::vector<std::int32_t> index;
+  index.reserve(layers.size());
   std::int32_t cached = 0;
   for (const LayerDescription& layer : layers) index.push_back(layer.has_cache() ? cached++ : -1);
   return index;
