@@ -63,10 +63,9 @@ bool Generator::make_work(Group& group, GroupId id) {
     batch.slot = id.value * slots + static_cast<std::int32_t>(k);
     for (ActiveRow& row : group.micro_batches[k]) {
       if (row.done) continue;
-      if (row.length == 0) group.work.is_prefill = true;
       const bool scores = row.length == 0 && row.request.score_prompt;
-      batch.rows.push_back(
-          {row.request.id, row.cache_row, row.length, row.request.max_new_tokens > 0, scores, row.next});
+      batch.rows.push_back({row.request.id, row.cache_row, row.length, row.request.max_new_tokens > 0, scores, row.next,
+                            row.length == 0});
       row.length += static_cast<std::int32_t>(row.next.size());
     }
     if (!batch.rows.empty()) group.work.micro_batches.push_back(std::move(batch));
@@ -127,8 +126,9 @@ void Generator::collect(Group& group, const GenerateCallbacks& callbacks) {
   const std::uint64_t now = now_ns();
   const double seconds = static_cast<double>(now - last_ns_) / 1e9;
   last_ns_ = now;
-  (group.work.is_prefill ? times_.prefill_seconds : times_.decode_seconds) += seconds;
-  ++(group.work.is_prefill ? times_.num_prefill_sweeps : times_.num_decode_sweeps);
+  const bool is_prefill = group.work.num_prompt_tokens() > 0;
+  (is_prefill ? times_.prefill_seconds : times_.decode_seconds) += seconds;
+  ++(is_prefill ? times_.num_prefill_sweeps : times_.num_decode_sweeps);
 }
 
 void Generator::run(std::deque<GenerateRow> rows, const GenerateCallbacks& callbacks) {
@@ -143,7 +143,7 @@ void Generator::run(std::deque<GenerateRow> rows, const GenerateCallbacks& callb
       if (group.in_flight) collect(group, callbacks);
       const GroupId id(static_cast<std::int32_t>(g));
       if (!make_work(group, id) && !(fill(group) && make_work(group, id))) continue;
-      stage_.run_sweep(group.work);
+      stage_.run(group.work);
       group.in_flight = true;
       any = true;
     }
