@@ -70,7 +70,7 @@ int run_generate(MpiSession& session, const Options& options) {
   if (ranks.rank() == 0) {
     RowBook& book = *files.book;
     input.shape = book.shape();
-    input.rows = book.take_rows();
+    input.rows = &book;
     log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(),
                           book.num_prompt_tokens()));
     input.on_start = [&](const Policy& policy) {

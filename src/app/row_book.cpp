@@ -18,7 +18,7 @@ void RowBook::read(RequestReader& reader) {
     if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
     else add_request(std::get<Request>(*row));
   }
-  shape_.num_rows = static_cast<std::int64_t>(rows_.size());
+  shape_.num_rows = std::ssize(sequences_);
 }
 
 void RowBook::add_error(const RowError& error) {
@@ -26,25 +26,25 @@ void RowBook::add_error(const RowError& error) {
   writer_.write(format_error(error));
 }
 
-/// The row's prompts as they will run, each without its id. Throws UserError (rows_failed) when one cannot.
-std::vector<GenerateRow> RowBook::fit_prompts(const Request& request) {
+// The row's prompts as they will run. Throws UserError (rows_failed) when one cannot.
+std::vector<RowBook::FittedPrompt> RowBook::fit_prompts(const Request& request) {
   const PromptFit fit{model_.max_positions, cut_};
-  std::vector<GenerateRow> rows;
+  std::vector<FittedPrompt> fitted;
   bool is_cut = false;
   for (const Prompt& prompt : request.prompts) {
-    GenerateRow& row = rows.emplace_back();
-    row.prompt = prompt_ids(tokenizer_, model_, prompt);
-    const std::size_t length = row.prompt.size();
+    FittedPrompt& one = fitted.emplace_back();
+    one.ids = prompt_ids(tokenizer_, model_, prompt);
+    const std::size_t length = one.ids.size();
     const std::int64_t num_begin_tokens = std::holds_alternative<std::string>(prompt) ? tokenizer_.num_begin_ids() : 0;
-    row.max_new_tokens = fit.apply(row.prompt, request.max_tokens, !request.names_max_tokens, num_begin_tokens);
-    is_cut = is_cut || row.prompt.size() < length;
+    one.max_new_tokens = fit.apply(one.ids, request.max_tokens, !request.names_max_tokens, num_begin_tokens);
+    is_cut = is_cut || one.ids.size() < length;
   }
   num_cut_ += is_cut ? 1 : 0;
-  return rows;
+  return fitted;
 }
 
 void RowBook::add_request(const Request& request) {
-  std::vector<GenerateRow> prompts;
+  std::vector<FittedPrompt> prompts;
   try {
     if (tokenizer_.is_none() && !request.stop.empty())
       throw UserError(ExitCode::rows_failed, "stop strings cannot be looked for",
@@ -57,22 +57,33 @@ void RowBook::add_request(const Request& request) {
   auto row = std::make_shared<OpenRow>();
   row->result = result_for(request);
   row->result.choices.resize(prompts.size());
+  row->stop = request.stop;
   row->num_open = prompts.size();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    GenerateRow& sequence = prompts[i];
-    sequence.id = RowId(static_cast<std::int64_t>(sequences_.size()));
-    const auto length = static_cast<std::int32_t>(sequence.prompt.size());
+    const std::int32_t num_new = prompts[i].max_new_tokens;
+    const auto length = static_cast<std::int32_t>(prompts[i].ids.size());
     shape_.max_prompt_tokens = std::max(shape_.max_prompt_tokens, length);
-    shape_.max_new_tokens = std::max(shape_.max_new_tokens, sequence.max_new_tokens);
-    shape_.max_row_tokens = std::max(shape_.max_row_tokens, length + sequence.max_new_tokens - 1);
-    max_new_tokens_ += static_cast<std::uint64_t>(sequence.max_new_tokens);
-    num_prompt_tokens_ += sequence.prompt.size();
+    shape_.max_new_tokens = std::max(shape_.max_new_tokens, num_new);
+    shape_.max_row_tokens = std::max(shape_.max_row_tokens, length + num_new - 1);
+    max_new_tokens_ += static_cast<std::uint64_t>(num_new);
+    num_prompt_tokens_ += prompts[i].ids.size();
     row->result.choices[i].index = static_cast<int>(i);
-    row->result.choices[i].prompt_token_ids = sequence.prompt;
-    rows_.push_back(std::move(sequence));
-    sequences_.push_back(
-        {row, i, std::make_unique<StreamingDecoder>(tokenizer_), std::make_unique<StopMatcher>(request.stop)});
+    row->result.choices[i].prompt_token_ids = std::move(prompts[i].ids);
+    sequences_.push_back({row, i, num_new, nullptr, nullptr});
   }
+}
+
+std::optional<RowRequest> RowBook::next_row() {
+  if (num_left() == 0) return std::nullopt;
+  const RowId id(num_pulled_++);
+  Sequence& sequence = sequences_[id.index()];
+  sequence.decoder = std::make_unique<StreamingDecoder>(tokenizer_);
+  sequence.matcher = std::make_unique<StopMatcher>(sequence.row->stop);
+  RowRequest request;
+  request.id = id;
+  request.max_new_tokens = sequence.max_new_tokens;
+  request.prompt = sequence.row->result.choices[sequence.choice].prompt_token_ids;
+  return request;
 }
 
 bool RowBook::add_token(RowId id, std::int32_t token) {
@@ -112,7 +123,6 @@ void RowBook::fail_numbers(OpenRow& row, const Choice& choice) {
       row.result,
       fmt::format("the model gave no number for token {} of the answer{}", choice.token_ids.size() + 1, where), dtype_);
   row.has_failed = true;
-  row.result.choices.clear();
   add_error(error);
   if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
 }

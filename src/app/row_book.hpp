@@ -4,13 +4,12 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "app/prompt_fit.hpp"
-#include "engine/generator.hpp"
+#include "batch/row_source.hpp"
 #include "job/progress.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
@@ -21,7 +20,7 @@
 
 namespace flexgen {
 
-class RowBook {
+class RowBook final : public RowSource {
  public:
   RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
           PromptCut cut = PromptCut::none)
@@ -30,8 +29,11 @@ class RowBook {
   /// Reads all rows; errors go to the writer as they are found.
   void read(RequestReader& reader);
 
-  /// What the engine is to run; called once.
-  std::deque<GenerateRow> take_rows() { return std::move(rows_); }
+  /// What the engine is to run next: a sequence per prompt, in the order of the rows. What is not pulled yet is kept as
+  /// ids alone.
+  std::optional<RowRequest> next_row() override;
+  std::optional<std::int64_t> num_left() const override { return std::ssize(sequences_) - num_pulled_; }
+
   const JobShape& shape() const { return shape_; }
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) { dtype_ = dtype; }
@@ -43,7 +45,7 @@ class RowBook {
   std::uint64_t num_prompt_tokens() const { return num_prompt_tokens_; }
   std::uint64_t num_generated_tokens() const { return num_generated_tokens_; }
 
-  /// From the engine. A row's line is written when its last sequence is finished.
+  /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
   bool add_token(RowId id, std::int32_t token);
   /// True when that finished a row of the input. A sequence without numbers makes its whole row an error, at once.
   bool finish(RowId id, FinishReason reason);
@@ -51,21 +53,28 @@ class RowBook {
  private:
   struct OpenRow {  // an input row with sequences still running
     Result result;
+    std::vector<std::string> stop;
     std::size_t num_open = 0;
     bool has_failed = false;  // its error is written: the other sequences come to nothing
   };
   struct Sequence {
     std::shared_ptr<OpenRow> row;
     std::size_t choice = 0;
-    std::unique_ptr<StreamingDecoder> decoder;
+    std::int32_t max_new_tokens = 0;
+    std::unique_ptr<StreamingDecoder> decoder;  // from next_row on
     std::unique_ptr<StopMatcher> matcher;
+  };
+
+  struct FittedPrompt {
+    std::vector<std::int32_t> ids;
+    std::int32_t max_new_tokens = 0;
   };
 
   void add_request(const Request& request);
   void add_error(const RowError& error);
   static void finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason);
   void fail_numbers(OpenRow& row, const Choice& choice);
-  std::vector<GenerateRow> fit_prompts(const Request& request);
+  std::vector<FittedPrompt> fit_prompts(const Request& request);
 
   const Tokenizer& tokenizer_;
   const ModelSpec& model_;
@@ -73,9 +82,9 @@ class RowBook {
   ResultFormat format_;
   PromptCut cut_;
   DType dtype_ = DType::float32;
-  bool has_warned_ = false;  // of a row without numbers
-  std::deque<GenerateRow> rows_;
+  bool has_warned_ = false;          // of a row without numbers
   std::vector<Sequence> sequences_;  // by RowId
+  std::int64_t num_pulled_ = 0;      // of them, the first
   JobShape shape_;
   std::size_t num_rows_ = 0;
   std::size_t num_failed_ = 0;

@@ -70,19 +70,12 @@ void ScoreBook::add_row(const RowIdentity& identity, bool prompt_is_list,
 
 void ScoreBook::add_windows(const std::shared_ptr<OpenRow>& row, std::size_t text) {
   ScoredText& scored = row->result.texts[text];
-  const std::vector<std::int32_t>& ids = scored.token_ids;
-  auto num_tokens = static_cast<std::int64_t>(ids.size());
+  std::int64_t num_tokens = std::ssize(scored.token_ids);
   if (rules_.max_tokens > 0) num_tokens = std::min(num_tokens, rules_.max_tokens + 1);
   const std::vector<ScoreWindow> windows = cut_windows(num_tokens, rules_.window, rules_.stride);
   if (windows.empty()) return;
   scored.log_probabilities.resize(static_cast<std::size_t>(num_tokens) - 1);
   for (const ScoreWindow& place : windows) {
-    const auto first = ids.begin() + place.first;
-    GenerateRow& window = windows_to_run_.emplace_back();
-    window.id = RowId(static_cast<std::int64_t>(windows_.size()));
-    window.prompt.assign(first, first + place.length);
-    window.max_new_tokens = 0;
-    window.score_prompt = true;
     windows_.push_back({row, text, place});
     ++row->num_open;
     num_window_tokens_ += static_cast<std::uint64_t>(place.length);
@@ -90,7 +83,19 @@ void ScoreBook::add_windows(const std::shared_ptr<OpenRow>& row, std::size_t tex
     shape_.max_prompt_tokens = std::max(shape_.max_prompt_tokens, place.length);
   }
   shape_.max_row_tokens = shape_.max_prompt_tokens;
-  shape_.num_rows = static_cast<std::int64_t>(windows_.size());
+  shape_.num_rows = std::ssize(windows_);
+}
+
+std::optional<RowRequest> ScoreBook::next_row() {
+  if (num_left() == 0) return std::nullopt;
+  RowRequest request;
+  request.id = RowId(num_pulled_++);
+  request.max_new_tokens = 0;
+  request.score_prompt = true;
+  const Window& window = windows_[request.id.index()];
+  const auto first = window.row->result.texts[window.text].token_ids.begin() + window.place.first;
+  request.prompt.assign(first, first + window.place.length);
+  return request;
 }
 
 std::size_t ScoreBook::add_scores(RowId id, std::span<const float> scores) {
@@ -124,7 +129,6 @@ bool ScoreBook::fail(RowId id) {
                    fmt::format("the model gave no number as the score of a token of {}, among tokens {} .. {}", where,
                                first, first + window.place.length - 1),
                    dtype_);
-  row->result.texts.clear();
   write_error(error);
   if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
   return true;

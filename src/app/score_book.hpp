@@ -5,14 +5,13 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "app/score_windows.hpp"
-#include "engine/generator.hpp"
+#include "batch/row_source.hpp"
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
@@ -29,7 +28,7 @@ struct ScoreRules {
   bool return_token_ids = false;
 };
 
-class ScoreBook {
+class ScoreBook final : public RowSource {
  public:
   /// @param writer  null: nobody wants result lines
   ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules)
@@ -40,8 +39,10 @@ class ScoreBook {
   /// A text that is a row by itself. Throws UserError (rows_failed).
   void add_text(const std::string& id, const std::string& text);
 
-  /// What the engine is to run; called once.
-  std::deque<GenerateRow> take_windows() { return std::move(windows_to_run_); }
+  /// What the engine is to run next: a window, in the order of the texts, cut out of its text's ids.
+  std::optional<RowRequest> next_row() override;
+  std::optional<std::int64_t> num_left() const override { return std::ssize(windows_) - num_pulled_; }
+
   const JobShape& shape() const { return shape_; }
 
   /// The job runs: lines go to the writer's file from now on.
@@ -91,9 +92,9 @@ class ScoreBook {
   ResultWriter* writer_;
   ScoreRules rules_;
   DType dtype_ = DType::float32;
-  bool has_warned_ = false;  // of a row without numbers
-  std::deque<GenerateRow> windows_to_run_;
+  bool has_warned_ = false;      // of a row without numbers
   std::vector<Window> windows_;  // by RowId
+  std::int64_t num_pulled_ = 0;  // of them, the first
   JobShape shape_{0, 0, 0, 0, true};
   ScoreReport totals_;
   std::size_t num_rows_ = 0;

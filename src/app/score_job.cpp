@@ -17,7 +17,7 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
   std::unique_ptr<Progress> progress;
   if (book) {
     input.shape = book->shape();
-    input.rows = book->take_windows();
+    input.rows = book;
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
       book->start();

@@ -15,7 +15,11 @@ class RowBookTest : public test::RowFilesTest {
  protected:
   static Ids plain_ids(const std::string& text) { return tokenizer().encode(text, false); }
 
-  void read(const std::vector<json>& rows) { read_rows(book_, rows, RequestDefaults{8}); }
+  /// Has them read, and all that they give pulled.
+  std::vector<RowRequest> read(const std::vector<json>& rows) {
+    read_rows(book_, rows, RequestDefaults{8});
+    return pull_all(book_);
+  }
 
   /// Feeds tokens until the row stops or they are used up; whether it stopped by itself.
   bool feed(RowId id, const Ids& tokens) {
@@ -28,8 +32,8 @@ class RowBookTest : public test::RowFilesTest {
 };
 
 TEST_F(RowBookTest, ARowGoesInAndOut) {
-  read({{{"custom_id", "a"}, {"prompt", "What is the city?"}, {"max_tokens", 5}}, {{"prompt", "name: x"}}});
-  std::deque<GenerateRow> rows = book_.take_rows();
+  const std::vector<RowRequest> rows =
+      read({{{"custom_id", "a"}, {"prompt", "What is the city?"}, {"max_tokens", 5}}, {{"prompt", "name: x"}}});
   ASSERT_EQ(rows.size(), 2U);
   EXPECT_EQ(rows[0].id, RowId(0));
   EXPECT_EQ(rows[0].prompt, tokenizer().encode("What is the city?"));
@@ -99,7 +103,7 @@ TEST_F(RowBookTest, TheEndOfSequenceTokenIsCountedButIsNoText) {
   read({{{"prompt", "q"}}});
   Ids tokens = plain_ids(" yes");
   tokens.push_back(model_.eos_tokens.front());
-  EXPECT_FALSE(feed(RowId(0), tokens)) << "the generator ends such a row itself";
+  EXPECT_FALSE(feed(RowId(0), tokens)) << "the driver ends such a row itself";
   book_.finish(RowId(0), FinishReason::stop);
   const json line = results().at(0);
   EXPECT_EQ(line.at("text"), " yes");
@@ -119,11 +123,11 @@ TEST_F(RowBookTest, HalfACharacterAtTheEndIsReplaced) {
 }
 
 TEST_F(RowBookTest, AListOfPromptsIsOneResultWithItsChoicesInOrder) {
-  read({{{"custom_id", "list"}, {"prompt", json::array({"one", "two", "three"})}},
-        {{"custom_id", "single"}, {"prompt", "four"}}});
+  const std::vector<RowRequest> rows = read({{{"custom_id", "list"}, {"prompt", json::array({"one", "two", "three"})}},
+                                             {{"custom_id", "single"}, {"prompt", "four"}}});
   EXPECT_EQ(book_.num_rows(), 2U);
   EXPECT_EQ(book_.num_sequences(), 4U);
-  EXPECT_EQ(book_.take_rows().size(), 4U);
+  EXPECT_EQ(rows.size(), 4U);
   EXPECT_EQ(book_.shape().num_rows, 4);
   feed(RowId(2), plain_ids(" C"));
   EXPECT_FALSE(book_.finish(RowId(2), FinishReason::length));
@@ -146,22 +150,21 @@ TEST_F(RowBookTest, AListOfPromptsIsOneResultWithItsChoicesInOrder) {
 }
 
 TEST_F(RowBookTest, IdsAreUsedAsTheyAre) {
-  read({{{"prompt", json::array({2, 17, 4095})}}});
-  EXPECT_EQ(book_.take_rows().at(0).prompt, (Ids{2, 17, 4095}));
+  EXPECT_EQ(read({{{"prompt", json::array({2, 17, 4095})}}}).at(0).prompt, (Ids{2, 17, 4095}));
 }
 
 TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
   std::string long_text;
   for (int i = 0; i < 2100; ++i) long_text += " yes";
-  read({{{"custom_id", "id-too-high"}, {"prompt", json::array({5, 4096})}},
-        {{"custom_id", "good"}, {"prompt", "fine"}},
-        {{"custom_id", "too-long"}, {"prompt", long_text}},
-        {{"custom_id", "too-many-new"}, {"prompt", "x"}, {"max_tokens", 2048}},
-        {{"custom_id", "one-of-list"}, {"prompt", json::array({json::array({1}), json::array({99999})})}},
-        {{"custom_id", "sampled"}, {"prompt", "x"}, {"temperature", 0.7}}});
+  const std::vector<RowRequest> rows =
+      read({{{"custom_id", "id-too-high"}, {"prompt", json::array({5, 4096})}},
+            {{"custom_id", "good"}, {"prompt", "fine"}},
+            {{"custom_id", "too-long"}, {"prompt", long_text}},
+            {{"custom_id", "too-many-new"}, {"prompt", "x"}, {"max_tokens", 2048}},
+            {{"custom_id", "one-of-list"}, {"prompt", json::array({json::array({1}), json::array({99999})})}},
+            {{"custom_id", "sampled"}, {"prompt", "x"}, {"temperature", 0.7}}});
   EXPECT_EQ(book_.num_rows(), 6U);
   EXPECT_EQ(book_.num_failed(), 5U) << json(results()).dump();
-  std::deque<GenerateRow> rows = book_.take_rows();
   ASSERT_EQ(rows.size(), 1U);
   EXPECT_EQ(book_.num_sequences(), 1U);
   EXPECT_LT(book_.shape().max_row_tokens, 100) << "a bad row does not count for the job's shape";
@@ -184,19 +187,19 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
 
 TEST_F(RowBookTest, ARowThatJustFitsRuns) {
   const std::size_t length = tokenizer().encode("x").size();
-  read({{{"prompt", "x"}, {"max_tokens", 2049 - length}}, {{"prompt", "x"}, {"max_tokens", 2050 - length}}});
-  EXPECT_EQ(book_.take_rows().size(), 1U);
+  const std::vector<RowRequest> rows =
+      read({{{"prompt", "x"}, {"max_tokens", 2049 - length}}, {{"prompt", "x"}, {"max_tokens", 2050 - length}}});
+  EXPECT_EQ(rows.size(), 1U);
   EXPECT_EQ(book_.num_failed(), 1U);
   EXPECT_EQ(book_.shape().max_row_tokens, 2048);
 }
 
 TEST_F(RowBookTest, ARowWithoutMaxTokensGeneratesWhatFits) {
   const auto ids = [](std::size_t length) { return json(Ids(length, 7)); };
-  read({{{"prompt", ids(2045)}},
-        {{"prompt", ids(2048)}},
-        {{"prompt", ids(2049)}},
-        {{"prompt", ids(2045)}, {"max_tokens", 8}}});
-  const std::deque<GenerateRow> rows = book_.take_rows();
+  const std::vector<RowRequest> rows = read({{{"prompt", ids(2045)}},
+                                             {{"prompt", ids(2048)}},
+                                             {{"prompt", ids(2049)}},
+                                             {{"prompt", ids(2045)}, {"max_tokens", 8}}});
   ASSERT_EQ(rows.size(), 2U);
   EXPECT_EQ(rows[0].max_new_tokens, 4);
   EXPECT_EQ(rows[1].max_new_tokens, 1);
@@ -225,7 +228,7 @@ TEST_F(RowBookTest, PromptsAreCutWhereThatIsAskedFor) {
               RequestDefaults{8});
     EXPECT_EQ(book.num_cut(), 2U);
     EXPECT_EQ(book.num_failed(), 0U);
-    const std::deque<GenerateRow> rows = book.take_rows();
+    const std::vector<RowRequest> rows = pull_all(book);
     ASSERT_EQ(rows.size(), 4U);
     Ids expected(whole.begin(), whole.begin() + 2040);
     if (left) std::copy(whole.end() - 2039, whole.end(), expected.begin() + 1);
@@ -279,9 +282,24 @@ TEST_F(RowBookTest, OnePromptWithoutNumbersFailsItsRowOnce) {
   EXPECT_NE(results()[0].at("error").at("message").get<std::string>().find("prompt[2]"), std::string::npos);
 }
 
+TEST_F(RowBookTest, RowsArePulledOneByOneInTheirOrder) {
+  read_rows(book_, {{{"custom_id", "l"}, {"prompt", {"one", "two"}}, {"stop", "."}}, {{"prompt", "three"}}},
+            RequestDefaults{8});
+  EXPECT_EQ(book_.num_left(), 3);
+  const RowRequest first = book_.next_row().value();
+  EXPECT_EQ(book_.num_left(), 2);
+  EXPECT_EQ(first.prompt, tokenizer().encode("one"));
+  EXPECT_TRUE(book_.finish(first.id, FinishReason::not_a_number));
+  const RowRequest second = book_.next_row().value();
+  EXPECT_EQ(second.id, RowId(1));
+  EXPECT_EQ(second.prompt, tokenizer().encode("two")) << "its row has failed, but it is a sequence like any";
+  EXPECT_EQ(book_.next_row().value().prompt, tokenizer().encode("three"));
+  EXPECT_EQ(book_.num_left(), 0);
+  EXPECT_FALSE(book_.next_row().has_value());
+}
+
 TEST_F(RowBookTest, AnEmptyPromptRunsFromTheBeginningOfSequenceOrIsAnErrorOfItsRow) {
-  read({{{"custom_id", "empty"}, {"prompt", ""}}});
-  const std::deque<GenerateRow> rows = book_.take_rows();
+  const std::vector<RowRequest> rows = read({{{"custom_id", "empty"}, {"prompt", ""}}});
   if (tokenizer().encode("").empty()) {
     EXPECT_EQ(book_.num_failed(), 1U);
   } else {
@@ -291,9 +309,9 @@ TEST_F(RowBookTest, AnEmptyPromptRunsFromTheBeginningOfSequenceOrIsAnErrorOfItsR
 }
 
 TEST_F(RowBookTest, NoRowsIsAJobOfNothing) {
-  read({});
+  const std::vector<RowRequest> rows = read({});
   EXPECT_EQ(book_.num_rows(), 0U);
-  EXPECT_TRUE(book_.take_rows().empty());
+  EXPECT_TRUE(rows.empty());
 }
 
 TEST_F(RowBookTest, BatchRowsGetBatchResults) {

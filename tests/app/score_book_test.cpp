@@ -23,7 +23,7 @@ class ScoreBookTest : public test::RowFilesTest {
   void read(ScoreBook& book, const std::vector<json>& rows) { read_rows(book, rows, RequestDefaults{0, true}); }
 
   // The score of a token is minus its id.
-  static bool run(ScoreBook& book, const GenerateRow& window) {
+  static bool run(ScoreBook& book, const RowRequest& window) {
     std::vector<float> scores;
     for (std::size_t i = 1; i < window.prompt.size(); ++i) scores.push_back(-static_cast<float>(window.prompt[i]));
     book.add_scores(window.id, scores);
@@ -34,7 +34,7 @@ class ScoreBookTest : public test::RowFilesTest {
 TEST_F(ScoreBookTest, ARowGoesInAndOut) {
   ScoreBook one = book();
   read(one, {{{"custom_id", "a"}, {"prompt", {2, 3, 4}}, {"max_tokens", 0}, {"stop", "x"}}});
-  const std::deque<GenerateRow> windows = one.take_windows();
+  const std::vector<RowRequest> windows = pull_all(one);
   ASSERT_EQ(windows.size(), 1U);
   EXPECT_EQ(windows[0].prompt, (Ids{2, 3, 4}));
   EXPECT_EQ(windows[0].max_new_tokens, 0);
@@ -56,7 +56,7 @@ TEST_F(ScoreBookTest, ARowGoesInAndOut) {
 TEST_F(ScoreBookTest, TextIsEncodedWithItsFirstToken) {
   ScoreBook texts = book({512, 511, 0, false});
   read(texts, {{{"text", "What is the city?"}}, {{"prompt", "What is the city?"}}});
-  const std::deque<GenerateRow> windows = texts.take_windows();
+  const std::vector<RowRequest> windows = pull_all(texts);
   ASSERT_EQ(windows.size(), 2U);
   EXPECT_EQ(windows[0].prompt, tokenizer().encode("What is the city?"));
   EXPECT_EQ(windows[0].prompt[0], tokenizer().bos_id());
@@ -73,7 +73,7 @@ TEST_F(ScoreBookTest, WindowsFinishedInAnyOrderGiveOneRow) {
   for (const std::int32_t stride : {7, 3, 1}) {
     ScoreBook one = book({8, stride, 0, false});
     read(one, {{{"custom_id", std::to_string(stride)}, {"prompt", ids}}});
-    const std::deque<GenerateRow> windows = one.take_windows();
+    const std::vector<RowRequest> windows = pull_all(one);
     ASSERT_GE(windows.size(), 3U);
     for (std::size_t i = windows.size(); i-- > 0;) EXPECT_EQ(run(one, windows[i]), i == 0);
     EXPECT_EQ(results().back()["token_logprobs"], expected);
@@ -85,7 +85,7 @@ TEST_F(ScoreBookTest, WindowsFinishedInAnyOrderGiveOneRow) {
 TEST_F(ScoreBookTest, OnlyTheFirstPredictionsWhereSoManyAreWanted) {
   ScoreBook one = book({4, 3, 5, true});
   read(one, {{{"prompt", {10, 11, 12, 13, 14, 15, 16, 17, 18, 19}}}});
-  for (const GenerateRow& window : one.take_windows()) run(one, window);
+  for (const RowRequest& window : pull_all(one)) run(one, window);
   EXPECT_EQ(results().at(0)["token_logprobs"], json({nullptr, -11.0, -12.0, -13.0, -14.0, -15.0}));
   EXPECT_EQ(results().at(0)["token_ids"].size(), 10U);
 }
@@ -100,7 +100,7 @@ TEST_F(ScoreBookTest, ABadRowCostsItselfAlone) {
               {{"custom_id", "good"}, {"prompt", {2, 3}}}});
   EXPECT_EQ(rows.num_rows(), 6U);
   EXPECT_EQ(rows.num_failed(), 4U);
-  const std::deque<GenerateRow> windows = rows.take_windows();
+  const std::vector<RowRequest> windows = pull_all(rows);
   ASSERT_EQ(windows.size(), 1U);
   run(rows, windows[0]);
   std::map<std::string, json> by_id;
@@ -119,7 +119,7 @@ TEST_F(ScoreBookTest, ABadRowCostsItselfAlone) {
 TEST_F(ScoreBookTest, AListOfTextsIsOneRow) {
   ScoreBook one = book();
   read(one, {{{"custom_id", "l"}, {"prompt", {{2, 3}, {2}, {2, 5, 6}}}}});
-  const std::deque<GenerateRow> windows = one.take_windows();
+  const std::vector<RowRequest> windows = pull_all(one);
   ASSERT_EQ(windows.size(), 2U);
   EXPECT_FALSE(run(one, windows[1]));
   EXPECT_TRUE(run(one, windows[0]));
@@ -135,7 +135,7 @@ TEST_F(ScoreBookTest, ATextWithoutNumbersFailsItsRowAndCountsNowhere) {
   ScoreBook one = book({4, 3, 0, false});
   read(one, {{{"custom_id", "long"}, {"prompt", {2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}},
              {{"custom_id", "good"}, {"prompt", {2, 3}}}});
-  const std::deque<GenerateRow> windows = one.take_windows();
+  const std::vector<RowRequest> windows = pull_all(one);
   ASSERT_EQ(windows.size(), 4U);
   EXPECT_FALSE(run(one, windows[0]));
   EXPECT_TRUE(one.fail(windows[1].id));
@@ -154,10 +154,23 @@ TEST_F(ScoreBookTest, ATextWithoutNumbersFailsItsRowAndCountsNowhere) {
   EXPECT_EQ(lines[1].at("sum"), -3.0);
 }
 
+TEST_F(ScoreBookTest, WindowsArePulledOneByOneInTheirOrder) {
+  ScoreBook one = book({4, 3, 0, false});
+  read(one, {{{"prompt", {10, 11, 12, 13, 14, 15}}}, {{"prompt", {20, 21}}}});
+  EXPECT_EQ(one.num_left(), 3);
+  const RowRequest first = one.next_row().value();
+  EXPECT_EQ(first.prompt, (Ids{10, 11, 12, 13}));
+  EXPECT_TRUE(one.fail(first.id));
+  EXPECT_EQ(one.next_row().value().prompt, (Ids{13, 14, 15})) << "its row has failed, but it is a window like any";
+  EXPECT_EQ(one.num_left(), 1);
+  EXPECT_EQ(one.next_row().value().prompt, (Ids{20, 21}));
+  EXPECT_FALSE(one.next_row().has_value());
+}
+
 TEST_F(ScoreBookTest, TheLastDigitIsNoNoise) {
   ScoreBook one = book();
   read(one, {{{"prompt", {2, 3, 4}}}});
-  const std::deque<GenerateRow> windows = one.take_windows();
+  const std::vector<RowRequest> windows = pull_all(one);
   one.add_scores(windows[0].id, std::vector<float>{-1.7534353F, -4e-9F});
   one.finish(windows[0].id);
   writer_.finish();
