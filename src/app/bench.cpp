@@ -1,14 +1,15 @@
+// flexgen-dist bench: the throughput of a model and policy on synthetic prompts.
 #include <fmt/format.h>
 
 #include <optional>
 
 #include "app/commands.hpp"
-#include "app/model_folder.hpp"
-#include "app/number_fault.hpp"
-#include "app/synthetic_rows.hpp"
 #include "base/error.hpp"
 #include "job/progress.hpp"
-#include "run/compressed_model.hpp"
+#include "run/model/compressed_model.hpp"
+#include "run/model/model_folder.hpp"
+#include "run/rows/number_fault.hpp"
+#include "run/rows/synthetic_rows.hpp"
 #include "run/run_job.hpp"
 
 namespace flexgen {

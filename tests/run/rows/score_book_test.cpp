@@ -1,13 +1,13 @@
 // Texts in, scores out, with the demo model's tokenizer and made-up scores in place of the model's.
-#include "app/score_book.hpp"
+#include "run/rows/score_book.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <fstream>
 
-#include "app/model_text.hpp"
 #include "base/error.hpp"
+#include "run/model/model_text.hpp"
 #include "tests/support/row_files.hpp"
 
 namespace flexgen::test {

@@ -1,4 +1,4 @@
-#include "app/model_text.hpp"
+#include "run/model/model_text.hpp"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // Rows in, results out, with the demo model's tokenizer and made-up tokens in place of the model's.
-#include "app/row_book.hpp"
+#include "run/rows/row_book.hpp"
 
 #include <gtest/gtest.h>
 

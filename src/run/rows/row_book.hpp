@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "app/prompt_fit.hpp"
 #include "batch/row_source.hpp"
 #include "job/progress.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
+#include "run/rows/prompt_fit.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 #include "text/stop_matcher.hpp"
@@ -35,6 +35,8 @@ class RowBook final : public RowSource {
   std::optional<std::int64_t> num_left() const override { return std::ssize(sequences_) - num_pulled_; }
 
   const JobShape& shape() const { return shape_; }
+  /// The job runs: lines go to the writer's file from now on.
+  void start() { writer_.start(); }
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) { dtype_ = dtype; }
   std::size_t num_rows() const { return num_rows_; }

@@ -1,9 +1,9 @@
-#include "app/score_job.hpp"
+#include "run/score_job.hpp"
 
 #include <memory>
 
 #include "job/progress.hpp"
-#include "run/compressed_model.hpp"
+#include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
 
 namespace flexgen {

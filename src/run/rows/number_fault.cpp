@@ -1,4 +1,4 @@
-#include "app/number_fault.hpp"
+#include "run/rows/number_fault.hpp"
 
 #include "base/error.hpp"
 

@@ -1,4 +1,4 @@
-#include "app/score_windows.hpp"
+#include "run/rows/score_windows.hpp"
 
 #include <fmt/format.h>
 

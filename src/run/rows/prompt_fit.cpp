@@ -1,4 +1,4 @@
-#include "app/prompt_fit.hpp"
+#include "run/rows/prompt_fit.hpp"
 
 #include <fmt/format.h>
 

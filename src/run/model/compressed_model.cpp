@@ -1,4 +1,4 @@
-#include "run/compressed_model.hpp"
+#include "run/model/compressed_model.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>

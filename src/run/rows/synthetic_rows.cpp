@@ -1,4 +1,4 @@
-#include "app/synthetic_rows.hpp"
+#include "run/rows/synthetic_rows.hpp"
 
 namespace flexgen {
 

@@ -1,15 +1,15 @@
-#include "app/quality_check.hpp"
+#include "run/quality_check.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 
-#include "app/model_text.hpp"
-#include "app/score_job.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "job/file_descriptor.hpp"
+#include "run/model/model_text.hpp"
+#include "run/score_job.hpp"
 
 namespace flexgen {
 namespace {

@@ -1,14 +1,14 @@
-#include "app/row_book.hpp"
+#include "run/rows/row_book.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "app/model_text.hpp"
-#include "app/number_fault.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "run/model/model_text.hpp"
+#include "run/rows/number_fault.hpp"
 
 namespace flexgen {
 

@@ -1,4 +1,4 @@
-#include "app/model_directory.hpp"
+#include "run/model/model_directory.hpp"
 
 #include <gtest/gtest.h>
 

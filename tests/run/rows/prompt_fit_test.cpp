@@ -1,5 +1,5 @@
 // Rows at the edge of a model's positions.
-#include "app/prompt_fit.hpp"
+#include "run/rows/prompt_fit.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "app/model_folder.hpp"
+#include "run/model/model_folder.hpp"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,6 @@
 #include <cstring>
 #include <set>
 
-#include "app/model_directory.hpp"
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
@@ -15,6 +14,7 @@
 #include "model/read_spec.hpp"
 #include "model/registry.hpp"
 #include "ops/elementwise.hpp"
+#include "run/model/model_directory.hpp"
 
 namespace flexgen {
 namespace {

@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "app/score_windows.hpp"
 #include "batch/row_source.hpp"
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
+#include "run/rows/score_windows.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 #include "text/tokenizer.hpp"

@@ -3,10 +3,10 @@
 
 #include <filesystem>
 
-#include "app/score_book.hpp"
 #include "comm/mpi_session.hpp"
 #include "job/report.hpp"
 #include "run/job_request.hpp"
+#include "run/rows/score_book.hpp"
 #include "spec/model_spec.hpp"
 
 namespace flexgen {
