@@ -66,8 +66,8 @@ int run_generate(MpiSession& session, const Options& options) {
   directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
   const RowBook* book = files.book.get();
   if (book)
-    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book->num_rows(), book->num_failed(),
-                          book->num_prompt_tokens()));
+    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book->counts().rows, book->counts().failed_rows,
+                          book->counts().prompt_tokens));
 
   const Report report = run_generate_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);

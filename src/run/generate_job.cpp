@@ -21,8 +21,8 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
       book->start();
-      progress = Progress::to_stderr(book->num_rows(), book->max_new_tokens(), request.files.quiet);
-      for (std::size_t i = 0; i < book->num_failed(); ++i) progress->add_row(true);
+      progress = Progress::to_stderr(book->counts().rows, book->max_new_tokens(), request.files.quiet);
+      for (std::size_t i = 0; i < book->counts().failed_rows; ++i) progress->add_row(true);
     };
     input.callbacks.on_token = [&](RowId id, std::int32_t token) {
       progress->add_tokens(1);
@@ -31,10 +31,7 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       if (book->finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
     };
-    input.count_job = [&]() -> JobReport {
-      return {book->num_rows(), book->num_failed(), book->num_sequences(), book->num_prompt_tokens(),
-              book->num_generated_tokens()};
-    };
+    input.count_job = [&] { return book->counts(); };
   }
   Report report = run_job(session, request, std::move(input));
   if (book) progress->finish();

@@ -14,15 +14,16 @@ namespace flexgen {
 
 void RowBook::read(RequestReader& reader) {
   while (const std::optional<ParsedRow> row = reader.next()) {
-    ++num_rows_;
+    ++counts_.rows;
     if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
     else add_request(std::get<Request>(*row));
   }
   shape_.num_rows = std::ssize(sequences_);
+  counts_.sequences = sequences_.size();
 }
 
 void RowBook::add_error(const RowError& error) {
-  ++num_failed_;
+  ++counts_.failed_rows;
   writer_.write(format_error(error));
 }
 
@@ -66,7 +67,7 @@ void RowBook::add_request(const Request& request) {
     shape_.max_new_tokens = std::max(shape_.max_new_tokens, num_new);
     shape_.max_row_tokens = std::max(shape_.max_row_tokens, length + num_new - 1);
     max_new_tokens_ += static_cast<std::uint64_t>(num_new);
-    num_prompt_tokens_ += prompts[i].ids.size();
+    counts_.prompt_tokens += prompts[i].ids.size();
     row->result.choices[i].index = static_cast<int>(i);
     row->result.choices[i].prompt_token_ids = std::move(prompts[i].ids);
     sequences_.push_back({row, i, num_new, nullptr, nullptr});
@@ -76,7 +77,7 @@ void RowBook::add_request(const Request& request) {
 std::optional<RowRequest> RowBook::next_row() {
   if (num_left() == 0) return std::nullopt;
   const RowId id(num_pulled_++);
-  Sequence& sequence = sequences_[id.index()];
+  OpenSequence& sequence = sequences_[id.index()];
   sequence.decoder = std::make_unique<StreamingDecoder>(tokenizer_);
   sequence.matcher = std::make_unique<StopMatcher>(sequence.row->stop);
   RowRequest request;
@@ -87,8 +88,8 @@ std::optional<RowRequest> RowBook::next_row() {
 }
 
 bool RowBook::add_token(RowId id, std::int32_t token) {
-  Sequence& sequence = sequences_[id.index()];
-  ++num_generated_tokens_;
+  OpenSequence& sequence = sequences_[id.index()];
+  ++counts_.generated_tokens;
   if (sequence.row->has_failed) return true;
   sequence.row->result.choices[sequence.choice].token_ids.push_back(token);
   if (model_.is_eos(token)) return false;  // ends the row by itself, and is no text
@@ -96,7 +97,7 @@ bool RowBook::add_token(RowId id, std::int32_t token) {
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
-  const Sequence sequence = std::move(sequences_[id.index()]);  // what it holds ends with it
+  const OpenSequence sequence = std::move(sequences_[id.index()]);  // what it holds ends with it
   OpenRow& row = *sequence.row;
   if (row.has_failed) return false;
   Choice& choice = row.result.choices[sequence.choice];
@@ -111,7 +112,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
   return true;
 }
 
-void RowBook::finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason) {
+void RowBook::finish_choice(const OpenSequence& sequence, Choice& choice, FinishReason reason) {
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
   choice.text = sequence.matcher->text();
   choice.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";

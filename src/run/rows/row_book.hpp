@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
-#include "job/progress.hpp"
+#include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
 #include "run/rows/prompt_fit.hpp"
@@ -39,13 +39,10 @@ class RowBook final : public RowSource {
   void start() { writer_.start(); }
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) { dtype_ = dtype; }
-  std::size_t num_rows() const { return num_rows_; }
-  std::size_t num_failed() const { return num_failed_; }
+  /// So far: bad rows and rows without numbers are failed ones; prompts that are to run are counted as they are read.
+  const JobReport& counts() const { return counts_; }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return max_new_tokens_; }
-  std::size_t num_sequences() const { return sequences_.size(); }
-  std::uint64_t num_prompt_tokens() const { return num_prompt_tokens_; }
-  std::uint64_t num_generated_tokens() const { return num_generated_tokens_; }
 
   /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
   bool add_token(RowId id, std::int32_t token);
@@ -59,7 +56,7 @@ class RowBook final : public RowSource {
     std::size_t num_open = 0;
     bool has_failed = false;  // its error is written: the other sequences come to nothing
   };
-  struct Sequence {
+  struct OpenSequence {
     std::shared_ptr<OpenRow> row;
     std::size_t choice = 0;
     std::int32_t max_new_tokens = 0;
@@ -74,7 +71,7 @@ class RowBook final : public RowSource {
 
   void add_request(const Request& request);
   void add_error(const RowError& error);
-  static void finish_choice(const Sequence& sequence, Choice& choice, FinishReason reason);
+  static void finish_choice(const OpenSequence& sequence, Choice& choice, FinishReason reason);
   void fail_numbers(OpenRow& row, const Choice& choice);
   std::vector<FittedPrompt> fit_prompts(const Request& request);
 
@@ -84,16 +81,13 @@ class RowBook final : public RowSource {
   ResultFormat format_;
   PromptCut cut_;
   DType dtype_ = DType::float32;
-  bool has_warned_ = false;          // of a row without numbers
-  std::vector<Sequence> sequences_;  // by RowId
-  std::int64_t num_pulled_ = 0;      // of them, the first
+  bool has_warned_ = false;              // of a row without numbers
+  std::vector<OpenSequence> sequences_;  // by RowId
+  std::int64_t num_pulled_ = 0;          // of them, the first
   JobShape shape_;
-  std::size_t num_rows_ = 0;
-  std::size_t num_failed_ = 0;
+  JobReport counts_;
   std::size_t num_cut_ = 0;
   std::uint64_t max_new_tokens_ = 0;
-  std::uint64_t num_prompt_tokens_ = 0;
-  std::uint64_t num_generated_tokens_ = 0;
 };
 
 }  // namespace flexgen

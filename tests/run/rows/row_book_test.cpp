@@ -45,7 +45,7 @@ TEST_F(RowBookTest, ARowGoesInAndOut) {
             static_cast<std::int32_t>(std::max(rows[0].prompt.size(), rows[1].prompt.size())));
   EXPECT_EQ(book_.shape().max_new_tokens, 8);
   EXPECT_EQ(book_.max_new_tokens(), 13U);
-  EXPECT_EQ(book_.num_prompt_tokens(), rows[0].prompt.size() + rows[1].prompt.size());
+  EXPECT_EQ(book_.counts().prompt_tokens, rows[0].prompt.size() + rows[1].prompt.size());
 
   const Ids answer = plain_ids(" scottsdale");
   EXPECT_FALSE(feed(RowId(0), answer));
@@ -60,7 +60,7 @@ TEST_F(RowBookTest, ARowGoesInAndOut) {
   EXPECT_EQ(line.at("usage").at("completion_tokens"), answer.size());
   EXPECT_EQ(line.at("token_ids"), json(answer));
   EXPECT_EQ(line.at("prompt_token_ids"), json(rows[0].prompt));
-  EXPECT_EQ(book_.num_generated_tokens(), answer.size());
+  EXPECT_EQ(book_.counts().generated_tokens, answer.size());
 }
 
 TEST_F(RowBookTest, AStopStringOverSeveralTokensEndsTheRowThere) {
@@ -125,8 +125,8 @@ TEST_F(RowBookTest, HalfACharacterAtTheEndIsReplaced) {
 TEST_F(RowBookTest, AListOfPromptsIsOneResultWithItsChoicesInOrder) {
   const std::vector<RowRequest> rows = read({{{"custom_id", "list"}, {"prompt", json::array({"one", "two", "three"})}},
                                              {{"custom_id", "single"}, {"prompt", "four"}}});
-  EXPECT_EQ(book_.num_rows(), 2U);
-  EXPECT_EQ(book_.num_sequences(), 4U);
+  EXPECT_EQ(book_.counts().rows, 2U);
+  EXPECT_EQ(book_.counts().sequences, 4U);
   EXPECT_EQ(rows.size(), 4U);
   EXPECT_EQ(book_.shape().num_rows, 4);
   feed(RowId(2), plain_ids(" C"));
@@ -163,10 +163,10 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
             {{"custom_id", "too-many-new"}, {"prompt", "x"}, {"max_tokens", 2048}},
             {{"custom_id", "one-of-list"}, {"prompt", json::array({json::array({1}), json::array({99999})})}},
             {{"custom_id", "sampled"}, {"prompt", "x"}, {"temperature", 0.7}}});
-  EXPECT_EQ(book_.num_rows(), 6U);
-  EXPECT_EQ(book_.num_failed(), 5U) << json(results()).dump();
+  EXPECT_EQ(book_.counts().rows, 6U);
+  EXPECT_EQ(book_.counts().failed_rows, 5U) << json(results()).dump();
   ASSERT_EQ(rows.size(), 1U);
-  EXPECT_EQ(book_.num_sequences(), 1U);
+  EXPECT_EQ(book_.counts().sequences, 1U);
   EXPECT_LT(book_.shape().max_row_tokens, 100) << "a bad row does not count for the job's shape";
   const std::vector<json> lines = results();
   ASSERT_EQ(lines.size(), 5U) << json(lines).dump();
@@ -190,7 +190,7 @@ TEST_F(RowBookTest, ARowThatJustFitsRuns) {
   const std::vector<RowRequest> rows =
       read({{{"prompt", "x"}, {"max_tokens", 2049 - length}}, {{"prompt", "x"}, {"max_tokens", 2050 - length}}});
   EXPECT_EQ(rows.size(), 1U);
-  EXPECT_EQ(book_.num_failed(), 1U);
+  EXPECT_EQ(book_.counts().failed_rows, 1U);
   EXPECT_EQ(book_.shape().max_row_tokens, 2048);
 }
 
@@ -205,7 +205,7 @@ TEST_F(RowBookTest, ARowWithoutMaxTokensGeneratesWhatFits) {
   EXPECT_EQ(rows[1].max_new_tokens, 1);
   EXPECT_EQ(book_.shape().max_row_tokens, 2048);
   EXPECT_EQ(book_.max_new_tokens(), 5U);
-  EXPECT_EQ(book_.num_failed(), 2U);
+  EXPECT_EQ(book_.counts().failed_rows, 2U);
   feed(rows[0].id, plain_ids(" a"));
   book_.finish(rows[0].id, FinishReason::length);
   EXPECT_EQ(results().back().at("finish_reason"), "length");
@@ -227,7 +227,7 @@ TEST_F(RowBookTest, PromptsAreCutWhereThatIsAskedFor) {
                {{"custom_id", "short"}, {"prompt", "x"}}},
               RequestDefaults{8});
     EXPECT_EQ(book.num_cut(), 2U);
-    EXPECT_EQ(book.num_failed(), 0U);
+    EXPECT_EQ(book.counts().failed_rows, 0U);
     const std::vector<RowRequest> rows = pull_all(book);
     ASSERT_EQ(rows.size(), 4U);
     Ids expected(whole.begin(), whole.begin() + 2040);
@@ -253,7 +253,7 @@ TEST_F(RowBookTest, ARowWithoutNumbersIsAnErrorInItsOwnForm) {
   EXPECT_TRUE(book_.finish(RowId(1), FinishReason::not_a_number));
   feed(RowId(2), plain_ids(" fine"));
   EXPECT_TRUE(book_.finish(RowId(2), FinishReason::length));
-  EXPECT_EQ(book_.num_failed(), 2U);
+  EXPECT_EQ(book_.counts().failed_rows, 2U);
   const std::vector<json> lines = results();
   ASSERT_EQ(lines.size(), 3U);
   EXPECT_EQ(lines[0].size(), 2U) << "no text that came to nothing: " << lines[0].dump();
@@ -277,7 +277,7 @@ TEST_F(RowBookTest, OnePromptWithoutNumbersFailsItsRowOnce) {
   EXPECT_TRUE(book_.add_token(RowId(1), 17)) << "a row that has failed stops";
   EXPECT_FALSE(book_.finish(RowId(1), FinishReason::stop));
   EXPECT_FALSE(book_.finish(RowId(3), FinishReason::not_a_number));
-  EXPECT_EQ(book_.num_failed(), 1U);
+  EXPECT_EQ(book_.counts().failed_rows, 1U);
   ASSERT_EQ(results().size(), 1U);
   EXPECT_NE(results()[0].at("error").at("message").get<std::string>().find("prompt[2]"), std::string::npos);
 }
@@ -301,7 +301,7 @@ TEST_F(RowBookTest, RowsArePulledOneByOneInTheirOrder) {
 TEST_F(RowBookTest, AnEmptyPromptRunsFromTheBeginningOfSequenceOrIsAnErrorOfItsRow) {
   const std::vector<RowRequest> rows = read({{{"custom_id", "empty"}, {"prompt", ""}}});
   if (tokenizer().encode("").empty()) {
-    EXPECT_EQ(book_.num_failed(), 1U);
+    EXPECT_EQ(book_.counts().failed_rows, 1U);
   } else {
     ASSERT_EQ(rows.size(), 1U);
     EXPECT_EQ(rows[0].prompt, (Ids{model_.bos_token}));
@@ -310,7 +310,7 @@ TEST_F(RowBookTest, AnEmptyPromptRunsFromTheBeginningOfSequenceOrIsAnErrorOfItsR
 
 TEST_F(RowBookTest, NoRowsIsAJobOfNothing) {
   const std::vector<RowRequest> rows = read({});
-  EXPECT_EQ(book_.num_rows(), 0U);
+  EXPECT_EQ(book_.counts().rows, 0U);
   EXPECT_TRUE(rows.empty());
 }
 
