@@ -1,13 +1,15 @@
+// flexgen-dist bench: the throughput of a model and policy on synthetic prompts.
 #include <fmt/format.h>
 
-#include <random>
+#include <optional>
 
 #include "app/commands.hpp"
-#include "app/model_folder.hpp"
-#include "app/number_fault.hpp"
 #include "base/error.hpp"
 #include "job/progress.hpp"
-#include "run/compressed_model.hpp"
+#include "run/model/compressed_model.hpp"
+#include "run/model/model_folder.hpp"
+#include "run/rows/number_fault.hpp"
+#include "run/rows/synthetic_rows.hpp"
 #include "run/run_job.hpp"
 
 namespace flexgen {
@@ -18,18 +20,6 @@ std::int64_t default_rows(const PolicyRequest& policy, int num_ranks) {
   const std::int64_t block = static_cast<std::int64_t>(policy.gpu_batch_size.value_or(policy.placement ? 4 : 64)) *
                              policy.num_gpu_batches.value_or(1);
   return block * num_ranks;
-}
-
-std::deque<GenerateRow> synthetic_rows(const ModelSpec& model, const BenchOptions& shape, std::int64_t count) {
-  std::mt19937_64 random(20260101);
-  std::uniform_int_distribution<std::int32_t> token(0, model.vocab - 1);
-  std::deque<GenerateRow> rows;
-  for (std::int64_t i = 0; i < count; ++i) {
-    GenerateRow row{RowId(i), {}, shape.gen_len, false};
-    for (std::int32_t t = 0; t < shape.prompt_len; ++t) row.prompt.push_back(token(random));
-    rows.push_back(std::move(row));
-  }
-  return rows;
 }
 
 // The speed of a model that gives no numbers says nothing.
@@ -61,10 +51,12 @@ int run_bench(MpiSession& session, const Options& options) {
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
     return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };
+  std::optional<SyntheticRows> rows;
   std::unique_ptr<Progress> progress;
   DType dtype = DType::float32;
   if (ranks.rank() == 0) {
-    input.rows = synthetic_rows(input.model, shape, num_rows);
+    rows.emplace(input.model.vocab, input.shape);
+    input.rows = &*rows;
     const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(shape.gen_len);
     input.on_start = [&, all_tokens](const Policy& policy) {
       dtype = policy.dtype;
@@ -79,8 +71,8 @@ int run_bench(MpiSession& session, const Options& options) {
       progress->add_row();
     };
     input.count_job = [&, all_tokens]() -> JobReport {
-      const auto rows = static_cast<std::uint64_t>(num_rows);
-      return {rows, 0, rows, rows * static_cast<std::uint64_t>(shape.prompt_len), all_tokens};
+      const auto count = static_cast<std::uint64_t>(num_rows);
+      return {count, 0, count, count * static_cast<std::uint64_t>(shape.prompt_len), all_tokens};
     };
   }
 

@@ -1,17 +1,19 @@
+// flexgen-dist generate: rows of prompts in, rows of texts out.
 #include <fmt/format.h>
 
 #include <ctime>
 #include <filesystem>
 
 #include "app/commands.hpp"
-#include "app/model_folder.hpp"
-#include "app/model_text.hpp"
-#include "app/quality_check.hpp"
-#include "app/row_book.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "run/compressed_model.hpp"
+#include "run/generate_job.hpp"
 #include "run/interrupt.hpp"
+#include "run/model/compressed_model.hpp"
+#include "run/model/model_folder.hpp"
+#include "run/model/model_text.hpp"
+#include "run/quality_check.hpp"
+#include "run/rows/row_book.hpp"
 #include "run/run_job.hpp"
 
 namespace flexgen {
@@ -52,49 +54,23 @@ JobFiles open_files(const Options& options, const std::filesystem::path& directo
 
 int run_generate(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  JobInput input;
-  input.command = "generate";
   const ModelFolder folder = open_model(options.model, ranks, ModelUse::generation);
   std::filesystem::path directory = folder.directory;
-  input.model = folder.spec;
+  ModelSpec model = folder.spec;
   JobFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_files(options, directory, folder.spec);  // the book refers to it
   });
   if (const std::string& text = options.rows.quality_check; !text.empty())
-    check_quality(session, options, text, directory, input.model);
-  directory = save_compressed(options.model, options.policy.weight_format, directory, input.model, ranks);
-  input.make_source = [&]() -> std::shared_ptr<WeightSource> { return open_weights(directory, input.model); };
+    check_quality(session, options, text, directory, model);
+  directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
+  const RowBook* book = files.book.get();
+  if (book)
+    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book->counts().rows, book->counts().failed_rows,
+                          book->counts().prompt_tokens));
 
-  std::unique_ptr<Progress> progress;
-  if (ranks.rank() == 0) {
-    RowBook& book = *files.book;
-    input.shape = book.shape();
-    input.rows = book.take_rows();
-    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book.num_rows(), book.num_failed(),
-                          book.num_prompt_tokens()));
-    input.on_start = [&](const Policy& policy) {
-      book.set_dtype(policy.dtype);
-      files.writer->start();
-      progress = Progress::to_stderr(book.num_rows(), book.max_new_tokens(), options.files.quiet);
-      for (std::size_t i = 0; i < book.num_failed(); ++i) progress->add_row(true);
-    };
-    input.callbacks.on_token = [&](RowId id, std::int32_t token) {
-      progress->add_tokens(1);
-      return book.add_token(id, token);
-    };
-    input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
-      if (book.finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
-    };
-    input.count_job = [&]() -> JobReport {
-      return {book.num_rows(), book.num_failed(), book.num_sequences(), book.num_prompt_tokens(),
-              book.num_generated_tokens()};
-    };
-  }
-
-  const Report report = run_job(session, options, std::move(input));
-  if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
-  progress->finish();
+  const Report report = run_generate_job(session, options, directory, model, files.book.get());
+  if (!book) return static_cast<int>(ExitCode::ok);
   files.writer->finish();
   return conclude(report, options.files, SummaryRole::remark);
 }

@@ -7,9 +7,9 @@
 
 #include "app/option_table.hpp"
 #include "app/option_values.hpp"
-#include "app/score_windows.hpp"
 #include "base/error.hpp"
 #include "run/policy_choice.hpp"
+#include "run/rows/score_windows.hpp"
 #include "storage/scratch_file.hpp"
 
 namespace flexgen {

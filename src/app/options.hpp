@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "app/prompt_fit.hpp"
 #include "run/job_request.hpp"
+#include "run/rows/prompt_fit.hpp"
 
 namespace flexgen {
 

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "app/model_directory.hpp"
 #include "base/error.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
+#include "run/model/model_directory.hpp"
 #include "storage/scratch_file.hpp"
 
 namespace flexgen {

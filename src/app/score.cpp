@@ -4,15 +4,15 @@
 #include <filesystem>
 
 #include "app/commands.hpp"
-#include "app/model_folder.hpp"
-#include "app/model_text.hpp"
-#include "app/quality_check.hpp"
-#include "app/score_job.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "run/compressed_model.hpp"
 #include "run/interrupt.hpp"
+#include "run/model/compressed_model.hpp"
+#include "run/model/model_folder.hpp"
+#include "run/model/model_text.hpp"
+#include "run/quality_check.hpp"
 #include "run/run_job.hpp"
+#include "run/score_job.hpp"
 
 namespace flexgen {
 namespace {

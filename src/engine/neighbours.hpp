@@ -12,16 +12,9 @@
 #include "comm/transport.hpp"
 #include "device/buffer.hpp"
 #include "engine/transfer.hpp"
+#include "schedule/sweep_runner.hpp"
 
 namespace flexgen {
-
-/// Tokens of one micro-batch, in the order of its outputs.
-struct SampledTokens {
-  std::int64_t sweep = 0;
-  std::int32_t micro_batch = 0;
-  std::vector<std::int32_t> tokens;  // greedy choice, one per output (MicroBatch)
-  std::vector<float> scores;         // log-probability of the token that stands there; empty where none was wanted
-};
 
 class Neighbours {
  public:

@@ -77,7 +77,7 @@ void Stage::guarded(const std::function<void()>& body) {
 
 void Stage::run_own_part(const SweepWork& work) {
   const std::uint64_t begin_ns = now_ns();
-  tracer_.begin_phase(work.is_prefill ? TracePhase::prefill : TracePhase::decode, begin_ns);
+  tracer_.begin_phase(work.num_prompt_tokens() > 0 ? TracePhase::prefill : TracePhase::decode, begin_ns);
   const SweepShape shape{static_cast<std::int32_t>(layers_.size()),
                          static_cast<std::int32_t>(work.micro_batches.size())};
   executor_->begin_sweep(work);
@@ -87,7 +87,7 @@ void Stage::run_own_part(const SweepWork& work) {
   sweep_ns_ += now_ns() - begin_ns;
 }
 
-void Stage::run_sweep(const SweepWork& work) {
+void Stage::run(const SweepWork& work) {
   guarded([&] {
     if (!is_alone()) {
       std::vector<std::byte> message{sweep_message};

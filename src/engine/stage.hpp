@@ -18,7 +18,7 @@
 #include "engine/slice_executor.hpp"
 #include "engine/stage_memory.hpp"
 #include "model/layer.hpp"
-#include "schedule/work_list.hpp"
+#include "schedule/sweep_runner.hpp"
 
 namespace flexgen {
 
@@ -37,18 +37,18 @@ struct StageConfig {
   std::function<void(std::exception_ptr)> on_error;
 };
 
-class Stage {
+class Stage final : public SweepRunner {
  public:
   /// Takes all memory and reads the slice's weights.
   explicit Stage(StageConfig config);
-  ~Stage();
+  ~Stage() override;
 
   /// Rank 0: has every stage run this sweep, and runs its own part. Returns once its work is under way.
-  void run_sweep(const SweepWork& work);
+  void run(const SweepWork& work) override;
   /// Rank 0: waits for the tokens of all micro-batches of the oldest sweep not yet collected, in order of k.
-  std::vector<SampledTokens> collect(std::size_t num_micro_batches);
+  std::vector<SampledTokens> collect(std::size_t num_micro_batches) override;
   /// Rank 0: no more sweeps.
-  void finish();
+  void finish() override;
   /// Other ranks: runs sweeps as they are announced, until rank 0 finishes.
   void serve();
 

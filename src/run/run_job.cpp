@@ -9,7 +9,9 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
+#include "batch/batch_driver.hpp"
 #include "comm/exchange.hpp"
+#include "engine/stage.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
 #include "run/interrupt.hpp"
@@ -87,18 +89,18 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
 }
 
 // Rank 0 turns rows into sweeps, the others serve them.
-void drive(Stage& stage, JobInput& input, const AgreedJob& job, const OnError& on_error, TimingReport& timing) {
-  Generator generator(stage, job.num_groups(), input.model.eos_tokens);
+void drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error, TimingReport& timing) {
+  BatchDriver driver(stage, job.policy, job.num_groups(), input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
-    generator.run(std::move(input.rows), input.callbacks);
+    driver.run(*input.rows, input.callbacks);
   } catch (...) {
     // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
     on_error(std::current_exception());
     throw;
   }
-  timing.prefill_seconds = generator.times().prefill_seconds;
-  timing.decode_seconds = generator.times().decode_seconds;
+  timing.prefill_seconds = driver.times().prefill_seconds;
+  timing.decode_seconds = driver.times().decode_seconds;
 }
 
 void tell_other_ranks(MpiSession& session, std::exception_ptr error) {

@@ -4,13 +4,13 @@
 // Collective: every rank calls it with the same request; rows and callbacks matter on rank 0 alone.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "batch/row.hpp"
+#include "batch/row_source.hpp"
 #include "comm/mpi_session.hpp"
-#include "engine/generator.hpp"
 #include "job/report.hpp"
 #include "run/job_request.hpp"
 #include "spec/model_spec.hpp"
@@ -24,9 +24,9 @@ struct JobInput {
   ModelSpec model;
   /// Makes this rank's source; called once the policy is known to fit.
   std::function<std::shared_ptr<WeightSource>()> make_source;
-  JobShape shape;                // rank 0's counts
-  std::deque<GenerateRow> rows;  // rank 0
-  GenerateCallbacks callbacks;   // rank 0
+  JobShape shape;             // rank 0's counts
+  RowSource* rows = nullptr;  // rank 0's; must outlive the job
+  RowCallbacks callbacks;     // rank 0's
   /// Rank 0: loading is over; this is how the job runs.
   std::function<void(const Policy&)> on_start;
   std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end

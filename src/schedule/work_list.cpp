@@ -58,12 +58,25 @@ class Reader {
 
 }  // namespace
 
+std::int64_t SweepWork::num_prompt_tokens() const {
+  std::int64_t total = 0;
+  for (const MicroBatchWork& batch : micro_batches)
+    for (const RowWork& row : batch.rows)
+      if (row.reads_prompt) total += row.count();
+  return total;
+}
+
+std::int64_t SweepWork::num_decode_tokens() const {
+  std::int64_t total = 0;
+  for (const MicroBatchWork& batch : micro_batches) total += batch.num_tokens();
+  return total - num_prompt_tokens();
+}
+
 std::vector<std::byte> encode_work(const SweepWork& work) {
   Writer out;
   out.put(work.number);
   out.put(work.group.value);
   out.put(work.more_follow);
-  out.put(work.is_prefill);
   out.put(static_cast<std::int64_t>(work.micro_batches.size()));
   for (const MicroBatchWork& batch : work.micro_batches) {
     out.put(batch.slot);
@@ -75,6 +88,7 @@ std::vector<std::byte> encode_work(const SweepWork& work) {
       out.put(row.wants_token);
       out.put(row.wants_scores);
       out.put_tokens(row.tokens);
+      out.put(row.reads_prompt);
     }
   }
   return std::move(out.bytes);
@@ -86,11 +100,10 @@ SweepWork decode_work(std::span<const std::byte> message) {
   work.number = in.get();
   work.group = GroupId(in.get_int());
   work.more_follow = in.get() != 0;
-  work.is_prefill = in.get() != 0;
   work.micro_batches.resize(in.get_count(2 * sizeof(std::int64_t)));
   for (MicroBatchWork& batch : work.micro_batches) {
     batch.slot = in.get_int();
-    batch.rows.resize(in.get_count(6 * sizeof(std::int64_t)));
+    batch.rows.resize(in.get_count(7 * sizeof(std::int64_t)));
     for (RowWork& row : batch.rows) {
       row.row = RowId(in.get());
       row.cache_row = in.get_int();
@@ -98,6 +111,7 @@ SweepWork decode_work(std::span<const std::byte> message) {
       row.wants_token = in.get() != 0;
       row.wants_scores = in.get() != 0;
       row.tokens = in.get_tokens();
+      row.reads_prompt = in.get() != 0;
     }
   }
   FLEXGEN_CHECK(in.at_end(), "work list has trailing bytes");

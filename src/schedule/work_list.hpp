@@ -20,6 +20,7 @@ struct RowWork {
   bool wants_token = true;           // false: a chunk of a prompt that is not its last
   bool wants_scores = false;         // of every new token but the first: its log-probability after those before it
   std::vector<std::int32_t> tokens;  // new tokens, at least one
+  bool reads_prompt = false;         // the tokens are of its prompt (prefill), not the one it made last (decode)
 
   std::int32_t count() const { return static_cast<std::int32_t>(tokens.size()); }
   /// Positions whose logits are computed: all of a row that is scored, else the last one or none.
@@ -44,9 +45,11 @@ struct SweepWork {
   std::int64_t number = 0;  // counts the sweeps of a job
   GroupId group;
   bool more_follow = true;  // another sweep comes: its first weights may be loaded early
-  bool is_prefill = false;  // for the metrics: at least one row reads its prompt
   std::vector<MicroBatchWork> micro_batches;
 
+  /// New tokens of the rows that read their prompts, and of those that do not: a sweep may bring both.
+  std::int64_t num_prompt_tokens() const;
+  std::int64_t num_decode_tokens() const;
   bool operator==(const SweepWork&) const = default;
 };
 

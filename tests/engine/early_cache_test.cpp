@@ -131,7 +131,7 @@ std::vector<float> run_sweeps(const std::array<double, 6>& percent,
       work.micro_batches[0].rows.push_back({RowId(row), row, lengths[row], true, false, next});
       lengths[row] += static_cast<std::int32_t>(next.size());
     }
-    stage.run_sweep(work);
+    stage.run(work);
     const SampledTokens sampled = stage.collect(1).front();
     for (std::size_t r = 0; r < sweeps[s].size(); ++r) last_tokens[sweeps[s][r]] = sampled.tokens[r];
   }
@@ -151,7 +151,7 @@ TEST(EarlyCache, IsNotLoadedForRowsThatMakeNoToken) {
     work.micro_batches.resize(1);
     for (std::int32_t row = 0; row < 2; ++row)
       work.micro_batches[0].rows.push_back({RowId(2 * number + row), row, 0, false, false, {3, 1, 4, 1, 5}});
-    stage.run_sweep(work);
+    stage.run(work);
     stage.collect(1);
   }
   stage.finish();

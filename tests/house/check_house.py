@@ -25,9 +25,10 @@ ARROWS = {
     "model": HARDWARE | {"ops"},
     "weights": HARDWARE | {"ops", "storage", "model"},
 }
+ARROWS["batch"] = DATA | {"schedule"}
 ARROWS["engine"] = HARDWARE | {"ops", "model", "weights", "policy", "schedule", "storage", "comm"}
 ARROWS["probe"] = HARDWARE | {"ops", "storage", "comm"}
-ARROWS["run"] = ARROWS["engine"] | {"engine", "text", "job", "probe"}
+ARROWS["run"] = ARROWS["engine"] | {"engine", "batch", "text", "job", "probe"}
 ARROWS["serve"] = ARROWS["run"] | {"run"}
 ARROWS["app"] = ARROWS["serve"] | {"serve"}
 

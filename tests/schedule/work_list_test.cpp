@@ -18,7 +18,6 @@ SweepWork random_work(std::mt19937& random) {
   work.number = below(1LL << 60);
   work.group = GroupId(static_cast<std::int32_t>(below(100)));
   work.more_follow = below(2) != 0;
-  work.is_prefill = below(2) != 0;
   work.micro_batches.resize(static_cast<std::size_t>(below(5)));
   for (MicroBatchWork& batch : work.micro_batches) {
     batch.slot = static_cast<std::int32_t>(below(1000));
@@ -28,6 +27,8 @@ SweepWork random_work(std::mt19937& random) {
       row.cache_row = static_cast<std::int32_t>(below(64));
       row.start = static_cast<std::int32_t>(below(2048));
       row.wants_token = below(2) != 0;
+      row.wants_scores = below(2) != 0;
+      row.reads_prompt = below(2) != 0;
       row.tokens.resize(static_cast<std::size_t>(below(10)));
       for (std::int32_t& token : row.tokens) token = static_cast<std::int32_t>(below(50272));
     }
@@ -102,6 +103,17 @@ TEST(WorkList, CountsTokens) {
   EXPECT_EQ(batch.num_tokens(), 4);
   EXPECT_EQ(batch.rows[0].length(), 8);
   EXPECT_EQ(batch.rows[1].count(), 1);
+}
+
+// A sweep is no prefill and no decode: its rows are.
+TEST(WorkList, CountsTokensOfPromptsApartFromThoseThatWereMade) {
+  SweepWork work;
+  EXPECT_EQ(work.num_prompt_tokens(), 0);
+  EXPECT_EQ(work.num_decode_tokens(), 0);
+  work.micro_batches = {{0, {{RowId(0), 0, 0, false, false, {1, 2, 3}, true}, {RowId(1), 1, 9, true, false, {4}}}},
+                        {1, {{RowId(2), 0, 3, true, false, {5, 6}, true}, {RowId(3), 1, 7, true, false, {7}}}}};
+  EXPECT_EQ(work.num_prompt_tokens(), 5);
+  EXPECT_EQ(work.num_decode_tokens(), 2);
 }
 
 }  // namespace

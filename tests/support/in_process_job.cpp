@@ -12,10 +12,10 @@
 
 #include "base/bytes.hpp"
 #include "comm/in_process.hpp"
-#include "engine/generator.hpp"
 #include "engine/stage.hpp"
 #include "model/layer.hpp"
 #include "policy/memory_plan.hpp"
+#include "tests/support/listed_rows.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -40,11 +40,11 @@ JobShape shape_of(const InProcessJob& job) {
 }
 
 void generate(const InProcessJob& job, Stage& stage, Collected& collected, InProcessResult& result) {
-  std::deque<GenerateRow> rows;
+  std::deque<RowRequest> rows;
   for (std::size_t r = 0; r < job.prompts.size(); ++r)
     rows.push_back({RowId(static_cast<std::int64_t>(r)), job.prompts[r],
                     r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens, false, job.scores});
-  GenerateCallbacks callbacks;
+  RowCallbacks callbacks;
   callbacks.on_token = [&](RowId row, std::int32_t token) {
     collected.order.push_back(row);
     result.ids[row.index()].push_back(token);
@@ -55,9 +55,10 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t>) {
     result.scores[row.index()].assign(scores.begin(), scores.end());
   };
-  Generator generator(stage, job.num_ranks, job.model.eos_tokens);
-  generator.run(std::move(rows), callbacks);
-  result.times = generator.times();
+  BatchDriver driver(stage, job.policy, job.num_ranks, job.model.eos_tokens);
+  ListedRows source(std::move(rows));
+  driver.run(source, callbacks);
+  result.times = driver.times();
 }
 
 void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Collected& collected,

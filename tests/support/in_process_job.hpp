@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/trace.hpp"
+#include "batch/batch_driver.hpp"
 #include "comm/transport.hpp"
-#include "engine/generator.hpp"
 #include "ops/context.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"

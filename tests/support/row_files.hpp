@@ -6,9 +6,12 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "batch/row_source.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
 #include "model/read_spec.hpp"
@@ -35,6 +38,13 @@ class RowFilesTest : public ::testing::Test {
     input.close();
     RequestReader reader((place_ / "in.jsonl").string(), defaults);
     book.read(reader);
+  }
+
+  /// All rows that a book gives, in order.
+  static std::vector<RowRequest> pull_all(RowSource& book) {
+    std::vector<RowRequest> rows;
+    while (std::optional<RowRequest> row = book.next_row()) rows.push_back(std::move(*row));
+    return rows;
   }
 
   std::vector<nlohmann::json> results() {

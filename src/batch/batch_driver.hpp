@@ -1,0 +1,59 @@
+// Rank 0's part: turns rows into sweeps and tokens into finished rows, with as many blocks in flight as stages.
+//
+// The loop alone: which rows enter a block (admission), what of them a sweep brings (sweep_building) and what becomes
+// of its outputs (output_reader) are asked of others. Refers to its runner, which knows no rows. Single-threaded.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "batch/block.hpp"
+#include "batch/row_source.hpp"
+#include "batch/waiting_rows.hpp"
+#include "schedule/sweep_runner.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+/// A sweep in which at least one row reads its prompt counts as prefill.
+struct PhaseTimes {
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+  std::int64_t num_prefill_sweeps = 0;
+  std::int64_t num_decode_sweeps = 0;
+};
+
+class BatchDriver {
+ public:
+  /// @param num_groups  blocks in flight, as in the plan
+  /// @param eos_tokens  any of them ends a row that stops at it
+  BatchDriver(SweepRunner& runner, const BlockShape& shape, std::int32_t num_groups,
+              std::vector<std::int32_t> eos_tokens);
+
+  /// Runs all rows to their end and tells the runner to finish. Once in a driver's life.
+  void run(RowSource& rows, const RowCallbacks& callbacks);
+
+  const PhaseTimes& times() const { return times_; }
+
+ private:
+  struct Group {
+    Block block;
+    SweepWork work;  // in flight
+    bool in_flight = false;
+  };
+
+  bool make_work(Group& group, WaitingRows& waiting);
+  bool anything_follows(const Group& group, WaitingRows& waiting) const;
+  std::int64_t num_idle() const;
+  void count_time(const SweepWork& work);
+
+  SweepRunner& runner_;
+  BlockShape shape_;
+  std::vector<std::int32_t> eos_tokens_;
+  std::vector<Group> groups_;
+  std::int64_t num_sweeps_ = 0;
+  PhaseTimes times_;
+  std::uint64_t last_ns_ = 0;
+};
+
+}  // namespace flexgen

@@ -1,0 +1,93 @@
+// The rows of a generate job on rank 0: from input lines to sequences of ids, from tokens back to result lines.
+//
+// Single-threaded. Bad rows get their error line at once and never reach the engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "batch/row_source.hpp"
+#include "job/report.hpp"
+#include "job/request.hpp"
+#include "job/result.hpp"
+#include "run/rows/prompt_fit.hpp"
+#include "spec/model_spec.hpp"
+#include "spec/policy.hpp"
+#include "text/stop_matcher.hpp"
+#include "text/tokenizer.hpp"
+
+namespace flexgen {
+
+class RowBook final : public RowSource {
+ public:
+  RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
+          PromptCut cut = PromptCut::none)
+      : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)), cut_(cut) {}
+
+  /// Reads all rows; errors go to the writer as they are found.
+  void read(RequestReader& reader);
+
+  /// What the engine is to run next: a sequence per prompt, in the order of the rows. What is not pulled yet is kept as
+  /// ids alone.
+  std::optional<RowRequest> next_row() override;
+  std::optional<std::int64_t> num_left() const override { return std::ssize(sequences_) - num_pulled_; }
+
+  const JobShape& shape() const { return shape_; }
+  /// The job runs: lines go to the writer's file from now on.
+  void start() { writer_.start(); }
+  /// The data type of the run: what is advised where numbers fail.
+  void set_dtype(DType dtype) { dtype_ = dtype; }
+  /// So far: bad rows and rows without numbers are failed ones; prompts that are to run are counted as they are read.
+  const JobReport& counts() const { return counts_; }
+  std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
+  std::uint64_t max_new_tokens() const { return max_new_tokens_; }
+
+  /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
+  bool add_token(RowId id, std::int32_t token);
+  /// True when that finished a row of the input. A sequence without numbers makes its whole row an error, at once.
+  bool finish(RowId id, FinishReason reason);
+
+ private:
+  struct OpenRow {  // an input row with sequences still running
+    Result result;
+    std::vector<std::string> stop;
+    std::size_t num_open = 0;
+    bool has_failed = false;  // its error is written: the other sequences come to nothing
+  };
+  struct OpenSequence {
+    std::shared_ptr<OpenRow> row;
+    std::size_t choice = 0;
+    std::int32_t max_new_tokens = 0;
+    std::unique_ptr<StreamingDecoder> decoder;  // from next_row on
+    std::unique_ptr<StopMatcher> matcher;
+  };
+
+  struct FittedPrompt {
+    std::vector<std::int32_t> ids;
+    std::int32_t max_new_tokens = 0;
+  };
+
+  void add_request(const Request& request);
+  void add_error(const RowError& error);
+  static void finish_choice(const OpenSequence& sequence, Choice& choice, FinishReason reason);
+  void fail_numbers(OpenRow& row, const Choice& choice);
+  std::vector<FittedPrompt> fit_prompts(const Request& request);
+
+  const Tokenizer& tokenizer_;
+  const ModelSpec& model_;
+  ResultWriter& writer_;
+  ResultFormat format_;
+  PromptCut cut_;
+  DType dtype_ = DType::float32;
+  bool has_warned_ = false;              // of a row without numbers
+  std::vector<OpenSequence> sequences_;  // by RowId
+  std::int64_t num_pulled_ = 0;          // of them, the first
+  JobShape shape_;
+  JobReport counts_;
+  std::size_t num_cut_ = 0;
+  std::uint64_t max_new_tokens_ = 0;
+};
+
+}  // namespace flexgen

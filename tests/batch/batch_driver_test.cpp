@@ -1,0 +1,217 @@
+// Rows to their ends on a runner that answers from a script: what they are told, what follows, what is refused.
+#include "batch/batch_driver.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "base/error.hpp"
+#include "tests/batch/scripted_job.hpp"
+
+namespace flexgen::test {
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+
+TEST(BatchDriver, ARowGetsItsTokensInOrderAndReadsEachButTheLast) {
+  ScriptedJob job(1, 1);
+  job.add(4, 3);
+  job.run();
+  EXPECT_EQ(job.told[RowId(0)].tokens, (Ids{1004, 1005, 1006}));
+  EXPECT_EQ(job.told[RowId(0)].ends, std::vector{FinishReason::length});
+  ASSERT_EQ(job.runner.sweeps.size(), 3U);
+  const auto row = [&](std::size_t sweep) { return job.runner.sweeps[sweep].micro_batches[0].rows[0]; };
+  EXPECT_EQ(row(0), (RowWork{RowId(0), 0, 0, true, false, {100, 101, 102, 103}, true}));
+  EXPECT_EQ(row(1), (RowWork{RowId(0), 0, 4, true, false, {1004}, false}));
+  EXPECT_EQ(row(2), (RowWork{RowId(0), 0, 5, true, false, {1005}, false}));
+  for (std::size_t s = 0; s < 3; ++s) EXPECT_EQ(job.runner.sweeps[s].more_follow, s < 2);
+}
+
+TEST(BatchDriver, AnEndOfSequenceTokenStopsTheRowsThatStopAtIt) {
+  ScriptedJob job(4, 1);
+  job.eos_tokens = {2, 7};
+  for (int r = 0; r < 4; ++r) job.add(3, 5);
+  job.rows[2].stop_at_eos = false;
+  job.runner.token = [](RowId row, std::int32_t length) {
+    if (row == RowId(3)) return length == 7 ? 2 : 50;  // as its last token
+    return length == 4 ? (row == RowId(0) ? 2 : 7) : 50;
+  };
+  job.run();
+  EXPECT_EQ(job.told[RowId(0)].tokens, (Ids{50, 2})) << "the token is passed, too";
+  EXPECT_EQ(job.told[RowId(1)].tokens, (Ids{50, 7}));
+  EXPECT_EQ(job.told[RowId(2)].tokens, (Ids{50, 7, 50, 50, 50}));
+  EXPECT_EQ(job.told[RowId(3)].tokens, (Ids{50, 50, 50, 50, 2}));
+  EXPECT_EQ(job.told[RowId(0)].ends, std::vector{FinishReason::stop});
+  EXPECT_EQ(job.told[RowId(1)].ends, std::vector{FinishReason::stop});
+  EXPECT_EQ(job.told[RowId(2)].ends, std::vector{FinishReason::length});
+  EXPECT_EQ(job.told[RowId(3)].ends, std::vector{FinishReason::stop});
+}
+
+TEST(BatchDriver, ARowStopsWhereItIsToldTo) {
+  ScriptedJob job(2, 1);
+  job.add(2, 9);
+  job.add(2, 3);
+  job.stops = [](RowId, std::int32_t token) { return token == 1004 || token == 1104; };
+  job.run();
+  EXPECT_EQ(job.told[RowId(0)].tokens, (Ids{1002, 1003, 1004}));
+  EXPECT_EQ(job.told[RowId(0)].ends, std::vector{FinishReason::stop});
+  EXPECT_EQ(job.told[RowId(1)].ends, std::vector{FinishReason::stop}) << "its last token";
+}
+
+TEST(BatchDriver, ScoresAreOfThePromptAndComeBeforeTheTokens) {
+  ScriptedJob job(4, 1);
+  job.add(3, 0).score_prompt = true;
+  job.add(2, 2);
+  job.add(3, 2).score_prompt = true;
+  job.add(1, 0).score_prompt = true;  // nothing before its only token
+  job.run();
+  EXPECT_EQ(job.told[RowId(0)].scores, (std::vector<float>{-101, -102}));
+  EXPECT_EQ(job.told[RowId(0)].greedy, (Ids{1001, 1002})) << "what was likeliest after tokens 0 and 0 .. 1";
+  EXPECT_TRUE(job.told[RowId(0)].tokens.empty());
+  EXPECT_TRUE(job.told[RowId(1)].scores.empty());
+  EXPECT_EQ(job.told[RowId(1)].tokens, (Ids{1102, 1103}));
+  EXPECT_EQ(job.told[RowId(2)].scores, (std::vector<float>{-301, -302}));
+  EXPECT_EQ(job.told[RowId(2)].tokens, (Ids{1203, 1204}));
+  EXPECT_TRUE(job.told[RowId(3)].scores.empty());
+  for (std::int64_t r = 0; r < 4; ++r) EXPECT_EQ(job.told[RowId(r)].ends, std::vector{FinishReason::length});
+  EXPECT_EQ(job.runner.sweeps.size(), 2U);
+}
+
+TEST(BatchDriver, ARowWithoutNumbersEndsAloneAndIsToldNothingMore) {
+  ScriptedJob job(6, 1);
+  for (int r = 0; r < 3; ++r) job.add(2, 3);
+  for (int r = 3; r < 6; ++r) job.add(3, 1).score_prompt = true;
+  job.runner.token = [](RowId row, std::int32_t length) {
+    return row == RowId(1) && length == 3 ? -1 : row == RowId(5) && length == 1 ? -1 : 60;
+  };
+  job.runner.score = [](RowId row, std::int32_t token) {
+    if (row == RowId(3)) return -std::numeric_limits<float>::infinity();
+    return row == RowId(4) && token == 502 ? std::nanf("") : -1.0F;
+  };
+  job.run();
+  EXPECT_EQ(job.told[RowId(1)].tokens, Ids{60}) << "of its first sweep";
+  for (const std::int64_t failed : {1, 3, 4, 5}) {
+    EXPECT_EQ(job.told[RowId(failed)].ends, std::vector{FinishReason::not_a_number}) << failed;
+    EXPECT_TRUE(job.told[RowId(failed)].scores.empty()) << failed;
+  }
+  for (const std::int64_t sound : {0, 2}) {
+    EXPECT_EQ(job.told[RowId(sound)].tokens, (Ids{60, 60, 60})) << sound;
+    EXPECT_EQ(job.told[RowId(sound)].ends, std::vector{FinishReason::length}) << sound;
+  }
+}
+
+// The runner itself refuses a sweep that was not announced; here is where it was announced and did not come.
+TEST(BatchDriver, MoreFollowsUnlessNothingIsLeft) {
+  ScriptedJob stopped(1, 1);
+  stopped.add(2, 9);
+  stopped.eos_tokens = {1003};
+  stopped.run();
+  ASSERT_EQ(stopped.runner.sweeps.size(), 2U);
+  EXPECT_TRUE(stopped.runner.sweeps.back().more_follow) << "nobody knew that the row would stop";
+
+  ScriptedJob waiting(1, 1);
+  waiting.add(2, 1);
+  waiting.add(2, 1);
+  waiting.run();
+  ASSERT_EQ(waiting.runner.sweeps.size(), 2U);
+  EXPECT_TRUE(waiting.runner.sweeps[0].more_follow) << "the row is at its end, but another waits";
+  EXPECT_FALSE(waiting.runner.sweeps[1].more_follow);
+
+  ScriptedJob two_groups(1, 1, 2);
+  two_groups.add(2, 1);
+  two_groups.add(2, 2);
+  two_groups.run();
+  ASSERT_EQ(two_groups.runner.sweeps.size(), 3U);
+  EXPECT_TRUE(two_groups.runner.sweeps[1].more_follow);
+  EXPECT_FALSE(two_groups.runner.sweeps[2].more_follow) << "the other group is idle";
+}
+
+TEST(BatchDriver, ASweepCountsAsPrefillWhereARowReadsItsPrompt) {
+  ScriptedJob job(2, 1);
+  job.add(3, 4);
+  job.add(5, 2);
+  const PhaseTimes times = job.run();
+  EXPECT_EQ(times.num_prefill_sweeps, 1);
+  EXPECT_EQ(times.num_decode_sweeps, 3);
+  EXPECT_GE(times.prefill_seconds, 0);
+  EXPECT_GE(times.decode_seconds, 0);
+  EXPECT_EQ(job.runner.sweeps[0].num_prompt_tokens(), 8);
+  EXPECT_EQ(job.runner.sweeps[0].num_decode_tokens(), 0);
+  EXPECT_EQ(job.runner.sweeps[1].num_prompt_tokens(), 0);
+  EXPECT_EQ(job.runner.sweeps[1].num_decode_tokens(), 2);
+}
+
+struct Spoilt {
+  const char* how;
+  std::function<void(std::vector<SampledTokens>&)> spoil;
+};
+
+std::ostream& operator<<(std::ostream& out, const Spoilt& one) { return out << one.how; }
+
+class SpoiltOutputs : public testing::TestWithParam<Spoilt> {};
+
+TEST_P(SpoiltOutputs, AreRefused) {
+  ScriptedJob job(2, 2);
+  for (int r = 0; r < 4; ++r) job.add(3, 2).score_prompt = true;
+  job.runner.spoil = GetParam().spoil;
+  EXPECT_THROW(job.run(), InternalError);
+  EXPECT_FALSE(job.runner.is_finished());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, SpoiltOutputs,
+    testing::Values(Spoilt{"OfAnotherSweep", [](auto& sampled) { ++sampled[0].sweep; }},
+                    Spoilt{"OfAnotherMicroBatch", [](auto& sampled) { std::swap(sampled[0], sampled[1]); }},
+                    Spoilt{"AMicroBatchTooFew", [](auto& sampled) { sampled.pop_back(); }},
+                    Spoilt{"AMicroBatchTooMany", [](auto& sampled) { sampled.push_back(sampled.back()); }},
+                    Spoilt{"ATokenTooFew", [](auto& sampled) { sampled[1].tokens.pop_back(); }},
+                    Spoilt{"ATokenTooMany", [](auto& sampled) { sampled[1].tokens.push_back(5); }},
+                    Spoilt{"NoTokens", [](auto& sampled) { sampled[0].tokens.clear(); }},
+                    Spoilt{"NoScores", [](auto& sampled) { sampled[0].scores.clear(); }}),
+    [](const auto& info) { return info.param.how; });
+
+// What becomes of a row depends on nothing but itself, however rows are dealt to blocks and groups. The runner watches
+// over places, positions, slots and what was announced.
+TEST(BatchDriver, EveryRowOfARandomJobEndsOnceAsItWouldAlone) {
+  std::mt19937 random(20);
+  const auto below = [&](std::int32_t limit) { return static_cast<std::int32_t>(random() % limit); };
+  for (int round = 0; round < 300; ++round) {
+    ScriptedJob job(1 + below(4), 1 + below(4), 1 + below(4));
+    job.eos_tokens = {3};
+    job.runner.token = [](RowId row, std::int32_t length) {
+      const auto hash = static_cast<std::int32_t>((row.value * 31 + length * 17) % 23);
+      return hash == 22 ? -1 : hash;
+    };
+    job.stops = [](RowId, std::int32_t token) { return token == 9; };
+    const std::int32_t num_rows = below(40);
+    for (std::int32_t r = 0; r < num_rows; ++r) {
+      const bool is_scored = below(3) == 0;
+      RowRequest& row = job.add(static_cast<std::size_t>(1 + below(6)), is_scored ? below(5) : 1 + below(8));
+      row.score_prompt = is_scored;
+      row.stop_at_eos = below(2) == 0;
+    }
+    job.run();
+    ASSERT_EQ(job.told.size(), static_cast<std::size_t>(num_rows));
+    for (const RowRequest& row : job.rows) {
+      ScriptedJob alone(1, 1);
+      alone.eos_tokens = job.eos_tokens;
+      alone.runner.token = job.runner.token;
+      alone.stops = job.stops;
+      alone.rows = {row};
+      alone.run();
+      const Told& told = job.told[row.id];
+      const Told& expected = alone.told[row.id];
+      ASSERT_EQ(told.ends.size(), 1U) << "round " << round << ", row " << row.id.value;
+      ASSERT_EQ(told.ends, expected.ends);
+      ASSERT_EQ(told.tokens, expected.tokens);
+      ASSERT_EQ(told.scores, expected.scores);
+      ASSERT_EQ(told.greedy, expected.greedy);
+    }
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+}
+
+}  // namespace
+}  // namespace flexgen::test

@@ -1,0 +1,96 @@
+// A whole job of a batch driver on a scripted runner: what its rows were told, in one struct.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "batch/batch_driver.hpp"
+#include "tests/support/listed_rows.hpp"
+#include "tests/support/scripted_runner.hpp"
+
+namespace flexgen::test {
+
+/// What the callbacks heard of a row.
+struct Told {
+  std::vector<std::int32_t> tokens;
+  std::vector<float> scores;
+  std::vector<std::int32_t> greedy;
+  std::vector<FinishReason> ends;  // one, or something is wrong
+};
+
+struct ScriptedJob {
+  explicit ScriptedJob(std::int32_t micro_batch_size, std::int32_t num_micro_batches, std::int32_t num_groups = 1)
+      : shape(block_of(micro_batch_size, num_micro_batches)), runner(shape, num_groups), num_groups(num_groups) {}
+
+  static BlockShape block_of(std::int32_t micro_batch_size, std::int32_t num_micro_batches) {
+    BlockShape block;
+    block.micro_batch_size = micro_batch_size;
+    block.num_micro_batches = num_micro_batches;
+    return block;
+  }
+
+  /// A row with the next id.
+  RowRequest& add(std::size_t num_prompt_tokens, std::int32_t max_new_tokens) {
+    const auto id = static_cast<std::int32_t>(rows.size());
+    RowRequest& row = rows.emplace_back();
+    row.id = RowId(id);
+    for (std::size_t t = 0; t < num_prompt_tokens; ++t)
+      row.prompt.push_back(100 * (id + 1) + static_cast<std::int32_t>(t));
+    row.max_new_tokens = max_new_tokens;
+    return row;
+  }
+
+  PhaseTimes run(RowSource& source) {
+    RowCallbacks callbacks;
+    callbacks.on_token = [&](RowId row, std::int32_t token) {
+      EXPECT_TRUE(told[row].ends.empty());
+      told[row].tokens.push_back(token);
+      return stops && stops(row, token);
+    };
+    callbacks.on_finished = [&](RowId row, FinishReason reason) {
+      told[row].ends.push_back(reason);
+      runner.forget(row);
+    };
+    callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t> greedy) {
+      EXPECT_TRUE(told[row].tokens.empty() && told[row].scores.empty());
+      told[row].scores.assign(scores.begin(), scores.end());
+      told[row].greedy.assign(greedy.begin(), greedy.end());
+    };
+    BatchDriver driver(runner, shape, num_groups, eos_tokens);
+    driver.run(source, callbacks);
+    EXPECT_TRUE(runner.is_finished());
+    return driver.times();
+  }
+  PhaseTimes run() {
+    ListedRows source(rows);
+    return run(source);
+  }
+
+  /// Ids of the rows in each sweep, one list per micro-batch.
+  std::vector<std::vector<std::vector<std::int64_t>>> rows_of_sweeps() const {
+    std::vector<std::vector<std::vector<std::int64_t>>> all;
+    for (const SweepWork& work : runner.sweeps) {
+      auto& sweep = all.emplace_back();
+      for (const MicroBatchWork& batch : work.micro_batches) {
+        auto& ids = sweep.emplace_back();
+        for (const RowWork& row : batch.rows) ids.push_back(row.row.value);
+      }
+    }
+    return all;
+  }
+
+  BlockShape shape;
+  ScriptedRunner runner;
+  std::int32_t num_groups;
+  std::deque<RowRequest> rows;
+  std::vector<std::int32_t> eos_tokens;
+  std::function<bool(RowId, std::int32_t token)> stops;  // a stop string; may be empty
+  std::map<RowId, Told> told;
+};
+
+}  // namespace flexgen::test
