@@ -2,6 +2,7 @@
 // machine's affair.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
