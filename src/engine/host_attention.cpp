@@ -33,13 +33,11 @@ HostAttention::HostAttention(const StagePlan& plan, StageMemory& memory, const D
       host_{Device{}, nullptr, nullptr, backend},
       first_row_(first_host_row(plan.memory.cache, plan.input.policy.host_attention_percent)),
       to_host_("attention in", mode_of(plan.input.policy), device, &tracer),
-      attention_("host attention", mode_of(plan.input.policy), device, &tracer) {
-  const std::uint64_t bytes = block_row_bytes(plan.input.policy, plan.input.model);
-  projected_ = memory.arena.take(3 * bytes, "queries, keys and values");
-  attended_ = memory.arena.take(bytes, "attention of the host");
-  host_projected_ = Buffer(MemoryKind::pinned, 3 * bytes, device);
-  host_attended_ = Buffer(MemoryKind::pinned, bytes, device);
-}
+      attention_("host attention", mode_of(plan.input.policy), device, &tracer),
+      projected_(memory.tiers.on_device(Piece::projected)),
+      attended_(memory.tiers.on_device(Piece::attended)),
+      host_projected_(memory.tiers.on_host(Piece::projected)),
+      host_attended_(memory.tiers.on_host(Piece::attended)) {}
 
 HostAttention::~HostAttention() { stop(); }
 
@@ -69,16 +67,13 @@ std::int32_t HostAttention::num_device_rows(std::span<const CacheRow> rows) cons
   return static_cast<std::int32_t>(first - rows.begin());
 }
 
-std::uint64_t HostAttention::part(std::int32_t k, std::int32_t widths) const {
-  return static_cast<std::uint64_t>(k) * static_cast<std::uint64_t>(widths) *
-         row_bytes(plan_.input.policy, plan_.input.model);
-}
-
 MatrixView HostAttention::projected(std::int32_t k, std::int32_t num_rows) const {
-  return contiguous_view(projected_ + part(k, 3), num_rows, 3LL * plan_.input.model.hidden, plan_.input.policy.dtype);
+  return contiguous_view(projected_[static_cast<std::size_t>(k)], num_rows, 3LL * plan_.input.model.hidden,
+                         plan_.input.policy.dtype);
 }
 MatrixView HostAttention::attended(std::int32_t k, std::int32_t num_rows) const {
-  return contiguous_view(attended_ + part(k, 1), num_rows, plan_.input.model.hidden, plan_.input.policy.dtype);
+  return contiguous_view(attended_[static_cast<std::size_t>(k)], num_rows, plan_.input.model.hidden,
+                         plan_.input.policy.dtype);
 }
 
 EventPtr HostAttention::start(std::int32_t layer, const MicroBatch& batch, std::int32_t k, const EventPtr& ready,
@@ -94,7 +89,8 @@ EventPtr HostAttention::start(std::int32_t layer, const MicroBatch& batch, std::
       projected(k, static_cast<std::int32_t>(batch.rows.size())).row_range(task.first_row, num_rows);
   to_host_.wait(ready);
   to_host_.post([this, from, k] {
-    to_host_.copy(host_projected_.data() + part(k, 3), from.data, from.size_bytes(), Resource::gpu_to_host, "queries");
+    to_host_.copy(host_projected_[static_cast<std::size_t>(k)], from.data, from.size_bytes(), Resource::gpu_to_host,
+                  "queries");
   });
   task.arrived = to_host_.record();
   task.stored = stored;
@@ -109,6 +105,7 @@ void HostAttention::attend(const Task& task) {
   const ModelSpec& model = plan_.input.model;
   const DType dtype = plan_.input.policy.dtype;
   const auto num_rows = static_cast<std::int32_t>(task.rows.size());
+  const auto k = static_cast<std::size_t>(task.k);
   std::vector<std::int32_t> offset(task.rows.size() + 1), begin(task.rows.size());
   std::iota(offset.begin(), offset.end(), 0);
   std::vector<KvHead> heads(task.rows.size() * static_cast<std::size_t>(model.attention.kv_heads));
@@ -126,11 +123,11 @@ void HostAttention::attend(const Task& task) {
   args.cache = {heads.data(), heads.data(), model.attention.kv_heads, model.attention.head_size,
                 plan_.input.policy.cache_format};
   const std::int64_t h = model.hidden;
-  const MatrixView tokens = contiguous_view(host_projected_.data() + part(task.k, 3), num_rows, 3 * h, dtype);
+  const MatrixView tokens = contiguous_view(host_projected_[k], num_rows, 3 * h, dtype);
   args.q = tokens.col_range(0, h);
   args.scale = model.attention.scale;
   args.sparsity = static_cast<float>(plan_.input.policy.attention_sparsity);
-  args.out = contiguous_view(host_attended_.data() + part(task.k, 1), num_rows, h, dtype);
+  args.out = contiguous_view(host_attended_[k], num_rows, h, dtype);
   {
     const std::uint64_t position = memory_.cache.layout().shape.position_bytes();
     std::uint64_t bytes = 0;
@@ -141,7 +138,7 @@ void HostAttention::attend(const Task& task) {
     attention(host_, args);
   }
   const MatrixView to = attended(task.k, task.first_row + num_rows).row_range(task.first_row, num_rows);
-  upload(attention_, host_attended_, part(task.k, 1), to.data, to.size_bytes(), "attended");
+  upload(attention_, host_attended_.buffer(), host_attended_.offset(k), to.data, to.size_bytes(), "attended");
 }
 
 }  // namespace flexgen

@@ -39,7 +39,7 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       plain_layer_(memory.plain_layer, plan.memory.plain_layer_bytes),
       cache_stored_(plan.memory.cache.splits.size()),
       cache_tables_(plan, memory, device),
-      rows_to_come_(static_cast<std::size_t>(plan.input.num_groups)),
+      rows_to_come_(static_cast<std::size_t>(plan.input.policy.num_groups)),
       hidden_stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
       host_tokens_(
