@@ -48,7 +48,8 @@ DiskPiece TierMemory::part_on_disk(Piece piece, std::uint64_t bytes, std::uint64
   return {std::make_unique<ScratchStore>(offload_dir_, file_bytes), std::move(counted)};
 }
 
-DiskStaging TierMemory::disk_staging(const DiskPieces& pieces) {
+std::optional<DiskStaging> TierMemory::disk_staging(const DiskPieces& pieces) {
+  if (!pieces_.has(pieces.bounce, TierKind::dram)) return std::nullopt;
   DiskStaging staging;
   staging.bounce = count(pieces.bounce, TierKind::dram, 1);
   const std::uint64_t half_bytes = pieces_.at(pieces.halves, TierKind::dram).bytes;

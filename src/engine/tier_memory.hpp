@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "device/buffer.hpp"
 #include "engine/arena.hpp"
@@ -86,8 +88,8 @@ class TierMemory {
   DiskPiece on_disk(Piece piece);
   /// For `bytes` of it, which take `file_bytes` of disk.
   DiskPiece part_on_disk(Piece piece, std::uint64_t bytes, std::uint64_t file_bytes);
-  /// Of one more stream.
-  DiskStaging disk_staging(const DiskPieces& pieces);
+  /// Of one more stream; none where the plan has nothing of the class on ssd.
+  std::optional<DiskStaging> disk_staging(const DiskPieces& pieces);
   /// Counts what is taken elsewhere: `count` parts, all on one tier.
   CountedBytes count(Piece piece, TierKind tier, std::uint64_t count);
   CountedBytes count_bytes(Piece piece, TierKind tier, std::uint64_t bytes, std::uint64_t taken_bytes);

@@ -1,5 +1,5 @@
 // The pieces of memory that a stage takes, by name: what the plan emits and takers ask for. Sizes are worked out once,
-// in memory_plan.cpp; nobody else computes one. Plain data.
+// by the layouts and in memory_plan.cpp; nobody else computes one. Plain data.
 #pragma once
 
 #include <array>

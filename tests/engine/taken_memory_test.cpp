@@ -77,6 +77,7 @@ TEST(TakenMemory, IsWhatThePlanNames) {
       job.look_at = [&](const Stage& stage) {
         ++num_stages;
         expect_taken_as_planned(stage);
+        EXPECT_EQ(stage.plan().memory.pieces.has(Piece::plain_layer, TierKind::gpu), job.wants_plain_layer.has_value());
       };
       run_in_process(job);
       EXPECT_EQ(num_stages, job.num_ranks);

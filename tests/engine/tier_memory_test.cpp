@@ -53,12 +53,13 @@ TEST(TierMemory, CountsWhatLivesAndNoLonger) {
     EXPECT_EQ(dram.used_bytes(MemoryUse::cache), 3000U);
     EXPECT_EQ(ssd.used_bytes(MemoryUse::cache), 5000U);
     EXPECT_EQ(ssd.used_bytes(MemoryUse::staging), 8192U - 5000);
-    const DiskStaging one = tiers.memory().disk_staging(disk_pieces_of_cache);
-    EXPECT_EQ(one.halves[0].buffer().size_bytes(), 8192U);
-    EXPECT_NE(one.halves[0].data(), one.halves[1].data());
+    const std::optional<DiskStaging> one = tiers.memory().disk_staging(disk_pieces_of_cache);
+    EXPECT_EQ(one->halves[0].buffer().size_bytes(), 8192U);
+    EXPECT_NE(one->halves[0].data(), one->halves[1].data());
     EXPECT_EQ(dram.used_bytes(MemoryUse::staging), 2U * 8192 + 4096) << "of one stream";
-    const DiskStaging two = tiers.memory().disk_staging(disk_pieces_of_cache);
+    const std::optional<DiskStaging> two = tiers.memory().disk_staging(disk_pieces_of_cache);
     EXPECT_EQ(dram.used_bytes(MemoryUse::staging), tiers.pieces().taken_bytes(TierKind::dram, MemoryUse::staging));
+    EXPECT_FALSE(tiers.memory().disk_staging(disk_pieces_of_weights)) << "no weights on ssd";
   }
   EXPECT_EQ(dram.used_bytes(), 0U);
   EXPECT_EQ(ssd.used_bytes(), 0U);
