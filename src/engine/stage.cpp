@@ -30,9 +30,10 @@ Stage::Stage(StageConfig config)
     if (is_alone()) push_tokens(std::move(tokens));
     else neighbours_->send_tokens(tokens);
   };
-  executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, config_.device,
-                                              config_.backend, tracer_, sink, config_.on_logits,
-                                              [this](const std::exception_ptr& error) { push_error(error); });
+  const Surroundings around{config_.device, config_.backend, tracer_,
+                            [this](const std::exception_ptr& error) { push_error(error); }};
+  executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, around,
+                                              OutputSinks{sink, config_.on_logits});
   executor_->fill_weights();
   executor_->warm_up();
   load_seconds_ = static_cast<double>(now_ns() - begin_ns) / 1e9;

@@ -32,7 +32,7 @@ struct StageConfig {
   Transport* transport = nullptr;  // null: the only stage
   bool keep_trace_events = false;
   /// Last stage: sees the logits of every micro-batch, beside the plan's memory; from a stream's thread. May be empty.
-  SliceExecutor::LogitsSink on_logits;
+  LogitsSink on_logits;
   /// Told of an error before it unwinds, from any thread: other ranks must hear of it, or they wait for ever.
   std::function<void(std::exception_ptr)> on_error;
 };

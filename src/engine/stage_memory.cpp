@@ -32,10 +32,6 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       next_tokens(reinterpret_cast<std::int32_t*>(tiers.on_device(Piece::sampled_tokens).data)),
       scores(reinterpret_cast<float*>(tiers.on_device(Piece::scores).data)),
       result_tokens(tiers.host_side(Piece::result_tokens)),
-      result_scores(tiers.host_side(Piece::result_scores)) {
-  for (const DiskPieces& disk : {disk_pieces_of_weights, disk_pieces_of_cache, disk_pieces_of_hidden})
-    for (const Piece piece : {disk.halves, disk.bounce})
-      transfers_.push_back(tiers.count(piece, TierKind::dram, plan.memory.pieces.at(piece, TierKind::dram).count));
-}
+      result_scores(tiers.host_side(Piece::result_scores)) {}
 
 }  // namespace flexgen

@@ -38,9 +38,6 @@ class StageMemory {
   float* scores = nullptr;               // the same; null where none are wanted
   HostPiece result_tokens;               // where the last stage's arrive in host memory: as next_tokens
   HostPiece result_scores;               // as scores
-
- private:
-  std::vector<CountedBytes> transfers_;  // what the executor's streams to and from the disk take themselves
 };
 
 }  // namespace flexgen

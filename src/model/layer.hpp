@@ -27,18 +27,18 @@ struct LayerCall {
   const std::int32_t* token_ids = nullptr;    // [tokens]; embedding
   const std::int32_t* positions = nullptr;    // [tokens], 0-based; embedding
   KvView cache;                               // attention
+  float attention_sparsity = 1;               // of decode attention; AttentionArgs::sparsity
   const std::int32_t* output_rows = nullptr;  // [num_outputs] packed rows whose logits are wanted; head
-  std::int32_t num_outputs = 0;
-  std::int32_t* next_tokens = nullptr;    // [num_outputs], greedy choice; head
-  const std::int32_t* targets = nullptr;  // [num_outputs] tokens to be scored, -1: none; null: no scores; head
-  float* scores = nullptr;                // [num_outputs] log-probabilities of the targets, 0 where there is none; head
-  MatrixView logits;                      // [num_outputs, vocab] float32, optional (data null: not wanted); head
-  float attention_sparsity = 1;           // of decode attention; AttentionArgs::sparsity
+  std::int32_t num_outputs = 0;               // at most max_outputs_of_call
+  MatrixView logits;                          // [num_outputs, vocab] float32, out; head
 
   // A call in two halves, `project` and `finish`, with attention between them:
   MatrixView projected;  // [tokens, 3 * hidden]: query, key and value
   MatrixView attended;   // [tokens, hidden]: what attention makes of them
 };
+
+/// A head is called for so many outputs at most: logits of more lie in ranges, one after another.
+inline constexpr std::int64_t max_outputs_of_call = 512;
 
 class Layer {
  public:
@@ -47,7 +47,8 @@ class Layer {
 
   const LayerDescription& description() const { return description_; }
 
-  /// Takes its scratch from the context's workspace: at most workspace_bytes for such a micro-batch.
+  /// Takes its scratch from the context's workspace: at most workspace_bytes for such a micro-batch, a head's logits,
+  /// which its caller takes, included.
   virtual void forward(const OpContext& context, const LayerCall& call) const = 0;
 
   /// forward = project, attention of the rows that `batch` leaves out, finish. `batch` and `cache` are those of the

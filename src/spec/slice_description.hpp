@@ -19,7 +19,7 @@ struct SliceBounds {
   bool has_head = true;
 };
 
-/// Upper bounds of one call of a layer.
+/// Upper bounds of one call of a layer. A call of a head has `rows` outputs.
 struct CallSizes {
   std::int64_t rows = 0;
   std::int64_t tokens = 0;

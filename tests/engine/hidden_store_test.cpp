@@ -20,7 +20,7 @@ TEST_P(HiddenStoreTest, GivesBackWhatWasStored) {
   PlannedTiers tiers(home_of(layout));
   HiddenStore store(layout, tiers.memory());
   Stream stream("test", Stream::Mode::inline_tasks, Device{});
-  Transfer loads(stream, store.uses_disk(), 1 << 20), stores(stream, store.uses_disk(), 1 << 20);
+  Transfer loads(stream, host_staging(store.uses_disk())), stores(stream, host_staging(store.uses_disk()));
   std::mt19937 generator(3);
   std::vector<std::vector<std::byte>> plain(num_micro_batches);
   for (int round = 0; round < 12; ++round) {

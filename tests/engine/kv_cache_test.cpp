@@ -36,8 +36,8 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
       : layout_(plan_cache(shape, num_layers, num_slots, GetParam())),
         tiers_(home_of(layout_)),
         cache_(layout_, tiers_.memory()),
-        loads_(stream_, cache_.uses_disk(), 1 << 20),
-        stores_(stream_, cache_.uses_disk(), 1 << 20),
+        loads_(stream_, host_staging(cache_.uses_disk())),
+        stores_(stream_, host_staging(cache_.uses_disk())),
         stage_(layout_.staged_bytes()) {}
 
   static std::size_t half_bytes() { return static_cast<std::size_t>(shape.head_dim) * element_bytes(shape.dtype); }

@@ -48,7 +48,7 @@ class LoaderThreads : public ::testing::Test {
     Tracer tracer;
     store.fill(&tracer);
     Stream stream("test", Stream::Mode::inline_tasks, Device{});
-    Transfer transfer(stream, store.uses_disk(), 1 << 20);
+    Transfer transfer(stream, host_staging(store.uses_disk()));
     std::vector<std::byte> slot(layout.slot_bytes);
     std::vector<std::byte> seen;
     for (std::size_t j = 0; j < layers_.size(); ++j) {

@@ -27,7 +27,7 @@ class StoreUnderTest {
       : layout_(plan_weights(layers, dtype, share, {}, reads_dram)),
         tiers_(home_of(layout_)),
         store_(layers, layout_, std::move(source), {dtype, true, threads}, tiers_.memory()),
-        transfer_(stream_, store_.uses_disk(), 1 << 20),
+        transfer_(stream_, host_staging(store_.uses_disk())),
         slots_{Image(layout_.slot_bytes), Image(layout_.slot_bytes)} {
     store_.fill(nullptr);
   }

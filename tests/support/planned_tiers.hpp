@@ -2,6 +2,8 @@
 // files.
 #pragma once
 
+#include <optional>
+
 #include "base/bytes.hpp"
 #include "engine/tier_memory.hpp"
 #include "tests/support/scratch_place.hpp"
@@ -14,6 +16,11 @@ MemoryPieces home_of(const Layout& layout) {
   MemoryPieces pieces;
   layout.name_home(pieces);
   return pieces;
+}
+
+/// Of a stream of the host device.
+inline std::optional<DiskStaging> host_staging(bool uses_disk) {
+  return uses_disk ? std::optional<DiskStaging>(std::in_place) : std::nullopt;
 }
 
 class PlannedTiers {

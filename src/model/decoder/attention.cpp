@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/error.hpp"
+#include "model/decoder/attend.hpp"
 #include "model/decoder/scratch.hpp"
 #include "ops/attention.hpp"
 
@@ -53,19 +54,10 @@ void AttentionPart::project(const OpContext& context, const LayerCall& call, con
   }
   qkv_.apply(context, call.weights, input, between.projected, {});
   if (call.batch.num_rows == 0) return;
-  const MatrixView tokens = between.projected.row_range(0, call.batch.num_tokens);
-  const std::int64_t q = spec_.query_width();
-  const std::int64_t kv = spec_.kv_width();
-  append_kv(context, call.batch, tokens.col_range(q, kv), tokens.col_range(q + kv, kv), call.cache);
-
-  AttentionArgs args;
-  args.batch = call.batch;
-  args.q = tokens.col_range(0, q);
-  args.cache = call.cache;
-  args.scale = spec_.scale;
-  args.sparsity = call.attention_sparsity;
-  args.out = between.attended.row_range(0, call.batch.num_tokens);
-  attention(context, args);
+  const std::int64_t tokens = call.batch.num_tokens;
+  attend(context, spec_,
+         {call.batch, call.cache, between.projected.row_range(0, tokens), between.attended.row_range(0, tokens),
+          call.attention_sparsity});
 }
 
 void AttentionPart::finish(const OpContext& context, const LayerCall& call, const MatrixView& attended) const {

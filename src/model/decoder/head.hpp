@@ -1,4 +1,4 @@
-// The last layer of a model: of the positions wanted, hidden states become logits and tokens. Stateless, as all layers.
+// The last layer of a model: of the positions wanted, hidden states become logits. Stateless, as all layers.
 #pragma once
 
 #include <optional>
@@ -17,9 +17,6 @@ class Head final : public Layer {
   std::uint64_t workspace_bytes(const Device& device, const BlockShape& block, const CallSizes& sizes) const override;
 
  private:
-  std::uint64_t output_bytes(DType dtype) const;
-  void compute_outputs(const OpContext& context, const LayerCall& call, std::int64_t first, std::int64_t count) const;
-
   std::int64_t hidden_;
   std::int64_t width_;  // of the table of tokens
   std::int64_t vocab_;

@@ -1,0 +1,130 @@
+#include "engine/cache_lane.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace flexgen {
+namespace {
+
+std::vector<std::int32_t> index_of_layers(const std::vector<LayerDescription>& layers) {
+  std::vector<std::int32_t> index;
+  index.reserve(layers.size());
+  std::int32_t cached = 0;
+  for (const LayerDescription& layer : layers) index.push_back(layer.has_cache() ? cached++ : -1);
+  return index;
+}
+
+// Rows as a decode step will find them; those that make no token, being only scored, end here.
+std::vector<CacheRow> rows_of_next_sweep(const MicroBatchWork& batch) {
+  std::vector<CacheRow> rows;
+  for (const RowWork& row : batch.rows)
+    if (row.wants_token) rows.push_back({row.cache_row, row.length(), 1});
+  return rows;
+}
+
+}  // namespace
+
+CacheLane::CacheLane(const StagePlan& plan, StageMemory& memory, const LayerCalls& calls, const Surroundings& around)
+    : store_(memory.cache),
+      calls_(calls),
+      index_(index_of_layers(plan.input.slice.layers)),
+      slots_(memory.cache_slots),
+      stored_(plan.memory.cache.splits.size()),
+      tables_(plan, memory, around.device),
+      rows_to_come_(static_cast<std::size_t>(plan.input.policy.num_groups)),
+      loads_("cache loads", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_cache)),
+      stores_("cache stores", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_cache)) {}
+
+void CacheLane::begin_sweep(const SweepWork& work) {
+  group_ = work.group;
+  const MicroBatchWork& first = work.micro_batches.front();
+  rows_to_come_[group_.index()] = {first.slot, rows_of_next_sweep(first)};
+}
+
+EventPtr& CacheLane::stored(LayerId layer, std::int32_t slot) {
+  return stored_[static_cast<std::size_t>(index(layer)) * static_cast<std::size_t>(store_.layout().num_slots) +
+                 static_cast<std::size_t>(slot)];
+}
+
+bool CacheLane::is_staged(LayerId layer, const MicroBatch& batch) const {
+  return has(layer) && store_.is_staged(index(layer), batch.slot, calls_.split(batch.rows).device);
+}
+
+Slot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows) {
+  Slot& slot = slots_.next();
+  loads_.wait(slot.free);
+  loads_.wait(stored(layer, where));
+  loads_.post([this, index = index(layer), where, rows = std::vector(rows.begin(), rows.end()),
+               data = slot.data](Transfer& transfer) { store_.load(index, where, rows, data, transfer); });
+  slot.loaded = loads_.record();
+  return slot;
+}
+
+void CacheLane::load(LayerId layer, const MicroBatch& batch) {
+  if (!is_staged(layer, batch)) return;
+  const std::span<const CacheRow> rows = calls_.split(batch.rows).device;
+  Slot* slot = take_early(layer, batch.slot, rows);
+  if (!slot) slot = &start_load(layer, batch.slot, rows);
+  inputs_.push_back({slot->data, slot, slot->loaded});
+  loads_.end_call();
+}
+
+// The rows are a guess, right in a decode: those of the group whose turn it is, each a token longer. Wrong, it costs
+// one load.
+void CacheLane::load_next_sweeps() {
+  const RowsToCome& next = rows_to_come_[(group_.index() + 1) % rows_to_come_.size()];
+  const auto first = std::ranges::find(index_, 0);
+  if (first == index_.end() || next.rows.empty()) return;
+  const LayerId layer(static_cast<std::int32_t>(first - index_.begin()));
+  const std::span<const CacheRow> rows = calls_.split(next.rows).device;
+  if (!store_.is_staged(0, next.slot, rows)) return;
+  early_ = Early{layer, next.slot, {rows.begin(), rows.end()}, &start_load(layer, next.slot, rows)};
+  loads_.end_call();
+}
+
+// The first load of a sweep finds what the sweep before has loaded for it, or drops that: until then no sweep has
+// changed the cache, so what counts is whether the image has every position that is wanted.
+Slot* CacheLane::take_early(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows) {
+  if (!early_) return nullptr;
+  const Early early = *std::exchange(early_, std::nullopt);
+  const auto is_there = [&](const CacheRow& wanted) {
+    return std::ranges::any_of(early.rows, [&](const CacheRow& row) {
+      return row.cache_row == wanted.cache_row && row.start >= wanted.start;
+    });
+  };
+  const bool is_same = early.layer == layer && early.slot == slot;
+  return is_same && std::ranges::all_of(rows, is_there) ? early.stage : nullptr;
+}
+
+const LaneInput& CacheLane::take_input(LayerId layer, const MicroBatch& batch) {
+  input_ = {};
+  if (is_staged(layer, batch)) {
+    input_ = std::move(inputs_.front());
+    inputs_.pop_front();
+  }
+  return input_;
+}
+
+void CacheLane::take_any() { input_ = {slots_.any_memory(), nullptr, nullptr}; }
+
+KvView CacheLane::view(LayerId layer, const MicroBatch& batch, Stream& compute) {
+  if (!has(layer)) return {};
+  return tables_.view(index(layer), batch.slot, calls_.split(batch.rows).device, input_.data, compute);
+}
+
+void CacheLane::store(LayerId layer, const MicroBatch& batch, const EventPtr& computed) {
+  if (!input_.slot) return;
+  stores_.wait(computed);
+  const std::span<const CacheRow> own = calls_.split(batch.rows).device;
+  stores_.post([this, index = index(layer), where = batch.slot, rows = std::vector(own.begin(), own.end()),
+                data = input_.data](Transfer& transfer) { store_.store(index, where, rows, data, transfer); });
+  stored(layer, batch.slot) = input_.slot->free = stores_.record();
+  stores_.end_call();
+}
+
+void CacheLane::synchronize() {
+  loads_.synchronize();
+  stores_.synchronize();
+}
+
+}  // namespace flexgen
