@@ -1,20 +1,26 @@
 #include "engine/arena.hpp"
 
-#include <fmt/format.h>
-
-#include "base/bytes.hpp"
-#include "base/error.hpp"
-
 namespace flexgen {
 
-std::byte* Arena::take(std::uint64_t bytes, std::string_view purpose) {
-  if (bytes == 0) return nullptr;
-  const std::uint64_t begin = align_up(used_bytes_, 4096);
-  FLEXGEN_CHECK(begin + bytes <= buffer_.size_bytes(),
-                fmt::format("the gpu tier of {} has no room for {} of {}", format_bytes(buffer_.size_bytes()),
-                            format_bytes(bytes), purpose));
-  used_bytes_ = begin + bytes;
-  return buffer_.data() + begin;
+Arena::Arena(const MemoryPieces& pieces, const Device& device, TierBudget& budget)
+    : pieces_(pieces), device_(device), budget_(budget) {
+  const std::uint64_t size_bytes = pieces.taken_bytes(TierKind::gpu);
+  budget_.take(size_bytes, MemoryUse::unclaimed, "what the policy puts on the gpu tier");
+  buffer_ = Buffer(MemoryKind::device, size_bytes, device);
+}
+
+PieceView Arena::take(Piece piece) {
+  const PlannedPiece& planned = pieces_.at(piece, TierKind::gpu);
+  const std::uint64_t bytes = planned.taken_bytes();
+  if (bytes == 0) return {};
+  const bool is_planned = used_bytes_ + bytes <= buffer_.size_bytes();
+  if (is_planned) budget_.give_back(bytes, MemoryUse::unclaimed);
+  budget_.take(planned.content_bytes(), use_of(piece), piece_name(piece));
+  budget_.take(bytes - planned.content_bytes(), MemoryUse::staging, piece_name(piece));
+  if (!is_planned)
+    return {beyond_plan_.emplace_back(MemoryKind::device, bytes, device_).data(), planned.stride_bytes()};
+  used_bytes_ += bytes;
+  return {buffer_.data() + used_bytes_ - bytes, planned.stride_bytes()};
 }
 
 }  // namespace flexgen

@@ -1,27 +1,42 @@
-// The gpu tier: one allocation of exact size on the computing device, handed out in pieces that live as long as it.
+// The gpu tier: one allocation of the planned size on the computing device, handed out in pieces that live as long as
+// it.
 //
 // Not thread-safe; used while a stage is built.
 #pragma once
 
 #include <cstdint>
-#include <string_view>
+#include <vector>
 
 #include "device/buffer.hpp"
+#include "policy/memory_pieces.hpp"
+#include "storage/tier_budget.hpp"
 
 namespace flexgen {
 
+/// Memory of one piece, part by part; null where the plan has none.
+struct PieceView {
+  std::byte* data = nullptr;
+  std::uint64_t stride_bytes = 0;
+
+  std::byte* operator[](std::size_t part) const { return data ? data + part * stride_bytes : nullptr; }
+};
+
 class Arena {
  public:
-  Arena(std::uint64_t size_bytes, const Device& device) : buffer_(MemoryKind::device, size_bytes, device) {}
+  /// Takes all that the plan has on the gpu tier at once; in the budget it is unclaimed until pieces are asked for.
+  Arena(const MemoryPieces& pieces, const Device& device, TierBudget& budget);
 
-  /// 4096-byte aligned; an empty piece is null. Throws InternalError when the plan was too small.
-  std::byte* take(std::uint64_t bytes, std::string_view purpose);
-
-  std::uint64_t size_bytes() const { return buffer_.size_bytes(); }
+  /// 4096-byte aligned. What goes beyond the planned size gets an allocation of its own, counted like the rest.
+  /// Throws UserError (does_not_fit) when the budget is exceeded.
+  PieceView take(Piece piece);
 
  private:
+  const MemoryPieces& pieces_;
+  Device device_;
+  TierBudget& budget_;
   Buffer buffer_;
   std::uint64_t used_bytes_ = 0;
+  std::vector<Buffer> beyond_plan_;
 };
 
 }  // namespace flexgen

@@ -27,15 +27,13 @@ std::vector<CacheRow> rows_of_next_sweep(const MicroBatchWork& batch) {
 CacheLane::CacheLane(const StagePlan& plan, StageMemory& memory, const LayerCalls& calls, const Surroundings& around)
     : store_(memory.cache),
       calls_(calls),
-      index_(index_of_layers(plan.input.layers)),
+      index_(index_of_layers(plan.input.slice.layers)),
       slots_(memory.cache_slots),
       stored_(plan.memory.cache.splits.size()),
       tables_(plan, memory, around.device),
-      rows_to_come_(static_cast<std::size_t>(plan.input.num_groups)),
-      loads_("cache loads", side_mode(plan.input.policy), around,
-             {store_.uses_disk(), plan.memory.cache_staging_half_bytes}),
-      stores_("cache stores", side_mode(plan.input.policy), around,
-              {store_.uses_disk(), plan.memory.cache_staging_half_bytes}) {}
+      rows_to_come_(static_cast<std::size_t>(plan.input.policy.num_groups)),
+      loads_("cache loads", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_cache)),
+      stores_("cache stores", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_cache)) {}
 
 void CacheLane::begin_sweep(const SweepWork& work) {
   group_ = work.group;

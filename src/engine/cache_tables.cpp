@@ -9,11 +9,10 @@ namespace flexgen {
 CacheTables::CacheTables(const StagePlan& plan, StageMemory& memory, const Device& device)
     : plan_(plan),
       cache_(memory.cache),
-      entries_(static_cast<std::size_t>(plan.input.policy.micro_batch_size) *
-               static_cast<std::size_t>(plan.input.model.attention.kv_heads)),
-      host_(MemoryKind::pinned, plan.memory.cache.splits.size() * entries_ * sizeof(KvHead), device),
+      entries_(static_cast<std::size_t>(plan.memory.cache.shape.units())),
+      host_(memory.tiers.host_side(Piece::cache_tables)),
       used_(plan.memory.cache.splits.size()) {
-  if (device.is_cuda()) device_ = reinterpret_cast<KvHead*>(memory.arena.take(host_.size_bytes(), "cache tables"));
+  if (device.is_cuda()) device_ = reinterpret_cast<KvHead*>(memory.tiers.on_device(Piece::cache_tables).data);
 }
 
 KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
@@ -28,7 +27,7 @@ KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const 
   if (bytes > 0 && (used_[table] != fresh.size() || std::memcmp(host, fresh.data(), bytes) != 0)) {
     std::memcpy(host, fresh.data(), bytes);
     if (device_)
-      upload(compute, host_, table * entries_ * sizeof(KvHead),
+      upload(compute, host_.buffer(), table * entries_ * sizeof(KvHead),
              reinterpret_cast<std::byte*>(device_ + table * entries_), bytes, "cache table");
   }
   used_[table] = fresh.size();

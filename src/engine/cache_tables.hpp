@@ -6,7 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "device/buffer.hpp"
 #include "device/stream.hpp"
 #include "engine/stage_memory.hpp"
 #include "ops/batch_view.hpp"
@@ -15,7 +14,7 @@ namespace flexgen {
 
 class CacheTables {
  public:
-  /// Takes the device's image of the tables from `memory`'s arena; on the host there is one image alone.
+  /// Takes Piece::cache_tables; on the host there is one image alone.
   CacheTables(const StagePlan& plan, StageMemory& memory, const Device& device);
 
   /// The cache of these rows of a (cache layer, slot), whose staged part is at `stage`; for work that is enqueued on
@@ -26,7 +25,7 @@ class CacheTables {
   const StagePlan& plan_;
   const KvCache& cache_;
   std::size_t entries_;            // of one table at most
-  Buffer host_;                    // [layers, slots, entries] KvHead
+  HostPiece host_;                 // [layers, slots, entries] KvHead
   KvHead* device_ = nullptr;       // the same, null on the host
   std::vector<std::size_t> used_;  // entries of each table
 };

@@ -9,12 +9,13 @@ HiddenLane::HiddenLane(const StagePlan& plan, StageMemory& memory, Neighbours& n
     : store_(memory.hidden),
       neighbours_(neighbours),
       output_(output),
-      num_layers_(plan.input.layers.size()),
+      num_layers_(plan.input.slice.layers.size()),
       token_bytes_(static_cast<std::uint64_t>(plan.input.model.hidden) * element_bytes(plan.input.policy.dtype)),
       slots_(memory.hidden_slots),
       stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
-      loads_("hidden loads", side_mode(plan.input.policy), around, {store_.uses_disk(), staging_half_bytes}),
-      stores_("hidden stores", side_mode(plan.input.policy), around, {store_.uses_disk(), staging_half_bytes}) {}
+      loads_("hidden loads", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_hidden)),
+      stores_("hidden stores", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_hidden)) {
+}
 
 std::uint64_t HiddenLane::bytes_of(const MicroBatch& batch) const {
   return static_cast<std::uint64_t>(batch.num_tokens) * token_bytes_;

@@ -7,33 +7,28 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <memory>
 #include <vector>
 
-#include "device/buffer.hpp"
-#include "engine/arena.hpp"
+#include "engine/tier_memory.hpp"
 #include "engine/transfer.hpp"
-#include "spec/policy.hpp"
+#include "policy/hidden_layout.hpp"
 #include "storage/scratch_store.hpp"
 
 namespace flexgen {
 
 class HiddenStore {
  public:
-  /// @param place_bytes   of one micro-batch at its largest
-  /// @param decode_bytes  of one micro-batch, at most, that stays on the device wherever its home is
-  HiddenStore(const Share& share, std::int32_t num_micro_batches, std::uint64_t place_bytes, std::uint64_t decode_bytes,
-              const Device& device, const std::filesystem::path& offload_dir, Arena& arena);
+  /// Takes Piece::hidden_home and, where that is not all on the gpu tier, Piece::decode_states.
+  HiddenStore(const HiddenLayout& layout, TierMemory& memory);
 
-  bool is_resident() const { return resident_; }
-  bool uses_disk() const { return scratch_ != nullptr; }
-  std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
+  bool is_resident() const { return layout_.is_resident(); }
+  bool uses_disk() const { return scratch_.store != nullptr; }
+  std::uint64_t scratch_bytes() const { return scratch_.file_bytes(); }
 
   /// Where layers compute micro-batch k when its `bytes` stay on the device through a sweep; null: they go home.
   std::byte* resident(std::int32_t k, std::uint64_t bytes) const {
     const Place& place = places_[static_cast<std::size_t>(k)];
-    return resident_ ? place.gpu : bytes <= decode_bytes_ ? place.decode : nullptr;
+    return is_resident() ? place.gpu : bytes <= layout_.decode_bytes ? place.decode : nullptr;
   }
 
   void load(std::int32_t k, std::byte* to, std::uint64_t bytes, Transfer& transfer) const;
@@ -46,22 +41,11 @@ class HiddenStore {
     ScratchRegion ssd;
     std::byte* decode = nullptr;  // null when all is resident
   };
-  struct Split {
-    std::uint64_t gpu = 0;
-    std::uint64_t dram = 0;
-    std::uint64_t ssd = 0;
-  };
-  Split split(std::uint64_t bytes) const;
 
-  Share share_;
-  bool resident_;
-  std::uint64_t decode_bytes_;
-  Buffer dram_;
-  std::unique_ptr<ScratchStore> scratch_;  // before places_: regions go back to it
+  HiddenLayout layout_;
+  HostPiece dram_;
+  DiskPiece scratch_;  // before places_: regions go back to it
   std::vector<Place> places_;
 };
-
-/// How `bytes` of hidden states are cut by a share: gpu and dram part; the rest lies on ssd.
-std::pair<std::uint64_t, std::uint64_t> hidden_split(const Share& share, std::uint64_t bytes);
 
 }  // namespace flexgen

@@ -49,7 +49,6 @@ class HostAttention {
     EventPtr stored;  // may be null
   };
   void work_on(const Task& task);
-  std::uint64_t part(std::int32_t k, std::int32_t widths) const;
 
   const StagePlan& plan_;
   StageMemory& memory_;
@@ -58,10 +57,10 @@ class HostAttention {
   OpContext host_;
   Stream to_host_;
   Stream attention_;
-  std::byte* projected_;  // [K, B, 3 * hidden], device
-  std::byte* attended_;   // [K, B, hidden], device
-  Buffer host_projected_;
-  Buffer host_attended_;
+  PieceView projected_;  // [K][B, 3 * hidden], device
+  PieceView attended_;   // [K][B, hidden], device
+  HostPiece host_projected_;
+  HostPiece host_attended_;
 };
 
 }  // namespace flexgen

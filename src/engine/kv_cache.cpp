@@ -2,17 +2,17 @@
 
 #include <algorithm>
 
-#include "base/bytes.hpp"
 #include "base/error.hpp"
 
 namespace flexgen {
 
-KvCache::KvCache(CacheLayout layout, const Device& device, const std::filesystem::path& offload_dir, Arena& arena)
+KvCache::KvCache(CacheLayout layout, TierMemory& memory)
     : layout_(std::move(layout)),
-      dram_(device.is_cuda() ? MemoryKind::pinned : MemoryKind::pageable, layout_.dram_bytes(), device),
+      dram_(memory.on_host(Piece::cache_home)),
+      scratch_(memory.on_disk(Piece::cache_home)),
       homes_(layout_.splits.size()) {
   const std::uint64_t unit_bytes = layout_.shape.unit_bytes();
-  std::byte* gpu = arena.take(layout_.gpu_bytes(), "KV cache");
+  std::byte* gpu = memory.on_device(Piece::cache_home).data;
   std::byte* dram = dram_.data();
   for (std::size_t i = 0; i < homes_.size(); ++i) {
     homes_[i].gpu = gpu;
@@ -21,24 +21,22 @@ KvCache::KvCache(CacheLayout layout, const Device& device, const std::filesystem
     if (dram) dram += static_cast<std::uint64_t>(layout_.splits[i].dram_units) * unit_bytes;
   }
   if (!uses_disk()) return;
+  take_regions();
+  std::uint64_t num_regions = 0;
+  for (const Home& home : homes_)
+    num_regions += static_cast<std::uint64_t>(
+        std::ranges::count_if(home.ssd, [](const AppendRegion& region) { return region.capacity_bytes() > 0; }));
+  incomplete_blocks_ = memory.count(Piece::incomplete_blocks, TierKind::dram, num_regions);
+}
 
-  const auto ssd_heads = [&](std::size_t i, std::int32_t row) {
-    std::int32_t heads = 0;
-    for (const Segment& segment : segments(layout_.splits[i], row))
-      if (segment.tier == TierKind::ssd) heads += segment.num_heads;
-    return heads;
-  };
-  std::uint64_t total = 0;
-  for (std::size_t i = 0; i < homes_.size(); ++i)
-    for (std::int32_t row = 0; row < layout_.shape.rows; ++row)
-      total += align_up(static_cast<std::uint64_t>(ssd_heads(i, row)) * unit_bytes, direct_alignment);
-  scratch_ = std::make_unique<ScratchStore>(offload_dir, total);
+void KvCache::take_regions() {
+  const std::uint64_t unit_bytes = layout_.shape.unit_bytes();
   for (std::size_t i = 0; i < homes_.size(); ++i) {
     homes_[i].ssd.resize(static_cast<std::size_t>(layout_.shape.rows));
     for (std::int32_t row = 0; row < layout_.shape.rows; ++row)
-      if (const std::int32_t heads = ssd_heads(i, row); heads > 0)
+      if (const std::int64_t units = layout_.ssd_units_of(layout_.splits[i], row); units > 0)
         homes_[i].ssd[static_cast<std::size_t>(row)] =
-            AppendRegion(scratch_->allocate(static_cast<std::uint64_t>(heads) * unit_bytes, "KV cache"));
+            AppendRegion(scratch_.store->allocate(static_cast<std::uint64_t>(units) * unit_bytes, "KV cache"));
   }
 }
 
@@ -166,11 +164,6 @@ void KvCache::store(std::int32_t layer, std::int32_t slot, std::span<const Cache
     }
   }
   if (!to_disk.empty()) transfer.gpu_to_regions(to_disk, "cache");
-}
-
-std::uint64_t KvCache::largest_ssd_segment_bytes(const CacheLayout& layout) {
-  if (layout.ssd_units == 0) return 0;
-  return static_cast<std::uint64_t>(layout.shape.heads) * layout.shape.unit_bytes();
 }
 
 }  // namespace flexgen

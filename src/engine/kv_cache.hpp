@@ -6,18 +6,14 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <memory>
 #include <span>
 #include <vector>
 
-#include "device/buffer.hpp"
-#include "engine/arena.hpp"
+#include "engine/tier_memory.hpp"
 #include "engine/transfer.hpp"
 #include "ops/batch_view.hpp"
 #include "policy/cache_layout.hpp"
-#include "storage/scratch_store.hpp"
-#include "storage/tier_budget.hpp"
+#include "storage/append_log.hpp"
 
 namespace flexgen {
 
@@ -30,11 +26,12 @@ struct CacheRow {
 
 class KvCache {
  public:
-  KvCache(CacheLayout layout, const Device& device, const std::filesystem::path& offload_dir, Arena& arena);
+  /// Takes Piece::cache_home.
+  KvCache(CacheLayout layout, TierMemory& memory);
 
   const CacheLayout& layout() const { return layout_; }
   bool uses_disk() const { return layout_.ssd_units > 0; }
-  std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
+  std::uint64_t scratch_bytes() const { return scratch_.file_bytes(); }
   /// Anything of these rows of a (layer, slot) outside the gpu tier?
   bool is_staged(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows) const;
 
@@ -53,9 +50,6 @@ class KvCache {
   void store(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, const std::byte* stage,
              Transfer& transfer);
 
-  /// Largest staged segment of one row that lies on ssd: staging halves must hold it.
-  static std::uint64_t largest_ssd_segment_bytes(const CacheLayout& layout);
-
  private:
   // A run of heads of one row on one tier.
   struct Segment {
@@ -70,6 +64,7 @@ class KvCache {
     std::byte* dram = nullptr;
     std::vector<AppendRegion> ssd;  // by row; rows without ssd units have an empty region
   };
+  void take_regions();
   std::vector<Segment> segments(const CacheSplit& split, std::int32_t cache_row) const;
   // A table of the rows' heads; base(home, segment) says where a segment begins.
   template <class Base>
@@ -79,8 +74,9 @@ class KvCache {
   std::uint64_t position_bytes(const Segment& segment) const;
 
   CacheLayout layout_;
-  Buffer dram_;
-  std::unique_ptr<ScratchStore> scratch_;  // before homes_: regions go back to it
+  HostPiece dram_;
+  DiskPiece scratch_;               // before homes_: regions go back to it
+  CountedBytes incomplete_blocks_;  // which the regions keep in memory
   std::vector<Home> homes_;
 };
 

@@ -9,10 +9,11 @@ namespace {
 constexpr std::size_t token_header_bytes = 16;  // sweep, micro-batch, number of tokens
 }
 
-Neighbours::Neighbours(Transport* transport, const Device& device, std::uint64_t staging_bytes)
-    : transport_(transport), through_host_(transport && device.is_cuda() && !transport->moves_device_memory()) {
-  if (through_host_ && has_upstream()) receive_staging_ = Buffer(MemoryKind::pinned, staging_bytes, device);
-  if (through_host_ && has_downstream()) send_staging_ = Buffer(MemoryKind::pinned, staging_bytes, device);
+Neighbours::Neighbours(Transport* transport, TierMemory& memory)
+    : transport_(transport),
+      through_host_(transport && memory.device().is_cuda() && !transport->moves_device_memory()) {
+  if (through_host_ && has_upstream()) receive_staging_ = memory.on_host(Piece::received_hidden);
+  if (through_host_ && has_downstream()) send_staging_ = memory.on_host(Piece::sent_hidden);
 }
 
 void Neighbours::receive_hidden(std::byte* to, std::uint64_t bytes, Transfer& transfer) {

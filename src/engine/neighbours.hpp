@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "comm/transport.hpp"
-#include "device/buffer.hpp"
+#include "engine/tier_memory.hpp"
 #include "engine/transfer.hpp"
 #include "schedule/sweep_runner.hpp"
 
@@ -18,9 +18,10 @@ namespace flexgen {
 
 class Neighbours {
  public:
-  /// @param transport      null: a single stage
-  /// @param staging_bytes  of the largest hidden state, for host transports on a GPU
-  Neighbours(Transport* transport, const Device& device, std::uint64_t staging_bytes);
+  /// Takes Piece::received_hidden and Piece::sent_hidden where the transport moves host memory and layers compute on a
+  /// GPU.
+  /// @param transport  null: a single stage
+  Neighbours(Transport* transport, TierMemory& memory);
 
   bool has_upstream() const { return transport_ && transport_->rank() > 0; }
   bool has_downstream() const { return transport_ && transport_->rank() + 1 < transport_->world_size(); }
@@ -38,8 +39,8 @@ class Neighbours {
  private:
   Transport* transport_;
   bool through_host_;
-  Buffer receive_staging_;
-  Buffer send_staging_;
+  HostPiece receive_staging_;
+  HostPiece send_staging_;
 };
 
 }  // namespace flexgen

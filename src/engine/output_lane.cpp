@@ -29,11 +29,8 @@ OutputLane::OutputLane(const StagePlan& plan, const Layers& layers, StageMemory&
       outputs_of_call_(outputs_of_call(layers, plan, memory.workspace, device)),
       tokens_(memory.next_tokens),
       scores_(memory.scores),
-      host_tokens_(
-          MemoryKind::pinned,
-          static_cast<std::uint64_t>(plan.input.policy.num_micro_batches) * max_outputs_ * sizeof(std::int32_t),
-          device) {
-  if (plan.input.job.scores) host_scores_ = Buffer(MemoryKind::pinned, host_tokens_.size_bytes(), device);
+      host_tokens_(reinterpret_cast<std::int32_t*>(memory.result_tokens.data())),
+      host_scores_(reinterpret_cast<float*>(memory.result_scores.data())) {
   if (keeps_logits())
     logits_ = Buffer(MemoryKind::device,
                      static_cast<std::uint64_t>(plan.input.policy.micro_batch_size) *
@@ -76,10 +73,10 @@ void OutputLane::deliver(MicroBatchId k, const MicroBatch& batch, TransferStream
 void OutputLane::deliver_in_task(std::int64_t sweep, MicroBatchId k, std::size_t count, bool has_scores,
                                  Transfer& transfer) {
   const std::size_t first = first_output(k);
-  auto* const tokens = reinterpret_cast<std::int32_t*>(host_tokens_.data()) + first;
+  std::int32_t* const tokens = host_tokens_ + first;
   transfer.gpu_to_host(reinterpret_cast<std::byte*>(tokens), reinterpret_cast<const std::byte*>(tokens_ + first),
                        count * sizeof(std::int32_t), "tokens");
-  auto* const scores = reinterpret_cast<float*>(host_scores_.data()) + (has_scores ? first : 0);
+  float* const scores = host_scores_ + (has_scores ? first : 0);
   if (has_scores)
     transfer.gpu_to_host(reinterpret_cast<std::byte*>(scores), reinterpret_cast<const std::byte*>(scores_ + first),
                          count * sizeof(float), "scores");

@@ -58,10 +58,10 @@ class OutputLane {
   std::int64_t outputs_of_call_;  // of a call of the head, at most
   std::int32_t* tokens_;          // [num_micro_batches * max_outputs], device
   float* scores_;                 // the same; null where none are wanted
-  Buffer host_tokens_;            // [num_micro_batches * max_outputs] int32
-  Buffer host_scores_;            // the same, float32; empty where none are wanted
-  Buffer logits_;                 // [rows, vocab] float32 on the device, when they are kept
-  std::int64_t sweep_ = 0;        // its number
+  std::int32_t* host_tokens_;     // the same, in host memory
+  float* host_scores_;
+  Buffer logits_;           // [rows, vocab] float32 on the device, when they are kept
+  std::int64_t sweep_ = 0;  // its number
 };
 
 }  // namespace flexgen

@@ -25,7 +25,7 @@ Stage::Stage(StageConfig config)
   use_device(config_.device);
   memory_ =
       std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
-  neighbours_ = std::make_unique<Neighbours>(transport, config_.device, config_.plan.memory.hidden_bytes);
+  neighbours_ = std::make_unique<Neighbours>(transport, memory_->tiers);
   const auto sink = [this](SampledTokens tokens) {
     if (is_alone()) push_tokens(std::move(tokens));
     else neighbours_->send_tokens(tokens);
@@ -41,15 +41,6 @@ Stage::Stage(StageConfig config)
 }
 
 Stage::~Stage() = default;
-
-std::uint64_t Stage::peak_bytes(TierKind tier) const {
-  switch (tier) {
-    case TierKind::gpu: return memory_->gpu_budget.peak_bytes();
-    case TierKind::dram: return memory_->dram_budget.peak_bytes();
-    case TierKind::ssd: break;
-  }
-  return memory_->ssd_budget.peak_bytes();
-}
 
 void Stage::push_tokens(SampledTokens tokens) {
   const std::lock_guard lock(mutex_);

@@ -59,7 +59,8 @@ class Stage final : public SweepRunner {
   /// Of that: taking and pinning host memory.
   double pinning_seconds() const { return pinning_seconds_; }
   double sweep_seconds() const { return static_cast<double>(sweep_ns_) / 1e9; }
-  std::uint64_t peak_bytes(TierKind tier) const;
+  /// What this stage holds of a tier, and held at most.
+  const TierBudget& budget(TierKind tier) const { return memory_->tiers.budget(tier); }
 
  private:
   void run_own_part(const SweepWork& work);

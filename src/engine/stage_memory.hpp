@@ -1,5 +1,5 @@
-// Everything a stage holds: homes, slots, workspace, taken from the budgets as planned. Built once, before weights are
-// read; nothing is allocated afterwards.
+// Everything a stage holds: homes, slots, workspace, taken by name as planned. Built once, before weights are read;
+// nothing is allocated afterwards.
 #pragma once
 
 #include <cstdint>
@@ -7,38 +7,24 @@
 #include <memory>
 #include <vector>
 
-#include "engine/arena.hpp"
 #include "engine/hidden_store.hpp"
 #include "engine/kv_cache.hpp"
 #include "engine/sweep_batches.hpp"
+#include "engine/tier_memory.hpp"
 #include "engine/weight_store.hpp"
-#include "model/layer.hpp"
 #include "ops/context.hpp"
-#include "policy/memory_plan.hpp"
-#include "storage/tier_budget.hpp"
+#include "policy/stage_plan.hpp"
 
 namespace flexgen {
 
-/// A stage's plan: the slice's layers and what they need. Pure arithmetic on every rank.
-struct StagePlan {
-  PlanInput input;
-  SliceBounds bounds;
-  MemoryPlan memory;
-};
-
-/// Completes `input` for this slice: layers and the ops' scratch on `device`.
-PlanInput plan_input(const ModelSpec& model, const SliceBounds& bounds, const Policy& policy, const JobShape& job,
-                     std::int32_t num_groups, const Device& device);
-
 class StageMemory {
  public:
-  /// Throws UserError (does_not_fit) when a budget is too small; the plan should have been checked before.
+  /// Throws UserError (does_not_fit) when a budget is too small; the plan should have been checked before. `plan` must
+  /// outlive this.
   StageMemory(const StagePlan& plan, const Budgets& budgets, std::shared_ptr<WeightSource> source, const Device& device,
               const std::filesystem::path& offload_dir);
 
-  TierBudget gpu_budget, dram_budget, ssd_budget;
-  std::vector<BudgetShare> shares;
-  Arena arena;
+  TierMemory tiers;  // first: what was taken goes back to it
   WeightStore weights;
   KvCache cache;
   HiddenStore hidden;
@@ -50,6 +36,8 @@ class StageMemory {
   std::byte* plain_layer = nullptr;      // null: compressed matrices are made plain in pieces, call by call
   std::int32_t* next_tokens = nullptr;   // [num_micro_batches * max_outputs]
   float* scores = nullptr;               // the same; null where none are wanted
+  HostPiece result_tokens;               // where the last stage's arrive in host memory: as next_tokens
+  HostPiece result_scores;               // as scores
 };
 
 }  // namespace flexgen

@@ -109,14 +109,14 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
 
 }  // namespace
 
-SweepBatches::SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
-                           const Device& device, Arena& arena)
-    : on_gpu_(device.is_cuda()), capacity_(index_array_entries(num_micro_batches, rows, tokens, scores)) {
-  const std::uint64_t bytes = static_cast<std::uint64_t>(capacity_) * sizeof(std::int32_t);
-  for (Set& set : sets_) {
-    set.host = Buffer(MemoryKind::pinned, bytes, device);
-    std::byte* on_device = arena.take(bytes, "index arrays");
-    set.device = reinterpret_cast<std::int32_t*>(on_gpu_ ? on_device : set.host.data());
+SweepBatches::SweepBatches(TierMemory& memory)
+    : on_gpu_(memory.device().is_cuda()),
+      host_(memory.host_side(Piece::index_arrays)),
+      capacity_(static_cast<std::int64_t>(memory.part_bytes(Piece::index_arrays) / sizeof(std::int32_t))) {
+  const PieceView device = on_gpu_ ? memory.on_device(Piece::index_arrays) : PieceView{};
+  for (std::size_t s = 0; s < sets_.size(); ++s) {
+    sets_[s].host = reinterpret_cast<std::int32_t*>(host_[s]);
+    sets_[s].device = on_gpu_ ? reinterpret_cast<std::int32_t*>(device[s]) : sets_[s].host;
   }
 }
 
@@ -124,11 +124,11 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   turn_ = 1 - turn_;
   Set& set = sets_[turn_];
   if (set.used) set.used->synchronize();  // two sweeps ago: long past
-  Packer packer(reinterpret_cast<std::int32_t*>(set.host.data()), set.device, capacity_);
+  Packer packer(set.host, set.device, capacity_);
   set.batches.clear();
   for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
   if (on_gpu_)
-    upload(compute, set.host, 0, reinterpret_cast<std::byte*>(set.device),
+    upload(compute, host_.buffer(), host_.offset(turn_), reinterpret_cast<std::byte*>(set.device),
            static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), "index arrays");
   return set.batches;
 }

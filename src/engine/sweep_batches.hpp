@@ -10,10 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "device/buffer.hpp"
 #include "device/stream.hpp"
-#include "engine/arena.hpp"
 #include "engine/kv_cache.hpp"
+#include "engine/tier_memory.hpp"
 #include "ops/batch_view.hpp"
 #include "policy/memory_plan.hpp"
 #include "schedule/work_list.hpp"
@@ -43,9 +42,8 @@ struct MicroBatch {
 
 class SweepBatches {
  public:
-  /// Device memory for micro-batches of at most these sizes; `index_array_bytes` says how much that takes.
-  SweepBatches(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores,
-               const Device& device, Arena& arena);
+  /// Takes Piece::index_arrays, whose size decides what a sweep may have.
+  explicit SweepBatches(TierMemory& memory);
 
   /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
   const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
@@ -54,12 +52,13 @@ class SweepBatches {
 
  private:
   struct Set {
-    Buffer host;
-    std::int32_t* device = nullptr;
+    std::int32_t* host = nullptr;
+    std::int32_t* device = nullptr;  // the same on the host device
     std::vector<MicroBatch> batches;
     EventPtr used;
   };
   bool on_gpu_;
+  HostPiece host_;
   std::int64_t capacity_;  // ints per set
   std::array<Set, 2> sets_;
   std::size_t turn_ = 0;

@@ -84,16 +84,17 @@ class Transfer::StagedReads final : public IoSource {
   std::size_t num_reading_ = 0;
 };
 
-Transfer::Transfer(Stream& stream, bool uses_disk, std::uint64_t staging_half_bytes)
+Transfer::Transfer(Stream& stream, std::optional<DiskStaging> staging)
     : stream_(stream), on_gpu_(stream.device().is_cuda()) {
-  if (!uses_disk) return;
+  if (!staging) return;
+  bounce_ = std::move(staging->bounce);
   queue_ = IoQueue::make();
-  if (on_gpu_)
-    for (Half& half : halves_) {
-      half.buffer = Buffer(MemoryKind::pinned, staging_half_bytes, stream.device());
-      for (std::uint64_t at = 0; at + stage_block_bytes <= staging_half_bytes; at += stage_block_bytes)
-        stage_blocks_.push_back({half.buffer.data() + at, false, 0, 0, nullptr, nullptr});
-    }
+  for (std::size_t h = 0; h < halves_.size(); ++h) {
+    HostPiece& memory = halves_[h].memory;
+    memory = std::move(staging->halves[h]);
+    for (std::uint64_t at = 0; at + stage_block_bytes <= memory.buffer().size_bytes(); at += stage_block_bytes)
+      stage_blocks_.push_back({memory.data() + at, false, 0, 0, nullptr, nullptr});
+  }
 }
 
 void Transfer::host_to_gpu(std::byte* to, const std::byte* from, std::uint64_t bytes, const char* what) {
@@ -157,9 +158,10 @@ void Transfer::regions_to_gpu(std::span<const RegionLoad> loads, const char* wha
     Half* half = on_gpu_ ? &next_half() : nullptr;
     reads.clear();
     for (; end < loads.size(); ++end) {
-      if (half && end > at && filled + loads[end].bytes > half->buffer.size_bytes()) break;
-      FLEXGEN_CHECK(!half || loads[end].bytes <= half->buffer.size_bytes(), "staging is smaller than a cache segment");
-      reads.push_back({loads[end].region, loads[end].bytes, half ? half->buffer.data() + filled : loads[end].to});
+      if (half && end > at && filled + loads[end].bytes > half->memory.buffer().size_bytes()) break;
+      FLEXGEN_CHECK(!half || loads[end].bytes <= half->memory.buffer().size_bytes(),
+                    "staging is smaller than a cache segment");
+      reads.push_back({loads[end].region, loads[end].bytes, half ? half->memory.data() + filled : loads[end].to});
       filled += loads[end].bytes;
     }
     {
@@ -183,11 +185,12 @@ void Transfer::gpu_to_regions(std::span<const RegionStore> stores, const char* w
     Half* half = on_gpu_ ? &next_half() : nullptr;
     appends.clear();
     for (; end < stores.size(); ++end) {
-      if (half && end > at && filled + stores[end].bytes > half->buffer.size_bytes()) break;
-      FLEXGEN_CHECK(!half || stores[end].bytes <= half->buffer.size_bytes(), "staging is smaller than a cache segment");
+      if (half && end > at && filled + stores[end].bytes > half->memory.buffer().size_bytes()) break;
+      FLEXGEN_CHECK(!half || stores[end].bytes <= half->memory.buffer().size_bytes(),
+                    "staging is smaller than a cache segment");
       const std::byte* from = stores[end].from;
       if (half) {
-        std::byte* staged = half->buffer.data() + filled;
+        std::byte* staged = half->memory.data() + filled;
         gpu_to_host(staged, from, stores[end].bytes, what);
         from = staged;
       }
@@ -210,12 +213,12 @@ void Transfer::gpu_to_disk(const ScratchRegion& region, const std::byte* from, s
   std::uint64_t done = 0;
   while (done < bytes) {
     Half& half = next_half();
-    const std::uint64_t part = std::min(bytes - done, align_down(half.buffer.size_bytes(), direct_alignment));
-    gpu_to_host(half.buffer.data(), from + done, part, what);
+    const std::uint64_t part = std::min(bytes - done, align_down(half.memory.buffer().size_bytes(), direct_alignment));
+    gpu_to_host(half.memory.data(), from + done, part, what);
     stream_.record_in_task()->synchronize();
     const TraceSpan span(stream_.tracer(), Resource::disk_write, what, part);
     const ExtentWrite write{
-        &region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {}, {half.buffer.data(), part}};
+        &region.file(), region.offset_bytes() + done, align_up(part, direct_alignment), {}, {half.memory.data(), part}};
     write_extents(*queue_, {&write, 1});
     done += part;
   }

@@ -7,11 +7,12 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "device/buffer.hpp"
 #include "device/stream.hpp"
+#include "engine/tier_memory.hpp"
 #include "storage/append_log.hpp"
 #include "storage/direct_reader.hpp"
 #include "storage/io_queue.hpp"
@@ -21,8 +22,8 @@ namespace flexgen {
 
 class Transfer {
  public:
-  /// `staging_half_bytes` is taken twice on a GPU when `uses_disk`, else not at all.
-  Transfer(Stream& stream, bool uses_disk, std::uint64_t staging_half_bytes);
+  /// @param staging  none: nothing comes from disk or goes there; its halves are empty on the host device
+  Transfer(Stream& stream, std::optional<DiskStaging> staging);
 
   Stream& stream() { return stream_; }
   IoQueue& queue() { return *queue_; }
@@ -56,7 +57,7 @@ class Transfer {
 
  private:
   struct Half {
-    Buffer buffer;
+    HostPiece memory;
     EventPtr copied;  // the copy out of (or into) this half
   };
   // The same memory cut into blocks; whoever takes the one view waits for the other's copies.
@@ -74,6 +75,7 @@ class Transfer {
 
   Stream& stream_;
   bool on_gpu_;
+  CountedBytes bounce_;  // of the queue
   std::unique_ptr<IoQueue> queue_;
   std::array<Half, 2> halves_;
   std::size_t turn_ = 0;

@@ -5,7 +5,7 @@
 // member of its owner and dies before anything that the tasks use.
 #pragma once
 
-#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -21,17 +21,11 @@ inline Stream::Mode side_mode(const StagePolicy& policy) {
   return policy.overlap ? Stream::Mode::threaded : Stream::Mode::inline_tasks;
 }
 
-/// What a transfer needs for its way to and from disk; none: it never takes it.
-struct DiskStaging {
-  bool uses_disk = false;
-  std::uint64_t half_bytes = 0;
-};
-
 class TransferStream {
  public:
-  TransferStream(std::string name, Stream::Mode mode, const Surroundings& around, const DiskStaging& staging)
-      : stream_(std::move(name), mode, around.device, &around.tracer),
-        transfer_(stream_, staging.uses_disk, staging.half_bytes) {
+  /// @param staging  none: it never goes to or comes from the disk
+  TransferStream(std::string name, Stream::Mode mode, const Surroundings& around, std::optional<DiskStaging> staging)
+      : stream_(std::move(name), mode, around.device, &around.tracer), transfer_(stream_, std::move(staging)) {
     stream_.set_error_handler(around.on_stream_error);
   }
   ~TransferStream() { stream_.stop(); }  // tasks use the transfer, which dies first

@@ -4,13 +4,13 @@ namespace flexgen {
 
 WeightLane::WeightLane(const StagePlan& plan, StageMemory& memory, const Surroundings& around)
     : store_(memory.weights),
-      layers_(plan.input.layers),
+      layers_(plan.input.slice.layers),
       tracer_(around.tracer),
       slots_(memory.weight_slots),
-      layer_slot_(plan.input.layers.size(), nullptr),
+      layer_slot_(plan.input.slice.layers.size(), nullptr),
       plain_layer_(memory.plain_layer, plan.memory.plain_layer_bytes),
-      loads_("weight loads", side_mode(plan.input.policy), around, {store_.uses_disk(), staging_half_bytes}),
-      copies_("weight copies", side_mode(plan.input.policy), around, {}) {}
+      loads_("weight loads", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_weights)),
+      copies_("weight copies", side_mode(plan.input.policy), around, std::nullopt) {}
 
 void WeightLane::fill() { store_.fill(&tracer_); }
 

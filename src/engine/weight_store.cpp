@@ -12,17 +12,23 @@
 
 namespace flexgen {
 WeightStore::WeightStore(std::vector<LayerDescription> layers, WeightLayout layout,
-                         std::shared_ptr<WeightSource> source, WeightStoreOptions options, Arena& arena)
-    : layers_(std::move(layers)), layout_(std::move(layout)), source_(std::move(source)), options_(std::move(options)) {
+                         std::shared_ptr<WeightSource> source, WeightStoreOptions options, TierMemory& memory)
+    : layers_(std::move(layers)),
+      layout_(std::move(layout)),
+      source_(std::move(source)),
+      options_(options),
+      memory_(memory) {
   source_->require(layers_);
   packs_.resize(layout_.packs.size());
   plan_disk();
-  for (std::size_t p = 0; p < packs_.size(); ++p) packs_[p].gpu = arena.take(layout_.packs[p].gpu_bytes, "weights");
+  std::byte* gpu = memory_.on_device(Piece::weights_home).data;
+  for (std::size_t p = 0; p < packs_.size(); ++p)
+    if (layout_.packs[p].gpu_bytes > 0) packs_[p].gpu = gpu + layout_.packs[p].gpu_offset;
 }
 
 // Of memory that could not be pinned copies are slow; a kernel cannot read it at all.
 void WeightStore::require_readable(std::size_t pack) const {
-  const Buffer& dram = packs_[pack].dram;
+  const Buffer& dram = packs_[pack].dram.buffer();
   if (dram.seen_by_device() != nullptr) return;
   for (const LayerWeights& layer : layout_.layers)
     for (const WeightPlace& place : layer.places) {
@@ -34,19 +40,24 @@ void WeightStore::require_readable(std::size_t pack) const {
 }
 
 void WeightStore::plan_disk() {
-  std::uint64_t scratch_bytes = 0;
+  std::uint64_t scratch_bytes = 0, file_bytes = 0, in_place_bytes = 0;
   for (std::size_t p = 0; p < packs_.size(); ++p) {
     const std::uint64_t ssd_bytes = layout_.packs[p].ssd_bytes();
     if (ssd_bytes == 0) continue;
     packs_[p].in_place = find_in_place(p, packs_[p].extents);
-    if (!packs_[p].in_place) scratch_bytes += align_up(ssd_bytes, direct_alignment);
+    if (packs_[p].in_place) {
+      in_place_bytes += ssd_bytes;
+    } else {
+      scratch_bytes += ssd_bytes;
+      file_bytes += align_up(ssd_bytes, direct_alignment);
+    }
   }
-  if (scratch_bytes == 0) return;
-  scratch_ = std::make_unique<ScratchStore>(options_.offload_dir, scratch_bytes);
+  in_place_ = memory_.count_bytes(Piece::weights_home, TierKind::ssd, in_place_bytes, in_place_bytes);
+  scratch_ = memory_.part_on_disk(Piece::weights_home, scratch_bytes, file_bytes);
   for (std::size_t p = 0; p < packs_.size(); ++p)
     if (layout_.packs[p].ssd_bytes() > 0 && !packs_[p].in_place) {
       packs_[p].extents.clear();
-      packs_[p].scratch = scratch_->allocate(layout_.packs[p].ssd_bytes(), "weights of " + layers_[p].name);
+      packs_[p].scratch = scratch_.store->allocate(layout_.packs[p].ssd_bytes(), "weights of " + layers_[p].name);
     }
 }
 
@@ -116,7 +127,7 @@ class WeightStore::HomeSink final : public PartSink {
   HomeSink(WeightStore& store, Homes& homes, Tracer* tracer, std::byte* staging)
       : store_(store),
         homes_(homes),
-        stream_("weights to their home", Stream::Mode::inline_tasks, store.options_.device, tracer),
+        stream_("weights to their home", Stream::Mode::inline_tasks, store.memory_.device(), tracer),
         staging_(staging) {}
 
   std::byte* memory(const ImagePart& part) override {
@@ -154,10 +165,11 @@ class WeightStore::HomeSink final : public PartSink {
 
 void WeightStore::take_home(std::size_t pack) {
   const WeightPack& split = layout_.packs[pack];
-  const bool on_gpu = options_.device.is_cuda();
+  const bool on_gpu = memory_.device().is_cuda();
   if (!on_gpu) fault_in(packs_[pack].gpu, split.gpu_bytes);
   const bool pinned = options_.pin && on_gpu;
-  packs_[pack].dram = Buffer(pinned ? MemoryKind::pinned : MemoryKind::pageable, split.dram_bytes, options_.device);
+  packs_[pack].dram =
+      memory_.part_on_host(Piece::weights_home, split.dram_bytes, pinned ? MemoryKind::pinned : MemoryKind::pageable);
   if (!pinned) fault_in(packs_[pack].dram.data(), split.dram_bytes);
   require_readable(pack);
 }
@@ -195,7 +207,7 @@ std::vector<ImagePart> WeightStore::parts(std::span<const WeightImage> images) c
 // True of what the host cannot write to its home: that goes to a GPU, or to the disk.
 bool WeightStore::is_staged(const ImagePart& part) const {
   const WeightPack& split = layout_.packs[part.image];
-  if (part.begin < split.gpu_bytes) return options_.device.is_cuda();
+  if (part.begin < split.gpu_bytes) return memory_.device().is_cuda();
   return part.begin >= split.gpu_bytes + split.dram_bytes;
 }
 
@@ -206,7 +218,7 @@ void WeightStore::fill(Tracer* tracer) {
   for (const ImagePart& part : wanted)
     if (is_staged(part)) staged_bytes = std::max(staged_bytes, align_up(part.size_bytes(), direct_alignment));
   const auto num_threads = static_cast<std::uint64_t>(num_part_threads(options_.threads, wanted.size()));
-  const Buffer staging(MemoryKind::pinned, num_threads * staged_bytes, options_.device);
+  const Buffer staging(MemoryKind::pinned, num_threads * staged_bytes, memory_.device());
   std::atomic<std::uint64_t> staging_taken = 0;
   Homes homes(*this);
   make_parts(*source_, all, wanted, options_.threads, [&] {
@@ -295,8 +307,8 @@ std::vector<MatrixView> WeightStore::rests(LayerId layer) const {
       continue;
     }
     const std::uint64_t first = std::max(place.offset, layout_.packs[pack].gpu_bytes) - layout_.packs[pack].gpu_bytes;
-    rests.push_back(contiguous_view(packs_[pack].dram.seen_by_device() + first, spec.rows - place.gpu_rows, spec.cols,
-                                    options_.dtype, place.quant));
+    rests.push_back(contiguous_view(packs_[pack].dram.buffer().seen_by_device() + first, spec.rows - place.gpu_rows,
+                                    spec.cols, options_.dtype, place.quant));
   }
   return rests;
 }

@@ -6,14 +6,12 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "base/ids.hpp"
-#include "device/buffer.hpp"
-#include "engine/arena.hpp"
+#include "engine/tier_memory.hpp"
 #include "engine/transfer.hpp"
 #include "ops/matrix_view.hpp"
 #include "policy/weight_layout.hpp"
@@ -24,18 +22,17 @@
 namespace flexgen {
 
 struct WeightStoreOptions {
-  Device device;
   DType dtype = DType::float32;
   bool pin = true;  // dram homes
-  std::filesystem::path offload_dir;
   ImageThreads threads = {};
 };
 
 class WeightStore {
  public:
-  /// Keeps the source: extents of ssd weights that are read in place stay open.
+  /// Takes Piece::weights_home on gpu and ssd. Keeps the source: extents of ssd weights that are read in place stay
+  /// open.
   WeightStore(std::vector<LayerDescription> layers, WeightLayout layout, std::shared_ptr<WeightSource> source,
-              WeightStoreOptions options, Arena& arena);
+              WeightStoreOptions options, TierMemory& memory);
 
   /// Takes the dram homes and reads everything to its home. Errors name file and tensor; does_not_fit where a table
   /// that a GPU is to look up cannot be pinned.
@@ -45,7 +42,7 @@ class WeightStore {
   bool uses_disk() const { return layout_.ssd_bytes > 0; }
   std::uint64_t slot_bytes() const { return layout_.slot_bytes; }
   /// Disk taken in --offload-dir; what is read in place takes none.
-  std::uint64_t scratch_bytes() const { return scratch_ ? scratch_->capacity_bytes() : 0; }
+  std::uint64_t scratch_bytes() const { return scratch_.file_bytes(); }
 
   /// Brings to `slot` what lies in dram and on ssd of the layer's weights that are not resident.
   void load(LayerId layer, std::byte* slot, Transfer& transfer) const;
@@ -61,7 +58,7 @@ class WeightStore {
  private:
   struct PackHome {
     std::byte* gpu = nullptr;
-    Buffer dram;
+    HostPiece dram;
     std::vector<FileExtent> extents;  // of the ssd part, in order, gaps of alignment included
     ScratchRegion scratch;
     bool in_place = false;
@@ -82,7 +79,9 @@ class WeightStore {
   WeightLayout layout_;
   std::shared_ptr<WeightSource> source_;
   WeightStoreOptions options_;
-  std::unique_ptr<ScratchStore> scratch_;  // before packs_: regions go back to it
+  TierMemory& memory_;
+  DiskPiece scratch_;      // before packs_: regions go back to it
+  CountedBytes in_place_;  // what is read where the checkpoint has it
   std::vector<PackHome> packs_;
 };
 

@@ -9,9 +9,10 @@ namespace flexgen {
 namespace {
 
 Json tier_json(const TierReport& tier) {
-  return {{"capacity_bytes", tier.capacity_bytes},      {"requested_bytes", tier.requested.total()},
-          {"achieved_bytes", tier.achieved.total()},    {"peak_bytes", tier.peak_bytes},
-          {"requested_bytes_by_class", tier.requested}, {"achieved_bytes_by_class", tier.achieved}};
+  return {{"capacity_bytes", tier.capacity_bytes},   {"requested_bytes", tier.requested.total()},
+          {"achieved_bytes", tier.achieved.total()}, {"peak_bytes", tier.peak_bytes},
+          {"planned_bytes", tier.planned_bytes},     {"requested_bytes_by_class", tier.requested},
+          {"achieved_bytes_by_class", tier.achieved}};
 }
 
 Json tiers_json(const TierReports& tiers) {
@@ -67,6 +68,7 @@ TierReport& TierReport::operator+=(const TierReport& other) {
   requested += other.requested;
   achieved += other.achieved;
   peak_bytes += other.peak_bytes;
+  planned_bytes += other.planned_bytes;
   return *this;
 }
 

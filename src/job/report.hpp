@@ -33,13 +33,15 @@ struct ClassBytes {
 struct TierReport {
   std::uint64_t capacity_bytes = 0;  // the budget
   ClassBytes requested;              // what the placement asked for
-  ClassBytes achieved;               // what was placed
+  ClassBytes achieved;               // what was taken for it, counted as it was taken
   std::uint64_t peak_bytes = 0;      // most ever in use, staging buffers included
+  std::uint64_t planned_bytes = 0;   // what the plan names, staging buffers included
 
   TierReport& operator+=(const TierReport& other);  // peaks add up: ranks have memory of their own
   static constexpr auto fields() {
     return std::tuple(field("capacity_bytes", &TierReport::capacity_bytes), field("requested", &TierReport::requested),
-                      field("achieved", &TierReport::achieved), field("peak_bytes", &TierReport::peak_bytes));
+                      field("achieved", &TierReport::achieved), field("peak_bytes", &TierReport::peak_bytes),
+                      field("planned_bytes", &TierReport::planned_bytes));
   }
 };
 

@@ -14,6 +14,7 @@
 #include "spec/layer_description.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
+#include "spec/slice_description.hpp"
 
 namespace flexgen {
 
@@ -38,13 +39,6 @@ struct LayerCall {
 
 /// A head is called for so many outputs at most: logits of more lie in ranges, one after another.
 inline constexpr std::int64_t max_outputs_of_call = 512;
-
-/// Upper bounds of one call. A call of a head has `rows` outputs.
-struct CallSizes {
-  std::int64_t rows = 0;
-  std::int64_t tokens = 0;
-  std::int64_t longest = 0;  // positions of a row that brings several tokens, those of the cache included
-};
 
 class Layer {
  public:
@@ -73,14 +67,6 @@ class Layer {
 };
 
 using Layers = std::vector<std::unique_ptr<Layer>>;
-
-/// The contiguous part of a model that one rank owns.
-struct SliceBounds {
-  std::int32_t first_decoder_layer = 0;
-  std::int32_t num_decoder_layers = 0;
-  bool has_embedding = true;
-  bool has_head = true;
-};
 
 /// The layers of a slice, in order. `separate_layers`: attention and mlp are two layers, else one block.
 Layers make_layers(const ModelSpec& spec, const SliceBounds& bounds, bool separate_layers);

@@ -2,9 +2,38 @@
 
 #include <algorithm>
 
+#include "base/bytes.hpp"
 #include "policy/spread.hpp"
 
 namespace flexgen {
+
+namespace {
+
+// A row that ends within what lies on ssd has a region of some heads, those after it of all.
+void add_regions(const CacheSplit& split, CacheLayout& layout) {
+  const CacheShape& shape = layout.shape;
+  const std::int64_t whole = split.ssd_units / shape.heads, rest = split.ssd_units % shape.heads;
+  const auto region_bytes = [&](std::int64_t units) {
+    return align_up(static_cast<std::uint64_t>(units) * shape.unit_bytes(), piece_alignment);
+  };
+  layout.ssd_file_bytes += static_cast<std::uint64_t>(whole) * region_bytes(shape.heads) + region_bytes(rest);
+  layout.num_ssd_regions += whole + (rest > 0 ? 1 : 0);
+}
+
+}  // namespace
+
+std::int64_t CacheLayout::ssd_units_of(const CacheSplit& split, std::int32_t row) const {
+  const std::int64_t first = shape.units() - split.ssd_units;
+  const std::int64_t end = (row + 1LL) * shape.heads;
+  return std::clamp<std::int64_t>(end - first, 0, shape.heads);
+}
+
+void CacheLayout::name_home(MemoryPieces& pieces) const {
+  pieces.add(Piece::cache_home, TierKind::gpu, {gpu_bytes(), 1, piece_alignment});
+  pieces.add(Piece::cache_home, TierKind::dram, {dram_bytes(), 1});
+  pieces.add(Piece::cache_home, TierKind::ssd, {ssd_bytes(), 1, 1, ssd_file_bytes - ssd_bytes()});
+  pieces.add(Piece::incomplete_blocks, TierKind::dram, {piece_alignment, static_cast<std::uint64_t>(num_ssd_regions)});
+}
 
 CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::int32_t num_slots, const Share& share,
                        std::int32_t grain) {
@@ -29,6 +58,7 @@ CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::in
     layout.dram_units += split.dram_units;
     layout.ssd_units += split.ssd_units;
     layout.staged_units = std::max(layout.staged_units, split.dram_units + split.ssd_units);
+    add_regions(split, layout);
     layout.splits.push_back(split);
   }
   return layout;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "policy/memory_pieces.hpp"
 #include "spec/dtype.hpp"
 #include "spec/policy.hpp"
 
@@ -48,11 +49,20 @@ struct CacheLayout {
   std::int64_t dram_units = 0;
   std::int64_t ssd_units = 0;
   std::int64_t staged_units = 0;  // largest dram + ssd part of a (layer, slot)
+  // Each row's units on ssd are a region of the scratch file, of whole blocks; rows there follow those elsewhere.
+  std::uint64_t ssd_file_bytes = 0;
+  std::int64_t num_ssd_regions = 0;
 
   const CacheSplit& split(std::int32_t layer, std::int32_t slot) const {
     return splits[static_cast<std::size_t>(layer) * static_cast<std::size_t>(num_slots) +
                   static_cast<std::size_t>(slot)];
   }
+  /// With the last block of every region, which stays in memory until it is full.
+  void name_home(MemoryPieces& pieces) const;
+  /// Units of a row of such a split that lie on ssd.
+  std::int64_t ssd_units_of(const CacheSplit& split, std::int32_t row) const;
+  /// Bytes of the largest region on ssd that a row may have.
+  std::uint64_t row_bytes() const { return static_cast<std::uint64_t>(shape.heads) * shape.unit_bytes(); }
   std::uint64_t gpu_bytes() const { return static_cast<std::uint64_t>(gpu_units) * shape.unit_bytes(); }
   std::uint64_t dram_bytes() const { return static_cast<std::uint64_t>(dram_units) * shape.unit_bytes(); }
   std::uint64_t ssd_bytes() const { return static_cast<std::uint64_t>(ssd_units) * shape.unit_bytes(); }

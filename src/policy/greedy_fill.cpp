@@ -75,7 +75,7 @@ std::optional<Policy> grow_block(PlanInput& trial, const Budgets& budgets, std::
 Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
   constexpr std::array<std::int32_t, 7> sizes{64, 32, 16, 8, 4, 2, 1};
   const std::int64_t rows_per_group =
-      std::max<std::int64_t>(1, (input.job.num_rows + input.num_groups - 1) / input.num_groups);
+      std::max<std::int64_t>(1, (input.job.num_rows + input.policy.num_groups - 1) / input.policy.num_groups);
   PlanInput trial = input;
 
   // Everything on the gpu: nothing streams, so one micro-batch as large as fits.

@@ -1,26 +1,11 @@
 #include "policy/memory_plan.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-
-#include "base/bytes.hpp"
-#include "base/error.hpp"
 
 namespace flexgen {
 namespace {
 
-void set_class(MemoryPlan& plan, TensorClass tensor_class, const Share& share, std::uint64_t gpu, std::uint64_t dram,
-               std::uint64_t ssd) {
-  const auto c = static_cast<std::size_t>(tensor_class);
-  const auto total = static_cast<double>(gpu + dram + ssd);
-  plan.gpu.home[c] = gpu;
-  plan.dram.home[c] = dram;
-  plan.ssd.home[c] = ssd;
-  plan.gpu.requested[c] = static_cast<std::uint64_t>(share.gpu() * total);
-  plan.dram.requested[c] = static_cast<std::uint64_t>(share.dram() * total);
-  plan.ssd.requested[c] = static_cast<std::uint64_t>(std::max(0.0, share.ssd()) * total);
-}
+constexpr std::uint64_t token_bytes = 4;  // int32, and float32 of its score
 
 CacheShape cache_shape(const PlanInput& in) {
   return {in.policy.micro_batch_size,
@@ -31,18 +16,113 @@ CacheShape cache_shape(const PlanInput& in) {
           in.policy.cache_format};
 }
 
-// Index arrays, cache tables, sampled tokens, and what aligning every piece of the tier costs.
-std::uint64_t bookkeeping_bytes(const PlanInput& in, std::int64_t cached_layers, std::int64_t max_tokens) {
-  const auto k = static_cast<std::uint64_t>(in.policy.num_micro_batches);
-  const auto rows = static_cast<std::uint64_t>(in.policy.micro_batch_size);
-  const std::uint64_t index_arrays =
-      index_array_bytes(in.policy.num_micro_batches, in.policy.micro_batch_size, max_tokens, in.job.scores);
-  const std::uint64_t tables = static_cast<std::uint64_t>(cached_layers) * k *
-                               static_cast<std::uint64_t>(in.num_groups) * rows *
-                               static_cast<std::uint64_t>(in.model.attention.kv_heads) * cache_table_entry_bytes;
-  const std::uint64_t pieces = in.layers.size() + k + 32;
-  const std::uint64_t outputs = 2 * k * static_cast<std::uint64_t>(max_outputs(in.policy, in.job)) * 4;
-  return index_arrays + tables + outputs + pieces * 4096;
+CacheLayout lay_out_cache(const PlanInput& in) {
+  const auto cached = std::count_if(in.slice.layers.begin(), in.slice.layers.end(),
+                                    [](const auto& layer) { return layer.has_cache(); });
+  return plan_cache(cache_shape(in), static_cast<std::int32_t>(cached),
+                    in.policy.num_micro_batches * in.policy.num_groups, in.policy.placement.cache,
+                    in.policy.uses_host_attention() ? in.model.attention.kv_heads : 1);
+}
+
+// Bytes of `rows` hidden states.
+std::uint64_t hidden_bytes(const PlanInput& in, std::int64_t rows) {
+  return static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(in.model.hidden) *
+         element_bytes(in.policy.dtype);
+}
+
+std::uint64_t micro_batches(const PlanInput& in) { return static_cast<std::uint64_t>(in.policy.num_micro_batches); }
+
+// What is not resident is computed with in slots of the device.
+void add_slots(const PlanInput& in, MemoryPlan& plan) {
+  const auto add = [&](Piece piece, std::uint64_t bytes, std::int32_t count) {
+    plan.pieces.add(piece, TierKind::gpu, {bytes, static_cast<std::uint64_t>(count), piece_alignment});
+  };
+  add(Piece::weight_slots, plan.weights.slot_bytes, weight_slots_of(in.policy));
+  add(Piece::cache_slots, plan.cache.staged_bytes(), num_cache_slots);
+  if (!plan.hidden.is_resident()) add(Piece::hidden_slots, plan.hidden_bytes, num_hidden_slots);
+}
+
+// Index arrays, cache tables and results. A GPU has them beside what the host writes and reads; on the host device
+// arrays and tables are one, and all is of the gpu tier.
+void add_tables(const PlanInput& in, MemoryPlan& plan) {
+  const auto add = [&](Piece piece, TierKind tier, std::uint64_t bytes, std::uint64_t count) {
+    plan.pieces.add(piece, tier, {bytes, count, piece_alignment});
+  };
+  const TierKind host_side = in.on_gpu ? TierKind::dram : TierKind::gpu;
+  const std::int64_t entries = index_array_entries(in.policy, plan.max_tokens, in.job.scores);
+  const std::uint64_t tables =
+      plan.cache.splits.size() * static_cast<std::uint64_t>(plan.cache.shape.units()) * cache_table_entry_bytes;
+  for (const TierKind tier : {TierKind::gpu, TierKind::dram}) {
+    if (tier == TierKind::dram && !in.on_gpu) break;
+    add(Piece::index_arrays, tier, static_cast<std::uint64_t>(entries) * token_bytes, num_index_sets);
+    add(Piece::cache_tables, tier, tables, 1);
+  }
+  const std::uint64_t outputs =
+      micro_batches(in) * static_cast<std::uint64_t>(max_outputs(in.policy, in.job)) * token_bytes;
+  add(Piece::sampled_tokens, TierKind::gpu, outputs, 1);
+  add(Piece::result_tokens, host_side, outputs, 1);
+  if (!in.job.scores) return;
+  add(Piece::scores, TierKind::gpu, outputs, 1);
+  add(Piece::result_scores, host_side, outputs, 1);
+}
+
+void add_workspace(const PlanInput& in, MemoryPlan& plan) {
+  if (!in.slice.workspace_bytes) return;
+  const std::int64_t longest = std::max(1, in.job.max_prompt_tokens);
+  const CallSizes largest{in.policy.micro_batch_size, std::min(plan.max_tokens, std::max(chunk_tokens, longest)),
+                          longest};
+  plan.workspace_bytes = in.slice.workspace_bytes(in.policy, largest);
+  plan.pieces.add(Piece::workspace, TierKind::gpu, {plan.workspace_bytes, 1, piece_alignment});
+}
+
+// A block's queries, keys, values and what attention gave, on both sides of the link.
+void add_host_attention(const PlanInput& in, MemoryPlan& plan) {
+  if (!in.policy.uses_host_attention()) return;
+  const std::uint64_t bytes = hidden_bytes(in, in.policy.micro_batch_size);
+  for (const TierKind tier : {TierKind::gpu, TierKind::dram}) {
+    const std::uint64_t alignment = tier == TierKind::gpu ? piece_alignment : cache_line_bytes;
+    plan.pieces.add(Piece::projected, tier, {3 * bytes, micro_batches(in), alignment});
+    plan.pieces.add(Piece::attended, tier, {bytes, micro_batches(in), alignment});
+  }
+}
+
+// Through the host pass: what lies on ssd on its way to a GPU, and the edges of direct I/O.
+void add_disk_staging(const PlanInput& in, MemoryPlan& plan) {
+  const auto add_streams = [&](Piece home, DiskPieces disk, std::uint64_t num_streams, std::uint64_t half_bytes) {
+    if (!plan.pieces.has(home, TierKind::ssd)) return;
+    plan.pieces.add(disk.bounce, TierKind::dram, {io_bounce_bytes, num_streams});
+    if (in.on_gpu) plan.pieces.add(disk.halves, TierKind::dram, {half_bytes, 2 * num_streams});
+  };
+  plan.cache_staging_half_bytes = std::max(staging_half_bytes, plan.cache.row_bytes());
+  add_streams(Piece::weights_home, disk_pieces_of_weights, 1, staging_half_bytes);
+  add_streams(Piece::cache_home, disk_pieces_of_cache, 2, plan.cache_staging_half_bytes);
+  add_streams(Piece::hidden_home, disk_pieces_of_hidden, 2, staging_half_bytes);
+}
+
+void add_links(const PlanInput& in, MemoryPlan& plan) {
+  if (!in.on_gpu || !in.links.through_host) return;
+  if (in.links.receives) plan.pieces.add(Piece::received_hidden, TierKind::dram, {plan.hidden_bytes, 1});
+  if (in.links.sends) plan.pieces.add(Piece::sent_hidden, TierKind::dram, {plan.hidden_bytes, 1});
+}
+
+constexpr std::array<TensorClass, num_tensor_classes> tensor_classes{TensorClass::weights, TensorClass::cache,
+                                                                     TensorClass::hidden};
+constexpr std::array<MemoryUse, num_tensor_classes> home_uses{MemoryUse::weights, MemoryUse::cache, MemoryUse::hidden};
+
+void sum_up(const Placement& placement, MemoryPlan& plan) {
+  for (auto [tier, demand] : {std::pair{TierKind::gpu, &plan.gpu}, std::pair{TierKind::dram, &plan.dram},
+                              std::pair{TierKind::ssd, &plan.ssd}}) {
+    for (std::size_t c = 0; c < num_tensor_classes; ++c) demand->home[c] = plan.pieces.taken_bytes(tier, home_uses[c]);
+    demand->staging = plan.pieces.taken_bytes(tier, MemoryUse::staging);
+    demand->workspace = plan.pieces.taken_bytes(tier, MemoryUse::workspace);
+  }
+  for (std::size_t c = 0; c < num_tensor_classes; ++c) {
+    const Share& share = placement.of(tensor_classes[c]);
+    const auto total = static_cast<double>(plan.gpu.home[c] + plan.dram.home[c] + plan.ssd.home[c]);
+    plan.gpu.requested[c] = static_cast<std::uint64_t>(share.gpu() * total);
+    plan.dram.requested[c] = static_cast<std::uint64_t>(share.dram() * total);
+    plan.ssd.requested[c] = static_cast<std::uint64_t>(std::max(0.0, share.ssd()) * total);
+  }
 }
 
 // Whether a sweep of the job can have two calls of a layer that are large enough. Whole rows make a call, so what is
@@ -54,65 +134,29 @@ bool may_use_plain_layer(const PlanInput& in, std::int64_t max_tokens) {
 
 }  // namespace
 
+std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, bool scores) {
+  return block.num_micro_batches * (4LL * block.micro_batch_size + (scores ? 4 : 2) * tokens);
+}
+
 MemoryPlan plan_memory(const PlanInput& in) {
-  const Placement& placement = in.policy.placement;
   MemoryPlan plan;
-  plan.weights = plan_weights(in.layers, in.policy.dtype, placement.weights, in.policy.weight_format, in.reads_dram);
-  set_class(plan, TensorClass::weights, placement.weights, plan.weights.gpu_bytes, plan.weights.dram_bytes,
-            plan.weights.ssd_bytes);
-
-  const auto cached = std::count_if(in.layers.begin(), in.layers.end(), [](const auto& l) { return l.has_cache(); });
-  const std::int32_t num_slots = in.policy.num_micro_batches * in.num_groups;
-  plan.cache = plan_cache(cache_shape(in), static_cast<std::int32_t>(cached), num_slots, placement.cache,
-                          in.policy.uses_host_attention() ? in.model.attention.kv_heads : 1);
-  set_class(plan, TensorClass::cache, placement.cache, plan.cache.gpu_bytes(), plan.cache.dram_bytes(),
-            plan.cache.ssd_bytes());
-
+  plan.weights = plan_weights(in.slice.layers, in.policy.dtype, in.policy.placement.weights, in.policy.weight_format,
+                              in.reads_dram);
+  plan.cache = lay_out_cache(in);
   plan.max_tokens = static_cast<std::int64_t>(in.policy.micro_batch_size) * std::max(1, in.job.max_prompt_tokens);
-  plan.hidden_bytes = static_cast<std::uint64_t>(plan.max_tokens) * static_cast<std::uint64_t>(in.model.hidden) *
-                      element_bytes(in.policy.dtype);
-  // One sweep runs at a time on a rank, so its block's hidden states are all there is.
-  const std::uint64_t hidden_total = plan.hidden_bytes * static_cast<std::uint64_t>(in.policy.num_micro_batches);
-  const auto hidden_part = [&](double fraction) {
-    return static_cast<std::uint64_t>(std::max(0.0, fraction) * static_cast<double>(hidden_total));
-  };
-  const std::uint64_t hidden_gpu = hidden_part(placement.hidden.gpu());
-  const std::uint64_t hidden_dram =
-      placement.hidden.ssd() < 1e-9 ? hidden_total - hidden_gpu : hidden_part(placement.hidden.dram());
-  set_class(plan, TensorClass::hidden, placement.hidden, hidden_gpu, hidden_dram,
-            hidden_total - hidden_gpu - hidden_dram);
-
-  plan.workspace_bytes = in.workspace_bytes ? in.workspace_bytes(in.policy.micro_batch_size, plan.max_tokens) : 0;
-  plan.gpu.workspace = plan.workspace_bytes;
-  plan.gpu.staging = static_cast<std::uint64_t>(weight_slots_of(in.policy)) * plan.weights.slot_bytes +
-                     num_cache_slots * plan.cache.staged_bytes();
-  plan.gpu.staging += bookkeeping_bytes(in, cached, plan.max_tokens);
-  const std::uint64_t rows_bytes = block_row_bytes(in.policy, in.model);
-  if (hidden_gpu != hidden_total)  // slots, and places for the states of a decode step
-    plan.gpu.staging += num_hidden_slots * plan.hidden_bytes + rows_bytes +
-                        4096 * static_cast<std::uint64_t>(in.policy.num_micro_batches);
-
-  if (in.policy.uses_host_attention()) {  // a block's queries, keys, values and what attention gave
-    plan.gpu.staging += 4 * rows_bytes + 2 * 4096;
-    plan.host_staging_bytes += 4 * rows_bytes;
-  }
-
-  // Through the host pass: what lies on ssd on its way to the GPU, and the edges of direct I/O.
-  const std::uint64_t segment_bytes =
-      static_cast<std::uint64_t>(plan.cache.shape.heads) * plan.cache.shape.unit_bytes();
-  plan.cache_staging_half_bytes = std::max(staging_half_bytes, segment_bytes);
-  const auto add_streams = [&](TensorClass tensor_class, std::uint64_t num_streams, std::uint64_t half_bytes) {
-    if (plan.ssd.home[static_cast<std::size_t>(tensor_class)] == 0) return;
-    plan.host_staging_bytes += num_streams * (io_bounce_bytes + (in.on_gpu ? 2 * half_bytes : 0));
-  };
-  add_streams(TensorClass::weights, 1, staging_half_bytes);
-  add_streams(TensorClass::cache, 2, plan.cache_staging_half_bytes);
-  add_streams(TensorClass::hidden, 2, staging_half_bytes);
-  // Each row's last incomplete block on ssd stays in memory.
-  if (plan.cache.ssd_units > 0)
-    plan.host_staging_bytes += 4096ULL * static_cast<std::uint64_t>(cached) * static_cast<std::uint64_t>(num_slots) *
-                               static_cast<std::uint64_t>(in.policy.micro_batch_size);
-  plan.dram.staging = plan.host_staging_bytes;
+  plan.hidden_bytes = hidden_bytes(in, plan.max_tokens);
+  plan.hidden = {in.policy.placement.hidden, in.policy.num_micro_batches, plan.hidden_bytes,
+                 hidden_bytes(in, in.policy.micro_batch_size)};
+  plan.weights.name_home(plan.pieces);
+  plan.cache.name_home(plan.pieces);
+  plan.hidden.name_home(plan.pieces);
+  add_slots(in, plan);
+  add_tables(in, plan);
+  add_workspace(in, plan);
+  add_host_attention(in, plan);
+  add_disk_staging(in, plan);
+  add_links(in, plan);
+  sum_up(in.policy.placement, plan);
   return plan;
 }
 
@@ -120,92 +164,14 @@ MemoryPlan plan_memory(const PlanInput& in, const Budgets& budgets) {
   MemoryPlan plan = plan_memory(in);
   if (!may_use_plain_layer(in, plan.max_tokens)) return plan;
   std::uint64_t bytes = 0;
-  for (const LayerDescription& layer : in.layers) bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
-  const std::uint64_t taken = bytes == 0 ? 0 : bytes + 4096;  // what aligning it costs
-  if (plan.gpu.total() + taken > budgets.gpu_bytes) return plan;
+  for (const LayerDescription& layer : in.slice.layers)
+    bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
+  const PlannedPiece piece{bytes, 1, piece_alignment};
+  if (plan.gpu.total() + piece.taken_bytes() > budgets.gpu_bytes) return plan;
   plan.plain_layer_bytes = bytes;
-  plan.gpu.staging += taken;
+  plan.pieces.add(Piece::plain_layer, TierKind::gpu, piece);
+  sum_up(in.policy.placement, plan);
   return plan;
-}
-
-namespace {
-
-void explain(std::string& text, const char* tier, const TierDemand& demand, std::uint64_t budget) {
-  if (demand.total() <= budget) return;
-  if (!text.empty()) text += "; ";
-  text += fmt::format("{} needs {} (weights {}, cache {}, hidden {}, staging {}, workspace {}) but may use {}", tier,
-                      format_bytes(demand.total()), format_bytes(demand.home[0]), format_bytes(demand.home[1]),
-                      format_bytes(demand.home[2]), format_bytes(demand.staging), format_bytes(demand.workspace),
-                      format_bytes(budget));
-}
-
-bool fits(const MemoryPlan& plan, const Budgets& budgets) {
-  return plan.gpu.total() <= budgets.gpu_bytes && plan.dram.total() <= budgets.dram_bytes &&
-         plan.ssd.total() <= budgets.ssd_bytes;
-}
-
-// Moves a class one notch down the tiers; false when there is nothing left to move.
-bool lower(Share& share, bool from_gpu, bool from_dram) {
-  constexpr double notch = 5;
-  if (from_gpu && share.gpu_percent > 0) {
-    const double moved = std::min(notch, share.gpu_percent);
-    share.gpu_percent -= moved;
-    share.dram_percent += moved;
-    return true;
-  }
-  if (from_dram && share.dram_percent > 0) {
-    share.dram_percent -= std::min(notch, share.dram_percent);
-    return true;
-  }
-  return false;
-}
-
-bool fit_by_moving(PlanInput& in, const Budgets& budgets) {
-  while (true) {
-    const MemoryPlan plan = plan_memory(in);
-    if (fits(plan, budgets)) return true;
-    const bool gpu_over = plan.gpu.total() > budgets.gpu_bytes;
-    const bool dram_over = plan.dram.total() > budgets.dram_bytes;
-    Placement& at = in.policy.placement;
-    if (!lower(at.weights, gpu_over, dram_over) && !lower(at.cache, gpu_over, dram_over) &&
-        !lower(at.hidden, gpu_over, dram_over))
-      return false;
-  }
-}
-
-}  // namespace
-
-std::string explain_misfit(const MemoryPlan& plan, const Budgets& budgets) {
-  std::string text;
-  explain(text, "gpu", plan.gpu, budgets.gpu_bytes);
-  explain(text, "dram", plan.dram, budgets.dram_bytes);
-  explain(text, "ssd", plan.ssd, budgets.ssd_bytes);
-  return text;
-}
-
-Policy nearest_fit(const PlanInput& input, const Budgets& budgets) {
-  PlanInput trial = input;
-  while (true) {
-    const Policy sizes = trial.policy;
-    if (fit_by_moving(trial, budgets)) return trial.policy;
-    trial.policy = sizes;
-    if (trial.policy.num_micro_batches > 1) trial.policy.num_micro_batches /= 2;
-    else if (trial.policy.micro_batch_size > 1) trial.policy.micro_batch_size /= 2;
-    else break;
-  }
-  PlanInput least = input;
-  least.policy.micro_batch_size = least.policy.num_micro_batches = 1;
-  least.policy.placement = make_placement({0, 0, 0, 0, 0, 0});
-  throw UserError(ExitCode::does_not_fit, "the model does not fit this machine, not even one row at a time from ssd",
-                  explain_misfit(plan_memory(least), budgets),
-                  "Raise the budgets (--gpu-mem, --cpu-mem, --disk-mem), shorten the rows or use more ranks");
-}
-
-void require_fit(const PlanInput& input, const Budgets& budgets) {
-  const std::string misfit = explain_misfit(plan_memory(input), budgets);
-  if (misfit.empty()) return;
-  throw UserError(ExitCode::does_not_fit, "the policy " + to_flags(input.policy) + " does not fit", misfit,
-                  "The nearest one that fits: " + to_flags(nearest_fit(input, budgets)));
 }
 
 }  // namespace flexgen

@@ -1,19 +1,20 @@
-// What a policy needs of every tier on one rank, before anything is allocated or read. The engine allocates from the
-// same plan, so what fits here fits there. Pure arithmetic: no Torch, CUDA or MPI.
+// What a policy needs of every tier on one rank, as named pieces, before anything is allocated or read. The engine
+// takes these very pieces, so what fits here fits there. Pure arithmetic, cheap enough for a search over policies: no
+// Torch, CUDA or MPI, and no layer is made.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <string>
-#include <vector>
 
 #include "policy/cache_layout.hpp"
+#include "policy/hidden_layout.hpp"
+#include "policy/memory_pieces.hpp"
 #include "policy/weight_layout.hpp"
-#include "spec/layer_description.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
+#include "spec/slice_description.hpp"
 
 namespace flexgen {
 
@@ -36,67 +37,62 @@ inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
 
-/// Bytes of one [micro-batch rows, hidden] matrix: a micro-batch's hidden states while it decodes.
-inline std::uint64_t row_bytes(const BlockShape& block, const ModelSpec& model) {
-  return static_cast<std::uint64_t>(block.micro_batch_size) * static_cast<std::uint64_t>(model.hidden) *
-         element_bytes(block.dtype);
-}
-/// The same of a whole block: attention on the host keeps its queries, keys, values and results.
-inline std::uint64_t block_row_bytes(const BlockShape& block, const ModelSpec& model) {
-  return static_cast<std::uint64_t>(block.num_micro_batches) * row_bytes(block, model);
-}
-
+/// Sets of index arrays: one sweep is under way while the next is prepared.
+inline constexpr std::uint64_t num_index_sets = 2;
 /// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a chunk
 /// of its own; per token: id and position, and where it is scored output and target.
-inline std::int64_t index_array_entries(std::int64_t num_micro_batches, std::int64_t rows, std::int64_t tokens,
-                                        bool scores) {
-  return num_micro_batches * (4 * rows + (scores ? 4 : 2) * tokens);
-}
-/// Of two sweeps, one under way while the next is prepared.
-inline std::uint64_t index_array_bytes(std::int64_t num_micro_batches, std::int64_t rows, std::int64_t tokens,
-                                       bool scores) {
-  return 2 * (static_cast<std::uint64_t>(index_array_entries(num_micro_batches, rows, tokens, scores)) * 4 + 4096);
-}
+/// @param tokens  of one micro-batch at most
+std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, bool scores);
 
 /// Positions of one micro-batch whose logits are wanted, at most.
 inline std::int64_t max_outputs(const BlockShape& block, const JobShape& job) {
   return block.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);
 }
 
+/// A stage's links to its neighbours in the pipeline, as far as they take memory.
+struct HiddenLinks {
+  bool receives = false;
+  bool sends = false;
+  bool through_host = false;  // a GPU's hidden states cross host memory on their way to the next stage
+};
+
 struct PlanInput {
   ModelSpec model;
-  std::vector<LayerDescription> layers;  // of the rank's slice
+  SliceDescription slice;  // the rank's
   Policy policy;
   JobShape job;
-  std::int32_t num_groups = 1;     // blocks in flight: at least the number of stages
+  HiddenLinks links;
   bool on_gpu = false;             // the gpu tier is real
   bool reads_dram = true;          // the computing device can read single rows of weights that lie in dram
   bool wants_plain_layer = false;  // a layer's compressed matrices made plain once for its calls of many tokens
-  /// Scratch of the ops for one call of `rows` rows and `tokens` tokens.
-  std::function<std::uint64_t(std::int64_t rows, std::int64_t tokens)> workspace_bytes;
 };
 
 /// Bytes of one tier, by what they are for.
 struct TierDemand {
-  std::array<std::uint64_t, num_tensor_classes> home{};       // achieved, by TensorClass
+  std::array<std::uint64_t, num_tensor_classes> home{};       // of the pieces, by TensorClass
   std::array<std::uint64_t, num_tensor_classes> requested{};  // exact share of the class's total
-  std::uint64_t staging = 0;                                  // slots and buffers in transit
-  std::uint64_t workspace = 0;                                // scratch of the ops
+  std::uint64_t staging = 0;    // slots, buffers in transit, tables, and what rounding up costs
+  std::uint64_t workspace = 0;  // scratch of the ops
   std::uint64_t total() const { return home[0] + home[1] + home[2] + staging + workspace; }
 };
 
 struct MemoryPlan {
   WeightLayout weights;
   CacheLayout cache;
+  HiddenLayout hidden;
   std::int64_t max_tokens = 0;     // of one micro-batch
   std::uint64_t hidden_bytes = 0;  // of one micro-batch at max_tokens
   std::uint64_t workspace_bytes = 0;
   std::uint64_t cache_staging_half_bytes = 0;  // holds the longest row on ssd
-  std::uint64_t host_staging_bytes = 0;
-  std::uint64_t plain_layer_bytes = 0;  // of the largest layer's matrices made plain; 0: there is none
-  TierDemand gpu;
+  std::uint64_t plain_layer_bytes = 0;         // of the largest layer's matrices made plain; 0: there is none
+  MemoryPieces pieces;                         // all that is taken
+  TierDemand gpu;                              // sums over the pieces
   TierDemand dram;
   TierDemand ssd;
+
+  const TierDemand& tier(TierKind kind) const {
+    return kind == TierKind::gpu ? gpu : kind == TierKind::dram ? dram : ssd;
+  }
 };
 
 /// The least that the policy needs.

@@ -112,9 +112,9 @@ void StageModel::take_away(const TierParts& bytes, Traffic& t) const {
 void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
   bring(streamed_weights, t);
   double read_bytes = 0;
-  for (std::size_t j = 0; j < stage.plan.layers.size(); ++j)
-    for (std::size_t w = 0; w < stage.plan.layers[j].weights.size(); ++w) {
-      const LayerDescription& layer = stage.plan.layers[j];
+  for (std::size_t j = 0; j < stage.plan.slice.layers.size(); ++j)
+    for (std::size_t w = 0; w < stage.plan.slice.layers[j].weights.size(); ++w) {
+      const LayerDescription& layer = stage.plan.slice.layers[j];
       const WeightSpec& weight = layer.weights[w];
       const auto elements = static_cast<double>(weight.num_elements());
       const QuantFormat stored = stored_format(weight.role, stage.plan.policy.weight_format);
@@ -163,16 +163,16 @@ void StageModel::add_cache(const SweepRows& sweep, Traffic& t) const {
 void StageModel::add_hidden(const SweepRows& sweep, Traffic& t) const {
   const double bytes = sweep.tokens() * stage.plan.model.hidden * element();
   const Share& share = stage.plan.policy.placement.hidden;
-  const double between = static_cast<double>(stage.plan.layers.size()) - 1;
+  const double between = static_cast<double>(stage.plan.slice.layers.size()) - 1;
   const double dram = std::max(0.0, share.dram());
   const double ssd = std::max(0.0, share.ssd());
   if (sweep.count > 1) {  // those of single tokens stay on the device
     bring({between * bytes * dram, between * bytes * ssd}, t);
     take_away({between * bytes * dram, between * bytes * ssd}, t);
   }
-  if (stage.receives_hidden || stage.sends_hidden) t.network += bytes;  // both at once where there are both
-  if (stage.hidden_through_host && stage.receives_hidden) bring({bytes, 0}, t);
-  if (stage.hidden_through_host && stage.sends_hidden) take_away({bytes, 0}, t);
+  if (stage.plan.links.receives || stage.plan.links.sends) t.network += bytes;  // both at once where there are both
+  if (stage.plan.links.through_host && stage.plan.links.receives) bring({bytes, 0}, t);
+  if (stage.plan.links.through_host && stage.plan.links.sends) take_away({bytes, 0}, t);
 }
 
 Traffic StageModel::traffic(const SweepRows& sweep) const {
@@ -301,7 +301,7 @@ RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job) {
   if (stages.size() > 1) {
     // A block's next sweep starts when its tokens are back. Rows are shared out over the groups; blocks of one group
     // queue up behind each other.
-    const auto num_groups = static_cast<std::int64_t>(std::max(1, stages.front().plan.num_groups));
+    const auto num_groups = static_cast<std::int64_t>(std::max(1, stages.front().plan.policy.num_groups));
     const std::int64_t block_rows = stages.front().plan.policy.block_rows();
     const std::int64_t group_rows = (job.num_sequences + num_groups - 1) / num_groups;
     const std::int64_t num_blocks = std::max<std::int64_t>(1, (group_rows + block_rows - 1) / block_rows);

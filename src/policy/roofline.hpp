@@ -53,14 +53,11 @@ struct Ceilings {
 Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, int ranks_on_machine,
                      std::string_view transport);
 
-/// One rank's part of the job.
+/// One rank's part of the job; hidden states come and go as the plan's links say.
 struct StageInput {
   PlanInput plan;
   Budgets budgets;
   Ceilings ceilings;
-  bool receives_hidden = false;
-  bool sends_hidden = false;
-  bool hidden_through_host = false;  // a GPU's hidden states cross host memory on their way to the next stage
 };
 
 /// Rows that ran, with their mean lengths.

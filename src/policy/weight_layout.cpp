@@ -76,6 +76,9 @@ void split_packs(std::span<const LayerDescription> layers, const Share& share, W
     pack.dram_bytes = dram.take(pack.bytes, grain, pack.bytes - pack.gpu_bytes);
     if (share.ssd() < 1e-9) pack.dram_bytes = share.dram() < 1e-9 ? 0 : pack.bytes - pack.gpu_bytes;
     if (share.ssd() < 1e-9 && share.dram() < 1e-9) pack.gpu_bytes = pack.bytes;
+    pack.gpu_offset = layout.gpu_home_bytes;
+    layout.gpu_home_bytes += align_up(pack.gpu_bytes, piece_alignment);
+    layout.ssd_file_bytes += align_up(pack.ssd_bytes(), piece_alignment);
     layout.gpu_bytes += pack.gpu_bytes;
     layout.dram_bytes += pack.dram_bytes;
     layout.ssd_bytes += pack.ssd_bytes();
@@ -109,6 +112,12 @@ void plan_loads(WeightLayout& layout) {
 }
 
 }  // namespace
+
+void WeightLayout::name_home(MemoryPieces& pieces) const {
+  pieces.add(Piece::weights_home, TierKind::gpu, {gpu_bytes, 1, 1, gpu_home_bytes - gpu_bytes});
+  pieces.add(Piece::weights_home, TierKind::dram, {dram_bytes, 1});
+  pieces.add(Piece::weights_home, TierKind::ssd, {ssd_bytes, 1, 1, ssd_file_bytes - ssd_bytes});
+}
 
 std::uint64_t plain_layer_bytes(const LayerDescription& layer, DType dtype) {
   std::uint64_t bytes = 0;

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "policy/memory_pieces.hpp"
 #include "spec/dtype.hpp"
 #include "spec/layer_description.hpp"
 #include "spec/policy.hpp"
@@ -24,6 +25,7 @@ struct WeightPack {
   std::uint64_t bytes = 0;
   std::uint64_t gpu_bytes = 0;
   std::uint64_t dram_bytes = 0;
+  std::uint64_t gpu_offset = 0;  // of the gpu part in the gpu home of all packs
   std::uint64_t ssd_bytes() const { return bytes - gpu_bytes - dram_bytes; }
 };
 
@@ -59,9 +61,12 @@ struct WeightLayout {
   std::uint64_t gpu_bytes = 0;       // achieved, sums over the packs
   std::uint64_t dram_bytes = 0;
   std::uint64_t ssd_bytes = 0;
+  std::uint64_t gpu_home_bytes = 0;  // of the gpu parts, each aligned; of the ssd parts in whole blocks
+  std::uint64_t ssd_file_bytes = 0;
   std::uint64_t slot_bytes = 0;  // of the largest load; 0 when all is resident
 
   std::uint64_t total_bytes() const { return gpu_bytes + dram_bytes + ssd_bytes; }
+  void name_home(MemoryPieces& pieces) const;
 };
 
 /// `format`: of the weights that may be compressed. `reads_dram`: the device can read single rows of the dram tier.

@@ -10,25 +10,28 @@
 namespace flexgen {
 namespace {
 
-ClassBytes class_bytes(const std::array<std::uint64_t, num_tensor_classes>& bytes) {
-  return {bytes[0], bytes[1], bytes[2]};
+// What was asked for is the plan's word, what was taken the budget's.
+TierReport tier_report(const Stage& stage, TierKind tier) {
+  const TierDemand& planned = stage.plan().memory.tier(tier);
+  const TierBudget& taken = stage.budget(tier);
+  TierReport r;
+  r.capacity_bytes = taken.capacity_bytes();
+  r.requested = {planned.requested[0], planned.requested[1], planned.requested[2]};
+  r.achieved = {taken.peak_bytes(MemoryUse::weights), taken.peak_bytes(MemoryUse::cache),
+                taken.peak_bytes(MemoryUse::hidden)};
+  r.peak_bytes = taken.peak_bytes();
+  r.planned_bytes = planned.total();
+  return r;
 }
 
-TierReport tier_report(const TierDemand& demand, std::uint64_t capacity, std::uint64_t peak) {
-  return {capacity, class_bytes(demand.requested), class_bytes(demand.home), peak};
-}
-
-RankReport own_report(Stage& stage, const Budgets& budgets, double run_seconds, const Communicator& ranks) {
-  const MemoryPlan& plan = stage.plan().memory;
+RankReport own_report(Stage& stage, double run_seconds, const Communicator& ranks) {
   RankReport r;
   r.rank = ranks.rank();
   r.host = ranks.host();
   r.device = device_description(stage.device());
   r.first_layer = stage.plan().bounds.first_decoder_layer;
   r.num_layers = stage.plan().bounds.num_decoder_layers;
-  r.tiers.gpu = tier_report(plan.gpu, budgets.gpu_bytes, stage.peak_bytes(TierKind::gpu));
-  r.tiers.dram = tier_report(plan.dram, budgets.dram_bytes, stage.peak_bytes(TierKind::dram));
-  r.tiers.ssd = tier_report(plan.ssd, budgets.ssd_bytes, stage.peak_bytes(TierKind::ssd));
+  r.tiers = {tier_report(stage, TierKind::gpu), tier_report(stage, TierKind::dram), tier_report(stage, TierKind::ssd)};
   r.resources = resource_reports(stage.tracer().totals());
   r.resources_by_phase.prefill = resource_reports(stage.tracer().totals(TracePhase::prefill));
   r.resources_by_phase.decode = resource_reports(stage.tracer().totals(TracePhase::decode));
@@ -63,8 +66,8 @@ PolicyReport policy_report(const Policy& policy) {
 
 }  // namespace
 
-Report gather_report(Stage& stage, const Budgets& budgets, double run_seconds, Communicator& ranks) {
-  std::vector<RankReport> all = gather(ranks, own_report(stage, budgets, run_seconds, ranks));
+Report gather_report(Stage& stage, double run_seconds, Communicator& ranks) {
+  std::vector<RankReport> all = gather(ranks, own_report(stage, run_seconds, ranks));
   Report report;
   if (ranks.rank() != 0) return report;
   const ModelSpec& model = stage.plan().input.model;

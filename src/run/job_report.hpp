@@ -9,6 +9,6 @@ namespace flexgen {
 
 /// Collective. Model, policy and ranks are filled in on rank 0; job and timing are the caller's.
 /// @param run_seconds  from the first sweep to the end
-Report gather_report(Stage& stage, const Budgets& budgets, double run_seconds, Communicator& ranks);
+Report gather_report(Stage& stage, double run_seconds, Communicator& ranks);
 
 }  // namespace flexgen

@@ -7,8 +7,8 @@
 
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
-#include "engine/stage_memory.hpp"
 #include "policy/roofline.hpp"
+#include "run/policy_choice.hpp"
 
 namespace flexgen {
 namespace {
@@ -33,18 +33,17 @@ std::string missing(const RanJob& job) {
 
 std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
   const int num_ranks = job.ranks.size();
+  const JobOutline outline{job.model, job.slices, job.shape, job.device,
+                           job.device.is_cuda() && !job.transport.moves_device_memory()};
   std::vector<StageInput> stages;
   for (int r = 0; r < num_ranks; ++r) {
     const auto index = static_cast<std::size_t>(r);
     const TierReports& tiers = report.ranks[index].tiers;
     StageInput stage;
-    stage.plan = plan_input(job.model, job.slices[index], job.policy, job.shape, num_ranks, job.device);
+    stage.plan = outline.stage_input(job.policy, index);
     stage.budgets = {tiers.gpu.capacity_bytes, tiers.dram.capacity_bytes, tiers.ssd.capacity_bytes};
     stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.dtype,
                                  job.ranks.place(r).local_size, num_ranks > 1 ? job.transport.name() : "");
-    stage.receives_hidden = r > 0;
-    stage.sends_hidden = r + 1 < num_ranks;
-    stage.hidden_through_host = job.device.is_cuda() && !job.transport.moves_device_memory();
     stages.push_back(std::move(stage));
   }
   return stages;

@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
-#include "engine/stage_memory.hpp"
+#include "model/slice_description.hpp"
 #include "policy/greedy_fill.hpp"
 #include "run/machine.hpp"
 
@@ -28,7 +27,7 @@ Budgets smallest_budgets(const Budgets& mine, Communicator& ranks) {
 
 std::uint64_t slice_elements(const PlanInput& input) {
   std::uint64_t total = 0;
-  for (const LayerDescription& layer : input.layers) total += static_cast<std::uint64_t>(layer.num_elements());
+  for (const LayerDescription& layer : input.slice.layers) total += static_cast<std::uint64_t>(layer.num_elements());
   return total;
 }
 
@@ -70,36 +69,35 @@ constexpr std::int32_t default_micro_batch_size = 4;
 constexpr std::int32_t default_num_micro_batches = 1;
 
 // All that is asked for or has a default, the same on every rank.
-Policy requested_policy(const PolicyRequest& request, const ModelSpec& model, const Device& device,
-                        Communicator& ranks) {
+Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Communicator& ranks) {
   Policy policy;
+  policy.num_groups = static_cast<std::int32_t>(job.slices.size());
   policy.overlap = request.overlap;
   policy.separate_layers = request.sep_layer.value_or(true);
   policy.pin_weights = request.pin_weight;
-  ranks.agree_on_error([&] { policy.weight_format = weight_format(request, model); });
+  ranks.agree_on_error([&] { policy.weight_format = weight_format(request, job.model); });
   policy.cache_format = request.cache_format;
   policy.host_attention_percent = request.cpu_attention_percent;
   policy.attention_sparsity = request.attn_sparsity;
-  policy.dtype = agree_on_dtype(choose_dtype(request.dtype, device, model.stored_dtype), device, ranks);
+  policy.dtype = agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
   policy.micro_batch_size = request.gpu_batch_size.value_or(default_micro_batch_size);
   policy.num_micro_batches = request.num_gpu_batches.value_or(default_num_micro_batches);
   if (request.placement) policy.placement = *request.placement;
   return policy;
 }
 
-using InputOf = std::function<PlanInput(const Policy&, const SliceBounds&)>;
-
 // Rank 0 fills the tiers for the largest slice; where B or K was given, both stay.
-void fill_greedily(const PolicyRequest& request, const InputOf& input_of, const std::vector<SliceBounds>& slices,
-                   const Budgets& budgets, Communicator& ranks, Policy& policy) {
+void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks,
+                   Policy& policy) {
   const Budgets least = smallest_budgets(budgets, ranks);
   Fill fill;
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
-    PlanInput largest = input_of(policy, slices.front());
-    for (const SliceBounds& bounds : slices)
-      if (PlanInput other = input_of(policy, bounds); slice_elements(other) > slice_elements(largest))
+    PlanInput largest = job.stage_input(policy, 0);
+    for (std::size_t rank = 1; rank < job.slices.size(); ++rank)
+      if (PlanInput other = job.stage_input(policy, rank); slice_elements(other) > slice_elements(largest))
         largest = std::move(other);
+    largest.links.receives = largest.links.sends = ranks.size() > 1;
     const bool sizes_given = request.gpu_batch_size || request.num_gpu_batches;
     const Policy chosen = sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least);
     fill = {chosen.micro_batch_size, chosen.num_micro_batches, chosen.placement};
@@ -120,23 +118,24 @@ void require_cache_off_ssd(const Placement& placement) {
                   "Give the cache to gpu and dram, for example --percent 20 80 0 100 0 100, or leave it out");
 }
 
-Policy choose_policy(const PolicyRequest& request, const ModelSpec& model, const std::vector<SliceBounds>& slices,
-                     const JobShape& shape, const Device& device, const Budgets& budgets, Communicator& ranks) {
-  const auto num_groups = static_cast<std::int32_t>(slices.size());
-  const InputOf input_of = [&](const Policy& policy, const SliceBounds& bounds) {
-    return plan_input(model, bounds, policy, shape, num_groups, device);
-  };
-  Policy policy = requested_policy(request, model, device, ranks);
-  if (!request.placement) fill_greedily(request, input_of, slices, budgets, ranks, policy);
+PlanInput JobOutline::stage_input(const Policy& policy, std::size_t rank) const {
+  return plan_input(model, describe_slice(model, slices[rank], policy.separate_layers, device), policy, shape,
+                    {rank > 0, rank + 1 < slices.size(), hidden_through_host});
+}
+
+Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks) {
+  Policy policy = requested_policy(request, job, ranks);
+  if (!request.placement) fill_greedily(request, job, budgets, ranks, policy);
   if (policy.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(policy.placement); });
-  const SliceBounds& own = slices[static_cast<std::size_t>(ranks.rank())];
+  const auto own = static_cast<std::size_t>(ranks.rank());
   if (!request.sep_layer && policy.uses_host_attention()) {
     // With two layers the last micro-batch's mlp waits for the host before the next layer's attention is projected: the
     // host idles once per layer. One layer needs room for more weights at a time.
     policy.separate_layers = false;
-    policy.separate_layers = !ranks_agree(explain_misfit(plan_memory(input_of(policy, own)), budgets).empty(), ranks);
+    policy.separate_layers =
+        !ranks_agree(explain_misfit(plan_memory(job.stage_input(policy, own)), budgets).empty(), ranks);
   }
-  ranks.agree_on_error([&] { require_fit(input_of(policy, own), budgets); });
+  ranks.agree_on_error([&] { require_fit(job.stage_input(policy, own), budgets); });
   return policy;
 }
 

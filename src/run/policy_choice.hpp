@@ -1,11 +1,12 @@
 // The job's policy: as the flags say, the rest chosen by the greedy fill, the same on every rank.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "comm/communicator.hpp"
 #include "device/device.hpp"
-#include "model/layer.hpp"
+#include "policy/stage_plan.hpp"
 #include "run/job_request.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -15,8 +16,19 @@ namespace flexgen {
 /// Throws UserError (usage) where a part of the cache would lie on ssd, out of reach of attention on the host.
 void require_cache_off_ssd(const Placement& placement);
 
+/// What all ranks know alike of a job that is to be planned. Refers to what the caller holds.
+struct JobOutline {
+  const ModelSpec& model;
+  const std::vector<SliceBounds>& slices;  // by rank
+  const JobShape& shape;
+  const Device& device;
+  bool hidden_through_host = false;  // a GPU's hidden states cross host memory on their way to the next rank
+
+  /// What a rank's plan is made from.
+  PlanInput stage_input(const Policy& policy, std::size_t rank) const;
+};
+
 /// Collective. Throws AgreedError on every rank when it does not fit one of them.
-Policy choose_policy(const PolicyRequest& request, const ModelSpec& model, const std::vector<SliceBounds>& slices,
-                     const JobShape& shape, const Device& device, const Budgets& budgets, Communicator& ranks);
+Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks);
 
 }  // namespace flexgen

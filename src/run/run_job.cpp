@@ -38,7 +38,9 @@ struct AgreedJob {
   Budgets budgets;
   Policy policy;
 
-  std::int32_t num_groups() const { return static_cast<std::int32_t>(slices.size()); }
+  bool hidden_through_host = false;
+
+  JobOutline outline(const ModelSpec& model) const { return {model, slices, shape, device, hidden_through_host}; }
 };
 
 // All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
@@ -59,15 +61,18 @@ AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communi
     job.slices = balanced_slices(input.model, ranks.size());
     job.budgets = choose_budgets(request.machine, job.device, ranks);
   });
-  job.policy = choose_policy(request.policy, input.model, job.slices, job.shape, job.device, job.budgets, ranks);
+  job.hidden_through_host =
+      ranks.size() > 1 && job.device.is_cuda() && !wants_nccl(request.machine.transport, job.device, ranks);
+  job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets, ranks);
   ranks.all_equal("the policy", to_flags(job.policy));
   return job;
 }
 
 StageConfig plan_stage(const JobRequest& request, const ModelSpec& model, const AgreedJob& job, int rank) {
   StageConfig config;
-  config.plan.bounds = job.slices[static_cast<std::size_t>(rank)];
-  config.plan.input = plan_input(model, config.plan.bounds, job.policy, job.shape, job.num_groups(), job.device);
+  const auto own = static_cast<std::size_t>(rank);
+  config.plan.bounds = job.slices[own];
+  config.plan.input = job.outline(model).stage_input(job.policy, own);
   config.plan.memory = plan_memory(config.plan.input, job.budgets);
   config.budgets = job.budgets;
   config.device = job.device;
@@ -90,7 +95,7 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
 
 // Rank 0 turns rows into sweeps, the others serve them.
 void drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error, TimingReport& timing) {
-  BatchDriver driver(stage, job.policy, job.num_groups(), input.model.eos_tokens);
+  BatchDriver driver(stage, job.policy, job.policy.num_groups, input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
     driver.run(*input.rows, input.callbacks);
@@ -143,7 +148,7 @@ Report run_job(MpiSession& session, const JobRequest& request, JobInput input) {
   timing.total_seconds = seconds_since(start_ns);
 
   if (!request.files.trace.empty()) gather_trace(request.files.trace, *stage, start_ns, ranks);
-  Report report = gather_report(*stage, job.budgets, seconds_since(start_ns), ranks);
+  Report report = gather_report(*stage, seconds_since(start_ns), ranks);
   report.command = input.command;
   report.timing = timing;
   if (ranks.rank() == 0) {

@@ -25,13 +25,16 @@ std::unique_ptr<Transport> open_nccl(MpiSession& session, std::unique_ptr<Transp
                               }});
 }
 
+bool wants_nccl(const std::string& wanted, const Device& device, Communicator& ranks) {
+  const bool distinct = one_gpu_each(device, ranks);
+  return wanted == "nccl" || (wanted == "auto" && distinct && has_nccl());
+}
+
 std::unique_ptr<Transport> open_transport(MpiSession& session, const std::string& wanted, const Device& device) {
   Communicator& ranks = session.communicator();
   std::unique_ptr<Transport> host = session.make_transport();
   if (ranks.size() == 1) return host;
-  const bool distinct = one_gpu_each(device, ranks);
-  bool use_nccl = wanted == "nccl";
-  if (wanted == "auto") use_nccl = distinct && has_nccl();
+  const bool use_nccl = wants_nccl(wanted, device, ranks);
   if (use_nccl && !device.is_cuda())
     throw AgreedError(ExitCode::usage,
                       "--transport nccl cannot be honoured: the ranks compute on CPUs. Use --transport mpi");

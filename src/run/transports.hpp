@@ -12,6 +12,9 @@ namespace flexgen {
 /// Collective. True when every rank computes on a GPU of its own.
 bool one_gpu_each(const Device& device, Communicator& ranks);
 
+/// Collective. Whether open_transport will choose NCCL where that can be had.
+bool wants_nccl(const std::string& wanted, const Device& device, Communicator& ranks);
+
 /// Collective. Host memory by MPI, or GPU memory by NCCL as `wanted` says (auto: where every rank has a GPU of its
 /// own). Throws AgreedError (usage) when nccl was asked for and cannot be had.
 std::unique_ptr<Transport> open_transport(MpiSession& session, const std::string& wanted, const Device& device);

@@ -52,6 +52,7 @@ Placement make_placement(const std::array<double, 6>& percent);
 struct BlockShape {
   std::int32_t micro_batch_size = 1;   // B: rows computed in one call
   std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
+  std::int32_t num_groups = 1;         // blocks in flight: at least the number of stages
   DType dtype = DType::float32;        // of weights, cache and activations
   QuantFormat weight_format;           // of matrices; none: dtype
   QuantFormat cache_format;            // of keys and values; none: dtype

@@ -23,49 +23,53 @@ std::string_view flag_of(TierKind tier) {
 
 }  // namespace
 
-std::string_view tier_name(TierKind tier) {
-  switch (tier) {
-    case TierKind::gpu: return "gpu";
-    case TierKind::dram: return "dram";
-    case TierKind::ssd: return "ssd";
-  }
-  return "unknown";
-}
-
-void TierBudget::take(std::uint64_t bytes, std::string_view what) {
+void TierBudget::take(std::uint64_t bytes, MemoryUse use, std::string_view what) {
   std::lock_guard lock(mutex_);
-  if (bytes > capacity_bytes_ - used_bytes_) {
+  if (bytes > capacity_bytes_ - all_.used) {
     throw UserError(
         ExitCode::does_not_fit, fmt::format("{} do not fit the {} tier", what, tier_name(tier_)),
         fmt::format("{} ({} bytes) are wanted, {} of {} are used, {} are left", format_bytes(bytes), bytes,
-                    format_bytes(used_bytes_), format_bytes(capacity_bytes_),
-                    format_bytes(capacity_bytes_ - used_bytes_)),
+                    format_bytes(all_.used), format_bytes(capacity_bytes_), format_bytes(capacity_bytes_ - all_.used)),
         fmt::format("Raise {}, put less on this tier (--percent), or lower the batch size", flag_of(tier_)));
   }
-  used_bytes_ += bytes;
-  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
+  for (Count* count : {&all_, &by_use_[static_cast<std::size_t>(use)]}) {
+    count->used += bytes;
+    count->peak = std::max(count->peak, count->used);
+  }
 }
 
-void TierBudget::give_back(std::uint64_t bytes) {
+void TierBudget::give_back(std::uint64_t bytes, MemoryUse use) {
   std::lock_guard lock(mutex_);
-  FLEXGEN_CHECK(bytes <= used_bytes_, "more is given back to a tier than was taken");
-  used_bytes_ -= bytes;
+  Count& own = by_use_[static_cast<std::size_t>(use)];
+  FLEXGEN_CHECK(bytes <= own.used, "more is given back to a tier than was taken");
+  own.used -= bytes;
+  all_.used -= bytes;
 }
 
 std::uint64_t TierBudget::used_bytes() const {
   std::lock_guard lock(mutex_);
-  return used_bytes_;
+  return all_.used;
 }
 
 std::uint64_t TierBudget::peak_bytes() const {
   std::lock_guard lock(mutex_);
-  return peak_bytes_;
+  return all_.peak;
+}
+
+std::uint64_t TierBudget::used_bytes(MemoryUse use) const {
+  std::lock_guard lock(mutex_);
+  return by_use_[static_cast<std::size_t>(use)].used;
+}
+
+std::uint64_t TierBudget::peak_bytes(MemoryUse use) const {
+  std::lock_guard lock(mutex_);
+  return by_use_[static_cast<std::size_t>(use)].peak;
 }
 
 BudgetShare::~BudgetShare() {
   if (!budget_) return;
   try {
-    budget_->give_back(bytes_);
+    budget_->give_back(bytes_, use_);
   } catch (const std::exception& error) {
     log::error(error.what());
   }

@@ -10,6 +10,7 @@
 
 #include "base/bytes.hpp"
 #include "engine/stage.hpp"
+#include "model/slice_description.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -98,7 +99,8 @@ StageConfig small_stage(const std::array<double, 6>& percent, const ScratchPlace
   policy.micro_batch_size = 2;
   policy.num_micro_batches = 1;
   policy.placement = make_placement(percent);
-  config.plan.input = plan_input(model, config.plan.bounds, policy, {5, 8, 16, 2}, 1, config.device);
+  config.plan.input = plan_input(
+      model, describe_slice(model, config.plan.bounds, policy.separate_layers, config.device), policy, {5, 8, 16, 2});
   config.budgets = {GiB, GiB, GiB};
   config.plan.memory = plan_memory(config.plan.input, config.budgets);
   config.source = make_random_source();

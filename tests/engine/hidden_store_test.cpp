@@ -5,7 +5,7 @@
 #include <cstring>
 #include <random>
 
-#include "tests/support/scratch_place.hpp"
+#include "tests/support/planned_tiers.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -15,12 +15,12 @@ constexpr std::uint64_t place_bytes = 36 * 4 * 97;  // no multiple of a cache li
 class HiddenStoreTest : public ::testing::TestWithParam<Share> {};
 
 TEST_P(HiddenStoreTest, GivesBackWhatWasStored) {
-  const ScratchPlace scratch;
   constexpr std::int32_t num_micro_batches = 3;
-  Arena arena(num_micro_batches * (place_bytes + 8192), Device{});
-  HiddenStore store(GetParam(), num_micro_batches, place_bytes, 0, Device{}, scratch.path(), arena);
+  const HiddenLayout layout{GetParam(), num_micro_batches, place_bytes, 0};
+  PlannedTiers tiers(home_of(layout));
+  HiddenStore store(layout, tiers.memory());
   Stream stream("test", Stream::Mode::inline_tasks, Device{});
-  Transfer loads(stream, store.uses_disk(), 1 << 20), stores(stream, store.uses_disk(), 1 << 20);
+  Transfer loads(stream, host_staging(store.uses_disk())), stores(stream, host_staging(store.uses_disk()));
   std::mt19937 generator(3);
   std::vector<std::vector<std::byte>> plain(num_micro_batches);
   for (int round = 0; round < 12; ++round) {
@@ -45,8 +45,8 @@ TEST_P(HiddenStoreTest, GivesBackWhatWasStored) {
 
 TEST_P(HiddenStoreTest, SplitsAsAskedFor) {
   for (const std::uint64_t bytes : {place_bytes, std::uint64_t{100000}, std::uint64_t{36 * 4}}) {
-    const auto [gpu, dram] = hidden_split(GetParam(), bytes);
-    ASSERT_LE(gpu + dram, bytes);
+    const auto [gpu, dram, ssd] = split_hidden(GetParam(), bytes);
+    ASSERT_EQ(gpu + dram + ssd, bytes);
     const double slack = std::max(0.02 * static_cast<double>(bytes), 64.0);
     EXPECT_NEAR(static_cast<double>(gpu), GetParam().gpu() * static_cast<double>(bytes), slack);
     EXPECT_NEAR(static_cast<double>(dram), GetParam().dram() * static_cast<double>(bytes), slack);
@@ -65,9 +65,9 @@ INSTANTIATE_TEST_SUITE_P(Splits, HiddenStoreTest,
                          });
 
 TEST(HiddenStoreResident, KeepsEverythingWhereLayersCompute) {
-  const ScratchPlace scratch;
-  Arena arena(1 << 20, Device{});
-  const HiddenStore store({100, 0}, 2, place_bytes, 36 * 4, Device{}, scratch.path(), arena);
+  const HiddenLayout layout{{100, 0}, 2, place_bytes, 36 * 4};
+  PlannedTiers tiers(home_of(layout));
+  const HiddenStore store(layout, tiers.memory());
   EXPECT_TRUE(store.is_resident());
   EXPECT_FALSE(store.uses_disk());
   EXPECT_EQ(store.scratch_bytes(), 0U);
@@ -78,9 +78,9 @@ TEST(HiddenStoreResident, KeepsEverythingWhereLayersCompute) {
 TEST(HiddenStoreResident, KeepsADecodeStepWhereLayersCompute) {
   constexpr std::uint64_t decode_bytes = 4 * 36 * 4;
   for (const Share& share : {Share{0, 100}, Share{0, 0}, Share{50, 20}}) {
-    const ScratchPlace scratch;
-    Arena arena(1 << 20, Device{});
-    const HiddenStore store(share, 2, place_bytes, decode_bytes, Device{}, scratch.path(), arena);
+    const HiddenLayout layout{share, 2, place_bytes, decode_bytes};
+    PlannedTiers tiers(home_of(layout));
+    const HiddenStore store(layout, tiers.memory());
     EXPECT_FALSE(store.is_resident());
     EXPECT_EQ(store.resident(0, decode_bytes + 4), nullptr) << "a prompt's states go home";
     ASSERT_NE(store.resident(0, decode_bytes), nullptr);

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <random>
 
-#include "tests/support/scratch_place.hpp"
+#include "tests/support/planned_tiers.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -34,10 +34,10 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
  protected:
   KvCacheTest()
       : layout_(plan_cache(shape, num_layers, num_slots, GetParam())),
-        arena_(layout_.gpu_bytes() + 4096, Device{}),
-        cache_(layout_, Device{}, scratch_.path(), arena_),
-        loads_(stream_, cache_.uses_disk(), 1 << 20),
-        stores_(stream_, cache_.uses_disk(), 1 << 20),
+        tiers_(home_of(layout_)),
+        cache_(layout_, tiers_.memory()),
+        loads_(stream_, host_staging(cache_.uses_disk())),
+        stores_(stream_, host_staging(cache_.uses_disk())),
         stage_(layout_.staged_bytes()) {}
 
   static std::size_t half_bytes() { return static_cast<std::size_t>(shape.head_dim) * element_bytes(shape.dtype); }
@@ -101,12 +101,12 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
 
   const CacheLayout& layout() const { return layout_; }
   const KvCache& cache() const { return cache_; }
+  const PlannedTiers& tiers() const { return tiers_; }
 
  private:
-  ScratchPlace scratch_;
   std::mt19937 generator_{7};
   CacheLayout layout_;
-  Arena arena_;
+  PlannedTiers tiers_;
   Stream stream_{"test", Stream::Mode::inline_tasks, Device{}};
   KvCache cache_;
   Transfer loads_, stores_;
@@ -129,6 +129,16 @@ TEST_P(KvCacheTest, LiesWhereItWasAskedToLie) {
   const std::vector<CacheRow> all{{0, 0, 1}, {shape.rows - 1, 0, 1}};
   EXPECT_EQ(cache().is_staged(0, 0, all), layout().split(0, 0).gpu_units < shape.units());
   EXPECT_EQ(cache().is_staged(0, 0, std::span(all).first(1)), layout().split(0, 0).gpu_units < shape.heads);
+}
+
+TEST_P(KvCacheTest, TakesWhatItsLayoutNames) {
+  EXPECT_EQ(tiers().used_bytes(TierKind::gpu, MemoryUse::cache), layout().gpu_bytes());
+  EXPECT_EQ(tiers().used_bytes(TierKind::dram, MemoryUse::cache), layout().dram_bytes());
+  EXPECT_EQ(tiers().used_bytes(TierKind::ssd, MemoryUse::cache), layout().ssd_bytes());
+  for (const TierKind tier : {TierKind::gpu, TierKind::dram, TierKind::ssd})
+    EXPECT_EQ(tiers().used_bytes(tier, MemoryUse::staging), tiers().pieces().taken_bytes(tier, MemoryUse::staging));
+  EXPECT_EQ(cache().scratch_bytes(), layout().ssd_file_bytes);
+  EXPECT_EQ(tiers().used_bytes(TierKind::gpu, MemoryUse::unclaimed), 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Splits, KvCacheTest,

@@ -9,6 +9,7 @@
 #include "engine/layer_calls.hpp"
 #include "engine/stage_memory.hpp"
 #include "engine/surroundings.hpp"
+#include "model/slice_description.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
 #include "weights/weight_source.hpp"
@@ -19,7 +20,7 @@ class LaneParts {
  public:
   LaneParts(const Policy& policy, const JobShape& job) {
     plan.bounds = {0, model.num_layers, true, true};
-    plan.input = plan_input(model, plan.bounds, policy, job, 1, Device{});
+    plan.input = plan_input(model, describe_slice(model, plan.bounds, policy.separate_layers, Device{}), policy, job);
     plan.memory = plan_memory(plan.input);
     layers = make_layers(model, plan.bounds, policy.separate_layers);
     memory = std::make_unique<StageMemory>(plan, Budgets{1ULL << 30, 1ULL << 30, 1ULL << 30}, make_random_source(),

@@ -12,6 +12,7 @@
 #include "model/layer.hpp"
 #include "ops/elementwise.hpp"
 #include "tests/support/checkpoint_folder.hpp"
+#include "tests/support/planned_tiers.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
 #include "tests/support/watched_weight_source.hpp"
@@ -31,7 +32,6 @@ class LoaderThreads : public ::testing::Test {
   const ModelSpec model_ = tiny_model(2);
   const std::vector<LayerDescription> layers_ = describe(make_layers(model_, {0, 2, true, true}, true));
   const ScratchPlace folder_;
-  const ScratchPlace scratch_;
 
   void SetUp() override { write_checkpoint(layers_, DType::float16, folder_.path()); }
   std::shared_ptr<WeightSource> slow_source() const {
@@ -43,12 +43,12 @@ class LoaderThreads : public ::testing::Test {
   std::vector<std::byte> filled(std::shared_ptr<WeightSource> source, DType dtype, const QuantFormat& format,
                                 const Share& share, const ImageThreads& threads) const {
     const WeightLayout layout = plan_weights(layers_, dtype, share, format);
-    Arena arena(layout.gpu_bytes + (layers_.size() + 1) * 4096, Device{});
-    WeightStore store(layers_, layout, std::move(source), {Device{}, dtype, true, scratch_.path(), threads}, arena);
+    PlannedTiers tiers(home_of(layout));
+    WeightStore store(layers_, layout, std::move(source), {dtype, true, threads}, tiers.memory());
     Tracer tracer;
     store.fill(&tracer);
     Stream stream("test", Stream::Mode::inline_tasks, Device{});
-    Transfer transfer(stream, store.uses_disk(), 1 << 20);
+    Transfer transfer(stream, host_staging(store.uses_disk()));
     std::vector<std::byte> slot(layout.slot_bytes);
     std::vector<std::byte> seen;
     for (std::size_t j = 0; j < layers_.size(); ++j) {

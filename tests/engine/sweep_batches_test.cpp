@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "policy/memory_plan.hpp"
+#include "tests/support/planned_tiers.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -17,13 +18,19 @@ RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::in
 class SweepBatchesTest : public ::testing::Test {
  protected:
   SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false) {
-    arena_ = std::make_unique<Arena>(index_array_bytes(num_micro_batches, rows, tokens, scores) + 8192, Device{});
-    return {num_micro_batches, rows, tokens, scores, Device{}, *arena_};
+    BlockShape block;
+    block.num_micro_batches = num_micro_batches;
+    block.micro_batch_size = rows;
+    const auto entries = static_cast<std::uint64_t>(index_array_entries(block, tokens, scores));
+    MemoryPieces pieces;
+    pieces.add(Piece::index_arrays, TierKind::gpu, {entries * sizeof(std::int32_t), num_index_sets, piece_alignment});
+    tiers_ = std::make_unique<PlannedTiers>(pieces);
+    return SweepBatches(tiers_->memory());
   }
   Stream& stream() { return stream_; }
 
  private:
-  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<PlannedTiers> tiers_;
   Stream stream_{"test", Stream::Mode::inline_tasks, Device{}};
 };
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "base/error.hpp"
+#include "tests/support/planned_tiers.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen::test {
@@ -25,7 +26,7 @@ class TransferTest : public ::testing::Test {
   std::mt19937 generator_{11};
   Tracer tracer_{true};
   Stream stream_{"test", Stream::Mode::inline_tasks, Device{}, &tracer_};
-  Transfer transfer_{stream_, true, 1 << 20};
+  Transfer transfer_{stream_, host_staging(true)};
 };
 
 TEST_F(TransferTest, CopiesCountAsTheirResource) {

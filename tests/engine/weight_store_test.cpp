@@ -10,6 +10,7 @@
 #include "model/layer.hpp"
 #include "model/read_spec.hpp"
 #include "tests/support/faulty_weight_source.hpp"
+#include "tests/support/planned_tiers.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
 #include "weights/checkpoint/checkpoint.hpp"
@@ -24,9 +25,9 @@ class StoreUnderTest {
   StoreUnderTest(const std::vector<LayerDescription>& layers, std::shared_ptr<WeightSource> source, DType dtype,
                  const Share& share, bool reads_dram = false, const ImageThreads& threads = {})
       : layout_(plan_weights(layers, dtype, share, {}, reads_dram)),
-        arena_(layout_.gpu_bytes + (layers.size() + 1) * 4096, Device{}),
-        store_(layers, layout_, std::move(source), {Device{}, dtype, true, scratch_.path(), threads}, arena_),
-        transfer_(stream_, store_.uses_disk(), 1 << 20),
+        tiers_(home_of(layout_)),
+        store_(layers, layout_, std::move(source), {dtype, true, threads}, tiers_.memory()),
+        transfer_(stream_, host_staging(store_.uses_disk())),
         slots_{Image(layout_.slot_bytes), Image(layout_.slot_bytes)} {
     store_.fill(nullptr);
   }
@@ -50,9 +51,8 @@ class StoreUnderTest {
   const WeightStore& store() const { return store_; }
 
  private:
-  ScratchPlace scratch_;
   WeightLayout layout_;
-  Arena arena_;
+  PlannedTiers tiers_;
   WeightStore store_;
   Stream stream_{"test", Stream::Mode::inline_tasks, Device{}};
   Transfer transfer_;

@@ -32,6 +32,9 @@ ARROWS["run"] = ARROWS["engine"] | {"engine", "batch", "text", "job", "probe"}
 ARROWS["serve"] = ARROWS["run"] | {"run"}
 ARROWS["app"] = ARROWS["serve"] | {"serve"}
 
+# Tests of rooms below the engine stand without it: the rooms that they may include and link.
+TEST_ARROWS = {"policy": DATA | {"policy", "model"}}
+
 # Third-party headers and the rooms that may include them.
 ALL_ROOMS = set(ARROWS) | {"main"}
 ALLOWED_ROOMS = [
@@ -121,6 +124,25 @@ def check_uses(root):
             yield f"src/{room}/CMakeLists.txt: uses {other} against the arrows"
 
 
+def check_tests(root):
+    for room, allowed in TEST_ARROWS.items():
+        folder = root / "tests" / room
+        for path in sorted(folder.rglob("*")):
+            if path.suffix not in SOURCE_ENDINGS:
+                continue
+            for number, header in includes(path):
+                target = header.split("/")[0]
+                if "/" in header and target in ARROWS and target not in allowed:
+                    yield f"{path.relative_to(root)}:{number}: tests of {room} may not include {header} (arrow)"
+        lists = folder / "CMakeLists.txt"
+        text = re.sub(r"#.*", "", lists.read_text(encoding="utf-8")) if lists.is_file() else ""
+        for call in re.findall(r"flexgen_test\(([^)]*)\)", text):
+            words = call.split()
+            used = words[words.index("USES") + 1:] if "USES" in words else []
+            for other in sorted(set(itertools.takewhile(lambda w: not w.isupper(), used)) - allowed):
+                yield f"tests/{room}/CMakeLists.txt: uses {other} against the arrows"
+
+
 def check_sizes(root):
     for path in sources(root):
         lines = len(path.read_text(encoding="utf-8").splitlines())
@@ -150,7 +172,7 @@ def check_map(root):
 
 
 def findings(root):
-    for check in (check_includes, check_uses, check_sizes, check_headers, check_map):
+    for check in (check_includes, check_uses, check_tests, check_sizes, check_headers, check_map):
         yield from check(root)
 
 

@@ -51,6 +51,15 @@ class HouseTest(unittest.TestCase):
         self.assert_one_finding({"src/base/CMakeLists.txt": "flexgen_room(base SOURCES error.cpp USES comm)\n"},
                                 "src/base/CMakeLists.txt: uses comm")
 
+    def test_tests_that_lean_on_what_uses_their_room(self):
+        self.assert_one_finding({"tests/policy/plan_test.cpp": '#include "engine/stage.hpp"\n'},
+                                "tests/policy/plan_test.cpp:1: tests of policy may not include engine/stage.hpp")
+        self.assert_one_finding({"tests/policy/CMakeLists.txt": "flexgen_test(policy SOURCES a.cpp USES policy app LABEL unit)\n"},
+                                "tests/policy/CMakeLists.txt: uses app")
+        self.assertEqual(self.findings_of({
+            "tests/policy/CMakeLists.txt": "flexgen_test(policy SOURCES a.cpp USES policy model)\n",
+            "tests/policy/plan_test.cpp": '#include "model/layer.hpp"\n#include "tests/policy/cases.hpp"\n'}), [])
+
     def test_mpi_outside_comm(self):
         self.assert_one_finding({"src/spec/dtype.cpp": "#include <mpi.h>\n"}, "MPI header mpi.h in spec")
 

@@ -119,7 +119,7 @@ TEST(GreedyFill, TheBlockIsNoLargerThanTheJob) {
 
 TEST(GreedyFill, GroupsShareTheJob) {
   PlanInput input = plan_for("demo-model", 1, 1, resident, DType::float16, 64, 16, 12);
-  input.num_groups = 3;
+  input.policy.num_groups = 3;
   const Policy policy = greedy_fill(input, {8 * GiB, 8 * GiB, 8 * GiB});
   EXPECT_EQ(policy.block_rows(), 4) << "one block per stage keeps every stage busy";
 }

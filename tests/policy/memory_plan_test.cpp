@@ -2,10 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <sstream>
-
-#include "app/options.hpp"
-#include "base/error.hpp"
 #include "tests/policy/plan_cases.hpp"
 
 namespace flexgen::test {
@@ -16,10 +12,6 @@ using test::plan_for;
 constexpr std::uint64_t plenty = 1ULL << 50;
 
 std::size_t at(TensorClass tensor_class) { return static_cast<std::size_t>(tensor_class); }
-
-bool fits(const PlanInput& input, const Budgets& budgets) {
-  return explain_misfit(plan_memory(input), budgets).empty();
-}
 
 TEST(MemoryPlan, TiersAddUpToTheWhole) {
   const std::vector<std::array<double, 6>> placements{
@@ -49,7 +41,6 @@ TEST(MemoryPlan, TiersAddUpToTheWhole) {
       EXPECT_EQ(plan.gpu.total(),
                 plan.gpu.home[0] + plan.gpu.home[1] + plan.gpu.home[2] + plan.gpu.staging + plan.gpu.workspace);
       EXPECT_EQ(plan.max_tokens, 8 * 512);
-      EXPECT_EQ(plan.dram.staging, plan.host_staging_bytes);
       EXPECT_EQ(plan.gpu.workspace, plan.workspace_bytes);
       EXPECT_GT(plan.workspace_bytes, 0U);
     }
@@ -66,23 +57,34 @@ TEST(MemoryPlan, WhatIsResidentNeedsNoStaging) {
                                       3 * streamed.hidden_bytes + 2 * 4 * 2048 * 2)
       << "the last: hidden states of a decode step";
   EXPECT_EQ(streamed.ssd.total(), 0U);
-  EXPECT_EQ(streamed.host_staging_bytes, 0U) << "nothing comes from disk";
+  EXPECT_EQ(streamed.dram.staging, 0U) << "nothing comes from disk";
 }
 
 TEST(MemoryPlan, DiskTrafficNeedsHostStagingMoreOfItWithAGpu) {
   PlanInput input = plan_for("opt-1.3b", 4, 2, {0, 50, 50, 50, 100, 0});
-  const std::uint64_t host_only = plan_memory(input).host_staging_bytes;
-  EXPECT_EQ(host_only, io_bounce_bytes);
+  EXPECT_EQ(plan_memory(input).dram.staging, io_bounce_bytes);
   input.on_gpu = true;
-  EXPECT_EQ(plan_memory(input).host_staging_bytes, io_bounce_bytes + 2 * staging_half_bytes);
+  const auto from_disk = [](const MemoryPlan& plan, const DiskPieces& disk) {
+    return plan.pieces.at(disk.bounce, TierKind::dram).taken_bytes() +
+           plan.pieces.at(disk.halves, TierKind::dram).taken_bytes();
+  };
+  const std::uint64_t of_a_stream = io_bounce_bytes + 2 * staging_half_bytes;
+  const MemoryPlan weights_alone = plan_memory(input);
+  EXPECT_EQ(from_disk(weights_alone, disk_pieces_of_weights), of_a_stream);
+  EXPECT_EQ(from_disk(weights_alone, disk_pieces_of_cache), 0U);
   input.policy.placement = make_placement({0, 0, 0, 0, 0, 0});
-  EXPECT_GT(plan_memory(input).host_staging_bytes, 5 * (io_bounce_bytes + 2 * staging_half_bytes) - 1);
+  const MemoryPlan all = plan_memory(input);
+  EXPECT_EQ(from_disk(all, disk_pieces_of_weights), of_a_stream);
+  EXPECT_EQ(from_disk(all, disk_pieces_of_cache), 2 * of_a_stream);
+  EXPECT_EQ(from_disk(all, disk_pieces_of_hidden), 2 * of_a_stream);
+  EXPECT_EQ(all.pieces.at(Piece::incomplete_blocks, TierKind::dram).taken_bytes(), 4096ULL * 24 * 2 * 4)
+      << "layers, micro-batches, rows";
 }
 
 TEST(MemoryPlan, GroupsMultiplyTheCacheAlone) {
   PlanInput input = plan_for("demo-model", 4, 2, {50, 50, 50, 50, 50, 50});
   const MemoryPlan one = plan_memory(input);
-  input.num_groups = 3;
+  input.policy.num_groups = 3;
   const MemoryPlan three = plan_memory(input);
   EXPECT_EQ(three.cache.num_slots, 6);
   EXPECT_EQ(three.gpu.home[1] + three.dram.home[1], 3 * (one.gpu.home[1] + one.dram.home[1]));
@@ -144,7 +146,7 @@ TEST(PlainLayer, TakesNothingWhereNoSweepWouldUseIt) {
 
 TEST(PlainLayer, HoldsABlockWhereAttentionAndMlpAreOneLayer) {
   PlanInput input = plain_layer_case();
-  input.layers = test::layers_of(input.model, false);
+  input.slice.layers = test::layers_of(input.model, false);
   EXPECT_EQ(plan_memory(input, {plenty, plenty, plenty}).plain_layer_bytes, 2ULL * 2048 * (2 * 8192 + 4 * 2048));
 }
 
@@ -162,128 +164,6 @@ TEST(ExplainMisfit, NamesTheTierAndTheNumbers) {
   const std::string two = explain_misfit(plan_memory(plan_for("opt-30b", 32, 2, {50, 50, 0, 100, 0, 100})), {1, 1, 1});
   EXPECT_NE(two.find("gpu needs"), std::string::npos);
   EXPECT_NE(two.find("; dram needs"), std::string::npos);
-}
-
-// The policy that a message ends with, read as a user would paste it.
-Policy pasted(const std::string& message, const Policy& base) {
-  const std::string mark = "The nearest one that fits: ";
-  const auto begin = message.find(mark);
-  EXPECT_NE(begin, std::string::npos) << message;
-  std::istringstream flags(message.substr(begin + mark.size()));
-  std::vector<std::string> words{"--model", "any"};
-  for (std::string word; flags >> word;) words.push_back(word);
-  const Options options = parse_options("bench", words).value();
-  Policy policy = base;
-  policy.placement = options.policy.placement.value();
-  policy.micro_batch_size = options.policy.gpu_batch_size.value();
-  policy.num_micro_batches = options.policy.num_gpu_batches.value();
-  policy.dtype = options.policy.dtype.value();
-  return policy;
-}
-
-TEST(RequireFit, WhatTheMessageOffersFits) {
-  const std::vector<std::array<double, 6>> placements{{100, 0, 100, 0, 100, 0},
-                                                      {20, 80, 0, 100, 0, 100},
-                                                      {33.3, 66.7, 33.3, 66.7, 33.3, 66.7},
-                                                      {0.1, 99.9, 100, 0, 0, 0}};
-  int num_refused = 0;
-  for (const char* name : {"demo-model", "opt-1.3b", "opt-30b"})
-    for (const std::array<double, 6>& percent : placements)
-      for (const std::uint64_t gpu : {200 * MiB, 2 * GiB, 15 * GiB})
-        for (const std::uint64_t dram : {300 * MiB, 4 * GiB, 64 * GiB}) {
-          PlanInput input = plan_for(name, 12, 4, percent);
-          const Budgets budgets{gpu, dram, 500 * GiB};
-          try {
-            require_fit(input, budgets);
-            EXPECT_TRUE(fits(input, budgets));
-          } catch (const UserError& error) {
-            ++num_refused;
-            EXPECT_EQ(error.code(), ExitCode::does_not_fit);
-            EXPECT_FALSE(fits(input, budgets));
-            const std::string message = error.what();
-            if (message.find("not even one row") != std::string::npos) {
-              PlanInput least = input;
-              least.policy.micro_batch_size = least.policy.num_micro_batches = 1;
-              least.policy.placement = make_placement({0, 0, 0, 0, 0, 0});
-              EXPECT_FALSE(fits(least, budgets)) << message;
-              continue;
-            }
-            EXPECT_NE(message.find(to_flags(input.policy)), std::string::npos) << message;
-            EXPECT_NE(message.find("needs"), std::string::npos) << message;
-            input.policy = pasted(message, input.policy);
-            EXPECT_TRUE(fits(input, budgets)) << message << "\n" << explain_misfit(plan_memory(input), budgets);
-          }
-        }
-  EXPECT_GT(num_refused, 30);
-}
-
-TEST(NearestFit, KeepsWhatFits) {
-  const PlanInput input = plan_for("opt-1.3b", 12, 4, {20, 80, 50, 25, 0, 0});
-  EXPECT_EQ(nearest_fit(input, {plenty, plenty, plenty}), input.policy);
-}
-
-TEST(NearestFit, MovesDownTheTiersBeforeItShrinksTheBlock) {
-  const PlanInput input = plan_for("opt-6.7b", 8, 4, {100, 0, 100, 0, 100, 0});
-  const Policy policy = nearest_fit(input, {12 * GiB, 200 * GiB, plenty});
-  EXPECT_EQ(policy.micro_batch_size, 8);
-  EXPECT_EQ(policy.num_micro_batches, 4);
-  EXPECT_LT(policy.placement.weights.ssd(), 1e-9);
-  EXPECT_LT(policy.placement.weights.gpu_percent, 100);
-}
-
-TEST(NearestFit, EndsForImpossibleBudgetsAndSaysWhy) {
-  for (const Budgets& budgets : {Budgets{0, 0, 0}, Budgets{plenty, plenty, 0}, Budgets{0, plenty, plenty},
-                                 Budgets{1 * MiB, 1 * MiB, 1 * MiB}, Budgets{plenty, 0, plenty}})
-    for (const char* name : {"demo-model", "opt-175b"}) {
-      const PlanInput input = plan_for(name, 48, 20, {10, 10, 10, 10, 10, 10});
-      try {
-        const Policy policy = nearest_fit(input, budgets);
-        PlanInput found = input;
-        found.policy = policy;
-        EXPECT_TRUE(fits(found, budgets));
-      } catch (const UserError& error) {
-        EXPECT_EQ(error.code(), ExitCode::does_not_fit);
-        EXPECT_NE(std::string(error.what()).find("may use"), std::string::npos) << error.what();
-      }
-    }
-}
-
-TEST(NearestFit, DiskThatIsTooSmallIsNamed) {
-  const PlanInput input = plan_for("opt-30b", 4, 1, {0, 0, 0, 0, 0, 0});
-  try {
-    nearest_fit(input, {15 * GiB, 20 * GiB, 1 * GiB});
-    FAIL();
-  } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find("ssd needs"), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find("--disk-mem"), std::string::npos) << error.what();
-  }
-}
-
-TEST(Flags, RoundTripThroughTheParser) {
-  for (const std::array<double, 6>& percent :
-       {std::array<double, 6>{20, 80, 0, 100, 0, 100}, std::array<double, 6>{12.5, 33.3, 99.9, 0.1, 0, 0}})
-    for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16})
-      for (const bool on : {true, false}) {
-        Policy policy;
-        policy.placement = make_placement(percent);
-        policy.micro_batch_size = 48;
-        policy.num_micro_batches = 3;
-        policy.dtype = dtype;
-        policy.overlap = policy.separate_layers = policy.pin_weights = on;
-        policy.host_attention_percent = on ? 100 : 0;
-        std::istringstream flags(to_flags(policy));
-        std::vector<std::string> words{"--model", "any"};
-        for (std::string word; flags >> word;) words.push_back(word);
-        const Options options = parse_options("bench", words).value();
-        EXPECT_EQ(options.policy.placement, make_placement(percent));
-        EXPECT_EQ(options.policy.gpu_batch_size, 48);
-        EXPECT_EQ(options.policy.num_gpu_batches, 3);
-        EXPECT_EQ(options.policy.dtype, dtype);
-        EXPECT_EQ(options.policy.overlap, on);
-        EXPECT_EQ(options.policy.sep_layer, std::optional(on));
-        EXPECT_EQ(options.policy.cpu_attention_percent, on ? 100 : 0);
-        EXPECT_EQ(options.policy.pin_weight, on);
-      }
 }
 
 }  // namespace

@@ -5,10 +5,10 @@
 #include <string>
 
 #include "base/bytes.hpp"
-#include "engine/stage_memory.hpp"
 #include "model/layer.hpp"
 #include "model/read_spec.hpp"
-#include "policy/memory_plan.hpp"
+#include "model/slice_description.hpp"
+#include "policy/stage_plan.hpp"
 
 namespace flexgen::test {
 
@@ -33,7 +33,7 @@ inline PlanInput plan_for(const std::string& name, std::int32_t rows_per_batch, 
   policy.placement = make_placement(percent);
   policy.dtype = dtype;
   const JobShape job{prompt_tokens, new_tokens, prompt_tokens + new_tokens, num_rows};
-  return plan_input(model, {0, model.num_layers, true, true}, policy, job, 1, Device{});
+  return plan_input(model, describe_slice(model, {0, model.num_layers, true, true}, true, Device{}), policy, job);
 }
 
 }  // namespace flexgen::test

@@ -170,7 +170,7 @@ TEST(Roofline, FasterHardwareNeverLowersTheBound) {
         StageInput stage = stage_of("opt-1.3b", 4, 2, percent);
         stage.plan.on_gpu = on_gpu;
         stage.plan.policy.overlap = overlap;
-        stage.sends_hidden = true;
+        stage.plan.links.sends = true;
         const double before = bound_of(stage, 20);
         EXPECT_GT(before, 0);
         for (const auto field : fields) {
@@ -216,10 +216,10 @@ std::vector<StageInput> pipeline(const std::string& model, std::int32_t num_stag
   for (std::int32_t s = 0; s < num_stages; ++s) {
     StageInput stage = stage_of(model, 16, 2, percent);
     const std::vector<SliceBounds> slices = balanced_slices(stage.plan.model, num_stages);
-    stage.plan.layers = describe(make_layers(stage.plan.model, slices[static_cast<std::size_t>(s)], true));
-    stage.plan.num_groups = num_stages;
-    stage.receives_hidden = s > 0;
-    stage.sends_hidden = s + 1 < num_stages;
+    stage.plan.slice.layers = describe(make_layers(stage.plan.model, slices[static_cast<std::size_t>(s)], true));
+    stage.plan.policy.num_groups = num_stages;
+    stage.plan.links.receives = s > 0;
+    stage.plan.links.sends = s + 1 < num_stages;
     stages.push_back(std::move(stage));
   }
   return stages;
@@ -244,7 +244,7 @@ TEST(Roofline, AFullPipelineScalesWithItsStages) {
 TEST(Roofline, HiddenStatesThroughTheHostCrossItsLinks) {
   auto stages = pipeline("opt-6.7b", 2, {100, 0, 100, 0, 100, 0});
   EXPECT_EQ(amount(bound_stage(stages[1], job_of(32)).prefill, Ceiling::host_to_gpu), 0);
-  for (StageInput& stage : stages) stage.hidden_through_host = true;
+  for (StageInput& stage : stages) stage.plan.links.through_host = true;
   const double bytes = 32 * 512.0 * 4096 * 2;
   expect_within(amount(bound_stage(stages[0], job_of(32)).prefill, Ceiling::gpu_to_host), bytes, 1e-9);
   expect_within(amount(bound_stage(stages[1], job_of(32)).prefill, Ceiling::host_to_gpu), bytes, 1e-9);

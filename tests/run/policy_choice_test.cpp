@@ -32,14 +32,14 @@ Policy choose(const PolicyRequest& request, std::uint64_t gpu_bytes) {
   const ModelSpec model = test::model_of("opt-30b");
   InProcessWorld world(1);
   const std::unique_ptr<Communicator> alone = world.communicator(0);
-  return choose_policy(request, model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}, {gpu_bytes, plenty, plenty},
-                       *alone);
+  return choose_policy(request, {model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}},
+                       {gpu_bytes, plenty, plenty}, *alone);
 }
 
 std::uint64_t gpu_bytes_needed(const Policy& policy) {
   const ModelSpec model = test::model_of("opt-30b");
-  const JobShape job{64, 8, 72, 4};
-  return plan_memory(plan_input(model, balanced_slices(model, 1).front(), policy, job, 1, Device{})).gpu.total();
+  const JobOutline job{model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}};
+  return plan_memory(job.stage_input(policy, 0)).gpu.total();
 }
 
 TEST(PolicyChoice, AttentionOnTheHostTakesOneLayerWhereItFits) {
@@ -70,7 +70,7 @@ TEST(PolicyChoice, RanksTakeOneFillThatFitsTheSmallestBudgets) {
   InProcessWorld(2).run([&](Transport&, Communicator& ranks) {
     const Budgets own{ranks.rank() == 0 ? plenty : 20ULL << 30, plenty, plenty};
     chosen[static_cast<std::size_t>(ranks.rank())] =
-        choose_policy(open, model, balanced_slices(model, 2), {64, 8, 72, 4}, Device{}, own, ranks);
+        choose_policy(open, {model, balanced_slices(model, 2), {64, 8, 72, 4}, Device{}}, own, ranks);
   });
   EXPECT_EQ(chosen[0], chosen[1]);
   EXPECT_LT(chosen[0].placement.weights.gpu_percent, 100) << "the slices are larger than 20 GiB";

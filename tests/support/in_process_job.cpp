@@ -14,7 +14,8 @@
 #include "comm/in_process.hpp"
 #include "engine/stage.hpp"
 #include "model/layer.hpp"
-#include "policy/memory_plan.hpp"
+#include "model/slice_description.hpp"
+#include "policy/stage_plan.hpp"
 #include "tests/support/listed_rows.hpp"
 
 namespace flexgen::test {
@@ -69,11 +70,15 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   config.device = job.device;
   config.keep_trace_events = job.keep_trace;
   config.plan.bounds = balanced_slices(job.model, job.num_ranks)[static_cast<std::size_t>(rank)];
+  Policy policy = job.policy;
+  policy.num_groups = job.num_ranks;
   config.plan.input =
-      plan_input(job.model, config.plan.bounds, job.policy, shape_of(job), job.num_ranks, config.device);
+      plan_input(job.model, describe_slice(job.model, config.plan.bounds, policy.separate_layers, config.device),
+                 policy, shape_of(job), {rank > 0, rank + 1 < job.num_ranks, true});
   config.budgets = {4 * GiB, 4 * GiB, 4 * GiB};
   if (job.wants_plain_layer) config.plan.input.wants_plain_layer = *job.wants_plain_layer;
   config.plan.memory = plan_memory(config.plan.input, config.budgets);
+  if (job.change_plan) job.change_plan(config.plan);
   config.backend = job.backend;
   config.source = job.make_source(rank);
   config.offload_dir = job.offload_dir;
@@ -91,6 +96,7 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
     else stage.serve();
     const std::vector<TraceEvent> events = stage.tracer().events();
     const std::lock_guard lock(collected.mutex);
+    if (job.look_at) job.look_at(stage);
     result.trace.insert(result.trace.end(), events.begin(), events.end());
   } catch (...) {
     on_error(std::current_exception());  // before the stage is taken down: others may wait for it

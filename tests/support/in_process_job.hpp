@@ -11,6 +11,7 @@
 #include "base/trace.hpp"
 #include "batch/batch_driver.hpp"
 #include "comm/transport.hpp"
+#include "engine/stage.hpp"
 #include "ops/context.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -35,6 +36,9 @@ struct InProcessJob {
   std::function<std::shared_ptr<WeightSource>(int rank)> make_source;
   /// Told of every token, `step` counting those of the row from 0; may be empty.
   std::function<void(RowId row, std::size_t step)> on_token;
+  /// Changes a rank's plan before its memory is taken; looks at a rank's stage at its end. Both may be empty.
+  std::function<void(StagePlan& plan)> change_plan;
+  std::function<void(const Stage& stage)> look_at;
   /// A transport to use in the place of the rank's own; null: that one.
   std::function<std::unique_ptr<Transport>(Transport& own)> decorate;
 };

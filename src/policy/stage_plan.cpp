@@ -1,0 +1,20 @@
+#include "policy/stage_plan.hpp"
+
+#include <utility>
+
+namespace flexgen {
+
+PlanInput plan_input(const ModelSpec& model, SliceDescription slice, const Policy& policy, const JobShape& job,
+                     const HiddenLinks& links) {
+  PlanInput input;
+  input.model = model;
+  input.policy = policy;
+  input.job = job;
+  input.links = links;
+  input.on_gpu = input.wants_plain_layer = slice.on_gpu;  // on the host making plain is hidden in the product
+  input.reads_dram = !slice.on_gpu || (policy.pin_weights && slice.reads_pinned_memory);
+  input.slice = std::move(slice);
+  return input;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,38 @@
+// What a rank owns of a model, as far as planning goes: its layers and the scratch of their computation. Made by
+// src/model, read by the memory plan. Plain data and one function, to be asked for any policy without making layers.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "spec/layer_description.hpp"
+#include "spec/policy.hpp"
+
+namespace flexgen {
+
+/// The contiguous part of a model that one rank owns.
+struct SliceBounds {
+  std::int32_t first_decoder_layer = 0;
+  std::int32_t num_decoder_layers = 0;
+  bool has_embedding = true;
+  bool has_head = true;
+};
+
+/// Upper bounds of one call of a layer. A call of a head has `rows` outputs.
+struct CallSizes {
+  std::int64_t rows = 0;
+  std::int64_t tokens = 0;
+  std::int64_t longest = 0;  // positions of a row that brings several tokens, those of the cache included
+};
+
+/// A slice on its device.
+struct SliceDescription {
+  std::vector<LayerDescription> layers;
+  bool on_gpu = false;              // the gpu tier is real
+  bool reads_pinned_memory = true;  // the device's kernels read pinned host memory
+  /// Scratch of the ops on the device for one call of any of the layers. Empty: none. Thread-safe.
+  std::function<std::uint64_t(const BlockShape& block, const CallSizes& largest)> workspace_bytes;
+};
+
+}  // namespace flexgen
