@@ -9,8 +9,8 @@
 #include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
 #include "ops/cuda/cuda_kernels.hpp"
-#include "ops/cuda/linear_compressed_tiles.hpp"
-#include "ops/cuda/linear_cublas.hpp"
+#include "ops/cuda/linear/compressed_tiles.hpp"
+#include "ops/cuda/linear/cublas.hpp"
 #endif
 
 namespace flexgen {

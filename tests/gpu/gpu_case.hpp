@@ -15,7 +15,7 @@
 #include "device/buffer.hpp"
 #include "device/cuda_check.hpp"
 #include "ops/cuda/cuda_kernels.hpp"
-#include "ops/cuda/linear_cublas.hpp"
+#include "ops/cuda/linear/cublas.hpp"
 #include "ops/quantize_rows.hpp"
 
 namespace flexgen::gpu {

@@ -39,6 +39,10 @@ void linear_compressed_cuda(const OpContext& context, const LinearArgs& args);
 /// (cuda_dependency.cuh): a kernel right behind it must wait before it reads `to`.
 void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, const MatrixView& to);
 
+/// out[r] = table[index[r]], or table[r] where index is null; table is compressed.
+void gather_compressed_rows(const OpContext& context, const TableView& table, const std::int32_t* index,
+                            const MatrixView& out);
+
 /// The table may be compressed.
 void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                       const MatrixView& out);

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "ops/attention.hpp"
-#include "ops/host/compressed_kernels.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/parallel_for.hpp"
 
 namespace flexgen {
@@ -217,7 +217,7 @@ class DecodeRun {
   const AttentionArgs& args_;
   const Task& task_;
   const HostKernels& kernels_ = host_kernels();
-  const CompressedKernels& stored_ = compressed_kernels();
+  const StoredKernels& stored_ = stored_kernels();
   const std::int64_t dim_;
   const std::int64_t length_;
   const HeadPlace place_;

@@ -9,10 +9,10 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/host/compressed_kernels.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/host_ops.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/parallel_for.hpp"
 #include "ops/quantize.hpp"
 
@@ -81,7 +81,7 @@ class QueryBlock {
         kernels_.to_float(position, args_.q.dtype, k, dim_);
         kernels_.to_float(position + kv.v_offset * bytes, args_.q.dtype, v, dim_);
       } else {
-        const CompressedKernels& stored = compressed_kernels();
+        const StoredKernels& stored = stored_kernels();
         stored.decode(position, position + kv.k_parameters, quant, dim_, DType::float32,
                       reinterpret_cast<std::byte*>(k));
         stored.decode(position + kv.v_offset, position + kv.v_parameters, quant, dim_, DType::float32,
@@ -141,7 +141,7 @@ void append_compressed(const BatchView& batch, const MatrixView& k, const Matrix
     const auto encode = [&](const MatrixView& from, std::byte* codes, std::byte* parameters) {
       host_kernels().to_float(from.row(t) + col, from.dtype, wide, cache.head_dim);
       static_cast<void>(
-          compressed_kernels().encode(wide, cache.head_dim, cache.quant, cache_refinements, codes, parameters));
+          stored_kernels().encode(wide, cache.head_dim, cache.quant, cache_refinements, codes, parameters));
     };
     encode(k, position, position + kv.k_parameters);
     encode(v, position + kv.v_offset, position + kv.v_parameters);
