@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "ops/attention.hpp"
+#include "ops/cache_span.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/linear.hpp"
 
@@ -128,8 +129,8 @@ void time_attention(benchmark::State& state, const AttentionSetup& setup, float 
   const AttentionCases& cases = attention_cases(setup);
   const std::int64_t tokens = cases[0]->num_tokens(), cols = cases[0]->cols();
   const Buffer q = randomised(2 * tokens * cols), out = filled(2 * tokens * cols);
-  const std::int64_t length = setup.shape.start + setup.shape.count;
-  const double values = static_cast<double>(num_chosen_positions(sparsity, length) + 1) / static_cast<double>(length);
+  const VisibleRange seen = visible_range(setup.shape.start);
+  const double values = static_cast<double>(num_chosen_positions(sparsity, seen) + 1) / seen.length();
   const double part = (1.0 + values) / 2.0;  // all keys, and of values those of the chosen positions and the new one
   time_calls(state, part * cases[0]->cache_bytes(), part * cases[0]->operations() / 2, kMemoryAndTensorCores,
              [&](int i) {
