@@ -16,14 +16,15 @@ namespace {
 /// Element d of the key (value) at position p, as stored.
 float stored_key(const AttentionArgs& args, const CacheSpan& span, std::int64_t p, std::int64_t d) {
   const QuantFormat& quant = args.cache.quant;
-  const std::byte* key = span.key(p, cache_unit_bytes(quant, args.q.dtype));
-  return quant.is_none() ? load_element(key, args.q.dtype, d) : stored_element(key, span.key_parameters(p), quant, d);
+  const std::byte* key = span.at(CachePart::keys, p, cache_unit_bytes(quant, args.q.dtype));
+  return quant.is_none() ? load_element(key, args.q.dtype, d)
+                         : stored_element(key, span.parameters(CachePart::keys, p), quant, d);
 }
 float stored_value(const AttentionArgs& args, const CacheSpan& span, std::int64_t p, std::int64_t d) {
   const QuantFormat& quant = args.cache.quant;
-  const std::byte* value = span.value(p, cache_unit_bytes(quant, args.q.dtype));
+  const std::byte* value = span.at(CachePart::values, p, cache_unit_bytes(quant, args.q.dtype));
   return quant.is_none() ? load_element(value, args.q.dtype, d)
-                         : stored_element(value, span.value_parameters(p), quant, d);
+                         : stored_element(value, span.parameters(CachePart::values, p), quant, d);
 }
 
 /// Zeroes the weights that sparse attention leaves out: before the last, all but the `num_chosen` largest.
@@ -51,7 +52,7 @@ void attend(const AttentionArgs& args, const CacheSpan& span, std::int64_t token
   }
   double sum = 0.0;
   for (double& w : weight) sum += w = std::exp(w - maximum);
-  keep_largest(weight, num_chosen_positions(sparsity, seen));
+  if (sparsity < 1.0F) keep_largest(weight, num_chosen_positions(sparsity, seen));
   for (std::int64_t d = 0; d < dim; ++d) {
     double value = 0.0;
     for (std::int64_t p = seen.first; p < seen.end; ++p)
@@ -64,13 +65,13 @@ void attend(const AttentionArgs& args, const CacheSpan& span, std::int64_t token
 void append(const MatrixView& k, const MatrixView& v, const KvView& cache, const CacheSpan& span, std::int64_t token,
             std::int32_t head, std::int64_t position) {
   const std::int64_t dim = cache.head_dim, unit_bytes = cache_unit_bytes(cache.quant, k.dtype);
-  std::byte* key = span.key(position, unit_bytes);
-  std::byte* value = span.value(position, unit_bytes);
+  std::byte* key = span.at(CachePart::keys, position, unit_bytes);
+  std::byte* value = span.at(CachePart::values, position, unit_bytes);
   if (!cache.quant.is_none()) {
     quantize_run_reference(k.row(token), k.dtype, head * dim, dim, cache.quant, cache_refinements, key,
-                           span.key_parameters(position));
+                           span.parameters(CachePart::keys, position));
     quantize_run_reference(v.row(token), v.dtype, head * dim, dim, cache.quant, cache_refinements, value,
-                           span.value_parameters(position));
+                           span.parameters(CachePart::values, position));
     return;
   }
   for (std::int64_t d = 0; d < dim; ++d) {

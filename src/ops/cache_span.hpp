@@ -58,11 +58,10 @@ FLEXGEN_HOST_DEVICE VisibleRange visible_range(std::int32_t first, std::int32_t 
   return {visible_range(first).first, visible_range(last).end};
 }
 
-/// Sparse attention: how many of the positions before the token's own, which is the last of those in sight, the values
-/// are read of.
+/// Sparse attention (sparsity below 1): how many of the positions before the token's own, which is the last of those in
+/// sight, the values are read of.
 FLEXGEN_HOST_DEVICE std::int32_t num_chosen_positions(float sparsity, VisibleRange seen) {
-  const std::int32_t before = seen.length() - 1;
-  return sparsity >= 1.0F ? before : static_cast<std::int32_t>(sparsity * static_cast<float>(before));
+  return static_cast<std::int32_t>(sparsity * static_cast<float>(seen.length() - 1));
 }
 
 /// The head of the cache that head `query_head` of the queries attends: each has its own.
@@ -78,27 +77,30 @@ inline std::int64_t cache_unit_bytes(const QuantFormat& quant, DType dtype) {
   return quant.is_none() ? static_cast<std::int64_t>(element_bytes(dtype)) : 1;
 }
 
+enum class CachePart : std::uint8_t { keys, values };
+
 /// Where the keys and values of a row's positions 0 .. num_positions - 1 lie for one head. `unit_bytes`: see
-/// cache_unit_bytes; parameters are of compressed caches only.
+/// cache_unit_bytes. Parameters are of compressed caches only, whose unit is a byte.
 struct CacheSpan {
   KvHead head;
   std::int32_t num_positions = 0;
 
+  /// From one position to the next.
   FLEXGEN_HOST_DEVICE std::int64_t position_bytes(std::int64_t unit_bytes) const {
     return head.position_stride * unit_bytes;
   }
-  FLEXGEN_HOST_DEVICE std::int64_t value_bytes(std::int64_t unit_bytes) const { return head.v_offset * unit_bytes; }
-  FLEXGEN_HOST_DEVICE std::byte* key(std::int64_t position, std::int64_t unit_bytes) const {
-    return head.base + position * position_bytes(unit_bytes);
+  /// From a position's beginning.
+  FLEXGEN_HOST_DEVICE std::int64_t offset_bytes(CachePart part, std::int64_t unit_bytes) const {
+    return (part == CachePart::values ? head.v_offset : 0) * unit_bytes;
   }
-  FLEXGEN_HOST_DEVICE std::byte* value(std::int64_t position, std::int64_t unit_bytes) const {
-    return key(position, unit_bytes) + value_bytes(unit_bytes);
+  FLEXGEN_HOST_DEVICE std::int64_t parameter_offset(CachePart part) const {
+    return part == CachePart::values ? head.v_parameters : head.k_parameters;
   }
-  FLEXGEN_HOST_DEVICE std::byte* key_parameters(std::int64_t position) const {
-    return key(position, 1) + head.k_parameters;
+  FLEXGEN_HOST_DEVICE std::byte* at(CachePart part, std::int64_t position, std::int64_t unit_bytes) const {
+    return head.base + position * position_bytes(unit_bytes) + offset_bytes(part, unit_bytes);
   }
-  FLEXGEN_HOST_DEVICE std::byte* value_parameters(std::int64_t position) const {
-    return key(position, 1) + head.v_parameters;
+  FLEXGEN_HOST_DEVICE std::byte* parameters(CachePart part, std::int64_t position) const {
+    return head.base + position * position_bytes(1) + parameter_offset(part);
   }
 };
 

@@ -18,9 +18,11 @@ namespace flexgen {
 inline constexpr float kNoScore = -1e30F;
 
 struct alignas(8) SoftmaxState {
-  float largest = kNoScore;  // score
-  float weight = 0.0F;       // sum over the positions seen
+  float largest;  // score
+  float weight;   // sum over the positions seen
 };
+
+FLEXGEN_HOST_DEVICE SoftmaxState nothing_seen() { return {kNoScore, 0.0F}; }
 
 /// Makes the state relative to `largest`, no less than its own; returns the factor for the sums beside it.
 template <class Shrink>
@@ -36,7 +38,7 @@ FLEXGEN_HOST_DEVICE float raise_largest(SoftmaxState& state, float largest, cons
 template <int kParts, class Shrink>
 FLEXGEN_HOST_DEVICE SoftmaxState softmax_merge(const SoftmaxState* part, int count, float (&factor)[kParts],
                                                const Shrink& shrink) {
-  SoftmaxState all;
+  SoftmaxState all = nothing_seen();
   FLEXGEN_UNROLL
   for (int i = 0; i < kParts; ++i) {
     if (i < count) all.largest = fmaxf(all.largest, part[i].largest);

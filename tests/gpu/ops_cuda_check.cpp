@@ -296,7 +296,7 @@ void check_attentions(const OpContext& context, Report& report, DType dtype) {
     check_attention(context, report, shape, dtype, AttentionKernel::automatic, "");
   check_attention(context, report, shapes[8], dtype, AttentionKernel::per_token, ", per token");
   check_attention(context, report, shapes[14], dtype, AttentionKernel::per_token, ", per token");
-  check_attention(context, report, shapes[17], dtype, AttentionKernel::plain, ", plain");
+  check_attention(context, report, shapes[17], dtype, AttentionKernel::general, ", general");
   check_independence(context, report, dtype);
 }
 

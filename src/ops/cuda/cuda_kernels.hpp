@@ -63,9 +63,9 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 ///   count > 1, anything else           decode kernel, one block per (token, head)
 /// A compressed cache (groups of 32, 64 or 128) is read as it is by a decode kernel of its own; rows of count > 1 are
 /// expanded in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
-/// 128) is the plain kernel's.
+/// 128) is the general kernel's.
 /// A head_dim that 16-byte loads cannot cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the
-/// whole call to the plain kernel (head_dim up to 2048).
+/// whole call to the general kernel (head_dim up to 2048).
 void attention_cuda(const OpContext& context, const AttentionArgs& args);
 
 /// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths; with a compressed cache, no
@@ -74,8 +74,8 @@ std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t
                                              DType dtype = DType::float16, const QuantFormat& quant = {},
                                              std::int64_t longest = 0);
 
-/// For tests and benchmarks: the decode kernel for all tokens and the plain kernel, past the choice above.
-enum class AttentionKernel : std::uint8_t { automatic, per_token, plain };
+/// For tests and benchmarks: the decode kernel for all tokens and the general kernel, past the choice above.
+enum class AttentionKernel : std::uint8_t { automatic, per_token, general };
 void attention_cuda_with(const OpContext& context, const AttentionArgs& args, AttentionKernel kernel);
 
 }  // namespace flexgen

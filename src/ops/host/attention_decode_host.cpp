@@ -61,9 +61,10 @@ HeadPlace place_of(const AttentionArgs& args, std::int32_t row, std::int64_t hea
       span_of_query_head(args.cache.host_heads, args.cache.num_heads, row, static_cast<std::int32_t>(head), tokens);
   const std::int64_t first = seen_of(args, row).first, unit = cache_unit_bytes(args.cache.quant, args.q.dtype);
   if (args.cache.quant.is_none())
-    return {{span.key(first, unit)}, {span.value(first, unit)}, span.position_bytes(unit)};
-  return {{span.key(first, unit), span.key_parameters(first)},
-          {span.value(first, unit), span.value_parameters(first)},
+    return {
+        {span.at(CachePart::keys, first, unit)}, {span.at(CachePart::values, first, unit)}, span.position_bytes(unit)};
+  return {{span.at(CachePart::keys, first, unit), span.parameters(CachePart::keys, first)},
+          {span.at(CachePart::values, first, unit), span.parameters(CachePart::values, first)},
           span.position_bytes(unit)};
 }
 
@@ -112,8 +113,7 @@ class DecodeRun {
 
   void run() {
     const std::int64_t n = task_.num_heads, arranged = stored_.arranged_floats(heads_);
-    const std::int64_t num_chosen = num_chosen_positions(args_.sparsity, seen_);
-    const bool sparse = num_chosen < length_ - 1;
+    const bool sparse = args_.sparsity < 1.0F && num_chosen_positions(args_.sparsity, seen_) < length_ - 1;
     score_stride_ = sparse ? (length_ + kBlockKeys - 1) / kBlockKeys * kBlockKeys : kBlockKeys;
     const std::int64_t wide_dim = (dim_ + 15) / 16 * 16;
     float* memory =
@@ -131,7 +131,7 @@ class DecodeRun {
       states_[static_cast<std::size_t>(h)] = kNothingSeen;
     }
     std::fill(sums_, sums_ + n * arranged, 0.0F);
-    if (sparse) take_chosen(q, arranged, num_chosen);
+    if (sparse) take_chosen(q, arranged, num_chosen_positions(args_.sparsity, seen_));
     else take_all(q, arranged);
     for (std::int64_t h = 0; h < n; ++h) {
       stored_.collect_sums(heads_, sums_ + h * arranged, wide_);

@@ -77,23 +77,24 @@ class QueryBlock {
       const std::int64_t position = first_key + j;
       float* k = widened_ + j * dim_;
       float* v = k + kBlockKeys * dim_;
-      const std::byte* key = span.key(position, unit_bytes_);
-      const std::byte* value = span.value(position, unit_bytes_);
+      const std::byte* key = span.at(CachePart::keys, position, unit_bytes_);
+      const std::byte* value = span.at(CachePart::values, position, unit_bytes_);
       if (quant.is_none()) {
         kernels_.to_float(key, args_.q.dtype, k, dim_);
         kernels_.to_float(value, args_.q.dtype, v, dim_);
       } else {
         const StoredKernels& stored = stored_kernels();
-        stored.decode(key, span.key_parameters(position), quant, dim_, DType::float32, reinterpret_cast<std::byte*>(k));
-        stored.decode(value, span.value_parameters(position), quant, dim_, DType::float32,
+        stored.decode(key, span.parameters(CachePart::keys, position), quant, dim_, DType::float32,
+                      reinterpret_cast<std::byte*>(k));
+        stored.decode(value, span.parameters(CachePart::values, position), quant, dim_, DType::float32,
                       reinterpret_cast<std::byte*>(v));
       }
     }
   }
 
   void take_keys(std::int64_t first_key, std::int64_t num_keys) {
-    const std::byte* k = task_.span.key(first_key, unit_bytes_);
-    const std::byte* v = task_.span.value(first_key, unit_bytes_);
+    const std::byte* k = task_.span.at(CachePart::keys, first_key, unit_bytes_);
+    const std::byte* v = task_.span.at(CachePart::values, first_key, unit_bytes_);
     std::int64_t stride = task_.span.head.position_stride;
     DType dtype = args_.q.dtype;
     if (widened_ != nullptr) {
@@ -143,8 +144,8 @@ void append_compressed(const RowTokens& tokens, const MatrixView& k, const Matri
       static_cast<void>(
           stored_kernels().encode(wide, cache.head_dim, cache.quant, cache_refinements, codes, parameters));
     };
-    encode(k, span.key(position, 1), span.key_parameters(position));
-    encode(v, span.value(position, 1), span.value_parameters(position));
+    encode(k, span.at(CachePart::keys, position, 1), span.parameters(CachePart::keys, position));
+    encode(v, span.at(CachePart::values, position, 1), span.parameters(CachePart::values, position));
   }
 }
 
@@ -164,8 +165,8 @@ void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixVie
     const std::uint64_t col = static_cast<std::uint64_t>(head) * run;
     for (std::int32_t t = tokens.first_token; t < tokens.first_token + tokens.count; ++t) {
       const std::int64_t position = tokens.position_of(t);
-      std::memcpy(span.key(position, unit_bytes), k.row(t) + col, run);
-      std::memcpy(span.value(position, unit_bytes), v.row(t) + col, run);
+      std::memcpy(span.at(CachePart::keys, position, unit_bytes), k.row(t) + col, run);
+      std::memcpy(span.at(CachePart::values, position, unit_bytes), v.row(t) + col, run);
     }
   });
 }

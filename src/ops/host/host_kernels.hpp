@@ -49,7 +49,7 @@ struct WeightedSumArgs {
 /// every set's lanes.
 inline constexpr std::int64_t kBlockKeys = 64;
 
-/// The state of a streaming softmax that has seen nothing.
+/// A streaming softmax that has seen nothing: all scores may be minus infinity.
 inline constexpr SoftmaxState kNothingSeen = {-__builtin_inff(), 0.0F};
 
 struct HostKernels {

@@ -22,14 +22,13 @@ template <typename Unit>
 __global__ void __launch_bounds__(kThreads) append_kernel(const PlainAppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
-  const auto [position, heads] = place_of_token(p, token);
+  const TokenPlace place = place_of_token(p, token);
   const auto* k = reinterpret_cast<const Unit*>(p.k + token * p.k_stride_bytes);
   const auto* v = reinterpret_cast<const Unit*>(p.v + token * p.v_stride_bytes);
   for (int i = threadIdx.x; i < p.num_heads * p.head_units; i += blockDim.x) {
-    const KvHead head = heads[i / p.head_units];
-    std::byte* line = head.base + position * head.position_stride * p.element_bytes;
-    auto* key = reinterpret_cast<Unit*>(line);
-    auto* value = reinterpret_cast<Unit*>(line + static_cast<std::int64_t>(head.v_offset) * p.element_bytes);
+    const CacheSpan span = place.span(i / p.head_units);
+    auto* key = reinterpret_cast<Unit*>(span.at(CachePart::keys, place.position, p.element_bytes));
+    auto* value = reinterpret_cast<Unit*>(span.at(CachePart::values, place.position, p.element_bytes));
     key[i % p.head_units] = k[i];
     value[i % p.head_units] = v[i];
   }

@@ -208,16 +208,16 @@ template <typename T, int kBits, int kLanes, bool kWhole>
 __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const CompressedAppendParams p) {
   start_dependents_after_predecessor();
   const int token = blockIdx.x;
-  const auto [position, heads] = place_of_token(p, token);
+  const TokenPlace place = place_of_token(p, token);
   const int num_lanes = 2 * p.num_heads * p.vector_lanes;
   const int lane = threadIdx.x % p.vector_lanes;
   const int first = lane * kLaneElements;  // dimension
   // whole warps: the lanes of the last one that have no work must take part in its shuffles
   for (int i = threadIdx.x; i < (num_lanes + 31) / 32 * 32; i += blockDim.x) {
     const int vector = min(i, num_lanes - 1) / p.vector_lanes;
-    const bool is_value = vector >= p.num_heads;
-    const int h = is_value ? vector - p.num_heads : vector;
-    const std::byte* from = is_value ? p.v + token * p.v_stride_bytes : p.k + token * p.k_stride_bytes;
+    const CachePart part = vector >= p.num_heads ? CachePart::values : CachePart::keys;
+    const int h = part == CachePart::values ? vector - p.num_heads : vector;
+    const std::byte* from = part == CachePart::values ? p.v + token * p.v_stride_bytes : p.k + token * p.k_stride_bytes;
     Elements<kWhole> elements;
     elements.left = i < num_lanes ? p.head_dim - first : 0;
     load_elements<T>(elements, reinterpret_cast<const T*>(from) + static_cast<std::int64_t>(h) * p.head_dim + first,
@@ -225,11 +225,10 @@ __global__ void __launch_bounds__(kThreads) append_compressed_kernel(const Compr
     std::uint32_t codes[kLaneElements / 4];
     const std::uint32_t line = encode<kBits, kLanes, kWhole, !std::is_same_v<T, __half>>(elements, codes);
     if (elements.left <= 0) continue;
-    const KvHead head = heads[h];
-    std::byte* to = head.base + position * head.position_stride;
-    store_codes<kBits>(to + (is_value ? head.v_offset : 0) + first * kBits / 8, codes, elements.left);
+    const CacheSpan span = place.span(h);
+    store_codes<kBits>(span.at(part, place.position, 1) + first * kBits / 8, codes, elements.left);
     if (lane % kLanes == 0) {
-      std::byte* parameters = to + (is_value ? head.v_parameters : head.k_parameters);
+      std::byte* parameters = span.parameters(part, place.position);
       reinterpret_cast<std::uint32_t*>(parameters)[lane / kLanes] = line;
     }
   }

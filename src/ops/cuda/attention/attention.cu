@@ -17,21 +17,19 @@ constexpr std::int64_t kExpandedBytes = 128LL << 20;  // enough rows to fill a G
 
 /// What the rows of a batch ask for.
 struct BatchKinds {
-  bool any_single = false;   // rows of count 1
-  bool any_several = false;  // rows of count > 1
-  int longest_single = 0;    // positions, the new one included
+  bool any_decode = false;
+  bool any_prefill = false;
+  int longest_decode = 0;  // positions that a row of one token attends
 };
 
 BatchKinds kinds_of(const BatchView& batch) {
   BatchKinds kinds;
   for (std::int32_t r = 0; r < batch.num_rows; ++r) {
-    const std::int32_t count = batch.host_token_offset[r + 1] - batch.host_token_offset[r];
-    if (count == 1) {
-      kinds.any_single = true;
-      kinds.longest_single = std::max(kinds.longest_single, batch.host_start[r] + 1);
-    } else if (count > 1) {
-      kinds.any_several = true;
-    }
+    const RowTokens tokens = row_tokens_on_host(batch, r);
+    kinds.any_prefill = kinds.any_prefill || tokens.is_prefill();
+    if (!tokens.is_decode()) continue;
+    kinds.any_decode = true;
+    kinds.longest_decode = std::max(kinds.longest_decode, visible_range(tokens.start).length());
   }
   return kinds;
 }
@@ -80,7 +78,7 @@ std::uint64_t partial_sum_bytes(std::int64_t num_rows, std::int32_t num_heads, s
   return static_cast<std::uint64_t>(num_rows) * num_heads * splits * head_dim * sizeof(float);
 }
 std::uint64_t partial_state_bytes(std::int64_t num_rows, std::int32_t num_heads, int splits) {
-  return static_cast<std::uint64_t>(num_rows) * num_heads * splits * sizeof(float2);
+  return static_cast<std::uint64_t>(num_rows) * num_heads * splits * sizeof(SoftmaxState);
 }
 
 /// Rows of count 1, long ones split over the key axis.
@@ -92,7 +90,7 @@ void attend_single_tokens(const OpContext& context, const AttentionArgs& args, i
   if (p.max_splits > 1) {
     p.partial_sum = reinterpret_cast<float*>(context.workspace->take(
         partial_sum_bytes(p.num_rows, p.num_heads, p.head_dim, p.max_splits), "attention: sums of key splits"));
-    p.partial_state = reinterpret_cast<float2*>(context.workspace->take(
+    p.partial_state = reinterpret_cast<SoftmaxState*>(context.workspace->take(
         partial_state_bytes(p.num_rows, p.num_heads, p.max_splits), "attention: states of key splits"));
   }
   const unsigned pairs = grid_extent(static_cast<std::int64_t>(p.num_rows) * p.num_heads);
@@ -117,13 +115,13 @@ void attend_each_token(const OpContext& context, const AttentionArgs& args, int 
 }
 
 template <typename T>
-void attend_plainly(const OpContext& context, const AttentionArgs& args) {
-  FLEXGEN_CHECK(args.cache.head_dim <= kPlainMaxHeadDim, "attention: head_dim is beyond what the GPU kernels take");
+void attend_by_general_kernel(const OpContext& context, const AttentionArgs& args) {
+  FLEXGEN_CHECK(args.cache.head_dim <= kGeneralMaxHeadDim, "attention: head_dim is beyond what the GPU kernels take");
   const DecodeParams p = decode_params(args);
   const unsigned blocks = grid_extent(static_cast<std::int64_t>(args.batch.num_tokens) * p.num_heads);
-  auto* kernel = p.bits == 0 ? plain_kernel<T, false> : plain_kernel<T, true>;
-  kernel<<<blocks, kPlainWarps * 32, plain_shared_bytes(p.head_dim), stream_of(context)>>>(p);
-  check_launch("launch of plain_kernel");
+  auto* kernel = p.bits == 0 ? general_kernel<T, false> : general_kernel<T, true>;
+  kernel<<<blocks, kGeneralWarps * 32, general_shared_bytes(p.head_dim), stream_of(context)>>>(p);
+  check_launch("launch of general_kernel");
 }
 
 /// Rows of count > 1 on tensor cores.
@@ -163,10 +161,10 @@ Expansion expansion_of(std::int64_t num_rows, std::int64_t longest, std::int64_t
 template <typename T>
 void attend_expanded_tiles(const OpContext& context, const AttentionArgs& args) {
   const BatchView& batch = args.batch;
-  const auto count = [&](std::int32_t r) { return batch.host_token_offset[r + 1] - batch.host_token_offset[r]; };
   std::int32_t longest = 0;  // of all of them: the bound of the workspace holds for slots of this length
   for (std::int32_t r = 0; r < batch.num_rows; ++r) {
-    if (count(r) > 1) longest = std::max(longest, batch.host_start[r] + count(r));
+    const RowTokens tokens = row_tokens_on_host(batch, r);
+    if (tokens.is_prefill()) longest = std::max(longest, tokens.num_positions());
   }
   const Expansion each = expansion_of(batch.num_rows, longest, args.cache.num_heads, args.cache.head_dim, args.q.dtype);
   const Workspace::Scope scope(*context.workspace);
@@ -177,12 +175,12 @@ void attend_expanded_tiles(const OpContext& context, const AttentionArgs& args) 
     part.batch.max_count = 0;
     std::int32_t r = first;
     for (; r < batch.num_rows && r - first < each.rows; ++r)
-      part.batch.max_count = std::max(part.batch.max_count, count(r));
+      part.batch.max_count = std::max(part.batch.max_count, row_tokens_on_host(batch, r).count);
     part.batch.num_rows = r - first;
     part.batch.token_offset += first;
     part.batch.start += first;
     KvView stored = args.cache;
-    stored.heads += static_cast<std::int64_t>(first) * stored.num_heads;
+    stored.heads = heads_of_row(stored.heads, stored.num_heads, first);
     part.cache = {heads, nullptr, stored.num_heads, stored.head_dim};
     if (part.batch.max_count > 1) {
       expand_cache(context, part.batch, stored, args.q.dtype, longest, heads, plain);
@@ -198,12 +196,12 @@ void attend_compressed(const OpContext& context, const AttentionArgs& args, cons
   if constexpr (sizeof(T) == 2) {
     if (kernel == AttentionKernel::automatic && rows_aligned(args.q) && rows_aligned(args.out) &&
         tensor_cores_take(context, args) && compressed_decode_takes(context, args.batch, args.cache)) {
-      if (kinds.any_single) attend_single_tokens<T>(context, args, 0, kinds.longest_single);
-      if (kinds.any_several) attend_expanded_tiles<T>(context, args);
+      if (kinds.any_decode) attend_single_tokens<T>(context, args, 0, kinds.longest_decode);
+      if (kinds.any_prefill) attend_expanded_tiles<T>(context, args);
       return;
     }
   }
-  attend_plainly<T>(context, args);
+  attend_by_general_kernel<T>(context, args);
 }
 
 void check_args(const AttentionArgs& args) {
@@ -220,10 +218,10 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
   check_args(args);
   if (args.batch.num_tokens == 0 || args.cache.num_heads == 0) return;
   const bool compressed = !args.cache.quant.is_none();
-  const int lanes = compressed || kernel == AttentionKernel::plain ? 0 : lanes_per_position(args);
+  const int lanes = compressed || kernel == AttentionKernel::general ? 0 : lanes_per_position(args);
   BatchKinds kinds = kinds_of(args.batch);
-  const bool sparse = kinds.any_single && args.sparsity < 1.0F;
-  if (sparse) kinds.any_single = false;  // done last: the plain kernel takes all rows
+  const bool sparse = kinds.any_decode && args.sparsity < 1.0F;
+  if (sparse) kinds.any_decode = false;  // done last: the general kernel takes all rows
   with_element_type(args.q.dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     if (compressed) {
@@ -231,11 +229,11 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
       return;
     }
     if (lanes == 0) {
-      attend_plainly<T>(context, args);
+      attend_by_general_kernel<T>(context, args);
       return;
     }
-    if (kinds.any_single) attend_single_tokens<T>(context, args, lanes, kinds.longest_single);
-    if (!kinds.any_several) return;
+    if (kinds.any_decode) attend_single_tokens<T>(context, args, lanes, kinds.longest_decode);
+    if (!kinds.any_prefill) return;
     if constexpr (sizeof(T) == 2) {
       if (kernel == AttentionKernel::automatic && tensor_cores_take(context, args)) {
         attend_tiles<T>(context, args);
@@ -244,8 +242,7 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
     }
     attend_each_token<T>(context, args, lanes);
   });
-  if (sparse)
-    attend_sparsely(context, decode_params(args), args.q.dtype, compressed, args.sparsity, kinds.longest_single);
+  if (sparse) attend_sparsely(context, decode_params(args), args.q.dtype, args.sparsity, kinds.longest_decode);
 }
 
 void attention_cuda(const OpContext& context, const AttentionArgs& args) {

@@ -140,9 +140,8 @@ struct StoredSums {
   /// Weights are 2^kBoost at most: with a scale they fit float16, and small ones keep more of their bits.
   static constexpr float kBoost = kBits == 4 ? 2.0F : 6.0F;
 
-  float largest = kNoScore;  // of the warp
-  float weight = 0.0F;       // of this lane's two positions
-  float minimum = 0.0F;      // sum of weight * m over this lane's four positions, of its column's group
+  SoftmaxState state = nothing_seen();  // the warp's largest score; the weights of this lane's two positions
+  float minimum = 0.0F;                 // sum of weight * m over this lane's four positions, of its column's group
   float sum[kWords][2][kPairs / 2][4] = {};
 
   /// Weights of the scores of positions g and g + 8.
@@ -150,10 +149,8 @@ struct StoredSums {
     float top = fmaxf(score.x, score.y);
 #pragma unroll
     for (int offset = 4; offset < 32; offset *= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffU, top, offset));
-    if (top > largest) {  // the same in all lanes
-      const float factor = exp2_fast(largest - top);
-      largest = top;
-      weight *= factor;
+    if (top > state.largest) {  // the same in all lanes
+      const float factor = raise_largest(state, top, Shrink{});
       minimum *= factor;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
@@ -164,8 +161,9 @@ struct StoredSums {
         }
       }
     }
-    const float2 share = make_float2(exp2_fast(score.x - largest + kBoost), exp2_fast(score.y - largest + kBoost));
-    weight += share.x + share.y;
+    const float2 share =
+        make_float2(exp2_fast(score.x - state.largest + kBoost), exp2_fast(score.y - state.largest + kBoost));
+    state.weight += share.x + share.y;
     return share;
   }
 
@@ -215,7 +213,7 @@ struct StoredSums {
 #pragma unroll
     for (int offset = 1; offset < 4; offset *= 2) minimum += __shfl_xor_sync(0xffffffffU, minimum, offset);
 #pragma unroll
-    for (int offset = 4; offset < 32; offset *= 2) weight += __shfl_xor_sync(0xffffffffU, weight, offset);
+    for (int offset = 4; offset < 32; offset *= 2) state.weight += __shfl_xor_sync(0xffffffffU, state.weight, offset);
     const int first = lane / 4 * kWords * kWordCodes<kBits>;  // dimension
     const int group = first >> group_shift;
     const float least = __shfl_sync(0xffffffffU, minimum, group * 4 % 32);
@@ -240,26 +238,26 @@ struct StoredSums {
 /// Puts together what the two warps of every head have seen, as finish_block does for one head.
 template <typename T, int kDims>
 __device__ inline void finish_heads(const DecodeParams& p, const DecodeWork& work, int count,
-                                    const float (*shared_sum)[kDims], const float2 (&shared_state)[kStoredWarps]) {
+                                    const float (*shared_sum)[kDims],
+                                    const SoftmaxState (&shared_state)[kStoredWarps]) {
   static_assert(kStoredSets == 2);
 #pragma unroll
   for (int i = threadIdx.x; i < kStoredHeads * kDims; i += kStoredWarps * 32) {
     const int h = i / kDims, d = i % kDims;
     if (h >= count || d >= p.head_dim) continue;
-    const float2 state[2] = {shared_state[h], shared_state[h + kStoredHeads]};
-    const float largest = fmaxf(state[0].x, state[1].x);
-    const float factor[2] = {exp2_fast(state[0].x - largest), exp2_fast(state[1].x - largest)};
-    const float weight = fmaf(state[1].y, factor[1], state[0].y * factor[0]);
+    const SoftmaxState part[kStoredSets] = {shared_state[h], shared_state[h + kStoredHeads]};
+    float factor[kStoredSets];
+    const SoftmaxState all = softmax_merge(part, kStoredSets, factor, Shrink{});
     const float sum = fmaf(shared_sum[h + kStoredHeads][d], factor[1], shared_sum[h][d] * factor[0]);
     const int head = work.head + h;
     if (work.splits == 1) {
       const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
-      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * (1.0F / weight));
+      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * (1.0F / all.weight));
     } else {
       const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + head;
-      const std::int64_t slot = pair * p.max_splits + blockIdx.y;
-      p.partial_sum[slot * p.head_dim + d] = sum;
-      if (d == 0) p.partial_state[slot] = make_float2(largest, weight);
+      const std::int64_t split = pair * p.max_splits + blockIdx.y;
+      p.partial_sum[split * p.head_dim + d] = sum;
+      if (d == 0) p.partial_state[split] = all;
     }
   }
 }
@@ -284,7 +282,7 @@ template <int kBits, int kDims>
 __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>)
     stored_decode_kernel(const StoredDecodeParams p) {
   extern __shared__ uint4 shared[];
-  __shared__ float2 shared_state[kStoredWarps];
+  __shared__ SoftmaxState shared_state[kStoredWarps];
 
   start_dependents_after_predecessor();
   DecodeParams groups = p.decode;  // a row's groups of heads for its heads
@@ -294,7 +292,7 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>
   KvHead heads[kStoredHeads];                                            // on their way while the row's length is
 #pragma unroll
   for (int h = 0; h < kStoredHeads; ++h)
-    heads[h] = p.decode.heads[static_cast<std::int64_t>(row) * p.decode.num_heads + first_head + min(h, count - 1)];
+    heads[h] = heads_of_row(p.decode.heads, p.decode.num_heads, row)[kv_head_of(first_head + min(h, count - 1))];
   DecodeWork work;
   if (!decode_work(groups, work)) return;
   work.head = first_head;
@@ -334,7 +332,7 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>
   __syncthreads();  // the ring's memory is free
   auto* shared_sum = reinterpret_cast<float(*)[kDims]>(shared);
   sums.finish(shared_sum[warp], p.decode.head_dim, p.decode.group_shift, lane);
-  if (lane == 0) shared_state[warp] = make_float2(sums.largest, sums.weight);
+  if (lane == 0) shared_state[warp] = sums.state;
   __syncthreads();
   if (p.bfloat16) {
     finish_heads<__nv_bfloat16, kDims>(p.decode, work, count, shared_sum, shared_state);

@@ -161,24 +161,24 @@ struct StoredRing {
   /// In pieces of 8 bytes (codes) and 4 (parameters), each by way of its own head.
   __device__ void fetch_pieces(const StoredDecodeParams& p, const DecodeWork& work, int count, int at,
                                int first) const {
-    const KvHead* heads = p.decode.heads + static_cast<std::int64_t>(work.row) * p.decode.num_heads + work.head;
+    const KvHead* heads = heads_of_row(p.decode.heads, p.decode.num_heads, work.row);
     const int code_pieces = p.code_bytes / 8, pieces = code_pieces + p.num_groups;
 #pragma unroll 1
     for (int i = threadIdx.x; i < kStagePositions * 2 * count * pieces; i += kStoredWarps * 32) {
       const int piece = i % pieces, run = i / pieces;  // run: (position, keys or values, head)
       const int h = run % count, of_values = run / count % 2, position = run / count / 2;
-      const KvHead head = heads[h];
-      const std::byte* from =
-          head.base + static_cast<std::int64_t>(min(first + position, end - 1)) * head.position_stride;
+      const CachePart part = of_values ? CachePart::values : CachePart::keys;
+      const CacheSpan span{heads[kv_head_of(work.head + h)], end};
+      const std::int64_t from_position = min(first + position, end - 1);
       std::byte* to =
           shared + at + (of_values ? kStagePositions * p.key_pitch + position * p.value_pitch : position * p.key_pitch);
       if (piece < code_pieces) {
-        copy_small_async<8>(to + h * p.code_bytes + 8 * piece, from + (of_values ? head.v_offset : 0) + 8 * piece,
-                            true);
+        const std::byte* from = span.at(part, from_position, 1);
+        copy_small_async<8>(to + h * p.code_bytes + 8 * piece, from + 8 * piece, true);
       } else {
         const int group = piece - code_pieces;
-        copy_small_async<4>(to + kStoredHeads * p.code_bytes + 4 * (h * p.num_groups + group),
-                            from + (of_values ? head.v_parameters : head.k_parameters) + 4 * group, true);
+        const std::byte* from = span.parameters(part, from_position);
+        copy_small_async<4>(to + kStoredHeads * p.code_bytes + 4 * (h * p.num_groups + group), from + 4 * group, true);
       }
     }
   }

@@ -13,6 +13,7 @@
 #include "ops/cuda/attention/params.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_elements.cuh"
+#include "ops/softmax_merge.hpp"
 
 namespace flexgen {
 
@@ -29,12 +30,15 @@ __host__ __device__ inline int num_splits(int length) {
 }
 
 inline constexpr int kDecodeWarps = 8;
-/// "No position seen yet" as a score: finite, so that differences of two such are no NaN.
-inline constexpr float kNoScore = -1e30F;
+
+/// Scores are in units of log2: see softmax_merge.hpp.
+struct Shrink {
+  __device__ float operator()(float from, float to) const { return exp2_fast(from - to); }
+};
 
 struct DecodeParams : QueryParams {
-  float* partial_sum;     // [num_rows, num_heads, max_splits, head_dim], null without splits
-  float2* partial_state;  // [num_rows, num_heads, max_splits]: largest score, sum of weights
+  float* partial_sum;           // [num_rows, num_heads, max_splits, head_dim], null without splits
+  SoftmaxState* partial_state;  // [num_rows, num_heads, max_splits]
   int num_rows;
   int max_splits;   // of this launch
   int bits;         // of a compressed cache, else 0
@@ -43,6 +47,7 @@ struct DecodeParams : QueryParams {
 };
 
 struct DecodeWork {
+  RowTokens tokens;  // of the row
   int row;
   int head;
   int token;
@@ -56,47 +61,45 @@ __device__ inline bool decode_work(const DecodeParams& p, DecodeWork& work) {
   const int index = blockIdx.x / p.num_heads;
   work.head = blockIdx.x % p.num_heads;
   const int split = blockIdx.y;
-  int length;
+  VisibleRange seen;
   if (p.per_token) {
     work.token = index;
     work.row = row_of_token(p.token_offset, p.num_rows, index);
-    const int first = p.token_offset[work.row];
-    if (p.token_offset[work.row + 1] - first <= 1) return false;
-    length = p.start[work.row] + (index - first) + 1;
+    work.tokens = row_tokens(p.token_offset, p.start, work.row);
+    if (!work.tokens.is_prefill()) return false;
+    seen = visible_range(work.tokens.position_of(work.token));
     work.splits = 1;
   } else {
     work.row = index;
-    work.token = p.token_offset[index];
-    if (p.token_offset[index + 1] - work.token != 1) return false;
-    length = p.start[index] + 1;
-    work.splits = num_splits(length);
+    work.tokens = row_tokens(p.token_offset, p.start, work.row);
+    if (!work.tokens.is_decode()) return false;
+    work.token = work.tokens.first_token;
+    seen = visible_range(work.tokens.start);
+    work.splits = num_splits(seen.length());
   }
   if (split >= work.splits) return false;
-  const int share = ((length + work.splits - 1) / work.splits + 15) / 16 * 16;
-  work.begin = split * share;
-  work.end = min(length, work.begin + share);
+  const int share = ((seen.length() + work.splits - 1) / work.splits + 15) / 16 * 16;
+  work.begin = seen.first + split * share;
+  work.end = min(seen.end, work.begin + share);
   return true;
 }
 
 /// Running softmax of one lane group over the positions it has seen, for the kVector dimensions of one lane.
 template <int kVector>
-struct SoftmaxState {
-  float largest = kNoScore;
-  float weight = 0.0F;
+struct LaneSoftmax {
+  SoftmaxState state = nothing_seen();
   float sum[kVector] = {};
 
-  __device__ void rescale(float new_largest) {
-    const float factor = exp2_fast(largest - new_largest);
-    largest = new_largest;
-    weight *= factor;
+  __device__ void raise(float new_largest) {
+    const float factor = raise_largest(state, new_largest, Shrink{});
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum[i] *= factor;
   }
 
   /// Merges the states of lanes that differ by `offset`; both end with the result.
   __device__ void merge_lanes(int offset) {
-    rescale(fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset)));
-    weight += __shfl_xor_sync(0xffffffffU, weight, offset);
+    raise(fmaxf(state.largest, __shfl_xor_sync(0xffffffffU, state.largest, offset)));
+    state.weight += __shfl_xor_sync(0xffffffffU, state.weight, offset);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum[i] += __shfl_xor_sync(0xffffffffU, sum[i], offset);
   }
@@ -115,7 +118,7 @@ __device__ inline void load_positions(uint4 (&to)[kUnroll], const std::byte* fro
 /// One warp's pass over its tiles of [begin, end).
 template <typename T, int kLanes>
 __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, int warp, int lane,
-                                 SoftmaxState<kVectorElements<T>>& state) {
+                                 LaneSoftmax<kVectorElements<T>>& softmax) {
   constexpr int kVector = kVectorElements<T>;
   constexpr int kGroups = 32 / kLanes;
   constexpr int kUnroll = 4;
@@ -126,11 +129,11 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
   int tile = work.begin + warp * kTile;
   int left = active ? work.end - tile - lane / kLanes : 0;  // positions from this lane's first one on
 
-  const KvHead head = p.heads[static_cast<std::int64_t>(work.row) * p.num_heads + work.head];
-  const std::int64_t stride_bytes = static_cast<std::int64_t>(head.position_stride) * sizeof(T);
-  const std::int64_t v_offset_bytes = static_cast<std::int64_t>(head.v_offset) * sizeof(T);
+  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, work.row, work.head, work.tokens);
+  const std::int64_t stride_bytes = span.position_bytes(sizeof(T));
+  const std::int64_t v_offset_bytes = span.offset_bytes(CachePart::values, sizeof(T));
   const std::int64_t step_bytes = stride_bytes * kGroups;
-  const std::byte* key = head.base + dim * sizeof(T) + (tile + lane / kLanes) * stride_bytes;
+  const std::byte* key = span.at(CachePart::keys, tile + lane / kLanes, sizeof(T)) + dim * sizeof(T);
   uint4 k[kUnroll] = {}, v[kUnroll] = {};
   load_positions<kUnroll, kGroups>(k, key, step_bytes, left);
 
@@ -156,7 +159,7 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
     key += kHop * stride_bytes;
     load_positions<kUnroll, kGroups>(k, key, step_bytes, left - kHop);
 
-    float largest = state.largest;
+    float largest = softmax.state.largest;
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
@@ -165,41 +168,33 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
       }
       if (u * kGroups < left) largest = fmaxf(largest, score[u]);
     }
-    state.rescale(largest);
+    softmax.raise(largest);
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       // past the end: weight 0 for the values of an earlier tile, which this lane has summed before
       const float weight = u * kGroups < left ? exp2_fast(score[u] - largest) : 0.0F;
-      state.weight += weight;
+      softmax.state.weight += weight;
       float element[kVector];
       unpack<T>(v[u], element);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) state.sum[i] = fmaf(weight, element[i], state.sum[i]);
+      for (int i = 0; i < kVector; ++i) softmax.sum[i] = fmaf(weight, element[i], softmax.sum[i]);
     }
   }
 #pragma unroll
-  for (int offset = kLanes; offset < 32; offset *= 2) state.merge_lanes(offset);
+  for (int offset = kLanes; offset < 32; offset *= 2) softmax.merge_lanes(offset);
 }
 
 /// Puts together what the warps of a block have seen, one thread per dimension: the row's result, or a split's part.
-/// shared_state: largest score, sum of weights.
 template <typename T, int kWarps, int kWidth>
 __device__ inline void finish_block(const DecodeParams& p, const DecodeWork& work,
-                                    const float (&shared_sum)[kWarps][kWidth], const float2 (&shared_state)[kWarps]) {
+                                    const float (&shared_sum)[kWarps][kWidth],
+                                    const SoftmaxState (&shared_state)[kWarps]) {
   static_assert(kWidth <= kWarps * 32, "one thread per dimension");
-  float largest = kNoScore;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, shared_state[w].x);
   float factor[kWarps];
-  float weight = 0.0F;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) {
-    factor[w] = exp2_fast(shared_state[w].x - largest);
-    weight = fmaf(shared_state[w].y, factor[w], weight);
-  }
+  const SoftmaxState all = softmax_merge(shared_state, kWarps, factor, Shrink{});
   const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + work.head;
-  const std::int64_t slot = pair * p.max_splits + blockIdx.y;
-  const float inverse = 1.0F / weight;
+  const std::int64_t part = pair * p.max_splits + blockIdx.y;
+  const float inverse = 1.0F / all.weight;
   const int d = threadIdx.x;
   if (d < p.head_dim) {
     float sum = 0.0F;
@@ -209,10 +204,10 @@ __device__ inline void finish_block(const DecodeParams& p, const DecodeWork& wor
       const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(work.head) * p.head_dim + d;
       reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
     } else {
-      p.partial_sum[slot * p.head_dim + d] = sum;
+      p.partial_sum[part * p.head_dim + d] = sum;
     }
   }
-  if (work.splits > 1 && threadIdx.x == 0) p.partial_state[slot] = make_float2(largest, weight);
+  if (work.splits > 1 && threadIdx.x == 0) p.partial_state[part] = all;
 }
 
 /// Grid (rows or tokens * heads, splits), kDecodeWarps warps. head_dim <= kLanes * kVectorElements<T>.
@@ -220,21 +215,21 @@ template <typename T, int kLanes>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const DecodeParams p) {
   constexpr int kVector = kVectorElements<T>;
   __shared__ float shared_sum[kDecodeWarps][kLanes * kVector];
-  __shared__ float2 shared_state[kDecodeWarps];
+  __shared__ SoftmaxState shared_state[kDecodeWarps];
 
   start_dependents_after_predecessor();
   DecodeWork work;
   if (!decode_work(p, work)) return;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  SoftmaxState<kVector> state;
-  attend_positions<T, kLanes>(p, work, warp, lane, state);
+  LaneSoftmax<kVector> softmax;
+  attend_positions<T, kLanes>(p, work, warp, lane, softmax);
 
   if (lane < kLanes) {
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) shared_sum[warp][lane * kVector + i] = state.sum[i];
+    for (int i = 0; i < kVector; ++i) shared_sum[warp][lane * kVector + i] = softmax.sum[i];
   }
-  if (lane == 0) shared_state[warp] = make_float2(state.largest, state.weight);
+  if (lane == 0) shared_state[warp] = softmax.state;
   __syncthreads();
 
   finish_block<T>(p, work, shared_sum, shared_state);
@@ -246,34 +241,22 @@ __global__ void combine_splits_kernel(const DecodeParams p) {
   start_dependents_after_predecessor();
   const int row = blockIdx.x / p.num_heads;
   const int head = blockIdx.x % p.num_heads;
-  const int token = p.token_offset[row];
-  if (p.token_offset[row + 1] - token != 1) return;
-  const int splits = num_splits(p.start[row] + 1);
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  if (!tokens.is_decode()) return;
+  const int splits = num_splits(visible_range(tokens.start).length());
   if (splits == 1) return;
 
-  const std::int64_t slot = static_cast<std::int64_t>(blockIdx.x) * p.max_splits;
+  const std::int64_t first_part = static_cast<std::int64_t>(blockIdx.x) * p.max_splits;
   float factor[kMaxSplits];
-  float largest = kNoScore;
-#pragma unroll
-  for (int s = 0; s < kMaxSplits; ++s) {
-    if (s < splits) largest = fmaxf(largest, p.partial_state[slot + s].x);
-  }
-  float weight = 0.0F;
-#pragma unroll
-  for (int s = 0; s < kMaxSplits; ++s) {
-    if (s >= splits) continue;
-    const float2 state = p.partial_state[slot + s];
-    factor[s] = exp2_fast(state.x - largest);
-    weight = fmaf(state.y, factor[s], weight);
-  }
-  const float inverse = 1.0F / weight;
+  const SoftmaxState all = softmax_merge(p.partial_state + first_part, splits, factor, Shrink{});
+  const float inverse = 1.0F / all.weight;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) {
     float sum = 0.0F;
 #pragma unroll
     for (int s = 0; s < kMaxSplits; ++s) {
-      if (s < splits) sum = fmaf(p.partial_sum[(slot + s) * p.head_dim + d], factor[s], sum);
+      if (s < splits) sum = fmaf(p.partial_sum[(first_part + s) * p.head_dim + d], factor[s], sum);
     }
-    const std::int64_t at = token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
+    const std::int64_t at = tokens.first_token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
     reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
   }
 }

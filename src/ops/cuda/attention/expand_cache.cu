@@ -1,5 +1,6 @@
 // The cache of rows that bring several tokens, from compressed to plain: bound by memory, a lane takes eight
 // neighbouring codes.
+#include "ops/cache_span.hpp"
 #include "ops/cuda/attention/compressed.hpp"
 #include "ops/cuda/compressed_elements.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
@@ -28,12 +29,12 @@ template <typename T, int kBits>
 __global__ void __launch_bounds__(kThreads) expand_cache_kernel(const ExpandParams p) {
   start_dependents_after_predecessor();
   const int row = blockIdx.y;
-  const int count = p.token_offset[row + 1] - p.token_offset[row];
-  if (count <= 1) return;  // another kernel's
-  const int length = p.start[row] + count;
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  if (!tokens.is_prefill()) return;  // another kernel's
+  const int length = tokens.num_positions();
   const std::int64_t width = static_cast<std::int64_t>(p.num_heads) * p.head_dim;
   T* slot = reinterpret_cast<T*>(p.plain) + row * p.slot_positions * 2 * width;
-  const KvHead* heads = p.heads + static_cast<std::int64_t>(row) * p.num_heads;
+  const KvHead* heads = heads_of_row(p.heads, p.num_heads, row);
   if (blockIdx.x == 0) {
     for (int h = threadIdx.x; h < p.num_heads; h += blockDim.x) {
       KvHead head{};
@@ -50,20 +51,18 @@ __global__ void __launch_bounds__(kThreads) expand_cache_kernel(const ExpandPara
   for (int i = threadIdx.x; i < 2 * p.num_heads * units; i += blockDim.x) {
     const int vector = i / units;  // key of head 0, 1, ..., value of head 0, 1, ...
     const int dim = (i - vector * units) * 8;
-    const bool is_value = vector >= p.num_heads;
-    const KvHead head = heads[is_value ? vector - p.num_heads : vector];
-    const std::byte* codes = head.base + (is_value ? head.v_offset : 0) + dim / 8 * kBits;
-    const std::byte* line = head.base + (is_value ? head.v_parameters : head.k_parameters) + (dim >> p.group_shift) * 4;
+    const CachePart part = vector >= p.num_heads ? CachePart::values : CachePart::keys;
+    const CacheSpan span{heads[part == CachePart::values ? vector - p.num_heads : vector], length};
     T* to = slot + static_cast<std::int64_t>(vector) * p.head_dim + dim;
 #pragma unroll
     for (int q = 0; q < kBlockPositions; ++q) {
       const std::int64_t position = first + q;
       if (position >= last) break;
       EightCodes<kBits> held;
-      held.load(codes + position * head.position_stride);
+      held.load(span.at(part, position, 1) + dim / 8 * kBits);
       float value[8];
-      held.values(scale_and_minimum(*reinterpret_cast<const std::uint32_t*>(line + position * head.position_stride)),
-                  value);
+      const auto* lines = reinterpret_cast<const std::uint32_t*>(span.parameters(part, position));
+      held.values(scale_and_minimum(lines[dim >> p.group_shift]), value);
       store_eight(to + position * 2 * width, value, p.head_dim - dim, vectors);
     }
   }

@@ -1,7 +1,7 @@
 // Attention for shapes that the vector kernels do not cover: any dtype, head_dim and alignment, plain and compressed
 // caches. Correct, not fast.
 //
-// One block per (token, head). A warp takes every kPlainWarps-th position; its lanes share the head's dimensions.
+// One block per (token, head). A warp takes every kGeneralWarps-th position; its lanes share the head's dimensions.
 #pragma once
 
 #include "ops/cuda/attention/decode.cuh"
@@ -9,12 +9,12 @@
 
 namespace flexgen {
 
-inline constexpr int kPlainWarps = 4;
-inline constexpr int kPlainMaxHeadDim = 2048;
+inline constexpr int kGeneralWarps = 4;
+inline constexpr int kGeneralMaxHeadDim = 2048;
 
-/// Shared memory of plain_kernel: q and one sum per warp, head_dim floats each.
-inline std::uint64_t plain_shared_bytes(int head_dim) {
-  return static_cast<std::uint64_t>(kPlainWarps + 1) * head_dim * sizeof(float);
+/// Shared memory of general_kernel: q and one sum per warp, head_dim floats each.
+inline std::uint64_t general_shared_bytes(int head_dim) {
+  return static_cast<std::uint64_t>(kGeneralWarps + 1) * head_dim * sizeof(float);
 }
 
 /// The elements of one key or value.
@@ -37,67 +37,69 @@ struct CompressedElements {
   }
 };
 
-/// Grid (tokens * heads), kPlainWarps warps. Of DecodeParams it reads all but the partials, splits and per_token.
+/// One warp's pass over its positions; `sum` [head_dim] of weighted values: a lane touches dimensions lane, lane + 32,
+/// ... only.
 template <typename T, bool kCompressed>
-__global__ void __launch_bounds__(kPlainWarps * 32) plain_kernel(const DecodeParams p) {
-  extern __shared__ float plain_shared[];
-  __shared__ float2 shared_state[kPlainWarps];
+__device__ SoftmaxState attend_generally(const DecodeParams& p, const CacheSpan& span, VisibleRange seen, int warp,
+                                         int lane, const float* q, float* sum) {
+  SoftmaxState state = nothing_seen();
+  for (int position = seen.first + warp; position < seen.end; position += kGeneralWarps) {
+    const auto elements = [&](const std::byte* at, const std::byte* parameters) {
+      if constexpr (kCompressed) {
+        return CompressedElements{at, parameters, p.bits, p.group_shift};
+      } else {
+        return PlainElements<T>{reinterpret_cast<const T*>(at)};
+      }
+    };
+    constexpr int kUnitBytes = kCompressed ? 1 : sizeof(T);
+    const auto key =
+        elements(span.at(CachePart::keys, position, kUnitBytes), span.parameters(CachePart::keys, position));
+    const auto value =
+        elements(span.at(CachePart::values, position, kUnitBytes), span.parameters(CachePart::values, position));
+    float score = 0.0F;
+    for (int d = lane; d < p.head_dim; d += 32) score = fmaf(q[d], key[d], score);
+    score = warp_sum(score);
+    const float factor = raise_largest(state, fmaxf(state.largest, score), Shrink{});
+    const float share = exp2_fast(score - state.largest);
+    state.weight += share;
+    for (int d = lane; d < p.head_dim; d += 32) sum[d] = fmaf(share, value[d], sum[d] * factor);
+  }
+  return state;
+}
+
+/// Grid (tokens * heads), kGeneralWarps warps. Of DecodeParams it reads all but the partials, splits and tokens.
+template <typename T, bool kCompressed>
+__global__ void __launch_bounds__(kGeneralWarps * 32) general_kernel(const DecodeParams p) {
+  extern __shared__ float general_shared[];
+  __shared__ SoftmaxState shared_state[kGeneralWarps];
   const int token = blockIdx.x / p.num_heads;
-  const int head_index = blockIdx.x % p.num_heads;
+  const int head = blockIdx.x % p.num_heads;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  float* q = plain_shared;
-  float* sum = plain_shared + (1 + warp) * p.head_dim;  // a lane touches dimensions lane, lane + 32, ... only
+  float* q = general_shared;
+  float* sum = general_shared + (1 + warp) * p.head_dim;
 
   const int row = row_of_token(p.token_offset, p.num_rows, token);
-  const int length = p.start[row] + (token - p.token_offset[row]) + 1;
-  const KvHead head = p.heads[static_cast<std::int64_t>(row) * p.num_heads + head_index];
-  const T* q_row =
-      reinterpret_cast<const T*>(p.q) + token * p.q_stride + static_cast<std::int64_t>(head_index) * p.head_dim;
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, row, head, tokens);
+  const std::int64_t head_at = static_cast<std::int64_t>(head) * p.head_dim;
+  const T* q_row = reinterpret_cast<const T*>(p.q) + token * p.q_stride + head_at;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) q[d] = to_float(q_row[d]) * p.scale_log2;
   for (int d = lane; d < p.head_dim; d += 32) sum[d] = 0.0F;
   __syncthreads();
 
-  float largest = kNoScore;
-  float weight = 0.0F;
-  for (int position = warp; position < length; position += kPlainWarps) {
-    const std::int64_t at = static_cast<std::int64_t>(position) * head.position_stride;
-    const auto elements = [&](int offset, int parameters) {
-      if constexpr (kCompressed) {
-        const std::byte* line = head.base + at;
-        return CompressedElements{line + offset, line + parameters, p.bits, p.group_shift};
-      } else {
-        return PlainElements<T>{reinterpret_cast<const T*>(head.base) + at + offset};
-      }
-    };
-    const auto key = elements(0, head.k_parameters);
-    const auto value = elements(head.v_offset, head.v_parameters);
-    float score = 0.0F;
-    for (int d = lane; d < p.head_dim; d += 32) score = fmaf(q[d], key[d], score);
-    score = warp_sum(score);
-    const float new_largest = fmaxf(largest, score);
-    const float factor = exp2_fast(largest - new_largest);
-    const float share = exp2_fast(score - new_largest);
-    largest = new_largest;
-    weight = fmaf(weight, factor, share);
-    for (int d = lane; d < p.head_dim; d += 32) sum[d] = fmaf(share, value[d], sum[d] * factor);
-  }
-  if (lane == 0) shared_state[warp] = make_float2(largest, weight);
+  const VisibleRange seen = visible_range(tokens.position_of(token));
+  const SoftmaxState state = attend_generally<T, kCompressed>(p, span, seen, warp, lane, q, sum);
+  if (lane == 0) shared_state[warp] = state;
   __syncthreads();
 
-  float total_largest = kNoScore;
-  for (int w = 0; w < kPlainWarps; ++w) total_largest = fmaxf(total_largest, shared_state[w].x);
-  float total_weight = 0.0F;
-  for (int w = 0; w < kPlainWarps; ++w) {
-    total_weight = fmaf(shared_state[w].y, exp2_fast(shared_state[w].x - total_largest), total_weight);
-  }
-  T* out = reinterpret_cast<T*>(p.out) + token * p.out_stride + static_cast<std::int64_t>(head_index) * p.head_dim;
+  float factor[kGeneralWarps];
+  const SoftmaxState all = softmax_merge(shared_state, kGeneralWarps, factor, Shrink{});
+  T* out = reinterpret_cast<T*>(p.out) + token * p.out_stride + head_at;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) {
     float total = 0.0F;
-    for (int w = 0; w < kPlainWarps; ++w) {
-      total = fmaf(plain_shared[(1 + w) * p.head_dim + d], exp2_fast(shared_state[w].x - total_largest), total);
-    }
-    out[d] = from_float<T>(total / total_weight);
+    for (int w = 0; w < kGeneralWarps; ++w) total = fmaf(general_shared[(1 + w) * p.head_dim + d], factor[w], total);
+    out[d] = from_float<T>(total / all.weight);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/attention.hpp"
+#include "ops/cache_span.hpp"
 #include "ops/cuda/cuda_launch.cuh"
 
 namespace flexgen {
@@ -60,12 +61,16 @@ inline AppendParams append_params(const BatchView& batch, const MatrixView& k, c
 
 /// Where a new token goes.
 struct TokenPlace {
+  RowTokens tokens;  // of its row
   std::int64_t position;
   const KvHead* heads;  // [num_heads], of its row
+
+  __device__ CacheSpan span(int kv_head) const { return {heads[kv_head], tokens.num_positions()}; }
 };
 __device__ inline TokenPlace place_of_token(const AppendParams& p, int token) {
   const int row = row_of_token(p.token_offset, p.num_rows, token);
-  return {p.start[row] + (token - p.token_offset[row]), p.heads + static_cast<std::int64_t>(row) * p.num_heads};
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  return {tokens, tokens.position_of(token), heads_of_row(p.heads, p.num_heads, row)};
 }
 
 }  // namespace flexgen

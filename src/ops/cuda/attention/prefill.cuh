@@ -89,6 +89,25 @@ struct PrefillBlock {
     }
   }
 
+  __device__ static void scale_scores(float (&scores)[kScoreTiles][4], float scale_log2) {
+#pragma unroll
+    for (int n = 0; n < kScoreTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores[n][i] *= scale_log2;
+    }
+  }
+
+  /// Brings the sums of a lane's two rows to their new largest scores.
+  __device__ static void scale_sums(float (&out)[kOutTiles][4], float2 correction) {
+#pragma unroll
+    for (int n = 0; n < kOutTiles; ++n) {
+      out[n][0] *= correction.x;
+      out[n][1] *= correction.x;
+      out[n][2] *= correction.y;
+      out[n][3] *= correction.y;
+    }
+  }
+
   /// out += P . V, the weights in `scores`.
   __device__ static void multiply_values(float (&out)[kOutTiles][4], const float (&scores)[kScoreTiles][4],
                                          const uint4* tile, int lane) {
@@ -109,53 +128,68 @@ struct PrefillBlock {
       }
     }
   }
+
+  /// Writes this lane's part of 16 rows of results, those of the row's tokens.
+  __device__ static void store_rows(const float (&out)[kOutTiles][4], const SoftmaxState (&state)[2],
+                                    const PrefillParams& p, int token, int queries_left, int head, int lane) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int query = lane / 4 + r * 8;
+      if (query >= queries_left) continue;
+      const float inverse = 1.0F / state[r].weight;
+      std::byte* out_row =
+          p.out + ((token + query) * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim) * sizeof(T);
+#pragma unroll
+      for (int n = 0; n < kOutTiles; ++n) {
+        const int dim = n * 8 + lane % 4 * 2;
+        if (dim < p.head_dim) {
+          *reinterpret_cast<std::uint32_t*>(out_row + dim * sizeof(T)) =
+              pack_pair<T>(out[n][2 * r] * inverse, out[n][2 * r + 1] * inverse);
+        }
+      }
+    }
+  }
 };
 
 /// Running softmax of a lane's two query rows (lane / 4 and lane / 4 + 8 of its warp).
 struct PrefillSoftmax {
-  float largest[2] = {kNoScore, kNoScore};
-  float weight[2] = {0.0F, 0.0F};  // this lane's columns only, until `finish`
+  SoftmaxState state[2] = {nothing_seen(), nothing_seen()};  // weights of this lane's columns only, until `finish`
 
-  /// Turns scores into weights relative to the new largest score; returns the correction of earlier sums.
-  /// last_key[r]: the last key, counted from the tile's first, that row r may see.
+  /// Takes out of a tile's scores what its two rows do not attend. last_key[r]: the last key that row r attends,
+  /// counted from the tile's first.
   template <int kTiles>
-  __device__ float2 update(float (&scores)[kTiles][4], float scale_log2, bool masked, const int (&last_key)[2],
-                           int lane) {
-    float row_largest[2] = {largest[0], largest[1]};
+  __device__ static void hide_unseen(float (&scores)[kTiles][4], const int (&last_key)[2], int lane) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) scores[n][i] *= scale_log2;
-    }
-    if (masked) {
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (n * 8 + lane % 4 * 2 + i % 2 > last_key[i / 2]) scores[n][i] = -INFINITY;
-        }
+      for (int i = 0; i < 4; ++i) {
+        if (n * 8 + lane % 4 * 2 + i % 2 > last_key[i / 2]) scores[n][i] = -INFINITY;
       }
     }
+  }
+
+  /// Turns scores into weights relative to the new largest score; returns the correction of earlier sums.
+  template <int kTiles>
+  __device__ float2 update(float (&scores)[kTiles][4]) {
+    float largest[2] = {state[0].largest, state[1].largest};
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) row_largest[i / 2] = fmaxf(row_largest[i / 2], scores[n][i]);
+      for (int i = 0; i < 4; ++i) largest[i / 2] = fmaxf(largest[i / 2], scores[n][i]);
     }
     float correction[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      row_largest[r] = fmaxf(row_largest[r], __shfl_xor_sync(0xffffffffU, row_largest[r], 1));
-      row_largest[r] = fmaxf(row_largest[r], __shfl_xor_sync(0xffffffffU, row_largest[r], 2));
-      correction[r] = exp2_fast(largest[r] - row_largest[r]);
-      largest[r] = row_largest[r];
-      weight[r] *= correction[r];
+      largest[r] = fmaxf(largest[r], __shfl_xor_sync(0xffffffffU, largest[r], 1));
+      largest[r] = fmaxf(largest[r], __shfl_xor_sync(0xffffffffU, largest[r], 2));
+      correction[r] = raise_largest(state[r], largest[r], Shrink{});
     }
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        scores[n][i] = exp2_fast(scores[n][i] - largest[i / 2]);
-        weight[i / 2] += scores[n][i];
+        scores[n][i] = exp2_fast(scores[n][i] - state[i / 2].largest);
+        state[i / 2].weight += scores[n][i];
       }
     }
     return make_float2(correction[0], correction[1]);
@@ -165,8 +199,8 @@ struct PrefillSoftmax {
   __device__ void finish() {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      weight[r] += __shfl_xor_sync(0xffffffffU, weight[r], 1);
-      weight[r] += __shfl_xor_sync(0xffffffffU, weight[r], 2);
+      state[r].weight += __shfl_xor_sync(0xffffffffU, state[r].weight, 1);
+      state[r].weight += __shfl_xor_sync(0xffffffffU, state[r].weight, 2);
     }
   }
 };
@@ -178,51 +212,49 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
   __shared__ __align__(16) uint4 value_tile[kKeyTile * Block::kChunks];
 
   const int row = blockIdx.z;
-  const int head_index = blockIdx.y;
-  const int first_token = p.token_offset[row];
-  const int count = p.token_offset[row + 1] - first_token;
+  const int head = blockIdx.y;
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  const int count = tokens.count;
   const int first_query = (p.num_query_tiles - 1 - static_cast<int>(blockIdx.x)) * kQueryTile;  // longest first
-  if (count <= 1 || first_query >= count) return;
-  const int start = p.start[row];
-  const int num_keys = start + min(count, first_query + kQueryTile);
+  if (!tokens.is_prefill() || first_query >= count) return;
+  const int start = tokens.start;
+  const VisibleRange seen = visible_range(start + first_query, start + min(count, first_query + kQueryTile) - 1);
 
-  const KvHead head = p.heads[static_cast<std::int64_t>(row) * p.num_heads + head_index];
-  const std::int64_t stride_bytes = static_cast<std::int64_t>(head.position_stride) * sizeof(T);
-  const std::byte* values = head.base + static_cast<std::int64_t>(head.v_offset) * sizeof(T);
+  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, row, head, tokens);
+  const std::int64_t stride_bytes = span.position_bytes(sizeof(T));
+  const std::byte* keys = span.at(CachePart::keys, 0, sizeof(T));
+  const std::byte* values = span.at(CachePart::values, 0, sizeof(T));
   const int lane = threadIdx.x % 32;
   const int warp_query = first_query + static_cast<int>(threadIdx.x) / 32 * 16;
 
-  Block::load_tile(key_tile, head.base, stride_bytes, 0, num_keys, p.head_dim);
+  const int first_tile = seen.first / kKeyTile * kKeyTile;
+  Block::load_tile(key_tile, keys, stride_bytes, first_tile, seen.end, p.head_dim);
   commit_copies();
   std::uint32_t q[kSteps][4];
-  Block::load_q(q, p, first_token + warp_query, count - warp_query, head_index, lane);
+  Block::load_q(q, p, tokens.first_token + warp_query, count - warp_query, head, lane);
   float out[Block::kOutTiles][4] = {};
   PrefillSoftmax softmax;
 
-  for (int first_key = 0; first_key < num_keys; first_key += kKeyTile) {
-    Block::load_tile(value_tile, values, stride_bytes, first_key, num_keys, p.head_dim);
+  for (int first_key = first_tile; first_key < seen.end; first_key += kKeyTile) {
+    Block::load_tile(value_tile, values, stride_bytes, first_key, seen.end, p.head_dim);
     commit_copies();
     wait_for_copies<1>();  // the keys
     __syncthreads();
     float scores[Block::kScoreTiles][4];
     Block::multiply_keys(scores, q, key_tile, lane);
     __syncthreads();  // every warp is done with the keys
-    if (first_key + kKeyTile < num_keys) {
-      Block::load_tile(key_tile, head.base, stride_bytes, first_key + kKeyTile, num_keys, p.head_dim);
+    if (first_key + kKeyTile < seen.end) {
+      Block::load_tile(key_tile, keys, stride_bytes, first_key + kKeyTile, seen.end, p.head_dim);
     }
     commit_copies();  // maybe empty: the count of groups stays the same
 
-    const int visible = start + warp_query + lane / 4 - first_key;
-    const int last_key[2] = {visible, visible + 8};
-    const bool masked = first_key + kKeyTile - 1 > start + warp_query;
-    const float2 correction = softmax.update(scores, p.scale_log2, masked, last_key, lane);
-#pragma unroll
-    for (int n = 0; n < Block::kOutTiles; ++n) {
-      out[n][0] *= correction.x;
-      out[n][1] *= correction.x;
-      out[n][2] *= correction.y;
-      out[n][3] *= correction.y;
-    }
+    const int position = start + warp_query + lane / 4;
+    const int last = visible_range(position).end - 1 - first_key;
+    const int last_key[2] = {last, last + 8};  // of positions 8 apart
+    const bool all_seen = first_key + kKeyTile <= visible_range(start + warp_query).end;
+    Block::scale_scores(scores, p.scale_log2);
+    if (!all_seen) softmax.hide_unseen(scores, last_key, lane);
+    Block::scale_sums(out, softmax.update(scores));
     wait_for_copies<1>();  // the values
     __syncthreads();
     Block::multiply_values(out, scores, value_tile, lane);
@@ -230,22 +262,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
   }
 
   softmax.finish();
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int query = warp_query + lane / 4 + r * 8;
-    if (query >= count) continue;
-    const float inverse = 1.0F / softmax.weight[r];
-    std::byte* out_row =
-        p.out + ((first_token + query) * p.out_stride + static_cast<std::int64_t>(head_index) * p.head_dim) * sizeof(T);
-#pragma unroll
-    for (int n = 0; n < Block::kOutTiles; ++n) {
-      const int dim = n * 8 + lane % 4 * 2;
-      if (dim < p.head_dim) {
-        *reinterpret_cast<std::uint32_t*>(out_row + dim * sizeof(T)) =
-            pack_pair<T>(out[n][2 * r] * inverse, out[n][2 * r + 1] * inverse);
-      }
-    }
-  }
+  Block::store_rows(out, softmax.state, p, tokens.first_token + warp_query, count - warp_query, head, lane);
 }
 
 }  // namespace flexgen

@@ -4,7 +4,7 @@
 // neighbouring positions, each with several loads on their way. A head wider than a group comes in parts. In shared
 // memory:
 //
-//   score   [length]  q . k of every position, then its weight 2^(score - largest)
+//   score   [length]  q . k of every position in sight, then its weight 2^(score - largest)
 //   limit             the weight from which positions are chosen: radix select, ten bits at a time (Alabi et al. 2012);
 //                     weights are positive, so their order is that of their bits
 //   list              the chosen positions in order, of equal weights the lower ones; at most kListLength at a time
@@ -31,22 +31,6 @@ constexpr int kKeyBits = 30;  // of a weight: it is 1 at most
 constexpr int kListLength = 2048;
 static_assert(kKeyBits % kDigitBits == 0 && kDigits == 4 * kThreads, "a thread has four digits");
 
-__device__ float load_element(const std::byte* from, DType dtype, std::int64_t index) {
-  if (dtype == DType::float16) return to_float(reinterpret_cast<const __half*>(from)[index]);
-  if (dtype == DType::bfloat16) return to_float(reinterpret_cast<const __nv_bfloat16*>(from)[index]);
-  return reinterpret_cast<const float*>(from)[index];
-}
-
-__device__ void store_element(std::byte* to, DType dtype, std::int64_t index, float value) {
-  if (dtype == DType::float16) {
-    reinterpret_cast<__half*>(to)[index] = from_float<__half>(value);
-  } else if (dtype == DType::bfloat16) {
-    reinterpret_cast<__nv_bfloat16*>(to)[index] = from_float<__nv_bfloat16>(value);
-  } else {
-    reinterpret_cast<float*>(to)[index] = value;
-  }
-}
-
 /// A digit of the limit: so many positions are above it, so many have it.
 struct Digit {
   int digit;
@@ -67,9 +51,9 @@ struct alignas(16) Shared {
   union {  // one after the other
     std::uint32_t histogram[kDigits];
     std::uint16_t list[kListLength];
-    float sum[kWarps][kSpan<Part>];
+    float sum[kWarps][kWidth<Part>];
   };
-  float q[kSpan<Part>];
+  float q[kWidth<Part>];
   float largest[kWarps];
   float total[kWarps];  // of weights
   int counted[kWarps];
@@ -79,29 +63,30 @@ struct alignas(16) Shared {
 
 /// Scores of all positions; returns the largest of those that this thread has written. `q_at`: of the head, in p.q.
 template <typename Part, bool kVectors>
-__device__ float score_positions(const SparseParams& p, const KvHead& head, int length, std::int64_t q_at,
+__device__ float score_positions(const SparseParams& p, const CacheSpan& span, VisibleRange seen, std::int64_t q_at,
                                  Shared<Part>& shared, float* score) {
   constexpr int kLanes = Part::kLanes;
   constexpr int kInFlight = kVectors ? Part::kInFlight : 1;
   constexpr int kGroups = kThreads / kLanes;
+  const int length = seen.length();
   const int lane = threadIdx.x % kLanes;
   const int group = threadIdx.x / kLanes;
   float largest = kNoScore;
 #pragma unroll 1
-  for (int first = 0; first < p.head_dim; first += kSpan<Part>) {
+  for (int first = 0; first < p.head_dim; first += kWidth<Part>) {
     const int dim = first + lane * Part::kVector;
-    const Part keys(p, head, false, dim);
+    const Part keys(p, span, seen.first, CachePart::keys, dim);
     const int end = keys.left > 0 ? length : 0;
     typename Part::Piece piece[kInFlight] = {};
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u) {
       if (group + u * kGroups < end) piece[u] = keys.template load<kVectors>(group + u * kGroups);
     }
-    static_assert(kSpan<Part> <= kThreads, "one thread per dimension");
+    static_assert(kWidth<Part> <= kThreads, "one thread per dimension");
     const int d = threadIdx.x;       // within the span
     if (first > 0) __syncthreads();  // all have read the part of q before
-    if (d < kSpan<Part>)
-      shared.q[d] = first + d < p.head_dim ? load_element(p.q, p.dtype, q_at + first + d) * p.scale_log2 : 0.0F;
+    if (d < kWidth<Part>)
+      shared.q[d] = first + d < p.head_dim ? read_element(p.q, p.dtype, q_at + first + d) * p.scale_log2 : 0.0F;
     __syncthreads();
     const QueryPart<Part::kVector> query(shared.q + lane * Part::kVector);
     largest = kNoScore;
@@ -216,14 +201,14 @@ __device__ void list_positions(const float* weight, int length, const Limit& lim
   }
   if (lane == 0) shared.listed[warp] = count;
   __syncthreads();
-  int slot = -from;
+  int entry = -from;
   int ties = 0;
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) {
     const int2 other = shared.listed[w];
-    if (w < warp) slot += other.x, ties += other.y;
+    if (w < warp) entry += other.x, ties += other.y;
   }
-  slot += min(ties, limit.ties);
+  entry += min(ties, limit.ties);
   const unsigned lower_lanes = (1U << lane) - 1;
 #pragma unroll 1
   for (int first = begin; first < end; first += 32) {
@@ -231,9 +216,9 @@ __device__ void list_positions(const float* weight, int length, const Limit& lim
     const unsigned tied = __ballot_sync(kAllLanes, tie);
     const bool chosen = above || (tie && ties + __popc(tied & lower_lanes) < limit.ties);
     const unsigned all_chosen = __ballot_sync(kAllLanes, chosen);
-    const int own = slot + __popc(all_chosen & lower_lanes);
+    const int own = entry + __popc(all_chosen & lower_lanes);
     if (chosen && own >= 0 && own < kListLength) shared.list[own] = static_cast<std::uint16_t>(first + lane);
-    slot += __popc(all_chosen);
+    entry += __popc(all_chosen);
     ties += __popc(tied);
   }
   __syncthreads();
@@ -263,18 +248,19 @@ __device__ void add_values(const Part& values, const std::uint16_t* list, int co
 
 /// `listed`: chosen positions, the new one included. `out_at`: of the head, in p.out.
 template <typename Part>
-__device__ void attend_values(const SparseParams& p, const KvHead& head, bool vectors, int length, const float* weight,
-                              const Limit& limit, int listed, Shared<Part>& shared, std::int64_t out_at) {
+__device__ void attend_values(const SparseParams& p, const CacheSpan& span, bool vectors, VisibleRange seen,
+                              const float* weight, const Limit& limit, int listed, Shared<Part>& shared,
+                              std::int64_t out_at) {
   constexpr int kLanes = Part::kLanes;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
 #pragma unroll 1
-  for (int first = 0; first < p.head_dim; first += kSpan<Part>) {
-    const Part values(p, head, true, first + lane % kLanes * Part::kVector);
+  for (int first = 0; first < p.head_dim; first += kWidth<Part>) {
+    const Part values(p, span, seen.first, CachePart::values, first + lane % kLanes * Part::kVector);
     float sum[Part::kVector] = {};
 #pragma unroll 1
     for (int from = 0; from < listed; from += kListLength) {
-      list_positions(weight, length, limit, from, shared);
+      list_positions(weight, seen.length(), limit, from, shared);
       const int count = min(kListLength, listed - from);
       if (vectors) {
         add_values<Part, true>(values, shared.list, count, weight, sum);
@@ -294,11 +280,11 @@ __device__ void attend_values(const SparseParams& p, const KvHead& head, bool ve
     }
     __syncthreads();
     const int d = threadIdx.x;
-    if (d < kSpan<Part> && first + d < p.head_dim) {
+    if (d < kWidth<Part> && first + d < p.head_dim) {
       float total = 0.0F, value = 0.0F;
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) total += shared.total[w], value += shared.sum[w][d];
-      store_element(p.out, p.dtype, out_at + first + d, value / total);
+      write_element(p.out, p.dtype, out_at + first + d, value / total);
     }
   }
 }
@@ -312,20 +298,22 @@ __global__ void __launch_bounds__(kThreads, kBlocks) sparse_kernel(const SparseP
 
   start_dependents_after_predecessor();
   const int row = blockIdx.x / p.num_heads;
-  const int head_index = blockIdx.x % p.num_heads;
-  const KvHead head = p.heads[static_cast<std::int64_t>(row) * p.num_heads + head_index];
-  const int token = p.token_offset[row];
-  const int length = p.start[row] + 1;
-  if (p.token_offset[row + 1] - token != 1) return;
+  const int head = blockIdx.x % p.num_heads;
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, row, head, tokens);
+  if (!tokens.is_decode()) return;
+  const int token = tokens.first_token;
+  const VisibleRange seen = visible_range(tokens.start);
+  const int length = seen.length();
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const std::int64_t head_at = static_cast<std::int64_t>(head_index) * p.head_dim;
+  const std::int64_t head_at = static_cast<std::int64_t>(head) * p.head_dim;
   reinterpret_cast<uint4*>(shared.histogram)[threadIdx.x] = make_uint4(0, 0, 0, 0);
 
-  const bool vectors = Part::vectors_fit(p, head);  // the same in all threads
+  const bool vectors = Part::vectors_fit(p, span.head);  // the same in all threads
   const std::int64_t q_at = token * p.q_stride + head_at;
-  float largest = vectors ? score_positions<Part, true>(p, head, length, q_at, shared, weight)
-                          : score_positions<Part, false>(p, head, length, q_at, shared, weight);
+  float largest = vectors ? score_positions<Part, true>(p, span, seen, q_at, shared, weight)
+                          : score_positions<Part, false>(p, span, seen, q_at, shared, weight);
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, offset));
   if (lane == 0) shared.largest[warp] = largest;
@@ -333,7 +321,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) sparse_kernel(const SparseP
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, shared.largest[w]);
 
-  const int chosen = static_cast<int>(p.sparsity * static_cast<float>(length - 1));  // num_chosen_positions
+  const int chosen = num_chosen_positions(p.sparsity, seen);
   float total = 0.0F;
 #pragma unroll 1
   for (int position = threadIdx.x; position < length; position += kThreads) {
@@ -347,7 +335,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) sparse_kernel(const SparseP
   __syncthreads();
 
   const Limit limit = find_limit(weight, length - 1, chosen, shared);
-  attend_values(p, head, vectors, length, weight, limit, chosen + 1, shared, token * p.out_stride + head_at);
+  attend_values(p, span, vectors, seen, weight, limit, chosen + 1, shared, token * p.out_stride + head_at);
 }
 
 template <typename Part>
@@ -383,13 +371,10 @@ void launch_plain(const OpContext& context, const SparseParams& p, int longest) 
 
 }  // namespace
 
-void attend_sparsely(const OpContext& context, const DecodeParams& decode, DType dtype, bool compressed, float sparsity,
-                     int longest) {
+void attend_sparsely(const OpContext& context, const DecodeParams& decode, DType dtype, float sparsity, int longest) {
   const SparseParams p{decode, sparsity, dtype};
-  if (compressed) {
-    p.bits == 4 ? launch_compressed<4>(context, p, longest) : launch_compressed<8>(context, p, longest);
-    return;
-  }
+  if (p.bits == 4) return launch_compressed<4>(context, p, longest);
+  if (p.bits == 8) return launch_compressed<8>(context, p, longest);
   with_element_type(dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
     launch_plain<T>(context, p, longest);

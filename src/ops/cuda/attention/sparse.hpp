@@ -9,9 +9,8 @@ namespace flexgen {
 
 struct DecodeParams;
 
-/// Rows of count 1; `p` as for plain_kernel, `longest` the positions of the longest of them. A block's shared memory
+/// Rows of count 1; `p` as for general_kernel, `longest` the positions of the longest of them. A block's shared memory
 /// bounds that: 14,000 on every GPU; throws UserError (does_not_fit) beyond.
-void attend_sparsely(const OpContext& context, const DecodeParams& p, DType dtype, bool compressed, float sparsity,
-                     int longest);
+void attend_sparsely(const OpContext& context, const DecodeParams& p, DType dtype, float sparsity, int longest);
 
 }  // namespace flexgen

@@ -12,6 +12,23 @@ struct SparseParams : DecodeParams {
   DType dtype;  // of q and out
 };
 
+/// Elements of q and out, whose type the kernel learns at run time.
+__device__ inline float read_element(const std::byte* from, DType dtype, std::int64_t index) {
+  if (dtype == DType::float16) return to_float(reinterpret_cast<const __half*>(from)[index]);
+  if (dtype == DType::bfloat16) return to_float(reinterpret_cast<const __nv_bfloat16*>(from)[index]);
+  return reinterpret_cast<const float*>(from)[index];
+}
+
+__device__ inline void write_element(std::byte* to, DType dtype, std::int64_t index, float value) {
+  if (dtype == DType::float16) {
+    reinterpret_cast<__half*>(to)[index] = from_float<__half>(value);
+  } else if (dtype == DType::bfloat16) {
+    reinterpret_cast<__nv_bfloat16*>(to)[index] = from_float<__nv_bfloat16>(value);
+  } else {
+    reinterpret_cast<float*>(to)[index] = value;
+  }
+}
+
 /// One lane's part of q.
 template <int kVector>
 struct QueryPart {
@@ -29,7 +46,8 @@ struct QueryPart {
   }
 };
 
-/// One lane's part of the keys or the values of a head: at most kVector elements of every position.
+/// One lane's part of the keys or the values of a head: at most kVector elements of every position, which count from
+/// `first`.
 template <typename T, int kGroupLanes>
 struct PlainPart {
   static constexpr int kLanes = kGroupLanes;
@@ -37,7 +55,7 @@ struct PlainPart {
   static constexpr int kInFlight = 6;  // as many as fit in the registers of kBlocks blocks
   using Piece = uint4;
 
-  const std::byte* at;   // of position 0
+  const std::byte* at;   // of the first position in sight
   std::uint32_t stride;  // bytes
   int left;              // elements from the first one of this lane on
 
@@ -45,9 +63,9 @@ struct PlainPart {
     const auto offsets = static_cast<std::uint32_t>(head.position_stride) | static_cast<std::uint32_t>(head.v_offset);
     return p.head_dim % kVector == 0 && (reinterpret_cast<std::uintptr_t>(head.base) | offsets * sizeof(T)) % 16 == 0;
   }
-  __device__ PlainPart(const SparseParams& p, const KvHead& head, bool of_values, int dim)
-      : at(head.base + (static_cast<std::int64_t>(of_values ? head.v_offset : 0) + dim) * sizeof(T)),
-        stride(static_cast<std::uint32_t>(head.position_stride) * sizeof(T)),
+  __device__ PlainPart(const SparseParams& p, const CacheSpan& span, int first, CachePart part, int dim)
+      : at(span.at(part, first, sizeof(T)) + dim * sizeof(T)),
+        stride(static_cast<std::uint32_t>(span.position_bytes(sizeof(T)))),
         left(p.head_dim - dim) {}
 
   template <bool kVectors>
@@ -90,7 +108,7 @@ struct CompressedPart {
     std::uint32_t line;
   };
 
-  const std::byte* codes;  // of position 0
+  const std::byte* codes;  // of the first position in sight
   const std::byte* parameters;
   std::uint32_t stride;
   int left;
@@ -99,10 +117,10 @@ struct CompressedPart {
     const auto offsets = static_cast<std::uint32_t>(head.position_stride) | static_cast<std::uint32_t>(head.v_offset);
     return p.head_dim % kVector == 0 && (reinterpret_cast<std::uintptr_t>(head.base) | offsets) % (4 * kWords) == 0;
   }
-  __device__ CompressedPart(const SparseParams& p, const KvHead& head, bool of_values, int dim)
-      : codes(head.base + (of_values ? head.v_offset : 0) + dim * kBits / 8),
-        parameters(head.base + (of_values ? head.v_parameters : head.k_parameters) + (dim >> p.group_shift) * 4),
-        stride(static_cast<std::uint32_t>(head.position_stride)),
+  __device__ CompressedPart(const SparseParams& p, const CacheSpan& span, int first, CachePart part, int dim)
+      : codes(span.at(part, first, 1) + dim * kBits / 8),
+        parameters(span.parameters(part, first) + (dim >> p.group_shift) * 4),
+        stride(static_cast<std::uint32_t>(span.position_bytes(1))),
         left(p.head_dim - dim) {}
 
   template <bool kVectors>
@@ -157,6 +175,6 @@ struct CompressedPart {
 
 /// Elements of a head that a group of lanes holds at a time.
 template <typename Part>
-inline constexpr int kSpan = Part::kLanes* Part::kVector;
+inline constexpr int kWidth = Part::kLanes* Part::kVector;
 
 }  // namespace flexgen
