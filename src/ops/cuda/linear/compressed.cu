@@ -86,7 +86,7 @@ __device__ inline void weights_of(const EightCodes<kBits>& codes, std::uint32_t 
     std::uint32_t pair[kPairs];
     unpack_codes<kBits, false>(codes.word[w], pair);
 #pragma unroll
-    for (int i = 0; i < kPairs; ++i) weight[w * kPairs + i] = plain_pair<T>(pair[i], line);
+    for (int i = 0; i < kPairs; ++i) weight[w * kPairs + i] = dequantized_pair<T>(pair[i], line);
   }
 }
 
@@ -103,6 +103,26 @@ template <int kTiles>
 __device__ inline void load_x(uint4 (&x)[kTiles], const std::byte* const (&row)[kTiles], int piece) {
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) x[j] = reinterpret_cast<const uint4*>(row[j])[piece];
+}
+
+/// Adds the products of a lane's eight inputs, piece `piece` of its codes, to its sums.
+template <typename T, int kBits, int kFragments, int kTiles>
+__device__ inline void multiply_piece(float (&sum)[kFragments][kTiles][4], const uint4 (&codes)[2 * kFragments],
+                                      const std::uint32_t (&line)[2 * kFragments], const uint4 (&x)[kTiles],
+                                      int piece) {
+#pragma unroll
+  for (int m = 0; m < kFragments; ++m) {
+    std::uint32_t low[4], high[4];
+    weights_of<T>(piece_of<kBits>(codes[2 * m], piece), line[2 * m], low);
+    weights_of<T>(piece_of<kBits>(codes[2 * m + 1], piece), line[2 * m + 1], high);
+    const std::uint32_t first[4] = {low[0], high[0], low[1], high[1]};
+    const std::uint32_t second[4] = {low[2], high[2], low[3], high[3]};
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      multiply_add<T>(sum[m][j], first, x[j].x, x[j].y);
+      multiply_add<T>(sum[m][j], second, x[j].z, x[j].w);
+    }
+  }
 }
 
 /// What the warp's lanes have summed, added up over the block's warps and finished.
@@ -188,19 +208,7 @@ __global__ void __launch_bounds__(kThreads, 2) compressed_linear_kernel(const Co
         for (int j = 0; j < kTiles; ++j) x_row[j] += kWarps * Ring::kUnit * 2;
         load_x(x[(c + 1) % 2], x_row, 0);
       }
-#pragma unroll
-      for (int m = 0; m < kFragments; ++m) {
-        std::uint32_t low[4], high[4];
-        weights_of<T>(piece_of<kBits>(codes[2 * m], c), line[2 * m], low);
-        weights_of<T>(piece_of<kBits>(codes[2 * m + 1], c), line[2 * m + 1], high);
-        const std::uint32_t first[4] = {low[0], high[0], low[1], high[1]};
-        const std::uint32_t second[4] = {low[2], high[2], low[3], high[3]};
-#pragma unroll
-        for (int j = 0; j < kTiles; ++j) {
-          multiply_add<T>(sum[m][j], first, x[c % 2][j].x, x[c % 2][j].y);
-          multiply_add<T>(sum[m][j], second, x[c % 2][j].z, x[c % 2][j].w);
-        }
-      }
+      multiply_piece<T, kBits>(sum, codes, line, x[c % 2], c);
     }
     stage = stage + 1 == Ring::kStages ? 0 : stage + 1;
   }

@@ -1,12 +1,12 @@
 // Matrix products of some dozens of tokens with compressed weights on sm_90: codes become operands of warpgroup
-// products in registers, so that plain weights exist nowhere in memory.
+// products in registers, so that dequantized weights exist nowhere in memory.
 //
 //   x [16 < tokens <= 512, in], weight [out, in] of 4 or 8 bits -> out [tokens, out], float32 sums
 //
 // A block has four warpgroups and takes 256 rows of weights and kTokens tokens: so many rows, because every block reads
 // all of x from the L2 cache. Inputs come 128 at a time through a ring in shared memory, by copies of whole tiles: x in
 // the swizzled form that the product reads by itself, codes swizzled so that rows read together lie in other banks.
-// A lane makes the weights of its two rows plain while the product before is under way. Where there are too few blocks
+// A lane dequantizes the weights of its two rows while the product before is under way. Where there are too few blocks
 // for the GPU, a cluster shares the inputs and adds up through its shared memories, in order of the blocks: sums do not
 // depend on who comes first. Weights are rounded to the element type before the product, to what dequantize_rows makes
 // of them.
@@ -122,6 +122,81 @@ __device__ inline void codes_of(const uint4& loaded, int odd, std::uint32_t (&pa
   }
 }
 
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/// The products of one stage, whose inputs are number `unit` of all. `weights`: operands, of which the product under
+/// way reads one half.
+template <typename T, int kBits, int kTokens>
+__device__ inline void multiply_stage(const Ring<kBits, kTokens>& ring, int stage, int unit, bool accumulate, int row,
+                                      float (&sum)[kTokens / 2], std::uint32_t (&weights)[2][4]) {
+  using Ring = Ring<kBits, kTokens>;
+  const std::byte* low = ring.codes(stage) + row * Ring::kRowBytes;
+  const std::byte* high = low + 8 * Ring::kRowBytes;
+  const std::uint32_t* lines = ring.lines(stage) + row * kLines;
+  std::uint32_t low_lines[kSteps / 2], high_lines[kSteps / 2];
+#pragma unroll
+  for (int pair = 0; pair < kSteps / 2; ++pair) {
+    const int line = (unit * kInputs + 32 * pair >> ring.p.group_shift) % kLines;
+    low_lines[pair] = lines[line], high_lines[pair] = lines[8 * kLines + line];
+  }
+  uint4 low_codes[2] = {load_codes<kBits>(low, row, 0)}, high_codes[2] = {load_codes<kBits>(high, row + 8, 0)};
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s) {
+    const int pair = s / 2;
+    if (s % 2 == 0 && s + 2 < kSteps) {  // under way while this pair's are used
+      low_codes[(pair + 1) % 2] = load_codes<kBits>(low, row, pair + 1);
+      high_codes[(pair + 1) % 2] = load_codes<kBits>(high, row + 8, pair + 1);
+    }
+    std::uint32_t low_pair[2], high_pair[2];
+    codes_of<kBits>(low_codes[pair % 2], s % 2, low_pair);
+    codes_of<kBits>(high_codes[pair % 2], s % 2, high_pair);
+    std::uint32_t(&a)[4] = weights[s % 2];
+    a[0] = dequantized_pair<T>(low_pair[0], low_lines[pair]);
+    a[1] = dequantized_pair<T>(high_pair[0], high_lines[pair]);
+    a[2] = dequantized_pair<T>(low_pair[1], low_lines[pair]);
+    a[3] = dequantized_pair<T>(high_pair[1], high_lines[pair]);
+    const std::uint64_t x = product_operand(ring.x(stage) + s / 4 * Ring::kTileBytes) + s % 4 * (32 >> 4);
+    before_products();
+    warpgroup_multiply_add<T>(sum, a, x, accumulate || s > 0);
+    commit_products();
+    wait_for_products<1>();  // the one that reads the other half of `weights`
+  }
+}
+
+/// Adds up the sums of a cluster's `split` blocks, each of which has put its own into shared memory, and finishes this
+/// block's share of them.
+template <int kBits, int kTokens>
+__device__ inline void finish_cluster(const Ring<kBits, kTokens>& ring, float* sums, int rank, int split) {
+  const CompressedTilesParams& p = ring.p;
+  const auto cluster = cooperative_groups::this_cluster();
+  split > 1 ? cluster.sync() : __syncthreads();
+  constexpr int kQuads = kRows / 4;
+  constexpr int kTogether = kThreads / kQuads;
+  const int first = ring.first_row + threadIdx.x % kQuads * 4;
+  const int left = min(kTokens, p.tokens - ring.first_token);
+  const float* peer[kMostBlocks];
+#pragma unroll
+  for (int r = 0; r < kMostBlocks; ++r) peer[r] = cluster.map_shared_rank(sums, min(r, split - 1));
+  for (int token = rank * kTogether + threadIdx.x / kQuads; token < left; token += split * kTogether) {
+    const int at = token * kPitch + threadIdx.x % kQuads * 4;
+    float4 part[kMostBlocks];
+#pragma unroll
+    for (int r = 0; r < kMostBlocks; ++r) {
+      if (r < split) part[r] = *reinterpret_cast<const float4*>(peer[r] + at);
+    }
+    float total[4] = {};
+#pragma unroll
+    for (int r = 0; r < kMostBlocks; ++r) {
+      if (r < split) total[0] += part[r].x, total[1] += part[r].y, total[2] += part[r].z, total[3] += part[r].w;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (first + i < p.outputs) p.epilogue.finish(ring.first_token + token, first + i, total[i]);
+    }
+  }
+  if (split > 1) cluster.sync();  // others may still read these sums
+}
+#endif
+
 /// Grid (outputs / kRows, blocks of a cluster, tokens / kTokens), clusters along y, Ring::kBytes of shared memory.
 template <typename T, int kBits, int kTokens>
 __global__ void __launch_bounds__(kThreads, 1)
@@ -159,37 +234,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       ring.fetch_x(next, begin + i + Ring::kAhead);
     }
     ring.arrival(stage).wait(parity);
-    const std::byte* low = ring.codes(stage) + row * Ring::kRowBytes;
-    const std::byte* high = low + 8 * Ring::kRowBytes;
-    const std::uint32_t* lines = ring.lines(stage) + row * kLines;
-    std::uint32_t low_lines[kSteps / 2], high_lines[kSteps / 2];
-#pragma unroll
-    for (int pair = 0; pair < kSteps / 2; ++pair) {
-      const int line = ((begin + i) * kInputs + 32 * pair >> p.group_shift) % kLines;
-      low_lines[pair] = lines[line], high_lines[pair] = lines[8 * kLines + line];
-    }
-    uint4 low_codes[2] = {load_codes<kBits>(low, row, 0)}, high_codes[2] = {load_codes<kBits>(high, row + 8, 0)};
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      const int pair = s / 2;
-      if (s % 2 == 0 && s + 2 < kSteps) {  // under way while this pair's are used
-        low_codes[(pair + 1) % 2] = load_codes<kBits>(low, row, pair + 1);
-        high_codes[(pair + 1) % 2] = load_codes<kBits>(high, row + 8, pair + 1);
-      }
-      std::uint32_t low_pair[2], high_pair[2];
-      codes_of<kBits>(low_codes[pair % 2], s % 2, low_pair);
-      codes_of<kBits>(high_codes[pair % 2], s % 2, high_pair);
-      std::uint32_t(&a)[4] = weights[s % 2];
-      a[0] = plain_pair<T>(low_pair[0], low_lines[pair]);
-      a[1] = plain_pair<T>(high_pair[0], high_lines[pair]);
-      a[2] = plain_pair<T>(low_pair[1], low_lines[pair]);
-      a[3] = plain_pair<T>(high_pair[1], high_lines[pair]);
-      const std::uint64_t x = product_operand(ring.x(stage) + s / 4 * Ring::kTileBytes) + s % 4 * (32 >> 4);
-      before_products();
-      warpgroup_multiply_add<T>(sum, a, x, i + s > 0);
-      commit_products();
-      wait_for_products<1>();  // the one that reads the other half of `weights`
-    }
+    multiply_stage<T>(ring, stage, begin + i, i > 0, row, sum, weights);
     if (++stage == Ring::kStages) stage = 0, parity ^= 1;
     next = next + 1 == Ring::kStages ? 0 : next + 1;
   }
@@ -202,33 +247,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int e = 0; e < 4; ++e) sums[(8 * j + lane % 4 * 2 + e % 2) * kPitch + row + e / 2 * 8] = sum[4 * j + e];
   }
-  const auto cluster = cooperative_groups::this_cluster();
-  split > 1 ? cluster.sync() : __syncthreads();
-  constexpr int kQuads = kRows / 4;
-  constexpr int kTogether = kThreads / kQuads;
-  const int first = ring.first_row + threadIdx.x % kQuads * 4;
-  const int left = min(kTokens, p.tokens - ring.first_token);
-  const float* peer[kMostBlocks];
-#pragma unroll
-  for (int r = 0; r < kMostBlocks; ++r) peer[r] = cluster.map_shared_rank(sums, min(r, split - 1));
-  for (int token = rank * kTogether + threadIdx.x / kQuads; token < left; token += split * kTogether) {
-    const int at = token * kPitch + threadIdx.x % kQuads * 4;
-    float4 part[kMostBlocks];
-#pragma unroll
-    for (int r = 0; r < kMostBlocks; ++r) {
-      if (r < split) part[r] = *reinterpret_cast<const float4*>(peer[r] + at);
-    }
-    float total[4] = {};
-#pragma unroll
-    for (int r = 0; r < kMostBlocks; ++r) {
-      if (r < split) total[0] += part[r].x, total[1] += part[r].y, total[2] += part[r].z, total[3] += part[r].w;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (first + i < p.outputs) p.epilogue.finish(ring.first_token + token, first + i, total[i]);
-    }
-  }
-  if (split > 1) cluster.sync();  // others may still read these sums
+  finish_cluster(ring, sums, rank, split);
 #endif
 }
 

@@ -100,24 +100,84 @@ std::int64_t stride_of(const MatrixView& view) {
   return view.rows > 1 ? view.row_stride : std::max(view.row_stride, view.cols);
 }
 
-/// out = x * weight^T [+ bias] [relu] [+ residual], the part that cuBLASLt fuses.
-void multiply(const OpContext& context, const LinearArgs& args, const MatrixView& out, cublasLtEpilogue_t epilogue,
-              bool add_residual) {
-  const MatrixView& c = add_residual ? *args.residual : out;
-  cublasLtMatmulDescOpaque_t desc;
-  FLEXGEN_CUBLAS_CALL(cublasLtMatmulDescInit(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-  set(desc, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-  set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-  const bool fused_bias = epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-  if (fused_bias) {
-    set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(args.bias->data));
-    set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, cuda_type(args.bias->dtype));
-  }
-  Layout weight(args.weight.dtype, args.weight.cols, args.weight.rows, stride_of(args.weight));
-  Layout x(args.x.dtype, args.x.cols, args.x.rows, stride_of(args.x));
-  Layout source(c.dtype, c.cols, c.rows, stride_of(c));
-  Layout target(out.dtype, out.cols, out.rows, stride_of(out));
+enum class Residual : std::uint8_t { none, fused };
 
+/// out = x * weight^T [+ bias] [relu] [+ residual], the part that cuBLASLt fuses.
+struct Product {
+  const LinearArgs& args;
+  MatrixView out;
+  cublasLtEpilogue_t epilogue;
+  Residual residual;
+
+  bool has_bias() const { return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS; }
+  const MatrixView& added() const { return residual == Residual::fused ? *args.residual : out; }
+};
+
+/// The same in the library's words.
+struct Description {
+  cublasLtMatmulDescOpaque_t desc;
+  Layout weight, x, added, out;
+
+  explicit Description(const Product& product)
+      : weight(product.args.weight.dtype, product.args.weight.cols, product.args.weight.rows,
+               stride_of(product.args.weight)),
+        x(product.args.x.dtype, product.args.x.cols, product.args.x.rows, stride_of(product.args.x)),
+        added(product.added().dtype, product.added().cols, product.added().rows, stride_of(product.added())),
+        out(product.out.dtype, product.out.cols, product.out.rows, stride_of(product.out)) {
+    FLEXGEN_CUBLAS_CALL(cublasLtMatmulDescInit(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    set(desc, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+    set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, product.epilogue);
+    if (!product.has_bias()) return;
+    set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(product.args.bias->data));
+    set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, cuda_type(product.args.bias->dtype));
+  }
+};
+
+/// All that the choice of an algorithm depends on.
+ChoiceKey key_of(const Product& product, std::uint64_t scratch_bytes) {
+  const MatrixView &weight = product.args.weight, &x = product.args.x;
+  return {weight.rows,
+          weight.cols,
+          x.rows,
+          stride_of(weight),
+          stride_of(x),
+          stride_of(product.added()),
+          stride_of(product.out),
+          static_cast<std::int64_t>(x.dtype),
+          static_cast<std::int64_t>(product.out.dtype),
+          static_cast<std::int64_t>(product.epilogue),
+          product.residual == Residual::fused,
+          alignment_of(weight.data),
+          alignment_of(x.data),
+          alignment_of(product.added().data),
+          alignment_of(product.out.data),
+          product.has_bias() ? alignment_of(product.args.bias->data) : 0,
+          static_cast<std::int64_t>(scratch_bytes)};
+}
+
+cublasLtMatmulAlgo_t choose_algorithm(const Library& library, const Product& product, Description& description,
+                                      std::uint64_t scratch_bytes) {
+  const MatrixView &weight = product.args.weight, &x = product.args.x;
+  cublasLtMatmulPreferenceOpaque_t preference;
+  FLEXGEN_CUBLAS_CALL(cublasLtMatmulPreferenceInit(&preference));
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, scratch_bytes);
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(weight.data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(x.data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(product.added().data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(product.out.data));
+  cublasLtMatmulHeuristicResult_t result{};
+  int found = 0;
+  FLEXGEN_CUBLAS_CALL(cublasLtMatmulAlgoGetHeuristic(library.handle(), &description.desc, &description.weight.value,
+                                                     &description.x.value, &description.added.value,
+                                                     &description.out.value, &preference, 1, &result, &found));
+  FLEXGEN_CHECK(found > 0, fmt::format("cuBLASLt has no algorithm for [{}, {}] x [{}, {}]^T in {}", x.rows, x.cols,
+                                       weight.rows, weight.cols, dtype_name(x.dtype)));
+  return result.algo;
+}
+
+void multiply(const OpContext& context, const Product& product) {
   Workspace empty;
   Workspace& workspace = context.workspace != nullptr ? *context.workspace : empty;
   const Workspace::Scope scope(workspace);
@@ -125,47 +185,17 @@ void multiply(const OpContext& context, const LinearArgs& args, const MatrixView
   const std::uint64_t scratch_bytes = std::min(kWorkspaceBytes, free_bytes > 256 ? free_bytes - 256 : 0);
   std::byte* scratch = scratch_bytes > 0 ? workspace.take(scratch_bytes, "linear") : nullptr;
 
+  Description description(product);
   Library& library = Library::of(context.device.index);
-  const ChoiceKey key = {args.weight.rows,
-                         args.weight.cols,
-                         args.x.rows,
-                         stride_of(args.weight),
-                         stride_of(args.x),
-                         stride_of(c),
-                         stride_of(out),
-                         static_cast<std::int64_t>(args.x.dtype),
-                         static_cast<std::int64_t>(out.dtype),
-                         static_cast<std::int64_t>(epilogue),
-                         add_residual,
-                         alignment_of(args.weight.data),
-                         alignment_of(args.x.data),
-                         alignment_of(c.data),
-                         alignment_of(out.data),
-                         fused_bias ? alignment_of(args.bias->data) : 0,
-                         static_cast<std::int64_t>(scratch_bytes)};
-  const cublasLtMatmulAlgo_t algorithm = library.algorithm(key, [&] {
-    cublasLtMatmulPreferenceOpaque_t preference;
-    FLEXGEN_CUBLAS_CALL(cublasLtMatmulPreferenceInit(&preference));
-    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, scratch_bytes);
-    set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-        static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(args.weight.data));
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(args.x.data));
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(c.data));
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(out.data));
-    cublasLtMatmulHeuristicResult_t result{};
-    int found = 0;
-    FLEXGEN_CUBLAS_CALL(cublasLtMatmulAlgoGetHeuristic(library.handle(), &desc, &weight.value, &x.value, &source.value,
-                                                       &target.value, &preference, 1, &result, &found));
-    FLEXGEN_CHECK(found > 0, fmt::format("cuBLASLt has no algorithm for [{}, {}] x [{}, {}]^T in {}", args.x.rows,
-                                         args.x.cols, args.weight.rows, args.weight.cols, dtype_name(args.x.dtype)));
-    return result.algo;
-  });
+  const cublasLtMatmulAlgo_t algorithm = library.algorithm(
+      key_of(product, scratch_bytes), [&] { return choose_algorithm(library, product, description, scratch_bytes); });
   const float one = 1.0F;
-  const float beta = add_residual ? 1.0F : 0.0F;
-  FLEXGEN_CUBLAS_CALL(cublasLtMatmul(library.handle(), &desc, &one, args.weight.data, &weight.value, args.x.data,
-                                     &x.value, &beta, c.data, &source.value, out.data, &target.value, &algorithm,
-                                     scratch, scratch_bytes, static_cast<cudaStream_t>(context.stream)));
+  const float beta = product.residual == Residual::fused ? 1.0F : 0.0F;
+  FLEXGEN_CUBLAS_CALL(cublasLtMatmul(library.handle(), &description.desc, &one, product.args.weight.data,
+                                     &description.weight.value, product.args.x.data, &description.x.value, &beta,
+                                     product.added().data, &description.added.value, product.out.data,
+                                     &description.out.value, &algorithm, scratch, scratch_bytes,
+                                     static_cast<cudaStream_t>(context.stream)));
 }
 
 }  // namespace
@@ -179,14 +209,13 @@ void linear_cublas(const OpContext& context, const LinearArgs& args) {
   const bool fuse_residual = args.residual && same_dtype && args.activation == Activation::none;
   const bool residual_left = args.residual && !fuse_residual;
 
-  MatrixView product = args.out;
+  const Residual residual = fuse_residual ? Residual::fused : Residual::none;
+  const cublasLtEpilogue_t with_bias = fuse_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
   if (!bias_left && !activation_left && !residual_left) {
-    multiply(context, args, product,
-             fuse_relu ? (fuse_bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU)
-                       : (fuse_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT),
-             fuse_residual);
-    return;
+    const cublasLtEpilogue_t with_relu = fuse_bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+    return multiply(context, {args, args.out, fuse_relu ? with_relu : with_bias, residual});
   }
+  MatrixView product = args.out;
   Workspace none;
   const Workspace::Scope scope(context.workspace != nullptr ? *context.workspace : none);
   if (residual_left && args.residual->data == args.out.data) {  // the product may not overwrite the residual yet
@@ -194,7 +223,7 @@ void linear_cublas(const OpContext& context, const LinearArgs& args) {
     product = contiguous_view(context.workspace->take(args.out.size_bytes(), "a matrix product"), args.out.rows,
                               args.out.cols, args.out.dtype);
   }
-  multiply(context, args, product, fuse_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT, fuse_residual);
+  multiply(context, {args, product, with_bias, residual});
   finish_linear_cuda(context, product, bias_left ? args.bias : std::nullopt, args.activation,
                      residual_left ? args.residual : std::nullopt, args.out);
 }
