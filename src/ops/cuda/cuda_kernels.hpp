@@ -62,7 +62,7 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 ///   count > 1, fp16 or bf16 (sm_80+)   tensor-core kernel, head_dim a multiple of 8 up to 128
 ///   count > 1, anything else           decode kernel, one block per (token, head)
 /// A compressed cache (groups of 32, 64 or 128) is read as it is by a decode kernel of its own; rows of count > 1 are
-/// expanded in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
+/// dequantized in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
 /// 128) is the general kernel's.
 /// A head_dim that 16-byte loads cannot cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the
 /// whole call to the general kernel (head_dim up to 2048).

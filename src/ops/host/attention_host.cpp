@@ -108,7 +108,7 @@ class QueryBlock {
     std::int64_t skipped = 0;
     while (visible_range(position_of(skipped)).end <= first_key) ++skipped;
     const std::int64_t n = task_.num_queries - skipped;
-    kernels_.dots({q_ + skipped * dim_, dim_, k, stride, dtype, n, num_keys, dim_, score_, kBlockKeys, false});
+    kernels_.dots({q_ + skipped * dim_, dim_, k, stride, dtype, n, num_keys, dim_, score_, kBlockKeys});
     float shrink[kQueries];
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t seen = std::min(num_keys, visible_range(position_of(skipped + i)).end - first_key);

@@ -13,7 +13,7 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kExpandedBytes = 128LL << 20;  // enough rows to fill a GPU; a longer row goes alone
+constexpr std::int64_t kDequantizedBytes = 128LL << 20;  // enough rows to fill a GPU; a longer row goes alone
 
 /// What the rows of a batch ask for.
 struct BatchKinds {
@@ -141,34 +141,35 @@ void attend_tiles(const OpContext& context, const AttentionArgs& args) {
   check_launch("launch of prefill_kernel");
 }
 
-/// How many of so many rows are expanded at a time, and into how much.
-struct Expansion {
+/// How many of so many rows are dequantized at a time, and into how much.
+struct DequantizedRows {
   std::int64_t rows;
   std::uint64_t cache_bytes;
   std::uint64_t table_bytes;
 };
-Expansion expansion_of(std::int64_t num_rows, std::int64_t longest, std::int64_t num_heads, std::int64_t head_dim,
-                       DType dtype) {
+DequantizedRows dequantized_rows_of(std::int64_t num_rows, std::int64_t longest, std::int64_t num_heads,
+                                    std::int64_t head_dim, DType dtype) {
   const std::int64_t row_bytes = longest * 2 * num_heads * head_dim * static_cast<std::int64_t>(element_bytes(dtype));
-  const std::int64_t rows = std::clamp<std::int64_t>(row_bytes > 0 ? kExpandedBytes / row_bytes : num_rows, 1,
+  const std::int64_t rows = std::clamp<std::int64_t>(row_bytes > 0 ? kDequantizedBytes / row_bytes : num_rows, 1,
                                                      std::max<std::int64_t>(num_rows, 1));
   return {rows, static_cast<std::uint64_t>(rows * row_bytes),
           static_cast<std::uint64_t>(rows * num_heads) * sizeof(KvHead)};
 }
 
-/// Rows of count > 1 of a compressed cache: a few rows at a time are expanded into the workspace, so that what is
+/// Rows of count > 1 of a compressed cache: a few rows at a time are dequantized into the workspace, so that what is
 /// attended is what is stored, and go on as rows of a plain cache.
 template <typename T>
-void attend_expanded_tiles(const OpContext& context, const AttentionArgs& args) {
+void attend_dequantized_tiles(const OpContext& context, const AttentionArgs& args) {
   const BatchView& batch = args.batch;
   std::int32_t longest = 0;  // of all of them: the bound of the workspace holds for slots of this length
   for (std::int32_t r = 0; r < batch.num_rows; ++r) {
     const RowTokens tokens = row_tokens_on_host(batch, r);
     if (tokens.is_prefill()) longest = std::max(longest, tokens.num_positions());
   }
-  const Expansion each = expansion_of(batch.num_rows, longest, args.cache.num_heads, args.cache.head_dim, args.q.dtype);
+  const DequantizedRows each =
+      dequantized_rows_of(batch.num_rows, longest, args.cache.num_heads, args.cache.head_dim, args.q.dtype);
   const Workspace::Scope scope(*context.workspace);
-  std::byte* plain = context.workspace->take(each.cache_bytes, "attention: an expanded cache");
+  std::byte* plain = context.workspace->take(each.cache_bytes, "attention: a dequantized cache");
   auto* heads = reinterpret_cast<KvHead*>(context.workspace->take(each.table_bytes, "attention: its heads"));
   for (std::int32_t first = 0; first < batch.num_rows;) {
     AttentionArgs part = args;
@@ -183,7 +184,7 @@ void attend_expanded_tiles(const OpContext& context, const AttentionArgs& args) 
     stored.heads = heads_of_row(stored.heads, stored.num_heads, first);
     part.cache = {heads, nullptr, stored.num_heads, stored.head_dim};
     if (part.batch.max_count > 1) {
-      expand_cache(context, part.batch, stored, args.q.dtype, longest, heads, plain);
+      dequantize_cache(context, part.batch, stored, args.q.dtype, longest, heads, plain);
       attend_tiles<T>(context, part);
     }
     first = r;
@@ -197,7 +198,7 @@ void attend_compressed(const OpContext& context, const AttentionArgs& args, cons
     if (kernel == AttentionKernel::automatic && rows_aligned(args.q) && rows_aligned(args.out) &&
         tensor_cores_take(context, args) && compressed_decode_takes(context, args.batch, args.cache)) {
       if (kinds.any_decode) attend_single_tokens<T>(context, args, 0, kinds.longest_decode);
-      if (kinds.any_prefill) attend_expanded_tiles<T>(context, args);
+      if (kinds.any_prefill) attend_dequantized_tiles<T>(context, args);
       return;
     }
   }
@@ -254,15 +255,16 @@ std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t
   const auto rounded = [](std::uint64_t bytes) { return (bytes + 255) / 256 * 256; };  // as Workspace::take aligns
   const std::uint64_t splits = rounded(partial_sum_bytes(num_rows, num_heads, head_dim, kMaxSplits)) +
                                rounded(partial_state_bytes(num_rows, num_heads, kMaxSplits));
-  std::uint64_t expanded = 0;
+  std::uint64_t dequantized = 0;
   if (!quant.is_none()) {  // the most of rows, which shorter ones may need more of, and of bytes
-    const Expansion each = expansion_of(num_rows, longest, num_heads, head_dim, dtype);
-    const Expansion shorter = expansion_of(num_rows, 1, num_heads, head_dim, dtype);
+    const DequantizedRows each = dequantized_rows_of(num_rows, longest, num_heads, head_dim, dtype);
+    const DequantizedRows shorter = dequantized_rows_of(num_rows, 1, num_heads, head_dim, dtype);
     const std::uint64_t row_bytes = each.cache_bytes / static_cast<std::uint64_t>(std::max<std::int64_t>(each.rows, 1));
-    expanded = rounded(std::max(each.cache_bytes, std::min<std::uint64_t>(kExpandedBytes, row_bytes * num_rows))) +
-               rounded(shorter.table_bytes);
+    dequantized =
+        rounded(std::max(each.cache_bytes, std::min<std::uint64_t>(kDequantizedBytes, row_bytes * num_rows))) +
+        rounded(shorter.table_bytes);
   }
-  return std::max(splits, expanded) + 256;
+  return std::max(splits, dequantized) + 256;
 }
 
 }  // namespace flexgen

@@ -14,10 +14,10 @@ namespace flexgen {
 void append_compressed_kv(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
                           const KvView& cache);
 
-/// Expands the cache of those of `rows` that have count > 1 into `plain` [rows][slot_positions][2][heads][head_dim] of
-/// `dtype`, and writes the table of heads [rows, heads] that leads there. slot_positions: the longest of those rows.
-void expand_cache(const OpContext& context, const BatchView& rows, const KvView& cache, DType dtype,
-                  std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain);
+/// Dequantizes the cache of those of `rows` that have count > 1 into `plain` [rows][slot_positions][2][heads][head_dim]
+/// of `dtype`, and writes the table of heads [rows, heads] that leads there. slot_positions: the longest of those rows.
+void dequantize_cache(const OpContext& context, const BatchView& rows, const KvView& cache, DType dtype,
+                      std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain);
 
 /// The kernel for single tokens takes float16 and bfloat16, head_dim a multiple of 16 up to 128, codes on boundaries of
 /// 8 bytes, and a GPU with asynchronous copies and enough shared memory.

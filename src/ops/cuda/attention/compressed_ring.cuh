@@ -152,10 +152,10 @@ struct StoredRing {
       std::byte* to = shared + at + codes_to;
 #pragma unroll
       for (int n = 0; n < kPasses; ++n)
-        copy_16_async(to + n * codes_step, codes + offset(first + codes_position + n * kPassPositions), true);
+        copy_16_async(to + n * codes_step, codes + offset(first + codes_position + n * kPassPositions));
     }
     if (parameters_to >= 0)
-      copy_16_async(shared + at + parameters_to, parameters + offset(first + static_cast<int>(threadIdx.x / 8)), true);
+      copy_16_async(shared + at + parameters_to, parameters + offset(first + static_cast<int>(threadIdx.x / 8)));
   }
 
   /// In pieces of 8 bytes (codes) and 4 (parameters), each by way of its own head.
@@ -174,11 +174,11 @@ struct StoredRing {
           shared + at + (of_values ? kStagePositions * p.key_pitch + position * p.value_pitch : position * p.key_pitch);
       if (piece < code_pieces) {
         const std::byte* from = span.at(part, from_position, 1);
-        copy_small_async<8>(to + h * p.code_bytes + 8 * piece, from + 8 * piece, true);
+        copy_small_async<8>(to + h * p.code_bytes + 8 * piece, from + 8 * piece);
       } else {
         const int group = piece - code_pieces;
         const std::byte* from = span.parameters(part, from_position);
-        copy_small_async<4>(to + kStoredHeads * p.code_bytes + 4 * (h * p.num_groups + group), from + 4 * group, true);
+        copy_small_async<4>(to + kStoredHeads * p.code_bytes + 4 * (h * p.num_groups + group), from + 4 * group);
       }
     }
   }

@@ -115,6 +115,36 @@ __device__ inline void load_positions(uint4 (&to)[kUnroll], const std::byte* fro
   }
 }
 
+/// This lane's part of the query's head, times the scale; zeros past head_dim.
+template <typename T>
+__device__ inline void load_query(const DecodeParams& p, const DecodeWork& work, int dim,
+                                  float (&q)[kVectorElements<T>]) {
+  constexpr int kVector = kVectorElements<T>;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) q[i] = 0.0F;
+  if (dim < p.head_dim) {
+    const std::int64_t at = work.token * p.q_stride + static_cast<std::int64_t>(work.head) * p.head_dim + dim;
+    unpack<T>(*reinterpret_cast<const uint4*>(p.q + at * sizeof(T)), q);
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) q[i] *= p.scale_log2;
+}
+
+/// q . k over the elements of this lane.
+template <typename T, int kUnroll>
+__device__ inline void multiply_keys(const float (&q)[kVectorElements<T>], const uint4 (&k)[kUnroll],
+                                     float (&score)[kUnroll]) {
+  constexpr int kVector = kVectorElements<T>;
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    float element[kVector];
+    unpack<T>(k[u], element);
+    score[u] = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) score[u] = fmaf(q[i], element[i], score[u]);
+  }
+}
+
 /// One warp's pass over its tiles of [begin, end).
 template <typename T, int kLanes>
 __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, int warp, int lane,
@@ -137,25 +167,13 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
   uint4 k[kUnroll] = {}, v[kUnroll] = {};
   load_positions<kUnroll, kGroups>(k, key, step_bytes, left);
 
-  float q[kVector] = {};
-  if (active) {
-    const std::int64_t at = work.token * p.q_stride + static_cast<std::int64_t>(work.head) * p.head_dim + dim;
-    unpack<T>(*reinterpret_cast<const uint4*>(p.q + at * sizeof(T)), q);
-  }
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) q[i] *= p.scale_log2;
+  float q[kVector];
+  load_query<T>(p, work, dim, q);
 
   for (; tile < work.end; tile += kHop, left -= kHop) {
     load_positions<kUnroll, kGroups>(v, key + v_offset_bytes, step_bytes, left);
     float score[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      float element[kVector];
-      unpack<T>(k[u], element);
-      score[u] = 0.0F;
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) score[u] = fmaf(q[i], element[i], score[u]);
-    }
+    multiply_keys<T>(q, k, score);
     key += kHop * stride_bytes;
     load_positions<kUnroll, kGroups>(k, key, step_bytes, left - kHop);
 

@@ -83,7 +83,7 @@ __device__ float score_positions(const SparseParams& p, const CacheSpan& span, V
       if (group + u * kGroups < end) piece[u] = keys.template load<kVectors>(group + u * kGroups);
     }
     static_assert(kWidth<Part> <= kThreads, "one thread per dimension");
-    const int d = threadIdx.x;       // within the span
+    const int d = threadIdx.x;       // within the width
     if (first > 0) __syncthreads();  // all have read the part of q before
     if (d < kWidth<Part>)
       shared.q[d] = first + d < p.head_dim ? read_element(p.q, p.dtype, q_at + first + d) * p.scale_log2 : 0.0F;

@@ -54,7 +54,7 @@ struct Ring {
 #pragma unroll
       for (int r = 0; r < kFragmentRows; ++r) {
 #pragma unroll
-        for (int c = 0; c < kChunks; ++c) copy_16_async(at(stage, r, c), row[r] + (unit * kChunks + c) * 64, true);
+        for (int c = 0; c < kChunks; ++c) copy_16_async(at(stage, r, c), row[r] + (unit * kChunks + c) * 64);
       }
     }
     commit_copies();  // an empty group, too: groups are counted

@@ -1,5 +1,4 @@
-// The cache of rows that bring several tokens, from compressed to plain: bound by memory, a lane takes eight
-// neighbouring codes.
+// Dequantizes the cache of rows that bring several tokens: bound by memory, a lane takes eight neighbouring codes.
 #include "ops/cache_span.hpp"
 #include "ops/cuda/attention/compressed.hpp"
 #include "ops/cuda/compressed_elements.cuh"
@@ -12,7 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kBlockPositions = 4;
 
-struct ExpandParams {
+struct DequantizeCacheParams {
   const std::int32_t* token_offset;  // [rows + 1]
   const std::int32_t* start;         // [rows]
   const KvHead* heads;               // [rows, num_heads], compressed
@@ -26,7 +25,7 @@ struct ExpandParams {
 
 /// Grid (positions / kBlockPositions, rows).
 template <typename T, int kBits>
-__global__ void __launch_bounds__(kThreads) expand_cache_kernel(const ExpandParams p) {
+__global__ void __launch_bounds__(kThreads) dequantize_cache_kernel(const DequantizeCacheParams p) {
   start_dependents_after_predecessor();
   const int row = blockIdx.y;
   const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
@@ -70,9 +69,9 @@ __global__ void __launch_bounds__(kThreads) expand_cache_kernel(const ExpandPara
 
 }  // namespace
 
-void expand_cache(const OpContext& context, const BatchView& rows, const KvView& cache, DType dtype,
-                  std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain) {
-  ExpandParams p{};
+void dequantize_cache(const OpContext& context, const BatchView& rows, const KvView& cache, DType dtype,
+                      std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain) {
+  DequantizeCacheParams p{};
   p.token_offset = rows.token_offset;
   p.start = rows.start;
   p.heads = cache.heads;
@@ -87,8 +86,8 @@ void expand_cache(const OpContext& context, const BatchView& rows, const KvView&
   const bool four = cache.quant.bits == 4;
   with_element_type(dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
-    launch_dependent(context, four ? expand_cache_kernel<T, 4> : expand_cache_kernel<T, 8>, grid, kThreads, p,
-                     "launch of expand_cache_kernel");
+    launch_dependent(context, four ? dequantize_cache_kernel<T, 4> : dequantize_cache_kernel<T, 8>, grid, kThreads, p,
+                     "launch of dequantize_cache_kernel");
   });
 }
 
