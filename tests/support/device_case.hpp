@@ -1,63 +1,66 @@
-// Inputs that exist twice, on the host for the reference and on the GPU for the kernel, and the comparison of results.
+// Inputs that exist twice, on the host for the reference and on a device for what is tested: the one harness of the
+// tests that run on every device (device_fixture.hpp), of the GPU's checks and of its benchmarks. The device is a GPU
+// unless another is named; a host device has memory of its own, too.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <optional>
-#include <span>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "device/buffer.hpp"
-#include "device/cuda_check.hpp"
-#include "ops/cuda/cuda_kernels.hpp"
-#include "ops/cuda/linear/cublas.hpp"
+#include "device/stream.hpp"
+#include "ops/attention.hpp"
+#include "ops/elementwise.hpp"
+#include "ops/embedding.hpp"
+#include "ops/matrix_view.hpp"
 #include "ops/quantize_rows.hpp"
 
-namespace flexgen::gpu {
+namespace flexgen::test {
 
 inline const Device kGpu{DeviceKind::cuda, 0};
 
-inline void synchronise(const OpContext& context) {
-  FLEXGEN_CUDA_CALL(cudaStreamSynchronize(static_cast<cudaStream_t>(context.stream)));
-}
+enum class Side : std::uint8_t { host, device };
 
-/// One block of memory on both sides.
+/// One block of memory on both sides. On a host device the sides are two blocks all the same.
 class Twin {
  public:
   Twin() = default;
-  explicit Twin(std::uint64_t bytes) : host_(bytes), device_(MemoryKind::device, bytes, kGpu) {}
+  explicit Twin(std::uint64_t bytes, const Device& device = kGpu)
+      : host_(bytes), on_device_(MemoryKind::device, bytes, device), which_(device) {}
 
   std::byte* host() { return host_.data(); }
-  std::byte* device() const { return device_.data(); }
+  std::byte* device() const { return on_device_.data(); }
   std::uint64_t size_bytes() const { return host_.size(); }
   void fill(int byte) { std::memset(host_.data(), byte, host_.size()); }
-  void upload() {
-    if (host_.empty()) return;
-    FLEXGEN_CUDA_CALL(cudaMemcpy(device_.data(), host_.data(), host_.size(), cudaMemcpyHostToDevice));
-    FLEXGEN_CUDA_CALL(cudaDeviceSynchronize());  // a small copy may return before it is on the GPU
-  }
+  void upload() { copy(on_device_.data(), host_.data(), "upload"); }
   std::vector<std::byte> download() const {
-    std::vector<std::byte> copy(host_.size());
-    if (!copy.empty()) FLEXGEN_CUDA_CALL(cudaMemcpy(copy.data(), device_.data(), copy.size(), cudaMemcpyDeviceToHost));
-    return copy;
+    std::vector<std::byte> result(host_.size());
+    copy(result.data(), on_device_.data(), "download");
+    return result;
   }
 
  private:
+  void copy(std::byte* to, const std::byte* from, const char* what) const {
+    if (host_.empty()) return;
+    Stream stream("copies of a test", Stream::Mode::inline_tasks, which_);
+    stream.copy(to, from, host_.size(), Resource::compute, what);
+    stream.synchronize();
+  }
+
   std::vector<std::byte> host_;
-  Buffer device_;
+  Buffer on_device_;
+  Device which_;
 };
 
 /// A matrix on both sides. `gap` elements lie between rows, `shift` before the first one; both stay poisoned (0xff
 /// bytes: NaN in every dtype), so that a kernel that reads or writes them is found out.
 class TwinMatrix {
  public:
-  TwinMatrix(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t gap = 0, std::int64_t shift = 0)
-      : memory_((shift + rows * (cols + gap)) * element_bytes(dtype)),
+  TwinMatrix(std::int64_t rows, std::int64_t cols, DType dtype, std::int64_t gap = 0, std::int64_t shift = 0,
+             const Device& device = kGpu)
+      : memory_((shift + rows * (cols + gap)) * element_bytes(dtype), device),
         shift_bytes_(shift * element_bytes(dtype)),
         rows_(rows),
         cols_(cols),
@@ -101,98 +104,10 @@ class CutTable {
   Buffer pinned_;
 };
 
-inline float element(const std::byte* data, DType dtype, std::uint64_t index) {
-  float value = 0.0F;
-  convert_elements(data + index * element_bytes(dtype), dtype, reinterpret_cast<std::byte*>(&value), DType::float32, 1);
-  return value;
-}
-
-/// Prints one line per comparison and remembers failures.
-class Report {
- public:
-  /// Largest |got - expected| relative to the largest |expected| of its row; all but the matrix must be untouched.
-  void compare(const std::string& name, TwinMatrix& matrix, double tolerance) {
-    const MatrixView view = matrix.host();
-    const std::vector<std::byte> got = matrix.memory().download();
-    const auto offset = static_cast<std::uint64_t>(view.data - matrix.memory().host());
-    double worst = 0.0;
-    for (std::int64_t r = 0; r < view.rows; ++r) {
-      double error = 0.0, largest = 0.0;
-      for (std::int64_t c = 0; c < view.cols; ++c) {
-        const double expected = element(view.row(r), view.dtype, c);
-        const double found = element(got.data() + offset + (view.row(r) - view.data), view.dtype, c);
-        const double difference = std::fabs(found - expected);
-        if (!(difference <= error)) error = difference;  // a NaN, too
-        if (std::isnan(difference)) largest = NAN;
-        if (!std::isnan(largest)) largest = std::max(largest, std::fabs(expected));
-      }
-      const double relative = largest == 0.0 ? error : error / largest;
-      if (!(relative <= worst)) worst = std::isnan(relative) ? INFINITY : relative;
-    }
-    std::vector<std::byte> outside = got;  // with the matrix itself taken out, only poison may be left
-    for (std::int64_t r = 0; r < view.rows; ++r) {
-      std::memset(outside.data() + offset + (view.row(r) - view.data), 0xff, view.cols * element_bytes(view.dtype));
-    }
-    bool untouched = true;
-    for (std::byte b : outside) untouched = untouched && b == std::byte{0xff};
-    line(name, worst, tolerance, untouched ? "" : "  wrote outside");
-    if (!untouched) ++failures_;
-  }
-  void equal_bytes(const std::string& name, std::span<const std::byte> got, std::span<const std::byte> expected) {
-    std::uint64_t different = got.size() == expected.size() ? 0 : 1;
-    for (std::uint64_t i = 0; different == 0 && i < got.size(); ++i) different = got[i] != expected[i];
-    line(name, static_cast<double>(different), 0.0, "");
-  }
-  void check(const std::string& name, double error, double tolerance) { line(name, error, tolerance, ""); }
-  int comparisons() const { return comparisons_; }
-  int failures() const { return failures_; }
-
- private:
-  void line(const std::string& name, double error, double tolerance, const char* remark) {
-    const bool good = error <= tolerance;
-    ++comparisons_;
-    if (!good) ++failures_;
-    std::printf("%-58s %10.2e  limit %8.1e  %s%s\n", name.c_str(), error, tolerance, good ? "ok" : "WRONG", remark);
-    std::fflush(stdout);
-  }
-  int comparisons_ = 0, failures_ = 0;
-};
-
-/// A product of the check: which parts it has.
-struct LinearShape {
-  std::int64_t tokens, outputs, inputs;
-  Activation activation;
-  bool has_bias, has_residual, wide_out;
-
-  LinearArgs args(const MatrixView& x, const MatrixView& weight, const MatrixView& bias, const MatrixView& out) const {
-    return {x,
-            weight,
-            has_bias ? std::optional(bias) : std::nullopt,
-            activation,
-            has_residual ? std::optional(out) : std::nullopt,
-            out};
-  }
-  std::string name() const {
-    return std::to_string(tokens) + " x " + std::to_string(outputs) + " x " + std::to_string(inputs);
-  }
-};
-
 struct RowShape {
   std::int32_t start;
   std::int32_t count;
   bool operator==(const RowShape&) const = default;
-};
-
-inline const std::vector<RowShape> kDecodeRows{{0, 1}, {1, 1}, {543, 1}, {64, 1}, {767, 1}, {130, 1}};
-inline const std::vector<RowShape> kPromptRows{{0, 130}, {0, 2}, {0, 64}, {0, 65}};
-inline const std::vector<RowShape> kMixedRows{{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
-
-struct AttentionShape {
-  std::vector<RowShape> rows;
-  std::int32_t heads, head_dim;
-  int segments;
-  std::int32_t gap;
-  const char* name;
 };
 
 /// A ragged batch with its cache, on both sides. The cache has the engine's layout, per row and segment of heads
@@ -204,8 +119,8 @@ class AttentionCase {
   /// @param gap           elements added to the position stride (an odd one spoils alignment); of a compressed cache,
   ///                      four bytes each
   AttentionCase(std::vector<RowShape> rows, std::int32_t heads, std::int32_t head_dim, DType dtype,
-                int num_segments = 1, std::int32_t gap = 0, const QuantFormat& quant = {})
-      : rows_(std::move(rows)), heads_(heads), head_dim_(head_dim), dtype_(dtype), quant_(quant) {
+                int num_segments = 1, std::int32_t gap = 0, const QuantFormat& quant = {}, const Device& device = kGpu)
+      : rows_(std::move(rows)), heads_(heads), head_dim_(head_dim), dtype_(dtype), quant_(quant), device_(device) {
     std::vector<std::int32_t> offset{0}, start;
     for (const RowShape& row : rows_) {
       offset.push_back(offset.back() + row.count);
@@ -215,7 +130,7 @@ class AttentionCase {
     }
     batch_.num_rows = static_cast<std::int32_t>(rows_.size());
     batch_.num_tokens = offset.back();
-    numbers_ = Twin((offset.size() + start.size()) * sizeof(std::int32_t));
+    numbers_ = Twin((offset.size() + start.size()) * sizeof(std::int32_t), device);
     std::memcpy(numbers_.host(), offset.data(), offset.size() * sizeof(std::int32_t));
     std::memcpy(numbers_.host() + offset.size() * sizeof(std::int32_t), start.data(),
                 start.size() * sizeof(std::int32_t));
@@ -223,16 +138,17 @@ class AttentionCase {
     lay_out_cache(num_segments, gap);
   }
 
-  BatchView batch(bool device) {
+  BatchView batch(Side side) {
     BatchView view = batch_;
     view.host_token_offset = reinterpret_cast<const std::int32_t*>(numbers_.host());
     view.host_start = view.host_token_offset + rows_.size() + 1;
-    view.token_offset = device ? reinterpret_cast<const std::int32_t*>(numbers_.device()) : view.host_token_offset;
+    view.token_offset =
+        side == Side::device ? reinterpret_cast<const std::int32_t*>(numbers_.device()) : view.host_token_offset;
     view.start = view.token_offset + rows_.size() + 1;
     return view;
   }
-  KvView cache(bool device) {
-    if (!device) return {host_table_.data(), host_table_.data(), heads_, head_dim_, quant_};
+  KvView cache(Side side) {
+    if (side == Side::host) return {host_table_.data(), host_table_.data(), heads_, head_dim_, quant_};
     return {reinterpret_cast<const KvHead*>(device_table_.device()),
             reinterpret_cast<const KvHead*>(device_table_.host()), heads_, head_dim_, quant_};
   }
@@ -321,11 +237,11 @@ class AttentionCase {
         end = (end + 255) / 256 * 256;
       }
     }
-    cache_ = Twin(end);
+    cache_ = Twin(end, device_);
     cache_.fill(0xff);
     cache_.upload();
     host_table_ = table;
-    device_table_ = Twin(table.size() * sizeof(KvHead));
+    device_table_ = Twin(table.size() * sizeof(KvHead), device_);
     for (std::size_t i = 0; i < table.size(); ++i) {
       host_table_[i].base = cache_.host() + base[i];
       table[i].base = cache_.device() + base[i];
@@ -338,17 +254,10 @@ class AttentionCase {
   std::int32_t heads_, head_dim_;
   DType dtype_;
   QuantFormat quant_;
+  Device device_;
   BatchView batch_;
   Twin numbers_, cache_, device_table_;
   std::vector<KvHead> host_table_;
 };
 
-/// Ops against their references, on random ragged inputs.
-struct CheckGroup {
-  const char* name;
-  void (*check)(const OpContext& context, Report& report);
-};
-std::span<const CheckGroup> op_checks();
-std::span<const CheckGroup> compressed_op_checks();
-
-}  // namespace flexgen::gpu
+}  // namespace flexgen::test
