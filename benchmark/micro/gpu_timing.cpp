@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "ops/attention.hpp"
+#include "ops/cache_span.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/linear.hpp"
 
@@ -128,17 +129,17 @@ void time_attention(benchmark::State& state, const AttentionSetup& setup, float 
   const AttentionCases& cases = attention_cases(setup);
   const std::int64_t tokens = cases[0]->num_tokens(), cols = cases[0]->cols();
   const Buffer q = randomised(2 * tokens * cols), out = filled(2 * tokens * cols);
-  const std::int64_t length = setup.shape.start + setup.shape.count;
-  const double values = static_cast<double>(num_chosen_positions(sparsity, length) + 1) / static_cast<double>(length);
+  const VisibleRange seen = visible_range(setup.shape.start);
+  const double values = static_cast<double>(num_chosen_positions(sparsity, seen) + 1) / seen.length();
   const double part = (1.0 + values) / 2.0;  // all keys, and of values those of the chosen positions and the new one
-  time_calls(state, part * cases[0]->cache_bytes(), part * cases[0]->operations() / 2, kMemoryAndTensorCores,
-             [&](int i) {
-               AttentionCase& work = *cases[i % cases.size()];
-               AttentionArgs args{work.batch(true), contiguous_view(q.data(), tokens, cols, setup.dtype),
-                                  work.cache(true), 0.1F, contiguous_view(out.data(), tokens, cols, setup.dtype)};
-               args.sparsity = sparsity;
-               attention(gpu().context, args);
-             });
+  time_calls(
+      state, part * cases[0]->cache_bytes(), part * cases[0]->operations() / 2, kMemoryAndTensorCores, [&](int i) {
+        AttentionCase& work = *cases[i % cases.size()];
+        AttentionArgs args{work.batch(Side::device), contiguous_view(q.data(), tokens, cols, setup.dtype),
+                           work.cache(Side::device), 0.1F, contiguous_view(out.data(), tokens, cols, setup.dtype)};
+        args.sparsity = sparsity;
+        attention(gpu().context, args);
+      });
 }
 
 void time_append_kv(benchmark::State& state, const AttentionSetup& setup) {
@@ -149,8 +150,8 @@ void time_append_kv(benchmark::State& state, const AttentionSetup& setup) {
   const double written = cases[0]->cache_bytes() * setup.shape.count / (setup.shape.start + setup.shape.count);
   time_calls(state, 4.0 * static_cast<double>(tokens * cols) + written, 0, kMemory, [&](int i) {
     AttentionCase& work = *cases[i % cases.size()];
-    append_kv(gpu().context, work.batch(true), all.col_range(cols, cols), all.col_range(2 * cols, cols),
-              work.cache(true));
+    append_kv(gpu().context, work.batch(Side::device), all.col_range(cols, cols), all.col_range(2 * cols, cols),
+              work.cache(Side::device));
   });
 }
 

@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-#include "tests/gpu/gpu_case.hpp"
+#include "tests/gpu/gpu_check.hpp"
 
 namespace flexgen::gpu {
 

@@ -81,18 +81,19 @@ void layer_op(benchmark::State& state) {
     linear(context, {from, w, bias.col_range(0, w.rows), Activation::none, x, x});
   };
   const double multiply_adds = static_cast<double>(12 * hidden * hidden * rows) + work.operations() / 2;
-  time_calls(state, static_cast<double>(weights.size_bytes()) + work.cache_bytes(), multiply_adds,
-             kMemoryAndTensorCores, [&](int) {
-               layer_norm(context, {x, gamma, gamma, 1e-5F, y});
-               product(y, qkv, Activation::none, mixed);
-               append_kv(context, work.batch(true), mixed.col_range(hidden, hidden),
-                         mixed.col_range(2 * hidden, hidden), work.cache(true));
-               attention(context, {work.batch(true), mixed.col_range(0, hidden), work.cache(true), 0.1F, y});
-               add_product(y, proj);
-               layer_norm(context, {x, gamma, gamma, 1e-5F, y});
-               product(y, fc1, Activation::relu, inner);
-               add_product(inner, fc2);
-             });
+  time_calls(
+      state, static_cast<double>(weights.size_bytes()) + work.cache_bytes(), multiply_adds, kMemoryAndTensorCores,
+      [&](int) {
+        layer_norm(context, {x, gamma, gamma, 1e-5F, y});
+        product(y, qkv, Activation::none, mixed);
+        append_kv(context, work.batch(Side::device), mixed.col_range(hidden, hidden),
+                  mixed.col_range(2 * hidden, hidden), work.cache(Side::device));
+        attention(context, {work.batch(Side::device), mixed.col_range(0, hidden), work.cache(Side::device), 0.1F, y});
+        add_product(y, proj);
+        layer_norm(context, {x, gamma, gamma, 1e-5F, y});
+        product(y, fc1, Activation::relu, inner);
+        add_product(inner, fc2);
+      });
 }
 
 /// Arguments: tokens, hidden.

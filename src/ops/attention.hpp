@@ -41,11 +41,6 @@ void attention_reference(const AttentionArgs& args);
 /// the threads of `pool` and the caller's. Any thread; takes nothing from a workspace.
 void attention_decode_host(const AttentionArgs& args, ThreadPool& pool);
 
-/// How many of the positions before the new one, of `length` in all, the values are read of.
-inline std::int64_t num_chosen_positions(float sparsity, std::int64_t length) {
-  return sparsity >= 1.0F ? length - 1 : static_cast<std::int64_t>(sparsity * static_cast<float>(length - 1));
-}
-
 /// Upper bound of the scratch that `attention` takes for a micro-batch of these sizes on this device. `longest`: most
 /// positions of a row that brings several tokens, of interest where the cache is compressed.
 std::uint64_t attention_workspace_bytes(const Device& device, std::int64_t num_tokens, std::int64_t num_rows,

@@ -9,8 +9,8 @@
 #include "ops/quantize_rows.hpp"
 #ifdef FLEXGEN_HAS_CUDA
 #include "ops/cuda/cuda_kernels.hpp"
-#include "ops/cuda/linear_compressed_tiles.hpp"
-#include "ops/cuda/linear_cublas.hpp"
+#include "ops/cuda/linear/compressed_tiles.hpp"
+#include "ops/cuda/linear/cublas.hpp"
 #endif
 
 namespace flexgen {
@@ -28,14 +28,14 @@ void check(const LinearArgs& args) {
   if (args.residual) check_view(*args.residual, tokens, out, dtype, "linear: residual");
 }
 
-// Compressed weights are made plain a piece at a time. Where memory binds, pieces that the GPU's cache holds on to
+// Compressed weights are dequantized a piece at a time. Where memory binds, pieces that the GPU's cache holds on to
 // between the two kernels; where arithmetic does, pieces that give every multiprocessor enough tiles.
 constexpr std::uint64_t kCachedPieceBytes = 32ULL << 20;
 constexpr std::uint64_t kLargestPieceBytes = 128ULL << 20;
 constexpr std::int64_t kManyTokens = 512;
 
 #ifdef FLEXGEN_HAS_CUDA
-/// Few tokens: codes go straight into the product. Many: the matrix is made plain in the workspace first.
+/// Few tokens: codes go straight into the product. Many: the matrix is dequantized in the workspace first.
 void linear_compressed_gpu(const OpContext& context, const LinearArgs& args) {
 #ifdef FLEXGEN_HAS_SM90A
   if (linear_compressed_tiles_takes(context, args)) return linear_compressed_tiles_cuda(context, args);
@@ -50,7 +50,7 @@ void linear_compressed_gpu(const OpContext& context, const LinearArgs& args) {
   const std::int64_t grain = args.weight.rows > 1024 ? 64 : 1;  // pieces of whole tiles of the product
   const std::int64_t rows = ((args.weight.rows + num_pieces - 1) / num_pieces + grain - 1) / grain * grain;
   std::byte* const memory =
-      context.workspace->take(static_cast<std::uint64_t>(rows) * row_bytes, "linear: weights made plain");
+      context.workspace->take(static_cast<std::uint64_t>(rows) * row_bytes, "linear: dequantized weights");
   for (std::int64_t first = 0; first < args.weight.rows; first += rows) {
     const std::int64_t count = std::min(rows, args.weight.rows - first);
     LinearArgs piece = args;

@@ -26,7 +26,7 @@ void linear(const OpContext& context, const LinearArgs& args);
 /// with less, or none (but see LinearArgs::residual), at some cost in speed.
 std::uint64_t linear_workspace_bytes(const Device& device);
 
-/// What compressed weights need besides, in a call of many tokens: room for a piece of the plain matrix.
+/// What compressed weights need besides, in a call of many tokens: room for a piece of the dequantized matrix.
 std::uint64_t linear_compressed_workspace_bytes(const Device& device);
 
 /// The oracle: three loops on host memory.

@@ -1,7 +1,7 @@
 // Correctness of the GPU kernels that work on compressed matrices and caches, against the host references.
 #include <algorithm>
 
-#include "gpu_case.hpp"
+#include "gpu_check.hpp"
 #include "ops/quantize.hpp"
 
 namespace flexgen::gpu {
@@ -118,12 +118,12 @@ void check_append(const OpContext& context, Report& report, const AttentionShape
   const std::int64_t cols = work.cols();
   TwinMatrix qkv(work.num_tokens(), 3 * cols, dtype);
   qkv.randomise(8, 1.0F);
-  append_kv_cuda(context, work.batch(true), qkv.device().col_range(cols, cols), qkv.device().col_range(2 * cols, cols),
-                 work.cache(true));
+  append_kv_cuda(context, work.batch(Side::device), qkv.device().col_range(cols, cols),
+                 qkv.device().col_range(2 * cols, cols), work.cache(Side::device));
   synchronise(context);
   const MatrixView k = qkv.host().col_range(cols, cols), v = qkv.host().col_range(2 * cols, cols);
-  const BatchView batch = work.batch(false);
-  const KvView cache = work.cache(false);
+  const BatchView batch = work.batch(Side::host);
+  const KvView cache = work.cache(Side::host);
   append_kv_reference(batch, k, v, cache);
   std::vector<std::byte> got = work.cache_memory().download();
   const std::byte* reference = work.cache_memory().host();
@@ -171,9 +171,9 @@ void check_attention(const OpContext& context, Report& report, const AttentionSh
   TwinMatrix q(work.num_tokens(), work.cols(), dtype, 2 * work.cols()), out(work.num_tokens(), work.cols(), dtype, 16);
   q.randomise(9, 4.0F);
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
-  attention_cuda(context, {work.batch(true), q.device(), work.cache(true), scale, out.device()});
+  attention_cuda(context, {work.batch(Side::device), q.device(), work.cache(Side::device), scale, out.device()});
   synchronise(context);
-  attention_reference({work.batch(false), q.host(), work.cache(false), scale, out.host()});
+  attention_reference({work.batch(Side::host), q.host(), work.cache(Side::host), scale, out.host()});
   report.compare(label("attention", dtype, quant, shape.name), out, tolerance(dtype));
 }
 
@@ -187,7 +187,7 @@ void check_independence(const OpContext& context, Report& report, DType dtype, c
     work.randomise_cache(11, 1.0F);
     TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
     q.randomise(12, 4.0F);
-    attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.125F, out.device()});
+    attention_cuda(context, {work.batch(Side::device), q.device(), work.cache(Side::device), 0.125F, out.device()});
     synchronise(context);
     results[alone] = out.memory().download();
     results[alone].resize(work.cols() * element_bytes(dtype));
@@ -211,7 +211,7 @@ void check_layouts(const OpContext& context, Report& report, DType dtype, const 
       work.randomise_cache(13, 1.0F);
       TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
       q.randomise(14, 4.0F);
-      attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.1F, out.device()});
+      attention_cuda(context, {work.batch(Side::device), q.device(), work.cache(Side::device), 0.1F, out.device()});
       synchronise(context);
       const std::vector<std::byte> got = out.memory().download();
       if (first.empty()) {

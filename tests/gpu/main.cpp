@@ -5,7 +5,7 @@
 // Exit status 1 when a result is wrong or a group compares nothing, 2 when the arguments are.
 #include <string_view>
 
-#include "gpu_case.hpp"
+#include "gpu_check.hpp"
 
 namespace flexgen::gpu {
 namespace {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <random>
 
-#include "gpu_case.hpp"
+#include "gpu_check.hpp"
 
 namespace flexgen::gpu {
 namespace {
@@ -173,11 +173,11 @@ void check_append(const OpContext& context, Report& report, const AttentionShape
   AttentionCase work(shape.rows, shape.heads, shape.head_dim, dtype, shape.segments, shape.gap);
   TwinMatrix qkv(work.num_tokens(), 3 * work.cols(), dtype);
   qkv.randomise(8, 1.0F);
-  append_kv_cuda(context, work.batch(true), qkv.device().col_range(work.cols(), work.cols()),
-                 qkv.device().col_range(2 * work.cols(), work.cols()), work.cache(true));
+  append_kv_cuda(context, work.batch(Side::device), qkv.device().col_range(work.cols(), work.cols()),
+                 qkv.device().col_range(2 * work.cols(), work.cols()), work.cache(Side::device));
   synchronise(context);
-  append_kv_reference(work.batch(false), qkv.host().col_range(work.cols(), work.cols()),
-                      qkv.host().col_range(2 * work.cols(), work.cols()), work.cache(false));
+  append_kv_reference(work.batch(Side::host), qkv.host().col_range(work.cols(), work.cols()),
+                      qkv.host().col_range(2 * work.cols(), work.cols()), work.cache(Side::host));
   const std::vector<std::byte> got = work.cache_memory().download();
   report.equal_bytes(label("append_kv", dtype, shape.name), got,
                      {work.cache_memory().host(), work.cache_memory().size_bytes()});
@@ -190,9 +190,10 @@ void check_attention(const OpContext& context, Report& report, const AttentionSh
   TwinMatrix q(work.num_tokens(), work.cols(), dtype, 2 * work.cols()), out(work.num_tokens(), work.cols(), dtype, 16);
   q.randomise(9, 4.0F);
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
-  attention_cuda_with(context, {work.batch(true), q.device(), work.cache(true), scale, out.device()}, kernel);
+  attention_cuda_with(context, {work.batch(Side::device), q.device(), work.cache(Side::device), scale, out.device()},
+                      kernel);
   synchronise(context);
-  attention_reference({work.batch(false), q.host(), work.cache(false), scale, out.host()});
+  attention_reference({work.batch(Side::host), q.host(), work.cache(Side::host), scale, out.host()});
   report.compare(label("attention", dtype, std::string(shape.name) + kernel_name), out, tolerance(dtype));
 }
 
@@ -205,7 +206,7 @@ void repeat_keys(AttentionCase& work, const AttentionShape& shape, DType dtype, 
   constexpr std::int64_t kPeriod = 7;
   const std::int64_t unit = quant.is_none() ? element_bytes(dtype) : 1;
   const std::int64_t key_bytes = quant.is_none() ? shape.head_dim * unit : quant.code_bytes(shape.head_dim);
-  const KvView cache = work.cache(false);
+  const KvView cache = work.cache(Side::host);
   for (std::size_t i = 0; i < shape.rows.size() * shape.heads; ++i) {
     const KvHead& head = cache.host_heads[i];
     const RowShape& row = shape.rows[i / shape.heads];
@@ -230,8 +231,8 @@ void check_sparse(const OpContext& context, Report& report, const AttentionShape
   TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
   q.randomise(14, weights == Weights::equal ? 0.0F : 8.0F);
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
-  AttentionArgs on_gpu{work.batch(true), q.device(), work.cache(true), scale, out.device()};
-  AttentionArgs on_host{work.batch(false), q.host(), work.cache(false), scale, out.host()};
+  AttentionArgs on_gpu{work.batch(Side::device), q.device(), work.cache(Side::device), scale, out.device()};
+  AttentionArgs on_host{work.batch(Side::host), q.host(), work.cache(Side::host), scale, out.host()};
   on_gpu.sparsity = on_host.sparsity = sparsity;
   attention_cuda(context, on_gpu);
   synchronise(context);
@@ -255,7 +256,8 @@ void check_independence(const OpContext& context, Report& report, DType dtype, f
     work.randomise_cache(11, 1.0F);
     TwinMatrix q(work.num_tokens(), work.cols(), dtype), out(work.num_tokens(), work.cols(), dtype);
     q.randomise(12, 4.0F);
-    attention_cuda(context, {work.batch(true), q.device(), work.cache(true), 0.125F, out.device(), sparsity});
+    attention_cuda(context,
+                   {work.batch(Side::device), q.device(), work.cache(Side::device), 0.125F, out.device(), sparsity});
     synchronise(context);
     results[alone] = out.memory().download();
     results[alone].resize(work.cols() * element_bytes(dtype));
@@ -296,7 +298,7 @@ void check_attentions(const OpContext& context, Report& report, DType dtype) {
     check_attention(context, report, shape, dtype, AttentionKernel::automatic, "");
   check_attention(context, report, shapes[8], dtype, AttentionKernel::per_token, ", per token");
   check_attention(context, report, shapes[14], dtype, AttentionKernel::per_token, ", per token");
-  check_attention(context, report, shapes[17], dtype, AttentionKernel::plain, ", plain");
+  check_attention(context, report, shapes[17], dtype, AttentionKernel::general, ", general");
   check_independence(context, report, dtype);
 }
 

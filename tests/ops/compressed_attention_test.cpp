@@ -239,5 +239,31 @@ TEST(CompressedAttention, NotANumberStaysInItsRowAndHead) {
   }
 }
 
+using CompressedAttentionOnDevice = OnDevice;
+FLEXGEN_ON_EVERY_DEVICE(CompressedAttentionOnDevice);
+
+TEST_P(CompressedAttentionOnDevice, PromptsChunksAndSingleTokens) {
+  const std::vector<RowShape> rows = {{0, 33}, {300, 1}, {100, 30}, {0, 0}, {0, 1}, {800, 1}};
+  for (const DType dtype : kAllDTypes) {
+    for (const QuantFormat& quant : {QuantFormat{}, QuantFormat{4, 64}, QuantFormat{8, 32}}) {
+      SCOPED_TRACE(std::string(dtype_name(dtype)) + " bits " + std::to_string(quant.bits));
+      AttentionCase work(rows, 3, 64, dtype, 2, 0, quant, device());
+      work.randomise_cache(5, 1.0F);
+      TwinMatrix q(work.num_tokens(), work.cols(), dtype, 0, 0, device());
+      TwinMatrix out(work.num_tokens(), work.cols(), dtype, 0, 0, device());
+      q.randomise(6, 2.0F);
+      set_workspace(attention_workspace_bytes(device(), work.num_tokens(), 6, 3, 64, dtype, quant, 130) + 256);
+      attention(context(), {work.batch(Side::device), q.device(), work.cache(Side::device), 0.125F, out.device()});
+      const HostMatrix actual = download(out);
+      attention_reference({work.batch(Side::host), q.host(), work.cache(Side::host), 0.125F, out.host()});
+      HostMatrix expected(work.num_tokens(), work.cols(), dtype);
+      std::memcpy(expected.bytes().data(), out.host().data, expected.bytes().size());
+      Tolerance tolerance = tolerance_of(dtype);
+      tolerance.absolute += tolerance.relative + 2e-6;
+      expect_near(actual, expected, tolerance, "attention");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace flexgen::test

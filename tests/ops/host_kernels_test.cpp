@@ -72,7 +72,7 @@ TEST(HostKernels, SoftmaxInSteps) {
     double maximum = -1e30, sum = 0.0;
     for (int i = 0; i < 200; ++i) maximum = std::max(maximum, 0.7 * scores.at(0, i));
     for (int i = 0; i < 200; ++i) sum += std::exp(0.7 * scores.at(0, i) - maximum);
-    SoftmaxState state{-std::numeric_limits<float>::infinity(), 0.0F};
+    SoftmaxState state = kNothingSeen;
     std::vector<float> weights;
     for (int first = 0; first < 200; first += 37) {
       const int count = std::min(37, 200 - first);
@@ -83,10 +83,10 @@ TEST(HostKernels, SoftmaxInSteps) {
       weights.insert(weights.end(), score, score + count);
       for (int i = count; i < (count + 15) / 16 * 16 && i < (count + 3) / 4 * 4; ++i) ASSERT_EQ(score[i], 0.0F);
     }
-    EXPECT_NEAR(state.sum / sum, 1.0, 1e-5);
+    EXPECT_NEAR(state.weight / sum, 1.0, 1e-5);
     for (int i = 0; i < 200; ++i) {
       const double expected = std::exp(0.7 * scores.at(0, i) - maximum) / sum;
-      ASSERT_NEAR(weights[static_cast<std::size_t>(i)] / state.sum, expected, 1e-5 * expected + 1e-9) << i;
+      ASSERT_NEAR(weights[static_cast<std::size_t>(i)] / state.weight, expected, 1e-5 * expected + 1e-9) << i;
     }
   });
 }
@@ -94,9 +94,9 @@ TEST(HostKernels, SoftmaxInSteps) {
 TEST(HostKernels, SoftmaxLetsANaNThrough) {
   for_each_set([](const HostKernels& kernels) {
     float score[16] = {1.0F, std::numeric_limits<float>::quiet_NaN(), 2.0F};
-    SoftmaxState state{-std::numeric_limits<float>::infinity(), 0.0F};
+    SoftmaxState state = kNothingSeen;
     kernels.softmax_step(score, 3, 1.0F, &state);
-    EXPECT_TRUE(std::isnan(state.sum));
+    EXPECT_TRUE(std::isnan(state.weight));
   });
 }
 

@@ -5,7 +5,7 @@
 #include <random>
 
 #include "base/error.hpp"
-#include "ops/host/compressed_kernels.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/quantize_rows.hpp"
 #include "tests/support/device_fixture.hpp"
 
@@ -68,7 +68,7 @@ TEST(Quantize, WordsAreLaidOutAsStored) {
 }
 
 TEST(Quantize, EveryInstructionSetEncodesAsTheReference) {
-  for (const CompressedKernels* const* set = supported_compressed_kernels(); *set != nullptr; ++set)
+  for (const StoredKernels* const* set = supported_stored_kernels(); *set != nullptr; ++set)
     for (const QuantFormat& format : kFormats)
       for (const std::int64_t count : {1, 7, 12, 32, 64, 100, 128, 200, 768})
         for (const int refinements : {0, 2, 8}) {
@@ -86,7 +86,7 @@ TEST(Quantize, EveryInstructionSetEncodesAsTheReference) {
 }
 
 TEST(Quantize, EveryInstructionSetDecodesAsTheReference) {
-  for (const CompressedKernels* const* set = supported_compressed_kernels(); *set != nullptr; ++set)
+  for (const StoredKernels* const* set = supported_stored_kernels(); *set != nullptr; ++set)
     for (const QuantFormat& format : kFormats)
       for (const std::int64_t count : {1, 7, 12, 32, 64, 100, 128, 200, 768})
         for (const DType dtype : kAllDTypes) {

@@ -1,7 +1,7 @@
 // Test bodies that run on every device: on the host always, on a GPU where there is one (else skipped).
 //
 // A test fills host matrices, uploads them, runs the op, downloads the result and compares it with the reference
-// implementation, which works on the host matrices.
+// implementation, which works on the host matrices; or it takes inputs that exist on both sides (device_case.hpp).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,6 +20,7 @@
 #include "ops/context.hpp"
 #include "ops/element_access.hpp"
 #include "ops/matrix_view.hpp"
+#include "tests/support/device_case.hpp"
 
 namespace flexgen::test {
 
@@ -135,6 +136,13 @@ class OnDevice : public ::testing::TestWithParam<DeviceKind> {
   void download(void* to, const std::byte* from, std::size_t bytes) {
     if (bytes > 0) stream_->copy(static_cast<std::byte*>(to), from, bytes, Resource::compute, "download");
     stream_->synchronize();
+  }
+  /// What the device's side of the matrix, which has neither gaps nor a shift, now holds.
+  static HostMatrix download(TwinMatrix& matrix) {
+    const MatrixView view = matrix.host();
+    HostMatrix copy(view.rows, view.cols, view.dtype);
+    copy.bytes() = matrix.memory().download();
+    return copy;
   }
   /// The matrix that `view` (made by upload) now holds, in the shape of `like`.
   HostMatrix download(const MatrixView& view, const HostMatrix& like) {

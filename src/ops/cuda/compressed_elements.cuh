@@ -85,7 +85,7 @@ struct EightCodes {
 /// Two neighbouring values from their codes, which are exact halves, as a pair of T: what dequantize_rows makes of
 /// them.
 template <typename T>
-__device__ inline std::uint32_t plain_pair(std::uint32_t codes, std::uint32_t line) {
+__device__ inline std::uint32_t dequantized_pair(std::uint32_t codes, std::uint32_t line) {
   if constexpr (std::is_same_v<T, __half>) {
     return bits_of(__hfma2(half2_of(codes), __low2half2(half2_of(line)), __high2half2(half2_of(line))));
   } else {

@@ -39,6 +39,10 @@ void linear_compressed_cuda(const OpContext& context, const LinearArgs& args);
 /// (cuda_dependency.cuh): a kernel right behind it must wait before it reads `to`.
 void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, const MatrixView& to);
 
+/// out[r] = table[index[r]], or table[r] where index is null; table is compressed.
+void gather_compressed_rows(const OpContext& context, const TableView& table, const std::int32_t* index,
+                            const MatrixView& out);
+
 /// The table may be compressed.
 void gather_rows_cuda(const OpContext& context, const TableView& table, const std::int32_t* index,
                       const MatrixView& out);
@@ -58,10 +62,10 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 ///   count > 1, fp16 or bf16 (sm_80+)   tensor-core kernel, head_dim a multiple of 8 up to 128
 ///   count > 1, anything else           decode kernel, one block per (token, head)
 /// A compressed cache (groups of 32, 64 or 128) is read as it is by a decode kernel of its own; rows of count > 1 are
-/// expanded in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
-/// 128) is the plain kernel's.
+/// dequantized in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
+/// 128) is the general kernel's.
 /// A head_dim that 16-byte loads cannot cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the
-/// whole call to the plain kernel (head_dim up to 2048).
+/// whole call to the general kernel (head_dim up to 2048).
 void attention_cuda(const OpContext& context, const AttentionArgs& args);
 
 /// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths; with a compressed cache, no
@@ -70,8 +74,8 @@ std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t
                                              DType dtype = DType::float16, const QuantFormat& quant = {},
                                              std::int64_t longest = 0);
 
-/// For tests and benchmarks: the decode kernel for all tokens and the plain kernel, past the choice above.
-enum class AttentionKernel : std::uint8_t { automatic, per_token, plain };
+/// For tests and benchmarks: the decode kernel for all tokens and the general kernel, past the choice above.
+enum class AttentionKernel : std::uint8_t { automatic, per_token, general };
 void attention_cuda_with(const OpContext& context, const AttentionArgs& args, AttentionKernel kernel);
 
 }  // namespace flexgen

@@ -71,7 +71,7 @@ __device__ inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], 
 }
 
 /// Starts copying 16 bytes from global to shared memory, zeros where !valid (`from` is then not read).
-__device__ inline void copy_16_async(void* to, const void* from, bool valid) {
+__device__ inline void copy_16_async(void* to, const void* from, bool valid = true) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from),
                "r"(valid ? 16 : 0)
@@ -83,7 +83,7 @@ __device__ inline void copy_16_async(void* to, const void* from, bool valid) {
 
 /// Starts copying 4 or 8 bytes from global to shared memory, zeros where !valid.
 template <int kBytes>
-__device__ inline void copy_small_async(void* to, const void* from, bool valid) {
+__device__ inline void copy_small_async(void* to, const void* from, bool valid = true) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(shared_address(to)), "l"(from), "n"(kBytes),
                "r"(valid ? kBytes : 0)

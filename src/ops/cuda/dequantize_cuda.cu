@@ -1,8 +1,5 @@
-// From compressed to plain on the GPU: whole matrices, rows looked up in a table, and the cache of rows that bring
-// several tokens. Bound by memory: a lane takes eight neighbouring codes, so that a warp's stores are whole lines.
-#include <algorithm>
-
-#include "ops/cuda/attention_compressed.hpp"
+// From compressed to plain on the GPU: whole matrices and rows looked up in a table. Bound by memory: a lane takes
+// eight neighbouring codes, so that a warp's stores are whole lines.
 #include "ops/cuda/compressed_elements.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_kernels.hpp"
@@ -93,66 +90,6 @@ void dequantize(const OpContext& context, const TableView& table, const std::int
   });
 }
 
-constexpr int kBlockPositions = 4;
-
-struct ExpandParams {
-  const std::int32_t* token_offset;  // [rows + 1]
-  const std::int32_t* start;         // [rows]
-  const KvHead* heads;               // [rows, num_heads], compressed
-  KvHead* plain_heads;               // [rows, num_heads], written
-  std::byte* plain;                  // [rows][slot_positions][2][num_heads][head_dim]
-  std::int64_t slot_positions;
-  int num_heads;
-  int head_dim;
-  int group_shift;
-};
-
-/// Grid (positions / kBlockPositions, rows).
-template <typename T, int kBits>
-__global__ void __launch_bounds__(kThreads) expand_cache_kernel(const ExpandParams p) {
-  start_dependents_after_predecessor();
-  const int row = blockIdx.y;
-  const int count = p.token_offset[row + 1] - p.token_offset[row];
-  if (count <= 1) return;  // another kernel's
-  const int length = p.start[row] + count;
-  const std::int64_t width = static_cast<std::int64_t>(p.num_heads) * p.head_dim;
-  T* slot = reinterpret_cast<T*>(p.plain) + row * p.slot_positions * 2 * width;
-  const KvHead* heads = p.heads + static_cast<std::int64_t>(row) * p.num_heads;
-  if (blockIdx.x == 0) {
-    for (int h = threadIdx.x; h < p.num_heads; h += blockDim.x) {
-      KvHead head{};
-      head.base = reinterpret_cast<std::byte*>(slot + static_cast<std::int64_t>(h) * p.head_dim);
-      head.position_stride = static_cast<std::int32_t>(2 * width);
-      head.v_offset = static_cast<std::int32_t>(width);
-      p.plain_heads[static_cast<std::int64_t>(row) * p.num_heads + h] = head;
-    }
-  }
-  const int units = (p.head_dim + 7) / 8;  // of one head's key or value
-  const bool vectors = p.head_dim % 8 == 0;
-  const int first = blockIdx.x * kBlockPositions;
-  const int last = min(first + kBlockPositions, length);
-  for (int i = threadIdx.x; i < 2 * p.num_heads * units; i += blockDim.x) {
-    const int vector = i / units;  // key of head 0, 1, ..., value of head 0, 1, ...
-    const int dim = (i - vector * units) * 8;
-    const bool is_value = vector >= p.num_heads;
-    const KvHead head = heads[is_value ? vector - p.num_heads : vector];
-    const std::byte* codes = head.base + (is_value ? head.v_offset : 0) + dim / 8 * kBits;
-    const std::byte* line = head.base + (is_value ? head.v_parameters : head.k_parameters) + (dim >> p.group_shift) * 4;
-    T* to = slot + static_cast<std::int64_t>(vector) * p.head_dim + dim;
-#pragma unroll
-    for (int q = 0; q < kBlockPositions; ++q) {
-      const std::int64_t position = first + q;
-      if (position >= last) break;
-      EightCodes<kBits> held;
-      held.load(codes + position * head.position_stride);
-      float value[8];
-      held.values(scale_and_minimum(*reinterpret_cast<const std::uint32_t*>(line + position * head.position_stride)),
-                  value);
-      store_eight(to + position * 2 * width, value, p.head_dim - dim, vectors);
-    }
-  }
-}
-
 }  // namespace
 
 void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, const MatrixView& to) {
@@ -163,28 +100,6 @@ void dequantize_rows_cuda(const OpContext& context, const MatrixView& from, cons
 void gather_compressed_rows(const OpContext& context, const TableView& table, const std::int32_t* index,
                             const MatrixView& out) {
   dequantize(context, table, index, out);
-}
-
-void expand_cache(const OpContext& context, const BatchView& rows, const KvView& cache, DType dtype,
-                  std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain) {
-  ExpandParams p{};
-  p.token_offset = rows.token_offset;
-  p.start = rows.start;
-  p.heads = cache.heads;
-  p.plain_heads = plain_heads;
-  p.plain = plain;
-  p.slot_positions = slot_positions;
-  p.num_heads = cache.num_heads;
-  p.head_dim = cache.head_dim;
-  p.group_shift = group_shift_of(cache.quant);
-  FLEXGEN_CHECK(rows.num_rows <= 65535, "attention: too many rows in one call");
-  const dim3 grid(grid_extent((slot_positions + kBlockPositions - 1) / kBlockPositions), rows.num_rows);
-  const bool four = cache.quant.bits == 4;
-  with_element_type(dtype, [&](auto* element) {
-    using T = std::remove_pointer_t<decltype(element)>;
-    launch_dependent(context, four ? expand_cache_kernel<T, 4> : expand_cache_kernel<T, 8>, grid, kThreads, p,
-                     "launch of expand_cache_kernel");
-  });
 }
 
 }  // namespace flexgen

@@ -1,7 +1,6 @@
 // Row-wise ops on the GPU, one block per output row: look-ups in a table, sums of matrices. And copies of flat arrays.
 #include <algorithm>
 
-#include "ops/cuda/attention_compressed.hpp"
 #include "ops/cuda/cuda_elements.cuh"
 #include "ops/cuda/cuda_kernels.hpp"
 #include "ops/cuda/cuda_launch.cuh"

@@ -8,13 +8,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "ops/attention.hpp"
-#include "ops/host/compressed_kernels.hpp"
+#include "ops/cache_span.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/parallel_for.hpp"
 
 namespace flexgen {
@@ -44,32 +44,36 @@ struct Choice {
 thread_local std::vector<Choice> choices;
 thread_local std::vector<std::int32_t> chosen_positions;
 
-const KvHead& head_of(const AttentionArgs& args, std::int64_t row, std::int64_t head) {
-  return args.cache.host_heads[row * args.cache.num_heads + head];
+/// What the one new token of a row attends.
+VisibleRange seen_of(const AttentionArgs& args, std::int32_t row) {
+  return visible_range(row_tokens_on_host(args.batch, row).start);
 }
 
-/// Addresses of position 0: keys, values.
+/// Addresses of the first position that the row's new token attends: keys, values.
 struct HeadPlace {
   StoredPlace key, value;
   std::int64_t position_stride;
 };
 
-HeadPlace place_of(const AttentionArgs& args, const KvHead& head) {
-  if (args.cache.quant.is_none()) {
-    const auto bytes = static_cast<std::int64_t>(element_bytes(args.q.dtype));
-    return {{head.base}, {head.base + head.v_offset * bytes}, head.position_stride * bytes};
-  }
-  return {{head.base, head.base + head.k_parameters},
-          {head.base + head.v_offset, head.base + head.v_parameters},
-          head.position_stride};
+HeadPlace place_of(const AttentionArgs& args, std::int32_t row, std::int64_t head) {
+  const RowTokens tokens = row_tokens_on_host(args.batch, row);
+  const CacheSpan span =
+      span_of_query_head(args.cache.host_heads, args.cache.num_heads, row, static_cast<std::int32_t>(head), tokens);
+  const std::int64_t first = seen_of(args, row).first, unit = cache_unit_bytes(args.cache.quant, args.q.dtype);
+  if (args.cache.quant.is_none())
+    return {
+        {span.at(CachePart::keys, first, unit)}, {span.at(CachePart::values, first, unit)}, span.position_bytes(unit)};
+  return {{span.at(CachePart::keys, first, unit), span.parameters(CachePart::keys, first)},
+          {span.at(CachePart::values, first, unit), span.parameters(CachePart::values, first)},
+          span.position_bytes(unit)};
 }
 
 /// Heads from `first` on that lie at equal distances, keys and values alike, within a position.
-std::int64_t run_length(const AttentionArgs& args, std::int64_t row, std::int64_t first, std::int64_t most) {
-  const HeadPlace start = place_of(args, head_of(args, row, first));
+std::int64_t run_length(const AttentionArgs& args, std::int32_t row, std::int64_t first, std::int64_t most) {
+  const HeadPlace start = place_of(args, row, first);
   std::int64_t data = 0, parameters = 0;
   for (std::int64_t i = 1; i < most; ++i) {
-    const HeadPlace place = place_of(args, head_of(args, row, first + i));
+    const HeadPlace place = place_of(args, row, first + i);
     if (i == 1) {
       data = place.key.data - start.key.data;
       parameters = place.key.parameters - start.key.parameters;
@@ -91,11 +95,12 @@ class DecodeRun {
       : args_(args),
         task_(task),
         dim_(args.cache.head_dim),
-        length_(args.batch.host_start[task.row] + 1),
-        place_(place_of(args, head_of(args, task.row, task.first_head))) {
+        seen_(seen_of(args, task.row)),
+        length_(seen_.length()),
+        place_(place_of(args, task.row, task.first_head)) {
     heads_ = {args.q.dtype, args.cache.quant, dim_, task.num_heads, 0, 0, place_.position_stride};
     if (task.num_heads > 1) {
-      const HeadPlace second = place_of(args, head_of(args, task.row, task.first_head + 1));
+      const HeadPlace second = place_of(args, task.row, task.first_head + 1);
       heads_.head_stride = second.key.data - place_.key.data;
       heads_.parameter_stride = second.key.parameters - place_.key.parameters;
     } else {
@@ -108,8 +113,7 @@ class DecodeRun {
 
   void run() {
     const std::int64_t n = task_.num_heads, arranged = stored_.arranged_floats(heads_);
-    const std::int64_t num_chosen = num_chosen_positions(args_.sparsity, length_);
-    const bool sparse = num_chosen < length_ - 1;
+    const bool sparse = args_.sparsity < 1.0F && num_chosen_positions(args_.sparsity, seen_) < length_ - 1;
     score_stride_ = sparse ? (length_ + kBlockKeys - 1) / kBlockKeys * kBlockKeys : kBlockKeys;
     const std::int64_t wide_dim = (dim_ + 15) / 16 * 16;
     float* memory =
@@ -120,18 +124,18 @@ class DecodeRun {
     wide_ = score_ + n * score_stride_;
     scratch_ = wide_ + wide_dim;
     states_.resize(static_cast<std::size_t>(n));
-    const std::int64_t token = args_.batch.host_token_offset[task_.row];
+    const std::int64_t token = row_tokens_on_host(args_.batch, task_.row).first_token;
     for (std::int64_t h = 0; h < n; ++h) {
       kernels_.to_float(element(args_.q, token, h), args_.q.dtype, wide_, dim_);
       stored_.arrange_query(heads_, wide_, q + h * arranged);
-      states_[static_cast<std::size_t>(h)] = {-std::numeric_limits<float>::infinity(), 0.0F};
+      states_[static_cast<std::size_t>(h)] = kNothingSeen;
     }
     std::fill(sums_, sums_ + n * arranged, 0.0F);
-    if (sparse) take_chosen(q, arranged, num_chosen);
+    if (sparse) take_chosen(q, arranged, num_chosen_positions(args_.sparsity, seen_));
     else take_all(q, arranged);
     for (std::int64_t h = 0; h < n; ++h) {
       stored_.collect_sums(heads_, sums_ + h * arranged, wide_);
-      for (std::int64_t d = 0; d < dim_; ++d) wide_[d] /= states_[static_cast<std::size_t>(h)].sum;
+      for (std::int64_t d = 0; d < dim_; ++d) wide_[d] /= states_[static_cast<std::size_t>(h)].weight;
       kernels_.from_float(wide_, element(args_.out, token, h), args_.out.dtype, dim_);
     }
   }
@@ -217,9 +221,10 @@ class DecodeRun {
   const AttentionArgs& args_;
   const Task& task_;
   const HostKernels& kernels_ = host_kernels();
-  const CompressedKernels& stored_ = compressed_kernels();
+  const StoredKernels& stored_ = stored_kernels();
   const std::int64_t dim_;
-  const std::int64_t length_;
+  const VisibleRange seen_;
+  const std::int64_t length_;  // of what is seen; positions count from its first
   const HeadPlace place_;
   StoredHeads heads_;
   std::int64_t score_stride_ = 0;
@@ -237,17 +242,14 @@ void list_tasks(const AttentionArgs& args, int num_threads, std::vector<Task>& t
   const std::int64_t num_heads = args.cache.num_heads;
   const std::int64_t most_heads =
       std::max<std::int64_t>(1, (args.cache.quant.is_none() ? kPlainRun : kCompressedRun) / args.cache.head_dim);
-  const auto counts = [&](std::int32_t row) {
-    return args.batch.host_token_offset[row + 1] - args.batch.host_token_offset[row] == 1;
-  };
   std::int64_t total = 0;
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row)
-    if (counts(row)) total += num_heads * (args.batch.host_start[row] + 1);
+    if (row_tokens_on_host(args.batch, row).is_decode()) total += num_heads * seen_of(args, row).length();
   const std::int64_t target = total / (kTasksPerThread * num_threads);
   tasks.clear();
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row) {
-    if (!counts(row)) continue;
-    const std::int64_t length = args.batch.host_start[row] + 1;
+    if (!row_tokens_on_host(args.batch, row).is_decode()) continue;
+    const std::int64_t length = seen_of(args, row).length();
     const std::int64_t most = num_threads == 1 ? most_heads : std::clamp<std::int64_t>(target / length, 1, most_heads);
     for (std::int64_t head = 0; head < num_heads;) {
       const std::int64_t run = run_length(args, row, head, num_heads - head);

@@ -7,12 +7,12 @@
 // it. Source: Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022 (blocks).
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
-#include "ops/host/compressed_kernels.hpp"
+#include "ops/cache_span.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/host_ops.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/parallel_for.hpp"
 #include "ops/quantize.hpp"
 
@@ -26,7 +26,7 @@ thread_local Scratch thread_scratch;
 
 /// One (row, head) and a run of its queries.
 struct Task {
-  KvHead kv;
+  CacheSpan span;
   std::int64_t first_token = 0;     // packed row of the first query
   std::int64_t first_position = 0;  // its position
   std::int64_t num_queries = 0;
@@ -49,20 +49,21 @@ class QueryBlock {
     const std::int64_t n = task_.num_queries;
     for (std::int64_t i = 0; i < n; ++i) {
       kernels_.to_float(element(args_.q, i), args_.q.dtype, q_ + i * dim_, dim_);
-      state_[i] = {-std::numeric_limits<float>::infinity(), 0.0F};
+      state_[i] = kNothingSeen;
     }
     std::fill(sums_, sums_ + n * dim_, 0.0F);
-    const std::int64_t length = task_.first_position + n;
-    for (std::int64_t first_key = 0; first_key < length; first_key += kBlockKeys)
-      take_keys(first_key, std::min(kBlockKeys, length - first_key));
+    const VisibleRange seen = visible_range(position_of(0), position_of(n - 1));
+    for (std::int64_t first_key = seen.first / kBlockKeys * kBlockKeys; first_key < seen.end; first_key += kBlockKeys)
+      take_keys(first_key, std::min(kBlockKeys, seen.end - first_key));
     for (std::int64_t i = 0; i < n; ++i) {
       float* sum = sums_ + i * dim_;
-      for (std::int64_t d = 0; d < dim_; ++d) sum[d] /= state_[i].sum;
+      for (std::int64_t d = 0; d < dim_; ++d) sum[d] /= state_[i].weight;
       kernels_.from_float(sum, element(args_.out, i), args_.out.dtype, dim_);
     }
   }
 
  private:
+  std::int32_t position_of(std::int64_t query) const { return static_cast<std::int32_t>(task_.first_position + query); }
   std::byte* element(const MatrixView& view, std::int64_t query) const {
     const auto col = static_cast<std::uint64_t>(task_.first_col);
     return view.row(task_.first_token + query) + col * element_bytes(view.dtype);
@@ -70,31 +71,31 @@ class QueryBlock {
 
   /// Keys and values of a block, widened.
   void widen_block(std::int64_t first_key, std::int64_t num_keys) {
-    const KvHead& kv = task_.kv;
+    const CacheSpan& span = task_.span;
     const QuantFormat& quant = args_.cache.quant;
-    const auto bytes = quant.is_none() ? static_cast<std::int64_t>(element_bytes(args_.q.dtype)) : 1;
     for (std::int64_t j = 0; j < num_keys; ++j) {
-      const std::byte* position = kv.base + (first_key + j) * kv.position_stride * bytes;
+      const std::int64_t position = first_key + j;
       float* k = widened_ + j * dim_;
       float* v = k + kBlockKeys * dim_;
+      const std::byte* key = span.at(CachePart::keys, position, unit_bytes_);
+      const std::byte* value = span.at(CachePart::values, position, unit_bytes_);
       if (quant.is_none()) {
-        kernels_.to_float(position, args_.q.dtype, k, dim_);
-        kernels_.to_float(position + kv.v_offset * bytes, args_.q.dtype, v, dim_);
+        kernels_.to_float(key, args_.q.dtype, k, dim_);
+        kernels_.to_float(value, args_.q.dtype, v, dim_);
       } else {
-        const CompressedKernels& stored = compressed_kernels();
-        stored.decode(position, position + kv.k_parameters, quant, dim_, DType::float32,
+        const StoredKernels& stored = stored_kernels();
+        stored.decode(key, span.parameters(CachePart::keys, position), quant, dim_, DType::float32,
                       reinterpret_cast<std::byte*>(k));
-        stored.decode(position + kv.v_offset, position + kv.v_parameters, quant, dim_, DType::float32,
+        stored.decode(value, span.parameters(CachePart::values, position), quant, dim_, DType::float32,
                       reinterpret_cast<std::byte*>(v));
       }
     }
   }
 
   void take_keys(std::int64_t first_key, std::int64_t num_keys) {
-    const std::int64_t bytes = static_cast<std::int64_t>(element_bytes(args_.q.dtype));
-    const std::byte* k = task_.kv.base + first_key * task_.kv.position_stride * bytes;
-    const std::byte* v = k + task_.kv.v_offset * bytes;
-    std::int64_t stride = task_.kv.position_stride;
+    const std::byte* k = task_.span.at(CachePart::keys, first_key, unit_bytes_);
+    const std::byte* v = task_.span.at(CachePart::values, first_key, unit_bytes_);
+    std::int64_t stride = task_.span.head.position_stride;
     DType dtype = args_.q.dtype;
     if (widened_ != nullptr) {
       widen_block(first_key, num_keys);
@@ -104,12 +105,13 @@ class QueryBlock {
       dtype = DType::float32;
     }
     // Queries before the block see none of it; the others see keys up to their own position.
-    const std::int64_t skipped = std::max<std::int64_t>(0, first_key - task_.first_position);
+    std::int64_t skipped = 0;
+    while (visible_range(position_of(skipped)).end <= first_key) ++skipped;
     const std::int64_t n = task_.num_queries - skipped;
-    kernels_.dots({q_ + skipped * dim_, dim_, k, stride, dtype, n, num_keys, dim_, score_, kBlockKeys, false});
+    kernels_.dots({q_ + skipped * dim_, dim_, k, stride, dtype, n, num_keys, dim_, score_, kBlockKeys});
     float shrink[kQueries];
     for (std::int64_t i = 0; i < n; ++i) {
-      const std::int64_t seen = std::min(num_keys, task_.first_position + skipped + i + 1 - first_key);
+      const std::int64_t seen = std::min(num_keys, visible_range(position_of(skipped + i)).end - first_key);
       float* score = score_ + i * kBlockKeys;
       shrink[i] = kernels_.softmax_step(score, seen, args_.scale, &state_[skipped + i]);
       std::fill(score + seen, score + num_keys, 0.0F);
@@ -122,6 +124,7 @@ class QueryBlock {
   const Task& task_;
   const HostKernels& kernels_ = host_kernels();
   const std::int64_t dim_;
+  const std::int64_t unit_bytes_ = cache_unit_bytes(args_.cache.quant, args_.q.dtype);
   float* q_ = nullptr;        // [queries, dim]
   float* sums_ = nullptr;     // [queries, dim]
   float* score_ = nullptr;    // [queries, kBlockKeys]
@@ -130,42 +133,40 @@ class QueryBlock {
 };
 
 /// One (row, head)'s new tokens, compressed.
-void append_compressed(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache,
-                       std::int64_t row, std::int64_t head) {
-  const KvHead& kv = cache.host_heads[row * cache.num_heads + head];
-  const std::uint64_t col = static_cast<std::uint64_t>(head * cache.head_dim) * element_bytes(k.dtype);
+void append_compressed(const RowTokens& tokens, const MatrixView& k, const MatrixView& v, const KvView& cache,
+                       const CacheSpan& span, std::int32_t head) {
+  const std::uint64_t col = static_cast<std::uint64_t>(head) * cache.head_dim * element_bytes(k.dtype);
   float* wide = thread_scratch.floats(cache.head_dim);
-  const std::int32_t first = batch.host_token_offset[row];
-  for (std::int32_t t = first; t < batch.host_token_offset[row + 1]; ++t) {
-    std::byte* position = kv.base + static_cast<std::int64_t>(batch.host_start[row] + t - first) * kv.position_stride;
+  for (std::int32_t t = tokens.first_token; t < tokens.first_token + tokens.count; ++t) {
+    const std::int64_t position = tokens.position_of(t);
     const auto encode = [&](const MatrixView& from, std::byte* codes, std::byte* parameters) {
       host_kernels().to_float(from.row(t) + col, from.dtype, wide, cache.head_dim);
       static_cast<void>(
-          compressed_kernels().encode(wide, cache.head_dim, cache.quant, cache_refinements, codes, parameters));
+          stored_kernels().encode(wide, cache.head_dim, cache.quant, cache_refinements, codes, parameters));
     };
-    encode(k, position, position + kv.k_parameters);
-    encode(v, position + kv.v_offset, position + kv.v_parameters);
+    encode(k, span.at(CachePart::keys, position, 1), span.parameters(CachePart::keys, position));
+    encode(v, span.at(CachePart::values, position, 1), span.parameters(CachePart::values, position));
   }
 }
 
 }  // namespace
 
 void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixView& v, const KvView& cache) {
-  const std::uint64_t bytes = element_bytes(k.dtype);
-  const std::size_t run = static_cast<std::size_t>(cache.head_dim) * bytes;
+  const std::int64_t unit_bytes = cache_unit_bytes(cache.quant, k.dtype);
+  const std::size_t run = static_cast<std::size_t>(cache.head_dim) * element_bytes(k.dtype);
   const std::int64_t elements = static_cast<std::int64_t>(batch.num_tokens) * k.cols;
   const std::int64_t num_tasks = static_cast<std::int64_t>(batch.num_rows) * cache.num_heads;
   parallel_for(num_tasks, elements > 65536, [&](std::int64_t task) {
-    const std::int64_t row = task / cache.num_heads;
-    if (!cache.quant.is_none()) return append_compressed(batch, k, v, cache, row, task % cache.num_heads);
-    const std::uint64_t col = static_cast<std::uint64_t>(task % cache.num_heads) * run;
-    const KvHead& kv = cache.host_heads[task];
-    const std::int32_t first = batch.host_token_offset[row];
-    for (std::int32_t t = first; t < batch.host_token_offset[row + 1]; ++t) {
-      const std::int64_t position = batch.host_start[row] + t - first;
-      std::byte* to = kv.base + position * kv.position_stride * static_cast<std::int64_t>(bytes);
-      std::memcpy(to, k.row(t) + col, run);
-      std::memcpy(to + kv.v_offset * static_cast<std::int64_t>(bytes), v.row(t) + col, run);
+    const auto row = static_cast<std::int32_t>(task / cache.num_heads);
+    const auto head = static_cast<std::int32_t>(task % cache.num_heads);
+    const RowTokens tokens = row_tokens_on_host(batch, row);
+    const CacheSpan span = span_of_kv_head(cache.host_heads, cache.num_heads, row, head, tokens);
+    if (!cache.quant.is_none()) return append_compressed(tokens, k, v, cache, span, head);
+    const std::uint64_t col = static_cast<std::uint64_t>(head) * run;
+    for (std::int32_t t = tokens.first_token; t < tokens.first_token + tokens.count; ++t) {
+      const std::int64_t position = tokens.position_of(t);
+      std::memcpy(span.at(CachePart::keys, position, unit_bytes), k.row(t) + col, run);
+      std::memcpy(span.at(CachePart::values, position, unit_bytes), v.row(t) + col, run);
     }
   });
 }
@@ -179,18 +180,18 @@ void attention_host(const AttentionArgs& args) {
   const std::int64_t width = heads * args.cache.head_dim;
   const std::int64_t work = width * batch.num_tokens * batch.max_length;
   parallel_for(batch.num_rows * blocks * heads, work > 65536, [&](std::int64_t index) {
-    const std::int64_t head = index % heads;
-    const std::int64_t row = index / heads % batch.num_rows;
+    const auto head = static_cast<std::int32_t>(index % heads);
+    const auto row = static_cast<std::int32_t>(index / heads % batch.num_rows);
     const std::int64_t block = blocks - 1 - index / heads / batch.num_rows;  // the longest tasks first
-    const std::int64_t count = batch.host_token_offset[row + 1] - batch.host_token_offset[row];
+    const RowTokens tokens = row_tokens_on_host(batch, row);
     const std::int64_t first = block * kQueries;
-    if (first >= count || count == 1) return;
+    if (first >= tokens.count || !tokens.is_prefill()) return;
     Task task;
-    task.kv = args.cache.host_heads[row * heads + head];
-    task.first_token = batch.host_token_offset[row] + first;
-    task.first_position = batch.host_start[row] + first;
-    task.num_queries = std::min(kQueries, count - first);
-    task.first_col = head * args.cache.head_dim;
+    task.span = span_of_query_head(args.cache.host_heads, args.cache.num_heads, row, head, tokens);
+    task.first_token = tokens.first_token + first;
+    task.first_position = tokens.start + first;
+    task.num_queries = std::min(kQueries, tokens.count - first);
+    task.first_col = static_cast<std::int64_t>(head) * args.cache.head_dim;
     QueryBlock(args, task).run();
   });
 }

@@ -1,8 +1,8 @@
 #include <cstring>
 
 #include "ops/host/add_elements.hpp"
-#include "ops/host/compressed_kernels.hpp"
 #include "ops/host/host_ops.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/parallel_for.hpp"
 
 namespace flexgen {
@@ -20,7 +20,7 @@ void gather_rows_host(const TableView& table, const std::int32_t* index, const M
     for (std::int64_t i = first; i < first + count; ++i) {
       const std::byte* row = table.row(index[i]);
       if (format.is_none()) std::memcpy(out.row(i), row, row_bytes);
-      else compressed_kernels().decode(row, row + parameters, format, out.cols, out.dtype, out.row(i));
+      else stored_kernels().decode(row, row + parameters, format, out.cols, out.dtype, out.row(i));
     }
   });
 }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ops/softmax_merge.hpp"
 #include "spec/dtype.hpp"
 
 namespace flexgen {
@@ -48,11 +49,8 @@ struct WeightedSumArgs {
 /// every set's lanes.
 inline constexpr std::int64_t kBlockKeys = 64;
 
-/// State of a streaming softmax of one query.
-struct SoftmaxState {
-  float maximum = 0.0F;
-  float sum = 0.0F;
-};
+/// A streaming softmax that has seen nothing: all scores may be minus infinity.
+inline constexpr SoftmaxState kNothingSeen = {-__builtin_inff(), 0.0F};
 
 struct HostKernels {
   const char* name;
@@ -68,8 +66,8 @@ struct HostKernels {
   void (*dots)(const DotsArgs& args);
   /// out[i, :] = out[i, :] * rescale[i] + sum over k of weight[i, k] * v[k, :]
   void (*weighted_sum)(const WeightedSumArgs& args);
-  /// Takes `count` more scores into the softmax: score[j] becomes exp(scale * score[j] - new maximum).
-  /// Returns the factor by which sums made so far shrink. `score` has room up to a multiple of 16.
+  /// Takes `count` more scores into the softmax (kNothingSeen at first): score[j] becomes exp(scale * score[j] - new
+  /// largest). Returns the factor by which sums made so far shrink. `score` has room up to a multiple of 16.
   float (*softmax_step)(float* score, std::int64_t count, float scale, SoftmaxState* state);
   /// out = (x - mean) / sqrt(variance + epsilon) [* gamma] [+ beta]; out may be x.
   void (*normalize)(const float* x, std::int64_t count, const float* gamma, const float* beta, float epsilon,

@@ -269,20 +269,20 @@ float softmax_step(float* score, std::int64_t count, float scale, SoftmaxState* 
     else store_part(score + j, scaled, count - j);
     largest = larger(load(score + j), largest);
   }
-  const float block_maximum = lane_max(largest);
-  const float maximum = block_maximum > state->maximum ? block_maximum : state->maximum;
+  const float block_largest = lane_max(largest);
+  const float new_largest = block_largest > state->largest ? block_largest : state->largest;
   // Before anything finite was seen, all weights are zero: subtract 0 rather than -inf - -inf = NaN.
-  const float shift = maximum == minus_infinity ? 0.0F : maximum;
+  const float shift = new_largest == minus_infinity ? 0.0F : new_largest;
   Floats sum = broadcast(0.0F);
   for (std::int64_t j = 0; j < padded; j += kLanes) {
     const Floats weight = exponential(load(score + j) - broadcast(shift));
     store(score + j, weight);
     sum = sum + weight;
   }
-  const float shrink = exponential(broadcast(state->maximum - shift))[0];
-  state->sum = state->sum * shrink + lane_sum(sum);
-  state->maximum = maximum;
-  return shrink;
+  const auto shrink = [&](float from, float) { return exponential(broadcast(from - shift))[0]; };
+  const float factor = raise_largest(*state, new_largest, shrink);
+  state->weight += lane_sum(sum);
+  return factor;
 }
 
 void normalize(const float* x, std::int64_t count, const float* gamma, const float* beta, float epsilon, float* out) {

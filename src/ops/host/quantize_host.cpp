@@ -2,9 +2,9 @@
 #include <atomic>
 #include <cstring>
 
-#include "ops/host/compressed_kernels.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host/stored/stored_kernels.hpp"
 #include "ops/parallel_for.hpp"
 #include "ops/quantize_rows.hpp"
 
@@ -19,7 +19,7 @@ thread_local Scratch row_scratch;
 
 bool quantize_rows_host(const MatrixView& from, const MatrixView& to, int refinements) {
   const std::int64_t cols = from.cols;
-  const CompressedKernels& kernels = compressed_kernels();
+  const StoredKernels& kernels = stored_kernels();
   std::atomic<bool> finite = true;
   parallel_ranges(from.rows, 1 + kElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
     bool all = true;
@@ -48,8 +48,8 @@ void dequantize_rows_host(const MatrixView& from, const MatrixView& to) {
   const std::int64_t cols = from.cols;
   parallel_ranges(from.rows, 1 + kElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
     for (std::int64_t r = first; r < first + count; ++r)
-      compressed_kernels().decode(from.row(r), from.row(r) + from.quant.row_parameter_offset(cols), from.quant, cols,
-                                  to.dtype, to.row(r));
+      stored_kernels().decode(from.row(r), from.row(r) + from.quant.row_parameter_offset(cols), from.quant, cols,
+                              to.dtype, to.row(r));
   });
 }
 

@@ -28,9 +28,9 @@ void log_probabilities_host(const MatrixView& logits, const std::int32_t* target
       const float* row = reinterpret_cast<const float*>(logits.row(r));
       copy.assign(row, row + logits.cols);
       copy.resize(static_cast<std::size_t>((logits.cols + 15) / 16 * 16));
-      SoftmaxState state{-std::numeric_limits<float>::infinity(), 0.0F};
+      SoftmaxState state = kNothingSeen;
       host_kernels().softmax_step(copy.data(), logits.cols, 1.0F, &state);
-      score[r] = row[target[r]] - state.maximum - std::log(state.sum);
+      score[r] = row[target[r]] - state.largest - std::log(state.weight);
     }
   });
 }

@@ -1,0 +1,282 @@
+// Attention of single tokens over the cache: one pass over keys and values at memory speed.
+//
+// One block per (token, head, split). Its warps take tiles of positions in turn, so that a block reads neighbouring
+// lines at a time and blocks of neighbouring heads share them. In a warp, kLanes lanes hold one position (16 bytes
+// each) and 32 / kLanes positions travel side by side; every such lane group keeps its own running softmax
+// (Milakov & Gimelshein 2018), and the groups meet only at the end, first by shuffles, then in shared memory.
+// The loads of a tile's values are issued before its keys are used, those of the next keys before the values are.
+//
+//   q [tokens, heads * head_dim] -> (softmax(q . k * scale) . v) -> out, or per-split partial sums -> combine -> out
+#pragma once
+
+#include "ops/batch_view.hpp"
+#include "ops/cuda/attention/params.cuh"
+#include "ops/cuda/cuda_dependency.cuh"
+#include "ops/cuda/cuda_elements.cuh"
+#include "ops/softmax_merge.hpp"
+
+namespace flexgen {
+
+/// Rows of up to this many positions are one split; longer ones are cut into pieces of about kSplitLength.
+inline constexpr int kUnsplitLength = 768;
+inline constexpr int kSplitLength = 512;
+inline constexpr int kMaxSplits = 4;
+
+/// A function of the row's own length, never of the batch: a row's sums are the same beside any neighbours.
+__host__ __device__ inline int num_splits(int length) {
+  if (length <= kUnsplitLength) return 1;
+  const int splits = (length + kSplitLength - 1) / kSplitLength;
+  return splits < kMaxSplits ? splits : kMaxSplits;
+}
+
+inline constexpr int kDecodeWarps = 8;
+
+/// Scores are in units of log2: see softmax_merge.hpp.
+struct Shrink {
+  __device__ float operator()(float from, float to) const { return exp2_fast(from - to); }
+};
+
+struct DecodeParams : QueryParams {
+  float* partial_sum;           // [num_rows, num_heads, max_splits, head_dim], null without splits
+  SoftmaxState* partial_state;  // [num_rows, num_heads, max_splits]
+  int num_rows;
+  int max_splits;   // of this launch
+  int bits;         // of a compressed cache, else 0
+  int group_shift;  // log2 of its groups' length
+  bool per_token;   // false: grid over rows of count 1; true: grid over tokens of rows with count > 1, unsplit
+};
+
+struct DecodeWork {
+  RowTokens tokens;  // of the row
+  int row;
+  int head;
+  int token;
+  int begin;  // positions of this block
+  int end;
+  int splits;  // of this row
+};
+
+/// This block's share; false when the row belongs to another kernel or has no such split.
+__device__ inline bool decode_work(const DecodeParams& p, DecodeWork& work) {
+  const int index = blockIdx.x / p.num_heads;
+  work.head = blockIdx.x % p.num_heads;
+  const int split = blockIdx.y;
+  VisibleRange seen;
+  if (p.per_token) {
+    work.token = index;
+    work.row = row_of_token(p.token_offset, p.num_rows, index);
+    work.tokens = row_tokens(p.token_offset, p.start, work.row);
+    if (!work.tokens.is_prefill()) return false;
+    seen = visible_range(work.tokens.position_of(work.token));
+    work.splits = 1;
+  } else {
+    work.row = index;
+    work.tokens = row_tokens(p.token_offset, p.start, work.row);
+    if (!work.tokens.is_decode()) return false;
+    work.token = work.tokens.first_token;
+    seen = visible_range(work.tokens.start);
+    work.splits = num_splits(seen.length());
+  }
+  if (split >= work.splits) return false;
+  const int share = ((seen.length() + work.splits - 1) / work.splits + 15) / 16 * 16;
+  work.begin = seen.first + split * share;
+  work.end = min(seen.end, work.begin + share);
+  return true;
+}
+
+/// Running softmax of one lane group over the positions it has seen, for the kVector dimensions of one lane.
+template <int kVector>
+struct LaneSoftmax {
+  SoftmaxState state = nothing_seen();
+  float sum[kVector] = {};
+
+  __device__ void raise(float new_largest) {
+    const float factor = raise_largest(state, new_largest, Shrink{});
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sum[i] *= factor;
+  }
+
+  /// Merges the states of lanes that differ by `offset`; both end with the result.
+  __device__ void merge_lanes(int offset) {
+    raise(fmaxf(state.largest, __shfl_xor_sync(0xffffffffU, state.largest, offset)));
+    state.weight += __shfl_xor_sync(0xffffffffU, state.weight, offset);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sum[i] += __shfl_xor_sync(0xffffffffU, sum[i], offset);
+  }
+};
+
+/// Loads this lane's 16 bytes of kUnroll positions, kStep apart; only the first `left` positions exist, what stands in
+/// `to` for the others stays.
+template <int kUnroll, int kStep>
+__device__ inline void load_positions(uint4 (&to)[kUnroll], const std::byte* from, std::int64_t step_bytes, int left) {
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    if (u * kStep < left) to[u] = __ldg(reinterpret_cast<const uint4*>(from + u * step_bytes));
+  }
+}
+
+/// This lane's part of the query's head, times the scale; zeros past head_dim.
+template <typename T>
+__device__ inline void load_query(const DecodeParams& p, const DecodeWork& work, int dim,
+                                  float (&q)[kVectorElements<T>]) {
+  constexpr int kVector = kVectorElements<T>;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) q[i] = 0.0F;
+  if (dim < p.head_dim) {
+    const std::int64_t at = work.token * p.q_stride + static_cast<std::int64_t>(work.head) * p.head_dim + dim;
+    unpack<T>(*reinterpret_cast<const uint4*>(p.q + at * sizeof(T)), q);
+  }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) q[i] *= p.scale_log2;
+}
+
+/// q . k over the elements of this lane.
+template <typename T, int kUnroll>
+__device__ inline void multiply_keys(const float (&q)[kVectorElements<T>], const uint4 (&k)[kUnroll],
+                                     float (&score)[kUnroll]) {
+  constexpr int kVector = kVectorElements<T>;
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    float element[kVector];
+    unpack<T>(k[u], element);
+    score[u] = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) score[u] = fmaf(q[i], element[i], score[u]);
+  }
+}
+
+/// One warp's pass over its tiles of [begin, end).
+template <typename T, int kLanes>
+__device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, int warp, int lane,
+                                 LaneSoftmax<kVectorElements<T>>& softmax) {
+  constexpr int kVector = kVectorElements<T>;
+  constexpr int kGroups = 32 / kLanes;
+  constexpr int kUnroll = 4;
+  constexpr int kTile = kUnroll * kGroups;
+  constexpr int kHop = kDecodeWarps * kTile;
+  const int dim = lane % kLanes * kVector;  // first of this lane
+  const bool active = dim < p.head_dim;
+  int tile = work.begin + warp * kTile;
+  int left = active ? work.end - tile - lane / kLanes : 0;  // positions from this lane's first one on
+
+  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, work.row, work.head, work.tokens);
+  const std::int64_t stride_bytes = span.position_bytes(sizeof(T));
+  const std::int64_t v_offset_bytes = span.offset_bytes(CachePart::values, sizeof(T));
+  const std::int64_t step_bytes = stride_bytes * kGroups;
+  const std::byte* key = span.at(CachePart::keys, tile + lane / kLanes, sizeof(T)) + dim * sizeof(T);
+  uint4 k[kUnroll] = {}, v[kUnroll] = {};
+  load_positions<kUnroll, kGroups>(k, key, step_bytes, left);
+
+  float q[kVector];
+  load_query<T>(p, work, dim, q);
+
+  for (; tile < work.end; tile += kHop, left -= kHop) {
+    load_positions<kUnroll, kGroups>(v, key + v_offset_bytes, step_bytes, left);
+    float score[kUnroll];
+    multiply_keys<T>(q, k, score);
+    key += kHop * stride_bytes;
+    load_positions<kUnroll, kGroups>(k, key, step_bytes, left - kHop);
+
+    float largest = softmax.state.largest;
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+        score[u] += __shfl_xor_sync(0xffffffffU, score[u], offset);
+      }
+      if (u * kGroups < left) largest = fmaxf(largest, score[u]);
+    }
+    softmax.raise(largest);
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      // past the end: weight 0 for the values of an earlier tile, which this lane has summed before
+      const float weight = u * kGroups < left ? exp2_fast(score[u] - largest) : 0.0F;
+      softmax.state.weight += weight;
+      float element[kVector];
+      unpack<T>(v[u], element);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) softmax.sum[i] = fmaf(weight, element[i], softmax.sum[i]);
+    }
+  }
+#pragma unroll
+  for (int offset = kLanes; offset < 32; offset *= 2) softmax.merge_lanes(offset);
+}
+
+/// Puts together what the warps of a block have seen, one thread per dimension: the row's result, or a split's part.
+template <typename T, int kWarps, int kWidth>
+__device__ inline void finish_block(const DecodeParams& p, const DecodeWork& work,
+                                    const float (&shared_sum)[kWarps][kWidth],
+                                    const SoftmaxState (&shared_state)[kWarps]) {
+  static_assert(kWidth <= kWarps * 32, "one thread per dimension");
+  float factor[kWarps];
+  const SoftmaxState all = softmax_merge(shared_state, kWarps, factor, Shrink{});
+  const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + work.head;
+  const std::int64_t part = pair * p.max_splits + blockIdx.y;
+  const float inverse = 1.0F / all.weight;
+  const int d = threadIdx.x;
+  if (d < p.head_dim) {
+    float sum = 0.0F;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) sum = fmaf(shared_sum[w][d], factor[w], sum);
+    if (work.splits == 1) {
+      const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(work.head) * p.head_dim + d;
+      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
+    } else {
+      p.partial_sum[part * p.head_dim + d] = sum;
+    }
+  }
+  if (work.splits > 1 && threadIdx.x == 0) p.partial_state[part] = all;
+}
+
+/// Grid (rows or tokens * heads, splits), kDecodeWarps warps. head_dim <= kLanes * kVectorElements<T>.
+template <typename T, int kLanes>
+__global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const DecodeParams p) {
+  constexpr int kVector = kVectorElements<T>;
+  __shared__ float shared_sum[kDecodeWarps][kLanes * kVector];
+  __shared__ SoftmaxState shared_state[kDecodeWarps];
+
+  start_dependents_after_predecessor();
+  DecodeWork work;
+  if (!decode_work(p, work)) return;
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  LaneSoftmax<kVector> softmax;
+  attend_positions<T, kLanes>(p, work, warp, lane, softmax);
+
+  if (lane < kLanes) {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) shared_sum[warp][lane * kVector + i] = softmax.sum[i];
+  }
+  if (lane == 0) shared_state[warp] = softmax.state;
+  __syncthreads();
+
+  finish_block<T>(p, work, shared_sum, shared_state);
+}
+
+/// Adds up the splits of rows that have several. Grid (rows * heads), any block size.
+template <typename T>
+__global__ void combine_splits_kernel(const DecodeParams p) {
+  start_dependents_after_predecessor();
+  const int row = blockIdx.x / p.num_heads;
+  const int head = blockIdx.x % p.num_heads;
+  const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
+  if (!tokens.is_decode()) return;
+  const int splits = num_splits(visible_range(tokens.start).length());
+  if (splits == 1) return;
+
+  const std::int64_t first_part = static_cast<std::int64_t>(blockIdx.x) * p.max_splits;
+  float factor[kMaxSplits];
+  const SoftmaxState all = softmax_merge(p.partial_state + first_part, splits, factor, Shrink{});
+  const float inverse = 1.0F / all.weight;
+  for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) {
+    float sum = 0.0F;
+#pragma unroll
+    for (int s = 0; s < kMaxSplits; ++s) {
+      if (s < splits) sum = fmaf(p.partial_sum[(first_part + s) * p.head_dim + d], factor[s], sum);
+    }
+    const std::int64_t at = tokens.first_token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
+    reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
+  }
+}
+
+}  // namespace flexgen
