@@ -102,22 +102,6 @@ void check_inside(const FileExtent& extent) {
   }
 }
 
-/// One of the turns, for the life of a scope.
-class Turn {
- public:
-  explicit Turn(ReadTurns* turns) : turns_(turns) {
-    if (turns_) turns_->acquire();
-  }
-  ~Turn() {
-    if (turns_) turns_->release();
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
- private:
-  ReadTurns* turns_;
-};
-
 }  // namespace
 
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads) {
@@ -126,15 +110,41 @@ void read_extents(IoQueue& queue, std::span<const ExtentRead> reads) {
   queue.run_source(source);
 }
 
-StagedReader::StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue,
-                           std::shared_ptr<ReadTurns> turns)
-    : queue_(std::move(queue)), turns_(std::move(turns)), memory_(capacity_bytes) {
-  FLEXGEN_CHECK(queue_, "a StagedReader needs a queue");
+StagingPlaces::StagingPlaces(std::size_t count, std::uint64_t place_bytes) : place_bytes_(place_bytes) {
+  FLEXGEN_CHECK(count > 0, "without a place nobody reads");
+  for (std::size_t i = 0; i < count; ++i) free_.emplace_back(place_bytes);
+}
+
+AlignedBuffer StagingPlaces::take() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !free_.empty(); });
+  AlignedBuffer place = std::move(free_.back());
+  free_.pop_back();
+  return place;
+}
+
+std::size_t StagingPlaces::num_free() {
+  const std::lock_guard lock(mutex_);
+  return free_.size();
+}
+
+void StagingPlaces::give_back(AlignedBuffer place) {
+  {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(place));
+  }
+  changed_.notify_one();
+}
+
+StagedReader::StagedReader(std::shared_ptr<StagingPlaces> places, std::unique_ptr<IoQueue> queue)
+    : places_(std::move(places)), queue_(std::move(queue)) {
+  FLEXGEN_CHECK(places_ && queue_, "a StagedReader needs places and a queue");
 }
 
 void StagedReader::clear() {
   used_bytes_ = 0;
   reads_.clear();
+  if (memory_.size_bytes() > 0) places_->give_back(std::exchange(memory_, {}));
 }
 
 // Where an extent of this offset begins: at the next address that is congruent to it (see above).
@@ -144,12 +154,13 @@ std::uint64_t StagedReader::place(std::uint64_t offset_bytes) const {
 
 std::uint64_t StagedReader::room_bytes(std::uint64_t offset_bytes) const {
   const std::uint64_t at = place(offset_bytes);
-  return at < memory_.size_bytes() ? memory_.size_bytes() - at : 0;
+  return at < places_->place_bytes() ? places_->place_bytes() - at : 0;
 }
 
 std::byte* StagedReader::stage(const FileExtent& extent) {
   if (extent.size_bytes > room_bytes(extent.offset_bytes)) return nullptr;
   check_inside(extent);
+  if (memory_.size_bytes() == 0) memory_ = places_->take();
   const std::uint64_t at = place(extent.offset_bytes);
   const std::uint64_t before = extent.offset_bytes % direct_alignment;
   const std::uint64_t end = align_up(before + extent.size_bytes, direct_alignment);
@@ -161,10 +172,7 @@ std::byte* StagedReader::stage(const FileExtent& extent) {
 
 void StagedReader::read() {
   if (reads_.empty()) return;
-  {
-    const Turn turn(turns_.get());
-    queue_->run(reads_);
-  }
+  queue_->run(reads_);
   reads_.clear();
 }
 

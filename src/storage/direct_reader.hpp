@@ -10,10 +10,11 @@
 // Ownership: files and destinations are borrowed. Thread-safety: as the IoQueue, one thread at a time.
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <semaphore>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -39,21 +40,40 @@ struct ExtentRead {
 /// Throws UserError (file) when an extent reaches past the end of its file or a read fails.
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads);
 
-/// How many of the readers of a disk read at a time: past some point more in flight makes disks slower, virtual ones by
-/// a third, and who finds the disk taken may compute meanwhile. Thread-safe.
-using ReadTurns = std::counting_semaphore<>;
+/// Memory into which the readers of a disk read, a place each at a time. As many read at once as there are places: past
+/// some point more in flight makes disks slower. What was given back last is taken first, while it lies in the caches:
+/// virtual disks, which copy, fill it faster. Thread-safe.
+class StagingPlaces {
+ public:
+  StagingPlaces(std::size_t count, std::uint64_t place_bytes);
 
-/// Reads extents into memory of its own: the whole blocks around each, so that nothing bounces and no edge is read by
-/// itself. One thread at a time.
+  /// Waits until one is free.
+  AlignedBuffer take();
+  void give_back(AlignedBuffer place);
+  std::uint64_t place_bytes() const { return place_bytes_; }
+  std::size_t num_free();
+
+ private:
+  std::uint64_t place_bytes_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<AlignedBuffer> free_;  // the last one is the next to be taken
+};
+
+/// Reads extents into staging memory: the whole blocks around each, so that nothing bounces and no edge is read by
+/// itself. Holds a place from the first extent that is staged until clear(), and must not wait for another reader then.
+/// One thread at a time.
 class StagedReader {
  public:
-  /// @param capacity_bytes  of what may be staged at a time
-  /// @param turns  shared by the readers of a disk; may be null
-  StagedReader(std::uint64_t capacity_bytes, std::unique_ptr<IoQueue> queue, std::shared_ptr<ReadTurns> turns);
+  StagedReader(std::shared_ptr<StagingPlaces> places, std::unique_ptr<IoQueue> queue);
+  ~StagedReader() { clear(); }
+  StagedReader(const StagedReader&) = delete;
+  StagedReader& operator=(const StagedReader&) = delete;
 
   /// Forgets what was staged.
   void clear();
   /// Adds an extent to the next read() and says where its bytes will stand until clear(); null when they do not fit.
+  /// May wait for a place.
   std::byte* stage(const FileExtent& extent);
   /// Bytes of an extent of this file offset that still fit.
   std::uint64_t room_bytes(std::uint64_t offset_bytes) const;
@@ -65,9 +85,9 @@ class StagedReader {
  private:
   std::uint64_t place(std::uint64_t offset_bytes) const;
 
+  std::shared_ptr<StagingPlaces> places_;
   std::unique_ptr<IoQueue> queue_;
-  std::shared_ptr<ReadTurns> turns_;
-  AlignedBuffer memory_;
+  AlignedBuffer memory_;  // empty: no place is held
   std::uint64_t used_bytes_ = 0;
   std::vector<IoRequest> reads_;
 };

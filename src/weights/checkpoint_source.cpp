@@ -82,14 +82,14 @@ class CheckpointSource final : public WeightSource {
 
   Checkpoint checkpoint_;
   std::vector<FileHandle> files_;
-  std::shared_ptr<ReadTurns> turns_ = std::make_shared<ReadTurns>(readers_at_a_time);
+  std::shared_ptr<StagingPlaces> places_ = std::make_shared<StagingPlaces>(readers_at_a_time, reader_staging_bytes);
 };
 
 // Stages as much as there is room for with one deep queue, then converts it to where it belongs.
 class CheckpointReader final : public WeightReader {
  public:
-  CheckpointReader(const CheckpointSource& source, std::shared_ptr<ReadTurns> turns)
-      : source_(source), staging_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(turns)) {}
+  CheckpointReader(const CheckpointSource& source, std::shared_ptr<StagingPlaces> places)
+      : source_(source), staging_(std::move(places), IoQueue::make(reader_queue_depth)) {}
 
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces)
@@ -147,7 +147,7 @@ class CheckpointReader final : public WeightReader {
 };
 
 std::unique_ptr<WeightReader> CheckpointSource::make_reader() const {
-  return std::make_unique<CheckpointReader>(*this, turns_);
+  return std::make_unique<CheckpointReader>(*this, places_);
 }
 
 }  // namespace

@@ -170,13 +170,13 @@ class CompressedSource final : public WeightSource {
   Checkpoint checkpoint_;
   QuantFormat format_;
   std::vector<FileHandle> files_;
-  std::shared_ptr<ReadTurns> turns_ = std::make_shared<ReadTurns>(readers_at_a_time);
+  std::shared_ptr<StagingPlaces> places_ = std::make_shared<StagingPlaces>(readers_at_a_time, reader_staging_bytes);
 };
 
 class CompressedReader final : public WeightReader {
  public:
-  CompressedReader(const CompressedSource& source, std::shared_ptr<ReadTurns> turns)
-      : source_(source), reader_(reader_staging_bytes, IoQueue::make(reader_queue_depth), std::move(turns)) {}
+  CompressedReader(const CompressedSource& source, std::shared_ptr<StagingPlaces> places)
+      : source_(source), reader_(std::move(places), IoQueue::make(reader_queue_depth)) {}
 
   void produce(std::span<const WeightPiece> pieces, DType dtype) override {
     for (const WeightPiece& piece : pieces) {
@@ -199,7 +199,7 @@ class CompressedReader final : public WeightReader {
 };
 
 std::unique_ptr<WeightReader> CompressedSource::make_reader() const {
-  return std::make_unique<CompressedReader>(*this, turns_);
+  return std::make_unique<CompressedReader>(*this, places_);
 }
 
 }  // namespace

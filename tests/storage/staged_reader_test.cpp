@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "base/bytes.hpp"
 #include "storage/direct_reader.hpp"
@@ -34,7 +36,7 @@ class StagedReaderTest : public EngineTest {
 };
 
 TEST_P(StagedReaderTest, StagesManyExtentsAtATime) {
-  StagedReader reader(1 * MiB, std::move(queue_), nullptr);
+  StagedReader reader(std::make_shared<StagingPlaces>(1, 1 * MiB), std::move(queue_));
   struct Wanted {
     std::uint64_t offset, size;
     const std::byte* at;
@@ -59,8 +61,8 @@ TEST_P(StagedReaderTest, StagesManyExtentsAtATime) {
 }
 
 TEST_P(StagedReaderTest, RefusesWhatDoesNotFitAndCopiesItInPieces) {
-  const auto turns = std::make_shared<ReadTurns>(1);
-  StagedReader reader(256 * KiB, std::move(queue_), turns);
+  const auto places = std::make_shared<StagingPlaces>(1, 256 * KiB);
+  StagedReader reader(places, std::move(queue_));
   EXPECT_EQ(reader.room_bytes(1), 256 * KiB - 1);
   EXPECT_EQ(reader.stage({&file_, 1, 256 * KiB}), nullptr);
   for (const std::uint64_t offset : {0, 1, 5000}) {
@@ -68,18 +70,39 @@ TEST_P(StagedReaderTest, RefusesWhatDoesNotFitAndCopiesItInPieces) {
     reader.copy({&file_, offset, all.size()}, all.data());
     EXPECT_TRUE(holds(all.data(), offset, all.size())) << offset;
   }
-  EXPECT_TRUE(turns->try_acquire()) << "a reader kept its turn";
+  EXPECT_EQ(places->num_free(), 1U) << "a reader kept its place";
 }
 
 TEST_P(StagedReaderTest, PastTheEndOfTheFileIsAnError) {
-  StagedReader reader(256 * KiB, std::move(queue_), nullptr);
+  const auto places = std::make_shared<StagingPlaces>(1, 256 * KiB);
+  StagedReader reader(places, std::move(queue_));
   user_error(ExitCode::file, [&] { reader.stage({&file_, file_bytes - 1, 2}); });
   ASSERT_EQ(::truncate((place_ / "weights").c_str(), 100), 0);
-  const auto turns = std::make_shared<ReadTurns>(1);
-  StagedReader late(256 * KiB, IoQueue::make(), turns);
-  late.stage({&file_, 0, 5000});
-  user_error(ExitCode::file, [&] { late.read(); });
-  EXPECT_TRUE(turns->try_acquire()) << "a reader that failed kept its turn";
+  {
+    StagedReader late(places, IoQueue::make());
+    late.stage({&file_, 0, 5000});
+    user_error(ExitCode::file, [&] { late.read(); });
+  }
+  EXPECT_EQ(places->num_free(), 1U) << "a reader that failed kept its place";
+}
+
+TEST(StagingPlaces, GivesFirstWhatWasGivenBackLastAndMakesOthersWait) {
+  StagingPlaces places(2, 4 * KiB);
+  AlignedBuffer first = places.take(), second = places.take();
+  const std::byte* at = first.data();
+  std::atomic<bool> given_back = false;
+  std::thread waiting([&] {
+    AlignedBuffer third = places.take();
+    EXPECT_TRUE(given_back);
+    EXPECT_EQ(third.data(), at);
+    places.give_back(std::move(third));
+  });
+  given_back = true;
+  places.give_back(std::move(first));
+  waiting.join();
+  const std::byte* last = second.data();
+  places.give_back(std::move(second));
+  EXPECT_EQ(places.take().data(), last);
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, StagedReaderTest, ::testing::ValuesIn(all_engines), engine_name);
