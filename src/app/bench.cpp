@@ -1,5 +1,5 @@
 // flexgen-dist bench: the throughput of a model and policy on synthetic prompts.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <optional>
 

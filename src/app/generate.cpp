@@ -1,5 +1,5 @@
 // flexgen-dist generate: rows of prompts in, rows of texts out.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <ctime>
 #include <filesystem>

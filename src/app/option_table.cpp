@@ -1,6 +1,6 @@
 #include "app/option_table.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <cxxopts.hpp>

@@ -1,6 +1,6 @@
 #include "app/output_paths.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

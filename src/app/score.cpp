@@ -1,5 +1,5 @@
 // flexgen-dist score: log-probabilities of given texts, and their perplexity.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 

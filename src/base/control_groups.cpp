@@ -1,6 +1,6 @@
 #include "base/control_groups.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <fstream>
 #include <string>

@@ -1,6 +1,6 @@
 #include "base/trace.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <chrono>
 

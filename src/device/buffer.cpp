@@ -1,6 +1,6 @@
 #include "device/buffer.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
 #include <sys/mman.h>

@@ -1,6 +1,7 @@
 #include "job/figure_file.hpp"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,7 +14,6 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/trace.hpp"
-#include "fmt/format.h"
 #include "job/file_descriptor.hpp"
 
 namespace flexgen {

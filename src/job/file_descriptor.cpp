@@ -1,5 +1,6 @@
 #include "job/file_descriptor.hpp"
 
+#include <fmt/core.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,7 +10,6 @@
 #include <system_error>
 
 #include "base/error.hpp"
-#include "fmt/format.h"
 
 namespace flexgen {
 namespace {

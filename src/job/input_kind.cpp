@@ -1,10 +1,11 @@
 #include "job/input_kind.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <vector>
 
-#include "fmt/format.h"
 #include "job/json_text.hpp"
 
 namespace flexgen {

@@ -1,12 +1,12 @@
 #include "job/progress.hpp"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "base/trace.hpp"
-#include "fmt/format.h"
 #include "job/file_descriptor.hpp"
 
 namespace flexgen {

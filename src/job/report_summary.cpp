@@ -1,8 +1,9 @@
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "base/bytes.hpp"
-#include "fmt/format.h"
 #include "job/report.hpp"
 
 namespace flexgen {

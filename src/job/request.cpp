@@ -1,8 +1,9 @@
 #include "job/request.hpp"
 
+#include <fmt/core.h>
+
 #include <set>
 
-#include "fmt/format.h"
 #include "job/broken_row.hpp"
 #include "job/json_text.hpp"
 #include "job/request_fields.hpp"

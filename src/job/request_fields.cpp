@@ -1,10 +1,10 @@
 #include "job/request_fields.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
-
-#include "fmt/format.h"
 
 namespace flexgen {
 namespace {

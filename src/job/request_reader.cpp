@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,7 +8,6 @@
 #include <cstring>
 
 #include "base/error.hpp"
-#include "fmt/format.h"
 #include "job/broken_row.hpp"
 #include "job/input_kind.hpp"
 #include "job/request.hpp"

@@ -1,12 +1,13 @@
 #include "job/result.hpp"
 
+#include <fmt/core.h>
+
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.hpp"
-#include "fmt/format.h"
 
 namespace flexgen {
 namespace {

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,7 +8,6 @@
 #include <filesystem>
 
 #include "base/error.hpp"
-#include "fmt/format.h"
 #include "job/result.hpp"
 
 namespace flexgen {

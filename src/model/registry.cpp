@@ -1,6 +1,6 @@
 #include "model/registry.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <set>
 #include <string>

@@ -1,6 +1,6 @@
 #include "ops/context.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "ops/dispatch.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace flexgen {
 

@@ -1,6 +1,6 @@
 #include "ops/linear.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "ops/quantize.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "ops/dispatch.hpp"
 #include "ops/element_access.hpp"

@@ -1,6 +1,6 @@
 #include "probe/matrix_probe.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "probe/profile_table.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/bytes.hpp"
 

@@ -1,6 +1,6 @@
 #include "run/job_roofline.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <limits>

@@ -1,6 +1,6 @@
 #include "run/policy_choice.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "run/quality_check.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>

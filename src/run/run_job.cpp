@@ -1,6 +1,6 @@
 #include "run/run_job.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <optional>

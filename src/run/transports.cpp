@@ -1,6 +1,6 @@
 #include "run/transports.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <set>
 #include <string>

@@ -1,6 +1,6 @@
 #include "spec/generation_config.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 #include "spec/hardware_profile.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <stdexcept>

@@ -1,6 +1,6 @@
 #include "spec/policy.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/error.hpp"
 

@@ -1,6 +1,6 @@
 #include "storage/host_memory.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "storage/io_queue.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "storage/scratch_store.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <iterator>

@@ -1,6 +1,6 @@
 #include "storage/tier_budget.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <exception>

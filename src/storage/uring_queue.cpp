@@ -1,5 +1,5 @@
 // File I/O by io_uring: one ring per queue, as many requests in flight as the ring has entries.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <liburing.h>
 
 #include <cerrno>

@@ -7,6 +7,28 @@
 #include <unordered_map>
 
 namespace flexgen {
+namespace {
+
+// The tokens of a word so far are a list, linked through the positions of their first bytes.
+struct Symbol {
+  std::int32_t id;  // -1: swallowed by its left neighbour
+  std::int32_t previous;
+  std::int32_t next;
+};
+
+// Two neighbours that may be merged.
+struct Candidate {
+  std::int32_t rank;
+  std::int32_t position;  // of the left token
+  std::int32_t left;      // both tokens as they were: a candidate is stale once either has changed
+  std::int32_t right;
+  std::int32_t merged;
+  bool operator<(const Candidate& other) const {  // std::priority_queue gives the greatest first
+    return rank != other.rank ? rank > other.rank : position > other.position;
+  }
+};
+
+}  // namespace
 
 // Pair of tokens -> rank and result. Open addressing: one cache line per look-up, most of which miss.
 class Bpe::MergeTable {
@@ -112,23 +134,6 @@ void Bpe::encode_word(std::string_view word, std::vector<std::int32_t>& ids) con
 }
 
 void Bpe::merge_word(std::string_view word, std::vector<std::int32_t>& ids) const {
-  // The tokens so far, as a list linked through the positions of their first bytes.
-  struct Symbol {
-    std::int32_t id;  // -1: swallowed by its left neighbour
-    std::int32_t previous;
-    std::int32_t next;
-  };
-  struct Candidate {
-    std::int32_t rank;
-    std::int32_t position;  // of the left token
-    std::int32_t left;      // both tokens as they were: a candidate is stale once either has changed
-    std::int32_t right;
-    std::int32_t merged;
-    bool operator<(const Candidate& other) const {  // std::priority_queue gives the greatest first
-      return rank != other.rank ? rank > other.rank : position > other.position;
-    }
-  };
-
   std::vector<Symbol> symbols;
   symbols.reserve(word.size());
   bool after_unk = false;

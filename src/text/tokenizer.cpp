@@ -1,6 +1,6 @@
 #include "text/tokenizer.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/error.hpp"
 #include "text/byte_alphabet.hpp"

@@ -1,6 +1,6 @@
 #include "text/tokenizer_files.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 #include "text/tokenizer_json.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <string>

@@ -1,6 +1,6 @@
 #include "text/tokenizer_parts.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cerrno>
 #include <fstream>

@@ -1,7 +1,7 @@
 #include "weights/compressed_checkpoint.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>

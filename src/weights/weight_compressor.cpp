@@ -1,6 +1,6 @@
 #include "weights/weight_compressor.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

@@ -16,9 +16,9 @@
 namespace flexgen {
 namespace {
 
-// Small enough for what all threads have in hand to stay in the processors' caches, from the disk to its home, and large
-// enough for the disk. A plain part is read with the blocks that it begins and ends in; of a compressed one about four
-// times its size is read.
+// Small enough for what all threads have in hand to stay in the processors' caches, from the disk to its home, and
+// large enough for the disk. A plain part is read with the blocks that it begins and ends in; of a compressed one about
+// four times its size is read.
 constexpr std::uint64_t plain_part_bytes = 1 * MiB - 2 * direct_alignment;
 constexpr std::uint64_t compressed_part_bytes = 256 * KiB;
 // While some threads wait for the disk, others convert, compress and copy.

@@ -1,6 +1,6 @@
 // OPT (Zhang et al. 2022, arXiv:2205.01068), all sizes, pre-norm and post-norm (opt-350m), with or without the
 // projections around a narrower token table, biases, LayerNorm weights and final LayerNorm; ReLU or GELU.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "model/config.hpp"
 #include "model/registry.hpp"

@@ -1,6 +1,6 @@
 #include "run/model/compressed_model.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <fstream>

@@ -1,6 +1,6 @@
 #include "run/model/model_directory.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <fstream>

@@ -1,6 +1,6 @@
 #include "run/model/model_folder.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

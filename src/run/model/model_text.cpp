@@ -1,6 +1,6 @@
 #include "run/model/model_text.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cerrno>
 #include <fstream>

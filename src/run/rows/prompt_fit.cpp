@@ -1,6 +1,6 @@
 #include "run/rows/prompt_fit.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "run/rows/row_book.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <utility>

@@ -1,6 +1,6 @@
 #include "weights/checkpoint/pickle.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <limits>

@@ -1,6 +1,6 @@
 #include "weights/checkpoint/refusal.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/error.hpp"
 

@@ -1,6 +1,6 @@
 #include "weights/checkpoint/torch_archive.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

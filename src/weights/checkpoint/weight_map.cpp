@@ -1,6 +1,6 @@
 #include "weights/checkpoint/weight_map.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <unordered_set>

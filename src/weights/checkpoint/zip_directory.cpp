@@ -1,6 +1,6 @@
 #include "weights/checkpoint/zip_directory.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

@@ -3,7 +3,7 @@
 #include "ops/cuda/linear/cublas.hpp"
 
 #include <cublasLt.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>
