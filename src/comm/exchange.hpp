@@ -1,9 +1,9 @@
-// Plain structs between ranks, in their JSON form (base/json_form.hpp). Collective.
+// Plain structs between ranks, in their JSON form (base/json_text.hpp). Collective.
 #pragma once
 
 #include <vector>
 
-#include "base/json_form.hpp"
+#include "base/json_text.hpp"
 #include "comm/communicator.hpp"
 
 namespace flexgen {

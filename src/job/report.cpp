@@ -1,18 +1,29 @@
 #include "job/report.hpp"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
-#include "base/json_form.hpp"
+#include "base/json_text.hpp"
 #include "job/figure_file.hpp"
 
 namespace flexgen {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
+template <class T>
+Json json_of(const T& value) {
+  return Json::parse(to_json_text(value));
+}
+
 Json tier_json(const TierReport& tier) {
-  return {{"capacity_bytes", tier.capacity_bytes},   {"requested_bytes", tier.requested.total()},
-          {"achieved_bytes", tier.achieved.total()}, {"peak_bytes", tier.peak_bytes},
-          {"planned_bytes", tier.planned_bytes},     {"requested_bytes_by_class", tier.requested},
-          {"achieved_bytes_by_class", tier.achieved}};
+  return {{"capacity_bytes", tier.capacity_bytes},
+          {"requested_bytes", tier.requested.total()},
+          {"achieved_bytes", tier.achieved.total()},
+          {"peak_bytes", tier.peak_bytes},
+          {"planned_bytes", tier.planned_bytes},
+          {"requested_bytes_by_class", json_of(tier.requested)},
+          {"achieved_bytes_by_class", json_of(tier.achieved)}};
 }
 
 Json tiers_json(const TierReports& tiers) {
@@ -21,20 +32,20 @@ Json tiers_json(const TierReports& tiers) {
 
 // As gathered, tiers in their published form.
 Json rank_json(const RankReport& rank) {
-  Json json = rank;
+  Json json = json_of(rank);
   json["tiers"] = tiers_json(rank.tiers);
   return json;
 }
 
 Json score_json(const ScoreReport& score) {
-  Json json = score;
+  Json json = json_of(score);
   json["perplexity"] = score.perplexity();
   return json;
 }
 
 Json phase_json(const RooflinePhase& phase) {
   Json resources = Json::object();
-  for (const RooflineResource& resource : phase.resources) resources[resource.name] = resource;
+  for (const RooflineResource& resource : phase.resources) resources[resource.name] = json_of(resource);
   return {{"least_seconds", phase.least_seconds},
           {"measured_seconds", phase.measured_seconds},
           {"resources", std::move(resources)}};
@@ -109,11 +120,11 @@ std::string to_json(const Report& report) {
                      {"program", report.program},
                      {"version", report.version},
                      {"command", report.command},
-                     {"model", report.model},
-                     {"policy", report.policy},
-                     {"job", report.job},
-                     {"timing", report.timing},
-                     {"throughput", report.throughput},
+                     {"model", json_of(report.model)},
+                     {"policy", json_of(report.policy)},
+                     {"job", json_of(report.job)},
+                     {"timing", json_of(report.timing)},
+                     {"throughput", json_of(report.throughput)},
                      {"score", report.score ? score_json(*report.score) : Json()},
                      {"roofline", report.roofline ? roofline_json(*report.roofline) : Json()},
                      {"tiers", tiers_json(sum_tiers(report.ranks))},

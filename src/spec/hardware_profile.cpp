@@ -3,10 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "base/error.hpp"
-#include "base/json_form.hpp"
+#include "base/json_text.hpp"
 
 namespace flexgen {
 namespace {
@@ -49,15 +50,16 @@ double link_rate(const std::vector<LinkProfile>& links, std::string_view transpo
 }
 
 std::string to_json(const HardwareProfile& profile) {
-  return Json(profile).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return nlohmann::ordered_json::parse(to_json_text(profile)).dump(2) + "\n";
 }
 
 HardwareProfile parse_hardware_profile(std::string_view text, const std::string& where) {
   try {
-    const Json given = Json::parse(text);
-    if (const int version = given.at("schema_version").get<int>(); version != HardwareProfile{}.schema_version)
+    const JsonDocument document(text);
+    if (const std::int64_t version = document.root().member("schema_version").integer();
+        version != HardwareProfile{}.schema_version)
       throw std::domain_error(fmt::format("schema_version is {}, this program reads 1", version));
-    return given.get<HardwareProfile>();
+    return from_json_text<HardwareProfile>(text);
   } catch (const std::exception& error) {
     throw UserError(ExitCode::file, "'" + where + "' is no hardware profile", error.what(),
                     "Measure a new one with flexgen-dist profile");

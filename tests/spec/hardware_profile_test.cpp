@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.hpp"
-#include "base/json_form.hpp"
+#include "base/json_text.hpp"
 
 namespace flexgen::test {
 namespace {
