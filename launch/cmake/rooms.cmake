@@ -1,16 +1,20 @@
 # One static library per room of src/, and one test program per room of tests/.
 
-# flexgen_room(NAME SOURCES a.cpp ... [USES room ...] [LINKS target ...])
+# flexgen_room(NAME SOURCES a.cpp ... [USES room ...] [LINKS target ...] [LIGHTLY_OPTIMISED])
 #   USES   rooms whose headers this one may include (the arrows of src/README.md)
 #   LINKS  third-party targets, private to the room unless its headers show them
+#   LIGHTLY_OPTIMISED  what runs once a job or a row, never in a sweep: that takes a quarter off its build
 function(flexgen_room name)
-  cmake_parse_arguments(ROOM "" "" "SOURCES;USES;LINKS;PUBLIC_LINKS" ${ARGN})
+  cmake_parse_arguments(ROOM "LIGHTLY_OPTIMISED" "" "SOURCES;USES;LINKS;PUBLIC_LINKS" ${ARGN})
   add_library(flexgen_${name} STATIC ${ROOM_SOURCES})
   target_include_directories(flexgen_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   foreach(used IN LISTS ROOM_USES)
     target_link_libraries(flexgen_${name} PUBLIC flexgen_${used})
   endforeach()
   target_link_libraries(flexgen_${name} PUBLIC flexgen_options ${ROOM_PUBLIC_LINKS} PRIVATE ${ROOM_LINKS})
+  if(ROOM_LIGHTLY_OPTIMISED AND NOT FLEXGEN_SANITIZE)
+    target_compile_options(flexgen_${name} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
+  endif()
 endfunction()
 
 # flexgen_test(NAME SOURCES a.cpp ... USES room ... [LABEL unit|parity|mpi|fault|gpu] [TIMEOUT s]

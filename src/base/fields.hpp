@@ -1,4 +1,4 @@
-// The fields of plain structs, each listed once in the struct itself; base/json_text.hpp makes JSON of them.
+// The fields of plain structs, each listed once in the struct itself; base/json_fields.hpp makes JSON of them.
 //
 //   struct CopyRate {
 //     std::uint64_t chunk_bytes = 0;

@@ -1,9 +1,9 @@
-// Plain structs between ranks, in their JSON form (base/json_text.hpp). Collective.
+// Plain structs between ranks, in their JSON form (base/json_fields.hpp). Collective.
 #pragma once
 
 #include <vector>
 
-#include "base/json_text.hpp"
+#include "base/json_fields.hpp"
 #include "comm/communicator.hpp"
 
 namespace flexgen {

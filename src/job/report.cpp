@@ -3,7 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "base/json_text.hpp"
+#include "base/json_fields.hpp"
 #include "job/figure_file.hpp"
 
 namespace flexgen {

@@ -20,7 +20,7 @@ std::string_view dtype_name(DType dtype);
 /// The types that we run: accepts their names, "fp32/fp16/bf16", and "torch." before them; throws UserError (usage).
 DType parse_dtype(std::string_view text);
 
-/// In JSON a type stands as its name: found by the JSON library and by base/json_text.hpp, of which this header knows
+/// In JSON a type stands as its name: found by the JSON library and by base/json_fields.hpp, of which this header knows
 /// nothing.
 template <class J>
 void to_json(J& to, DType dtype) {

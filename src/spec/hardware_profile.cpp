@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "base/error.hpp"
-#include "base/json_text.hpp"
+#include "base/json_fields.hpp"
 
 namespace flexgen {
 namespace {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.hpp"
-#include "base/json_text.hpp"
+#include "base/json_fields.hpp"
 
 namespace flexgen::test {
 namespace {

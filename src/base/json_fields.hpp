@@ -1,7 +1,7 @@
 // Structs that list their fields (base/fields.hpp) as JSON text and back: in one line, members in the order of the
 // fields, null for what is not there. What ranks tell each other.
 //
-// The JSON library is seen in json_text.cpp alone: to read its headers takes longer than to compile most files that
+// The JSON library is seen in json_fields.cpp alone: to read its headers takes longer than to compile most files that
 // include this one. What is read must have every field but
 // optional ones; numbers may be neither negative nor infinite. Stateless but for the objects; one thread each.
 #pragma once

@@ -1,4 +1,4 @@
-#include "base/json_text.hpp"
+#include "base/json_fields.hpp"
 
 #include <cmath>
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-#include "base/json_text.hpp"
+#include "base/json_fields.hpp"
 
 #include <gtest/gtest.h>
 
@@ -34,20 +34,20 @@ struct Whole {
 
 Whole sample() { return {"a \"b\"", true, {1, 0.1}, {{2, 0.2}, {3, 1e300}}, {{"x", {4, 0}}}, Part{5, 0.5}}; }
 
-TEST(JsonText, FieldsStandInTheirOrder) {
+TEST(JsonFields, FieldsStandInTheirOrder) {
   EXPECT_EQ(to_json_text(Part{1, 0.5}), R"({"bytes":1,"seconds":0.5})");
   EXPECT_EQ(to_json_text(Whole{}),
             R"({"name":"","on":false,"part":{"bytes":0,"seconds":0.0},"list":[],"by_name":{},"maybe":null})");
 }
 
-TEST(JsonText, WhatIsWrittenIsReadAgain) {
+TEST(JsonFields, WhatIsWrittenIsReadAgain) {
   EXPECT_EQ(from_json_text<Whole>(to_json_text(sample())), sample());
   EXPECT_EQ(from_json_text<Whole>(to_json_text(Whole{})), Whole{});
   const Part largest{std::numeric_limits<std::uint64_t>::max(), 1.0 / 3};
   EXPECT_EQ(from_json_text<Part>(to_json_text(largest)), largest) << "every bit counts";
 }
 
-TEST(JsonText, NothingIsReadFromAnythingElse) {
+TEST(JsonFields, NothingIsReadFromAnythingElse) {
   for (const char* text :
        {"", "7", "[]", "{}", R"({"bytes":1})", R"({"bytes":1,"seconds":null})", R"({"bytes":-1,"seconds":0})",
         R"({"bytes":1,"seconds":-0.5})", R"({"bytes":"1","seconds":0})"})
@@ -55,7 +55,7 @@ TEST(JsonText, NothingIsReadFromAnythingElse) {
   EXPECT_NO_THROW(from_json_text<Part>(R"({"bytes":1,"seconds":0,"more":2})"));
 }
 
-TEST(JsonText, BytesThatAreNoTextAreReplaced) {
+TEST(JsonFields, BytesThatAreNoTextAreReplaced) {
   Whole odd;
   odd.name = "\xff";
   EXPECT_EQ(from_json_text<Whole>(to_json_text(odd)).name, "\xEF\xBF\xBD");
