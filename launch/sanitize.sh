@@ -16,7 +16,7 @@ usage() {
 case ${1:-} in
   thread)
     preset=tsan
-    suites=(${FLEXGEN_SUITES:-base comm device engine ops placement_grid storage weights})
+    suites=(${FLEXGEN_SUITES:-base batch comm device engine ops placement_grid storage weights})
     # One-threaded arithmetic, and of the grid what adds no other thread: minutes under this sanitizer.
     export GTEST_FILTER="-Devices/*Test.*:CompressedAttention.*:CompressedKernels.*:CompressedMatrix.*:Quantize.*"
     GTEST_FILTER+=":PlainLayer.*:Compressed*/PlacementGrid*:WholeLayers/*:Half/*:Sparse/*:*/PlacementGrid*block64x2*"
@@ -24,7 +24,7 @@ case ${1:-} in
     ;;
   address)
     preset=asan
-    suites=(${FLEXGEN_SUITES:-app base checkpoint engine job made_up_family model policy run spec storage text weights})
+    suites=(${FLEXGEN_SUITES:-app base batch checkpoint engine job made_up_family model policy run schedule spec storage text weights})
     export ASAN_OPTIONS="detect_stack_use_after_return=1 ${ASAN_OPTIONS:-}"
     export UBSAN_OPTIONS="halt_on_error=1 print_stacktrace=1 ${UBSAN_OPTIONS:-}"
     ;;
