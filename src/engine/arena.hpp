@@ -1,5 +1,6 @@
 // The gpu tier: one allocation of the planned size on the computing device, handed out in pieces that live as long as
-// it.
+// it. What threads of the host take by themselves counts to the tier of a host device, but is no part of the
+// allocation.
 //
 // Not thread-safe; used while a stage is built.
 #pragma once
@@ -29,8 +30,12 @@ class Arena {
   /// 4096-byte aligned. What goes beyond the planned size gets an allocation of its own, counted like the rest.
   /// Throws UserError (does_not_fit) when the budget is exceeded.
   PieceView take(Piece piece);
+  /// Counts the piece as taken elsewhere: Piece::host_scratch.
+  void count(Piece piece);
 
  private:
+  void claim(const PlannedPiece& planned, Piece piece);
+
   const MemoryPieces& pieces_;
   Device device_;
   TierBudget& budget_;

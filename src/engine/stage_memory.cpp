@@ -19,6 +19,7 @@ std::vector<std::byte*> take_slots(const StagePlan& plan, Piece piece, TierMemor
 StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::shared_ptr<WeightSource> source,
                          const Device& device, const std::filesystem::path& offload_dir)
     : tiers(plan.memory.pieces, budgets, device, offload_dir),
+      host_scratch(tiers.host_scratch()),
       weights(plan.input.slice.layers, plan.memory.weights, std::move(source),
               {plan.input.policy.dtype, plan.input.policy.pin_weights}, tiers),
       cache(plan.memory.cache, tiers),

@@ -25,6 +25,7 @@ class StageMemory {
               const std::filesystem::path& offload_dir);
 
   TierMemory tiers;  // first: what was taken goes back to it
+  HostScratch host_scratch;
   WeightStore weights;
   KvCache cache;
   HiddenStore hidden;

@@ -32,6 +32,16 @@ HostPiece TierMemory::on_host(Piece piece) {
   return {Buffer(MemoryKind::pinned, planned.taken_bytes(), device_), planned.stride_bytes(), std::move(counted)};
 }
 
+HostScratch TierMemory::host_scratch() {
+  constexpr Piece piece = Piece::host_scratch;
+  if (device_.is_cuda()) {
+    const PlannedPiece& planned = pieces_.at(piece, TierKind::dram);
+    return {count(piece, TierKind::dram, planned.count), HostScratchReservation(planned.bytes)};
+  }
+  arena_.count(piece);
+  return {{}, HostScratchReservation(pieces_.at(piece, TierKind::gpu).bytes)};
+}
+
 HostPiece TierMemory::part_on_host(Piece piece, std::uint64_t bytes, MemoryKind kind) {
   CountedBytes counted = count_bytes(piece, TierKind::dram, bytes, bytes);
   return {Buffer(kind, bytes, device_), bytes, std::move(counted)};

@@ -13,6 +13,7 @@
 
 #include "device/buffer.hpp"
 #include "engine/arena.hpp"
+#include "ops/host_scratch.hpp"
 #include "policy/memory_pieces.hpp"
 #include "spec/policy.hpp"
 #include "storage/scratch_store.hpp"
@@ -62,6 +63,12 @@ struct DiskStaging {
   CountedBytes bounce;
 };
 
+/// Scratch of the host's threads: they take it as they need it, no more than is reserved and counted here.
+struct HostScratch {
+  CountedBytes counted;  // empty where the arena's budget has it
+  HostScratchReservation reserved;
+};
+
 class TierMemory {
  public:
   /// Takes the gpu tier. `pieces` must outlive this. Throws UserError (does_not_fit).
@@ -82,6 +89,7 @@ class TierMemory {
   HostPiece on_host(Piece piece);
   /// Host memory for what a GPU has or leaves beside: its twin in dram. On the host device both are one, of the arena.
   HostPiece host_side(Piece piece) { return device_.is_cuda() ? on_host(piece) : HostPiece(on_device(piece)); }
+  HostScratch host_scratch();
   /// `bytes` of a piece in dram whose parts differ.
   HostPiece part_on_host(Piece piece, std::uint64_t bytes, MemoryKind kind);
   /// A scratch file for the whole piece.

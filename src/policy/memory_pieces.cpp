@@ -23,6 +23,7 @@ constexpr std::array<Name, num_pieces> names{{
     {"hidden states of decode"},
     {"the plain layer"},
     {"the workspace", MemoryUse::workspace},
+    {"scratch of the host's threads", MemoryUse::workspace},
     {"index arrays"},
     {"cache tables"},
     {"sampled tokens"},

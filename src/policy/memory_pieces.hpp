@@ -23,6 +23,7 @@ enum class Piece : std::uint8_t {
   decode_states,  // hidden states of a decode step, which stay on the device wherever their home is: one a micro-batch
   plain_layer,    // the largest layer's compressed matrices made plain
   workspace,      // scratch of the ops for one call
+  host_scratch,   // of the ops, on the threads of the host: one part a thread
 
   index_arrays,    // int32, of one sweep; two sets
   cache_tables,    // of all (layer, slot)s
@@ -45,7 +46,7 @@ enum class Piece : std::uint8_t {
   received_hidden,  // a GPU's hidden states on their way from and to other stages through host memory
   sent_hidden,
 };
-inline constexpr std::size_t num_pieces = 26;
+inline constexpr std::size_t num_pieces = 27;
 /// "weights", "KV cache", ...: as messages name it.
 std::string_view piece_name(Piece piece);
 MemoryUse use_of(Piece piece);

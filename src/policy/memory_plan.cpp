@@ -66,13 +66,29 @@ void add_tables(const PlanInput& in, MemoryPlan& plan) {
   add(Piece::result_scores, host_side, outputs, 1);
 }
 
+CallSizes largest_call(const PlanInput& in, const MemoryPlan& plan) {
+  const std::int64_t longest = std::max(1, in.job.max_prompt_tokens);
+  return {in.policy.micro_batch_size, std::min(plan.max_tokens, std::max(chunk_tokens, longest)), longest};
+}
+
 void add_workspace(const PlanInput& in, MemoryPlan& plan) {
   if (!in.slice.workspace_bytes) return;
-  const std::int64_t longest = std::max(1, in.job.max_prompt_tokens);
-  const CallSizes largest{in.policy.micro_batch_size, std::min(plan.max_tokens, std::max(chunk_tokens, longest)),
-                          longest};
-  plan.workspace_bytes = in.slice.workspace_bytes(in.policy, largest);
+  plan.workspace_bytes = in.slice.workspace_bytes(in.policy, largest_call(in, plan));
   plan.pieces.add(Piece::workspace, TierKind::gpu, {plan.workspace_bytes, 1, piece_alignment});
+}
+
+// Every thread on which the host's ops run has a buffer: the workers of the loops, and who calls them, the slice's own
+// thread where the host computes it and that of the attention on the host.
+void add_host_scratch(const PlanInput& in, MemoryPlan& plan) {
+  const int num_callers = (in.on_gpu ? 0 : 1) + (in.policy.uses_host_attention() ? 1 : 0);
+  if (num_callers == 0 || !in.slice.host_scratch_bytes) return;
+  CallSizes largest = largest_call(in, plan);
+  largest.longest = std::max<std::int64_t>(largest.longest, in.job.max_row_tokens);
+  const std::uint64_t bytes =
+      in.slice.host_scratch_bytes(in.policy, largest, in.on_gpu ? HostCalls::decode_attention : HostCalls::all);
+  const auto num_threads = static_cast<std::uint64_t>(in.slice.num_loop_threads - 1 + num_callers);
+  plan.pieces.add(Piece::host_scratch, in.on_gpu ? TierKind::dram : TierKind::gpu,
+                  {align_up(bytes, piece_alignment), num_threads});
 }
 
 // A block's queries, keys, values and what attention gave, on both sides of the link.
@@ -153,6 +169,7 @@ MemoryPlan plan_memory(const PlanInput& in) {
   add_slots(in, plan);
   add_tables(in, plan);
   add_workspace(in, plan);
+  add_host_scratch(in, plan);
   add_host_attention(in, plan);
   add_disk_staging(in, plan);
   add_links(in, plan);

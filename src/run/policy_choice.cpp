@@ -3,11 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <string>
 
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
 #include "model/slice_description.hpp"
+#include "ops/parallel_for.hpp"
 #include "policy/greedy_fill.hpp"
 #include "run/machine.hpp"
 
@@ -23,6 +25,14 @@ Budgets smallest_budgets(const Budgets& mine, Communicator& ranks) {
     least.ssd_bytes = std::min(least.ssd_bytes, other.ssd_bytes);
   }
   return least;
+}
+
+// Every thread takes scratch.
+std::int32_t most_loop_threads(Communicator& ranks) {
+  std::int32_t most = 1;
+  for (const std::string& threads : ranks.all_gather(std::to_string(num_loop_threads())))
+    most = std::max(most, std::stoi(threads));
+  return most;
 }
 
 std::uint64_t slice_elements(const PlanInput& input) {
@@ -90,6 +100,7 @@ Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Com
 void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks,
                    Policy& policy) {
   const Budgets least = smallest_budgets(budgets, ranks);
+  const std::int32_t num_threads = most_loop_threads(ranks);
   Fill fill;
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
@@ -97,6 +108,7 @@ void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Bu
     for (std::size_t rank = 1; rank < job.slices.size(); ++rank)
       if (PlanInput other = job.stage_input(policy, rank); slice_elements(other) > slice_elements(largest))
         largest = std::move(other);
+    largest.slice.num_loop_threads = num_threads;
     largest.links.receives = largest.links.sends = ranks.size() > 1;
     const bool sizes_given = request.gpu_batch_size || request.num_gpu_batches;
     const Policy chosen = sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least);

@@ -26,6 +26,9 @@ struct CallSizes {
   std::int64_t longest = 0;  // positions of a row that brings several tokens, those of the cache included
 };
 
+/// Which calls run on the host: all of a slice there, or for a slice on a GPU the attention of rows that decode.
+enum class HostCalls : std::uint8_t { all, decode_attention };
+
 /// A slice on its device.
 struct SliceDescription {
   std::vector<LayerDescription> layers;
@@ -33,6 +36,10 @@ struct SliceDescription {
   bool reads_pinned_memory = true;  // the device's kernels read pinned host memory
   /// Scratch of the ops on the device for one call of any of the layers. Empty: none. Thread-safe.
   std::function<std::uint64_t(const BlockShape& block, const CallSizes& largest)> workspace_bytes;
+  /// Scratch of the ops of one thread of the host, for any one of the calls there, and to compress a row of a weight.
+  /// `largest.longest` is here that of all rows. Empty: none. Thread-safe.
+  std::function<std::uint64_t(const BlockShape& block, const CallSizes& largest, HostCalls calls)> host_scratch_bytes;
+  std::int32_t num_loop_threads = 1;  // of the host's ops, the caller of a loop included
 };
 
 }  // namespace flexgen

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "engine/stage.hpp"
+#include "ops/host_scratch.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -42,6 +43,26 @@ void expect_taken_as_planned(const Stage& stage) {
   }
 }
 
+// Threads hold no more than the plans of the stages so far say, and none has wanted more than its part. Beside a
+// stage's own there may be threads of the loops that still hold what an earlier stage reserved.
+class HostScratchWatch {
+ public:
+  void look_at(const Stage& stage) {
+    const PlannedPiece& planned = stage.plan().memory.pieces.at(Piece::host_scratch, TierKind::gpu);
+    most_planned_bytes_ = std::max(most_planned_bytes_, planned.taken_bytes());
+    EXPECT_GT(planned.bytes, 0U);
+    EXPECT_GE(host_scratch_bytes(), planned.bytes) << "whoever computes has its part";
+    EXPECT_EQ(host_scratch_bytes_beyond_reservation(), beyond_before_);
+  }
+  void expect_held_as_planned(std::uint64_t num_stages) const {
+    EXPECT_LE(host_scratch_bytes(), num_stages * most_planned_bytes_);
+  }
+
+ private:
+  std::uint64_t beyond_before_ = host_scratch_bytes_beyond_reservation();
+  std::uint64_t most_planned_bytes_ = 0;
+};
+
 struct Variant {
   const char* name;
   std::function<void(InProcessJob&)> change;
@@ -63,7 +84,10 @@ TEST(TakenMemory, IsWhatThePlanNames) {
          job.policy.micro_batch_size = 128;  // calls of many tokens
        }},
       {"scores", [](InProcessJob& job) { job.scores = true; }},
+      {"sparse", [](InProcessJob& job) { job.policy.attention_sparsity = 0.5; }},
+      {"half", [](InProcessJob& job) { job.policy.dtype = DType::float16; }},
   };
+  HostScratchWatch scratch_watch;
   for (const std::array<double, 6>& percent :
        {std::array<double, 6>{100, 0, 100, 0, 100, 0}, std::array<double, 6>{20, 80, 0, 100, 0, 100},
         std::array<double, 6>{0, 50, 0, 50, 0, 50}, std::array<double, 6>{0, 0, 0, 0, 0, 0},
@@ -77,10 +101,12 @@ TEST(TakenMemory, IsWhatThePlanNames) {
       job.look_at = [&](const Stage& stage) {
         ++num_stages;
         expect_taken_as_planned(stage);
+        scratch_watch.look_at(stage);
         EXPECT_EQ(stage.plan().memory.pieces.has(Piece::plain_layer, TierKind::gpu), job.wants_plain_layer.has_value());
       };
       run_in_process(job);
       EXPECT_EQ(num_stages, job.num_ranks);
+      scratch_watch.expect_held_as_planned(static_cast<std::uint64_t>(num_stages));
     }
 }
 
@@ -88,20 +114,23 @@ TEST(TakenMemory, OfAttentionOnTheHostToo) {
   const ScratchPlace scratch;
   InProcessJob job = small_job({20, 80, 30, 70, 0, 100}, scratch);
   job.policy.host_attention_percent = 100;
-  job.look_at = [](const Stage& stage) {
+  HostScratchWatch scratch_watch;
+  job.look_at = [&](const Stage& stage) {
     EXPECT_TRUE(stage.plan().memory.pieces.has(Piece::projected, TierKind::dram));
     expect_taken_as_planned(stage);
+    scratch_watch.look_at(stage);
   };
   run_in_process(job);
 }
 
-// The plan as it was, but that one piece on one tier is twice as large as the sums say.
-void double_piece(StagePlan& plan, Piece broken, TierKind where) {
+// The plan as it was, but that one piece on one tier is `times` as large as the sums say.
+void scale_piece(StagePlan& plan, Piece broken, TierKind where, double times) {
   MemoryPieces pieces;
   for (std::size_t p = 0; p < num_pieces; ++p)
     for (const TierKind tier : all_tiers) {
       PlannedPiece planned = plan.memory.pieces.at(static_cast<Piece>(p), tier);
-      if (static_cast<Piece>(p) == broken && tier == where) planned.bytes *= 2;
+      if (static_cast<Piece>(p) == broken && tier == where)
+        planned.bytes = static_cast<std::uint64_t>(static_cast<double>(planned.bytes) * times);
       pieces.add(static_cast<Piece>(p), tier, planned);
     }
   plan.memory.pieces = pieces;
@@ -121,7 +150,7 @@ TEST(TakenMemory, ShowsATakerThatTakesTwiceItsPiece) {
     SCOPED_TRACE(std::string(piece_name(broken.piece)) + " on " + std::string(tier_name(broken.tier)));
     const ScratchPlace scratch;
     InProcessJob job = small_job({33, 34, 40, 30, 40, 30}, scratch);
-    job.change_plan = [&](StagePlan& plan) { double_piece(plan, broken.piece, broken.tier); };
+    job.change_plan = [&](StagePlan& plan) { scale_piece(plan, broken.piece, broken.tier, 2); };
     job.look_at = [&](const Stage& stage) {
       const TierBudget& taken = stage.budget(broken.tier);
       const TierDemand& planned = stage.plan().memory.tier(broken.tier);
@@ -133,6 +162,15 @@ TEST(TakenMemory, ShowsATakerThatTakesTwiceItsPiece) {
     };
     run_in_process(job);
   }
+}
+
+TEST(TakenMemory, ShowsAThreadThatWantsMoreScratchThanPlanned) {
+  const ScratchPlace scratch;
+  InProcessJob job = small_job({100, 0, 100, 0, 100, 0}, scratch);
+  job.change_plan = [](StagePlan& plan) { scale_piece(plan, Piece::host_scratch, TierKind::gpu, 1.0 / 64); };
+  const std::uint64_t before = host_scratch_bytes_beyond_reservation();
+  run_in_process(job);
+  EXPECT_GT(host_scratch_bytes_beyond_reservation(), before);
 }
 
 }  // namespace

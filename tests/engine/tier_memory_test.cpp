@@ -41,6 +41,19 @@ TEST(TierMemory, HandsTheArenaOutPieceByPiece) {
   EXPECT_EQ(tiers.memory().on_device(Piece::scores).data, nullptr) << "not in the plan";
 }
 
+TEST(TierMemory, CountsScratchOfTheHostsThreadsBesideTheArena) {
+  MemoryPieces pieces = some_pieces();
+  pieces.add(Piece::host_scratch, TierKind::gpu, {8192, 3});
+  PlannedTiers tiers(pieces);
+  const TierBudget& gpu = tiers.memory().budget(TierKind::gpu);
+  EXPECT_EQ(gpu.used_bytes(MemoryUse::unclaimed), 6U * 4096 + 3 * 8192);
+  const HostScratch scratch = tiers.memory().host_scratch();
+  EXPECT_EQ(gpu.used_bytes(MemoryUse::unclaimed), 6U * 4096);
+  EXPECT_EQ(gpu.used_bytes(MemoryUse::workspace), 3U * 8192);
+  EXPECT_NE(tiers.memory().on_device(Piece::cache_home).data, nullptr);
+  EXPECT_EQ(gpu.peak_bytes(), 6U * 4096 + 3 * 8192);
+}
+
 TEST(TierMemory, CountsWhatLivesAndNoLonger) {
   PlannedTiers tiers(some_pieces());
   const TierBudget& dram = tiers.memory().budget(TierKind::dram);

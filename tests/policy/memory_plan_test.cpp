@@ -41,7 +41,8 @@ TEST(MemoryPlan, TiersAddUpToTheWhole) {
       EXPECT_EQ(plan.gpu.total(),
                 plan.gpu.home[0] + plan.gpu.home[1] + plan.gpu.home[2] + plan.gpu.staging + plan.gpu.workspace);
       EXPECT_EQ(plan.max_tokens, 8 * 512);
-      EXPECT_EQ(plan.gpu.workspace, plan.workspace_bytes);
+      EXPECT_EQ(plan.gpu.workspace,
+                plan.workspace_bytes + plan.pieces.at(Piece::host_scratch, TierKind::gpu).content_bytes());
       EXPECT_GT(plan.workspace_bytes, 0U);
     }
 }
@@ -79,6 +80,35 @@ TEST(MemoryPlan, DiskTrafficNeedsHostStagingMoreOfItWithAGpu) {
   EXPECT_EQ(from_disk(all, disk_pieces_of_hidden), 2 * of_a_stream);
   EXPECT_EQ(all.pieces.at(Piece::incomplete_blocks, TierKind::dram).taken_bytes(), 4096ULL * 24 * 2 * 4)
       << "layers, micro-batches, rows";
+}
+
+TEST(MemoryPlan, EveryThreadOfTheHostsOpsHasScratch) {
+  PlanInput input = plan_for("opt-1.3b", 4, 2, {20, 80, 0, 100, 0, 100});
+  input.slice.num_loop_threads = 5;
+  const auto planned = [&](TierKind tier) { return plan_memory(input).pieces.at(Piece::host_scratch, tier); };
+  const PlannedPiece plain = planned(TierKind::gpu);
+  EXPECT_EQ(plain.count, 5U);
+  EXPECT_EQ(plain.bytes % piece_alignment, 0U);
+  EXPECT_FALSE(plan_memory(input).pieces.has(Piece::host_scratch, TierKind::dram));
+  input.policy.weight_format = {4, 64};
+  EXPECT_GT(planned(TierKind::gpu).bytes, plain.bytes) << "pieces of matrices are dequantized";
+  input.policy.weight_format = {};
+  input.policy.host_attention_percent = 50;
+  EXPECT_EQ(planned(TierKind::gpu).count, 6U) << "attention on the host has a thread of its own";
+  EXPECT_EQ(planned(TierKind::gpu).bytes, plain.bytes);
+
+  input.on_gpu = true;
+  EXPECT_FALSE(plan_memory(input).pieces.has(Piece::host_scratch, TierKind::gpu));
+  const PlannedPiece attention = planned(TierKind::dram);
+  EXPECT_EQ(attention.count, 5U);
+  EXPECT_LT(attention.bytes, plain.bytes);
+  input.policy.attention_sparsity = 0.1;
+  EXPECT_GT(planned(TierKind::dram).bytes, attention.bytes) << "the scores of a whole row";
+  const std::uint64_t short_rows = planned(TierKind::dram).bytes;
+  input.job.max_row_tokens *= 2;
+  EXPECT_GT(planned(TierKind::dram).bytes, short_rows);
+  input.policy.host_attention_percent = 0;
+  EXPECT_EQ(planned(TierKind::dram).count, 0U) << "the host computes nothing";
 }
 
 TEST(MemoryPlan, GroupsMultiplyTheCacheAlone) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 
 #include "base/bytes.hpp"
 #include "model/layer.hpp"
@@ -33,7 +34,9 @@ inline PlanInput plan_for(const std::string& name, std::int32_t rows_per_batch, 
   policy.placement = make_placement(percent);
   policy.dtype = dtype;
   const JobShape job{prompt_tokens, new_tokens, prompt_tokens + new_tokens, num_rows};
-  return plan_input(model, describe_slice(model, {0, model.num_layers, true, true}, true, Device{}), policy, job);
+  SliceDescription slice = describe_slice(model, {0, model.num_layers, true, true}, true, Device{});
+  slice.num_loop_threads = 2;  // on any machine
+  return plan_input(model, std::move(slice), policy, job);
 }
 
 }  // namespace flexgen::test

@@ -8,13 +8,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <vector>
+#include <span>
 
 #include "ops/attention.hpp"
 #include "ops/cache_span.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
 #include "ops/host/stored/stored_kernels.hpp"
+#include "ops/host_scratch.hpp"
 #include "ops/parallel_for.hpp"
 
 namespace flexgen {
@@ -31,9 +32,6 @@ struct Task {
   std::int64_t work = 0;
 };
 
-thread_local Scratch thread_scratch;
-thread_local std::vector<Task> task_list;
-
 constexpr int kBinShift = 18;                                    // thirty-two bins to an octave of weights
 constexpr std::uint32_t kBins = (0x3F800000U >> kBinShift) + 2;  // up to 1.0F, and one of what is no number
 
@@ -41,8 +39,34 @@ struct Choice {
   std::uint32_t weight;  // the bits of a weight, which are in order; a NaN is the largest
   std::int32_t position;
 };
-thread_local std::vector<Choice> choices;
-thread_local std::vector<std::int32_t> chosen_positions;
+
+/// Heads of one task at most.
+std::int64_t most_heads(const QuantFormat& quant, std::int64_t head_dim) {
+  return std::max<std::int64_t>(1, (quant.is_none() ? kPlainRun : kCompressedRun) / head_dim);
+}
+
+/// What a task takes of its thread. Of `length` positions, all scores are kept where only some values are read.
+struct DecodeScratch {
+  std::int64_t arranged, score_stride, wide_dim, kernels;  // floats
+  std::int64_t num_heads, num_choices;
+
+  DecodeScratch(const StoredHeads& heads, std::int64_t length, bool sparse)
+      : arranged(stored_kernels().arranged_floats(heads)),
+        score_stride(sparse ? (length + kBlockKeys - 1) / kBlockKeys * kBlockKeys : kBlockKeys),
+        wide_dim((heads.head_dim + 15) / 16 * 16),
+        kernels(stored_kernels().scratch_floats(heads)),
+        num_heads(heads.num_heads),
+        num_choices(sparse ? length : 0) {}
+
+  std::int64_t floats() const { return num_heads * (2 * arranged + score_stride) + wide_dim + kernels; }
+  std::uint64_t bytes() const {
+    return scratch_piece_bytes<float>(floats()) + scratch_piece_bytes<SoftmaxState>(num_heads) +
+           scratch_piece_bytes<Choice>(num_choices) + scratch_piece_bytes<std::int32_t>(num_choices);
+  }
+};
+
+/// What the calling thread takes: a head may be a task.
+std::int64_t most_tasks(std::int64_t rows, std::int64_t num_heads) { return rows * num_heads; }
 
 /// What the one new token of a row attends.
 VisibleRange seen_of(const AttentionArgs& args, std::int32_t row) {
@@ -112,30 +136,32 @@ class DecodeRun {
   }
 
   void run() {
-    const std::int64_t n = task_.num_heads, arranged = stored_.arranged_floats(heads_);
+    const std::int64_t n = task_.num_heads;
     const bool sparse = args_.sparsity < 1.0F && num_chosen_positions(args_.sparsity, seen_) < length_ - 1;
-    score_stride_ = sparse ? (length_ + kBlockKeys - 1) / kBlockKeys * kBlockKeys : kBlockKeys;
-    const std::int64_t wide_dim = (dim_ + 15) / 16 * 16;
-    float* memory =
-        thread_scratch.floats(n * (2 * arranged + score_stride_) + wide_dim + stored_.scratch_floats(heads_));
-    float* q = memory;
+    const DecodeScratch sizes(heads_, length_, sparse);
+    const std::int64_t arranged = sizes.arranged;
+    ScratchFrame scratch;
+    float* q = scratch.floats(sizes.floats());
+    score_stride_ = sizes.score_stride;
     sums_ = q + n * arranged;
     score_ = sums_ + n * arranged;
     wide_ = score_ + n * score_stride_;
-    scratch_ = wide_ + wide_dim;
-    states_.resize(static_cast<std::size_t>(n));
+    scratch_ = wide_ + sizes.wide_dim;
+    states_ = scratch.take<SoftmaxState>(sizes.num_heads);
+    choices_ = scratch.take<Choice>(sizes.num_choices);
+    chosen_positions_ = scratch.take<std::int32_t>(sizes.num_choices);
     const std::int64_t token = row_tokens_on_host(args_.batch, task_.row).first_token;
     for (std::int64_t h = 0; h < n; ++h) {
       kernels_.to_float(element(args_.q, token, h), args_.q.dtype, wide_, dim_);
       stored_.arrange_query(heads_, wide_, q + h * arranged);
-      states_[static_cast<std::size_t>(h)] = kNothingSeen;
+      states_[h] = kNothingSeen;
     }
     std::fill(sums_, sums_ + n * arranged, 0.0F);
     if (sparse) take_chosen(q, arranged, num_chosen_positions(args_.sparsity, seen_));
     else take_all(q, arranged);
     for (std::int64_t h = 0; h < n; ++h) {
       stored_.collect_sums(heads_, sums_ + h * arranged, wide_);
-      for (std::int64_t d = 0; d < dim_; ++d) wide_[d] /= states_[static_cast<std::size_t>(h)].weight;
+      for (std::int64_t d = 0; d < dim_; ++d) wide_[d] /= states_[h].weight;
       kernels_.from_float(wide_, element(args_.out, token, h), args_.out.dtype, dim_);
     }
   }
@@ -156,8 +182,7 @@ class DecodeRun {
       const StoredPlace values = at(place_.value, first);
       stored_.scores(heads_, at(place_.key, first), values, count, q, score_, kBlockKeys, scratch_);
       for (std::int64_t h = 0; h < task_.num_heads; ++h) {
-        const float shrink =
-            kernels_.softmax_step(score_ + h * kBlockKeys, count, args_.scale, &states_[static_cast<std::size_t>(h)]);
+        const float shrink = kernels_.softmax_step(score_ + h * kBlockKeys, count, args_.scale, &states_[h]);
         float* sums = sums_ + h * arranged;
         if (shrink != 1.0F)
           for (std::int64_t i = 0; i < arranged; ++i) sums[i] *= shrink;
@@ -178,18 +203,18 @@ class DecodeRun {
     one.num_heads = 1;
     for (std::int64_t h = 0; h < task_.num_heads; ++h) {
       float* weight = score_ + h * score_stride_;
-      static_cast<void>(kernels_.softmax_step(weight, length_, args_.scale, &states_[static_cast<std::size_t>(h)]));
+      static_cast<void>(kernels_.softmax_step(weight, length_, args_.scale, &states_[h]));
       choose(weight, num_chosen);
       const auto place = [&](const StoredPlace& base) -> StoredPlace {
         return {base.data + h * heads_.head_stride,
                 base.parameters == nullptr ? nullptr : base.parameters + h * heads_.parameter_stride};
       };
-      stored_.add_chosen_values(one, place(place_.value), chosen_positions.data(), num_chosen + 1, weight,
+      stored_.add_chosen_values(one, place(place_.value), chosen_positions_, num_chosen + 1, weight,
                                 sums_ + h * arranged, scratch_);
     }
   }
 
-  /// Leaves the positions of the largest weights, and the last one, in chosen_positions, and those weights in front.
+  /// Leaves the positions of the largest weights, and the last one, in chosen_positions_, and those weights in front.
   void choose(float* weight, std::int64_t num_chosen) const {
     const auto bits = [&](std::int64_t p) { return std::bit_cast<std::uint32_t>(weight[p]); };
     const auto bin_of = [](std::uint32_t of) { return std::min<std::uint32_t>(of >> kBinShift, kBins - 1); };
@@ -199,23 +224,23 @@ class DecodeRun {
     std::uint32_t bin = kBins - 1;
     std::int64_t left = num_chosen;
     for (; bin > 0 && count[bin] < left; --bin) left -= count[bin];
-    choices.clear();
+    Choice* choices_end = choices_;
     for (std::int64_t p = 0; p < length_ - 1 && left > 0; ++p)
-      if (bin_of(bits(p)) == bin) choices.push_back({bits(p), static_cast<std::int32_t>(p)});
+      if (bin_of(bits(p)) == bin) *choices_end++ = {bits(p), static_cast<std::int32_t>(p)};
     const auto before = [](const Choice& a, const Choice& b) {
       return a.weight != b.weight ? a.weight > b.weight : a.position < b.position;
     };
-    if (left > 0) std::nth_element(choices.begin(), choices.begin() + (left - 1), choices.end(), before);
-    chosen_positions.clear();
+    if (left > 0) std::nth_element(choices_, choices_ + (left - 1), choices_end, before);
+    std::int64_t num_positions = 0;
     for (std::int64_t p = 0; p < length_ - 1 && num_chosen > 0; ++p) {
       const std::uint32_t own_bin = bin_of(bits(p));
       if (own_bin < bin) continue;
       const Choice own{bits(p), static_cast<std::int32_t>(p)};
-      if (own_bin == bin && before(choices[static_cast<std::size_t>(left - 1)], own)) continue;
-      chosen_positions.push_back(own.position);
+      if (own_bin == bin && before(choices_[left - 1], own)) continue;
+      chosen_positions_[num_positions++] = own.position;
     }
-    chosen_positions.push_back(static_cast<std::int32_t>(length_ - 1));
-    for (std::size_t i = 0; i < chosen_positions.size(); ++i) weight[i] = weight[chosen_positions[i]];
+    chosen_positions_[num_positions++] = static_cast<std::int32_t>(length_ - 1);
+    for (std::int64_t i = 0; i < num_positions; ++i) weight[i] = weight[chosen_positions_[i]];
   }
 
   const AttentionArgs& args_;
@@ -228,43 +253,43 @@ class DecodeRun {
   const HeadPlace place_;
   StoredHeads heads_;
   std::int64_t score_stride_ = 0;
-  float* sums_ = nullptr;                                 // [heads, arranged]
-  float* score_ = nullptr;                                // [heads, score_stride_]
-  float* wide_ = nullptr;                                 // [dim]
-  float* scratch_ = nullptr;                              // of the kernels
-  static thread_local std::vector<SoftmaxState> states_;  // [heads]
+  float* sums_ = nullptr;                     // [heads, arranged]
+  float* score_ = nullptr;                    // [heads, score_stride_]
+  float* wide_ = nullptr;                     // [dim]
+  float* scratch_ = nullptr;                  // of the kernels
+  SoftmaxState* states_ = nullptr;            // [heads]
+  Choice* choices_ = nullptr;                 // [length]
+  std::int32_t* chosen_positions_ = nullptr;  // [length]
 };
 
-thread_local std::vector<SoftmaxState> DecodeRun::states_;
-
-/// Runs of heads of all rows, the longest first.
-void list_tasks(const AttentionArgs& args, int num_threads, std::vector<Task>& tasks) {
+/// Runs of heads of all rows, the longest first. `tasks` has room for most_tasks.
+std::span<const Task> list_tasks(const AttentionArgs& args, int num_threads, Task* tasks) {
   const std::int64_t num_heads = args.cache.num_heads;
-  const std::int64_t most_heads =
-      std::max<std::int64_t>(1, (args.cache.quant.is_none() ? kPlainRun : kCompressedRun) / args.cache.head_dim);
+  const std::int64_t heads_at_most = most_heads(args.cache.quant, args.cache.head_dim);
   std::int64_t total = 0;
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row)
     if (row_tokens_on_host(args.batch, row).is_decode()) total += num_heads * seen_of(args, row).length();
   const std::int64_t target = total / (kTasksPerThread * num_threads);
-  tasks.clear();
+  Task* end = tasks;
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row) {
     if (!row_tokens_on_host(args.batch, row).is_decode()) continue;
     const std::int64_t length = seen_of(args, row).length();
-    const std::int64_t most = num_threads == 1 ? most_heads : std::clamp<std::int64_t>(target / length, 1, most_heads);
+    const std::int64_t most =
+        num_threads == 1 ? heads_at_most : std::clamp<std::int64_t>(target / length, 1, heads_at_most);
     for (std::int64_t head = 0; head < num_heads;) {
       const std::int64_t run = run_length(args, row, head, num_heads - head);
       const std::int64_t parts = (run + most - 1) / most;
       for (std::int64_t part = 0; part < parts; ++part) {
-        const std::int64_t first = run * part / parts, end = run * (part + 1) / parts;
-        tasks.push_back({row, static_cast<std::int32_t>(head + first), static_cast<std::int32_t>(end - first),
-                         (end - first) * length});
+        const std::int64_t first = run * part / parts, count = run * (part + 1) / parts - first;
+        *end++ = {row, static_cast<std::int32_t>(head + first), static_cast<std::int32_t>(count), count * length};
       }
       head += run;
     }
   }
-  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) {
+  std::sort(tasks, end, [](const Task& a, const Task& b) {
     return a.work != b.work ? a.work > b.work : a.row != b.row ? a.row < b.row : a.first_head < b.first_head;
   });
+  return {tasks, end};
 }
 
 }  // namespace
@@ -273,10 +298,18 @@ void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
   const std::int64_t work = static_cast<std::int64_t>(args.cache.num_heads) * args.cache.head_dim *
                             args.batch.num_rows * args.batch.max_length;
   const int num_threads = work > kWorthThreads ? pool.num_threads() : 1;
-  std::vector<Task>& tasks = task_list;
-  list_tasks(args, num_threads, tasks);
+  ScratchFrame scratch;
+  const std::span<const Task> tasks =
+      list_tasks(args, num_threads, scratch.take<Task>(most_tasks(args.batch.num_rows, args.cache.num_heads)));
   parallel_for(pool, static_cast<std::int64_t>(tasks.size()), num_threads > 1,
                [&](std::int64_t task) { DecodeRun(args, tasks[static_cast<std::size_t>(task)]).run(); });
+}
+
+std::uint64_t attention_decode_scratch_bytes(const AttentionSizes& most) {
+  StoredHeads heads{most.dtype, most.quant, most.head_dim};
+  heads.num_heads = std::min(most.num_heads, most_heads(most.quant, most.head_dim));
+  return scratch_piece_bytes<Task>(most_tasks(most.rows, most.num_heads)) +
+         DecodeScratch(heads, most.longest, most.sparsity < 1.0F).bytes();
 }
 
 }  // namespace flexgen

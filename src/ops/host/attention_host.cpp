@@ -13,6 +13,7 @@
 #include "ops/host/host_ops.hpp"
 #include "ops/host/scratch.hpp"
 #include "ops/host/stored/stored_kernels.hpp"
+#include "ops/host_scratch.hpp"
 #include "ops/parallel_for.hpp"
 #include "ops/quantize.hpp"
 
@@ -22,7 +23,16 @@ namespace {
 constexpr std::int64_t kQueries = 64;   // per task
 constexpr std::int64_t kWidenFrom = 9;  // queries from which widening keys and values once pays
 
-thread_local Scratch thread_scratch;
+/// Whether a block of keys and values is widened before so many queries meet it.
+bool widens(std::int64_t queries, DType dtype, const QuantFormat& quant) {
+  return (queries >= kWidenFrom && dtype != DType::float32) || !quant.is_none();
+}
+/// Queries, sums and scores, and keys and values that are widened.
+std::int64_t query_block_floats(std::int64_t queries, std::int64_t dim, DType dtype, const QuantFormat& quant) {
+  return queries * (2 * dim + kBlockKeys) + (widens(queries, dtype, quant) ? 2 * kBlockKeys * dim : 0);
+}
+/// A key or value on its way into a compressed cache.
+std::int64_t appended_floats(std::int64_t dim) { return dim; }
 
 /// One (row, head) and a run of its queries.
 struct Task {
@@ -37,12 +47,10 @@ class QueryBlock {
  public:
   QueryBlock(const AttentionArgs& args, const Task& task) : args_(args), task_(task), dim_(args.cache.head_dim) {
     const std::int64_t n = task.num_queries;
-    const bool widen = (n >= kWidenFrom && args.q.dtype != DType::float32) || !args.cache.quant.is_none();
-    float* memory = thread_scratch.floats(n * (2 * dim_ + kBlockKeys) + (widen ? 2 * kBlockKeys * dim_ : 0));
-    q_ = memory;
+    q_ = scratch_.floats(query_block_floats(n, dim_, args.q.dtype, args.cache.quant));
     sums_ = q_ + n * dim_;
     score_ = sums_ + n * dim_;
-    if (widen) widened_ = score_ + n * kBlockKeys;
+    if (widens(n, args.q.dtype, args.cache.quant)) widened_ = score_ + n * kBlockKeys;
   }
 
   void run() {
@@ -125,6 +133,7 @@ class QueryBlock {
   const HostKernels& kernels_ = host_kernels();
   const std::int64_t dim_;
   const std::int64_t unit_bytes_ = cache_unit_bytes(args_.cache.quant, args_.q.dtype);
+  ScratchFrame scratch_;
   float* q_ = nullptr;        // [queries, dim]
   float* sums_ = nullptr;     // [queries, dim]
   float* score_ = nullptr;    // [queries, kBlockKeys]
@@ -136,7 +145,8 @@ class QueryBlock {
 void append_compressed(const RowTokens& tokens, const MatrixView& k, const MatrixView& v, const KvView& cache,
                        const CacheSpan& span, std::int32_t head) {
   const std::uint64_t col = static_cast<std::uint64_t>(head) * cache.head_dim * element_bytes(k.dtype);
-  float* wide = thread_scratch.floats(cache.head_dim);
+  ScratchFrame scratch;
+  float* wide = scratch.floats(appended_floats(cache.head_dim));
   for (std::int32_t t = tokens.first_token; t < tokens.first_token + tokens.count; ++t) {
     const std::int64_t position = tokens.position_of(t);
     const auto encode = [&](const MatrixView& from, std::byte* codes, std::byte* parameters) {
@@ -194,6 +204,12 @@ void attention_host(const AttentionArgs& args) {
     task.first_col = static_cast<std::int64_t>(head) * args.cache.head_dim;
     QueryBlock(args, task).run();
   });
+}
+
+std::uint64_t attention_scratch_bytes(const AttentionSizes& most) {
+  const std::int64_t appended = most.quant.is_none() ? 0 : appended_floats(most.head_dim);
+  const std::int64_t block = query_block_floats(kQueries, most.head_dim, most.dtype, most.quant);
+  return std::max(scratch_piece_bytes<float>(std::max(appended, block)), attention_decode_scratch_bytes(most));
 }
 
 }  // namespace flexgen

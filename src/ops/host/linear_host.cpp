@@ -10,6 +10,7 @@
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/host_ops.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host_scratch.hpp"
 #include "ops/parallel_for.hpp"
 
 namespace flexgen {
@@ -25,9 +26,17 @@ constexpr int kPanelsAhead = 2;                  // fetched before they are comp
 constexpr std::int64_t kCachedBytes = 16 << 10;  // of x that the L1 cache holds on to
 constexpr std::int64_t kGroupPanels = 32;        // panels that a block of x meets before the next block takes its place
 
-thread_local Scratch tile_scratch;
-thread_local Scratch finish_scratch;
-thread_local Scratch packed_scratch;  // of the calling thread, read by all
+// What a tile takes of its thread: sums; for many tokens also a block of x, and a panel of weights widened.
+std::int64_t stream_tile_floats(std::int64_t tokens, std::int64_t outputs) { return tokens * outputs; }
+std::int64_t block_tile_floats(std::int64_t tokens, std::int64_t outputs, std::int64_t block_inputs) {
+  return tokens * (outputs + block_inputs) + host_kernels().panel_rows * block_inputs;
+}
+// To finish it: bias and residual widened.
+std::int64_t finish_floats(std::int64_t outputs) { return 2 * outputs; }
+// What the calling thread takes of few tokens, for all to read.
+std::int64_t packed_floats(std::int64_t tokens, std::int64_t in) { return tokens * in; }
+
+std::int64_t most_outputs_of_block_tile() { return 16 * host_kernels().panel_rows; }
 
 struct Tile {
   std::int64_t first_token, num_tokens, first_output, num_outputs;
@@ -37,7 +46,8 @@ struct Tile {
 void finish(const LinearArgs& args, const Tile& tile, float* sums) {
   const HostKernels& kernels = host_kernels();
   const std::int64_t count = tile.num_outputs;
-  float* bias = finish_scratch.floats(2 * count);
+  ScratchFrame scratch;
+  float* bias = scratch.floats(finish_floats(count));
   float* wide_residual = bias + count;
   const auto place = [&](const std::byte* row, DType dtype) {
     return row + static_cast<std::uint64_t>(tile.first_output) * element_bytes(dtype);
@@ -63,8 +73,8 @@ void finish(const LinearArgs& args, const Tile& tile, float* sums) {
 }
 
 /// The dtype in which x meets the weights: float32, or bfloat16 as it is where the processor multiplies that.
-DType operand_dtype(const LinearArgs& args) {
-  return args.x.dtype == DType::bfloat16 && host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
+DType operand_dtype(DType x) {
+  return x == DType::bfloat16 && host_kernels().multiplies_bfloat16 ? DType::bfloat16 : DType::float32;
 }
 
 /// Inputs per block of sums: a property of the dtypes, so that sums run in one order whatever the tile.
@@ -93,11 +103,10 @@ void pack(const MatrixView& x, std::int64_t first_input, std::int64_t depth, DTy
   }
 }
 
-Blocks pack_blocks(const LinearArgs& args) {
-  const MatrixView& x = args.x;
-  const DType dtype = operand_dtype(args);
+Blocks pack_blocks(const MatrixView& x, ScratchFrame& scratch) {
+  const DType dtype = operand_dtype(x.dtype);
   if (x.rows == 1 && x.dtype == dtype) return {x.data, dtype, 1, x.cols};
-  Blocks blocks{reinterpret_cast<std::byte*>(packed_scratch.floats(x.rows * x.cols)), dtype, x.rows, x.cols};
+  Blocks blocks{reinterpret_cast<std::byte*>(scratch.floats(packed_floats(x.rows, x.cols))), dtype, x.rows, x.cols};
   for (std::int64_t k = 0; k < x.cols; k += block_depth(dtype)) pack(x, k, blocks.depth(k), dtype, blocks.at(k));
   return blocks;
 }
@@ -135,7 +144,8 @@ class PanelWalk {
 /// Few tokens: each weight is read once.
 void stream_tile(const LinearArgs& args, const Blocks& x, const Tile& tile) {
   const HostKernels& kernels = host_kernels();
-  float* sums = tile_scratch.floats(tile.num_tokens * tile.num_outputs);
+  ScratchFrame scratch;
+  float* sums = scratch.floats(stream_tile_floats(tile.num_tokens, tile.num_outputs));
   const MatrixView weight = args.weight.row_range(tile.first_output, tile.num_outputs);
   const auto place = [&](const PanelWalk& walk) {
     return weight.row(walk.output()) + static_cast<std::uint64_t>(walk.input()) * element_bytes(weight.dtype);
@@ -180,11 +190,11 @@ void block_tile(const LinearArgs& args, const Tile& tile) {
   const MatrixView x = args.x.row_range(tile.first_token, tile.num_tokens);
   const std::uint64_t bytes = element_bytes(args.weight.dtype);
   DotsArgs dots;
-  dots.a_dtype = operand_dtype(args);
-  const std::int64_t block_inputs = block_depth(dots.a_dtype);
+  dots.a_dtype = operand_dtype(args.x.dtype);
+  const std::int64_t block_inputs = std::min(block_depth(dots.a_dtype), in);
   const bool widen_panels = args.weight.dtype != dots.a_dtype && tile.num_tokens >= kWidenTokens;
-  float* sums =
-      tile_scratch.floats(tile.num_tokens * (tile.num_outputs + block_inputs) + kernels.panel_rows * block_inputs);
+  ScratchFrame scratch;
+  float* sums = scratch.floats(block_tile_floats(tile.num_tokens, tile.num_outputs, block_inputs));
   float* block = sums + tile.num_tokens * tile.num_outputs;
   float* panel = block + tile.num_tokens * block_inputs;
   dots.a = block;
@@ -227,10 +237,11 @@ void linear_host(const LinearArgs& args) {
   // Tiles of outputs: as wide as still gives every thread several.
   const std::int64_t wanted = ((stream ? 8 : 4) * num_loop_threads() + token_tiles - 1) / token_tiles;
   const std::int64_t unit = stream ? host_kernels().stream_panel_rows(tokens) : 2 * host_kernels().panel_rows;
-  const std::int64_t widest = stream ? kMaxStreamOutputs : 8 * unit;
+  const std::int64_t widest = stream ? kMaxStreamOutputs : most_outputs_of_block_tile();
   const std::int64_t width = std::clamp((outputs / wanted + unit - 1) / unit * unit, unit, widest);
   const std::int64_t output_tiles = (outputs + width - 1) / width;
-  const Blocks blocks = stream ? pack_blocks(args) : Blocks{};
+  ScratchFrame scratch;
+  const Blocks blocks = stream ? pack_blocks(args.x, scratch) : Blocks{};
   const bool worth_threads = tokens * outputs * args.x.cols > 200'000;
   parallel_for(token_tiles * output_tiles, worth_threads, [&](std::int64_t task) {
     Tile tile{};
@@ -240,6 +251,21 @@ void linear_host(const LinearArgs& args) {
     tile.num_outputs = std::min(width, outputs - tile.first_output);
     stream ? stream_tile(args, blocks, tile) : block_tile(args, tile);
   });
+}
+
+std::uint64_t linear_scratch_bytes(const LinearSizes& most) {
+  const std::int64_t few = std::min(most.tokens, kStreamTokens);
+  const std::int64_t stream_outputs = std::min(most.outputs, kMaxStreamOutputs);
+  std::uint64_t bytes = scratch_piece_bytes<float>(packed_floats(few, most.inputs)) +
+                        scratch_piece_bytes<float>(stream_tile_floats(few, stream_outputs)) +
+                        scratch_piece_bytes<float>(finish_floats(stream_outputs));
+  if (most.tokens > kStreamTokens) {
+    const std::int64_t outputs = std::min(most.outputs, most_outputs_of_block_tile());
+    const std::int64_t block_inputs = std::min(block_depth(operand_dtype(most.dtype)), most.inputs);
+    const std::int64_t floats = block_tile_floats(std::min(most.tokens, kBlockTokens), outputs, block_inputs);
+    bytes = std::max(bytes, scratch_piece_bytes<float>(floats) + scratch_piece_bytes<float>(finish_floats(outputs)));
+  }
+  return bytes + (most.compressed ? linear_compressed_scratch_bytes(most) : 0);
 }
 
 }  // namespace flexgen

@@ -5,6 +5,7 @@
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
 #include "ops/host/stored/stored_kernels.hpp"
+#include "ops/host_scratch.hpp"
 #include "ops/parallel_for.hpp"
 #include "ops/quantize_rows.hpp"
 
@@ -13,7 +14,8 @@ namespace {
 
 constexpr std::int64_t kElementsPerTask = 32768;
 
-thread_local Scratch row_scratch;
+/// A row, widened.
+std::int64_t row_floats(std::int64_t cols) { return cols; }
 
 }  // namespace
 
@@ -23,10 +25,11 @@ bool quantize_rows_host(const MatrixView& from, const MatrixView& to, int refine
   std::atomic<bool> finite = true;
   parallel_ranges(from.rows, 1 + kElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
     bool all = true;
+    ScratchFrame scratch;
+    float* copy = from.dtype == DType::float32 ? nullptr : scratch.floats(row_floats(cols));
     for (std::int64_t r = first; r < first + count; ++r) {
       const float* wide = reinterpret_cast<const float*>(from.row(r));
-      if (from.dtype != DType::float32) {
-        float* copy = row_scratch.floats(cols);
+      if (copy != nullptr) {
         host_kernels().to_float(from.row(r), from.dtype, copy, cols);
         wide = copy;
       }
@@ -43,6 +46,8 @@ bool quantize_rows_host(const MatrixView& from, const MatrixView& to, int refine
   });
   return finite.load(std::memory_order_relaxed);
 }
+
+std::uint64_t quantize_scratch_bytes(std::int64_t cols) { return scratch_piece_bytes<float>(row_floats(cols)); }
 
 void dequantize_rows_host(const MatrixView& from, const MatrixView& to) {
   const std::int64_t cols = from.cols;
