@@ -142,27 +142,27 @@ class DecodeRun {
     const std::int64_t arranged = sizes.arranged;
     ScratchFrame scratch;
     float* q = scratch.floats(sizes.floats());
-    score_stride_ = sizes.score_stride;
-    sums_ = q + n * arranged;
-    score_ = sums_ + n * arranged;
-    wide_ = score_ + n * score_stride_;
-    scratch_ = wide_ + sizes.wide_dim;
-    states_ = scratch.take<SoftmaxState>(sizes.num_heads);
-    choices_ = scratch.take<Choice>(sizes.num_choices);
-    chosen_positions_ = scratch.take<std::int32_t>(sizes.num_choices);
+    use_.score_stride = sizes.score_stride;
+    use_.sums = q + n * arranged;
+    use_.score = use_.sums + n * arranged;
+    use_.wide = use_.score + n * use_.score_stride;
+    use_.scratch = use_.wide + sizes.wide_dim;
+    use_.states = scratch.take<SoftmaxState>(sizes.num_heads);
+    use_.choices = scratch.take<Choice>(sizes.num_choices);
+    use_.chosen_positions = scratch.take<std::int32_t>(sizes.num_choices);
     const std::int64_t token = row_tokens_on_host(args_.batch, task_.row).first_token;
     for (std::int64_t h = 0; h < n; ++h) {
-      kernels_.to_float(element(args_.q, token, h), args_.q.dtype, wide_, dim_);
-      stored_.arrange_query(heads_, wide_, q + h * arranged);
-      states_[h] = kNothingSeen;
+      kernels_.to_float(element(args_.q, token, h), args_.q.dtype, use_.wide, dim_);
+      stored_.arrange_query(heads_, use_.wide, q + h * arranged);
+      use_.states[h] = kNothingSeen;
     }
-    std::fill(sums_, sums_ + n * arranged, 0.0F);
+    std::fill(use_.sums, use_.sums + n * arranged, 0.0F);
     if (sparse) take_chosen(q, arranged, num_chosen_positions(args_.sparsity, seen_));
     else take_all(q, arranged);
     for (std::int64_t h = 0; h < n; ++h) {
-      stored_.collect_sums(heads_, sums_ + h * arranged, wide_);
-      for (std::int64_t d = 0; d < dim_; ++d) wide_[d] /= states_[h].weight;
-      kernels_.from_float(wide_, element(args_.out, token, h), args_.out.dtype, dim_);
+      stored_.collect_sums(heads_, use_.sums + h * arranged, use_.wide);
+      for (std::int64_t d = 0; d < dim_; ++d) use_.wide[d] /= use_.states[h].weight;
+      kernels_.from_float(use_.wide, element(args_.out, token, h), args_.out.dtype, dim_);
     }
   }
 
@@ -180,15 +180,15 @@ class DecodeRun {
     for (std::int64_t first = 0; first < length_; first += kBlockKeys) {
       const std::int64_t count = std::min(kBlockKeys, length_ - first);
       const StoredPlace values = at(place_.value, first);
-      stored_.scores(heads_, at(place_.key, first), values, count, q, score_, kBlockKeys, scratch_);
+      stored_.scores(heads_, at(place_.key, first), values, count, q, use_.score, kBlockKeys, use_.scratch);
       for (std::int64_t h = 0; h < task_.num_heads; ++h) {
-        const float shrink = kernels_.softmax_step(score_ + h * kBlockKeys, count, args_.scale, &states_[h]);
-        float* sums = sums_ + h * arranged;
+        const float shrink = kernels_.softmax_step(use_.score + h * kBlockKeys, count, args_.scale, &use_.states[h]);
+        float* sums = use_.sums + h * arranged;
         if (shrink != 1.0F)
           for (std::int64_t i = 0; i < arranged; ++i) sums[i] *= shrink;
       }
       const StoredPlace next = first + kBlockKeys < length_ ? at(place_.key, first + kBlockKeys) : StoredPlace{};
-      stored_.add_values(heads_, values, next, count, score_, kBlockKeys, sums_, scratch_);
+      stored_.add_values(heads_, values, next, count, use_.score, kBlockKeys, use_.sums, use_.scratch);
     }
   }
 
@@ -196,25 +196,26 @@ class DecodeRun {
   void take_chosen(const float* q, std::int64_t arranged, std::int64_t num_chosen) {
     for (std::int64_t first = 0; first < length_; first += kBlockKeys) {
       const StoredPlace next = first + kBlockKeys < length_ ? at(place_.key, first + kBlockKeys) : StoredPlace{};
-      stored_.scores(heads_, at(place_.key, first), next, std::min(kBlockKeys, length_ - first), q, score_ + first,
-                     score_stride_, scratch_);
+      stored_.scores(heads_, at(place_.key, first), next, std::min(kBlockKeys, length_ - first), q, use_.score + first,
+                     use_.score_stride, use_.scratch);
     }
     StoredHeads one = heads_;
     one.num_heads = 1;
     for (std::int64_t h = 0; h < task_.num_heads; ++h) {
-      float* weight = score_ + h * score_stride_;
-      static_cast<void>(kernels_.softmax_step(weight, length_, args_.scale, &states_[h]));
+      float* weight = use_.score + h * use_.score_stride;
+      static_cast<void>(kernels_.softmax_step(weight, length_, args_.scale, &use_.states[h]));
       choose(weight, num_chosen);
       const auto place = [&](const StoredPlace& base) -> StoredPlace {
         return {base.data + h * heads_.head_stride,
                 base.parameters == nullptr ? nullptr : base.parameters + h * heads_.parameter_stride};
       };
-      stored_.add_chosen_values(one, place(place_.value), chosen_positions_, num_chosen + 1, weight,
-                                sums_ + h * arranged, scratch_);
+      stored_.add_chosen_values(one, place(place_.value), use_.chosen_positions, num_chosen + 1, weight,
+                                use_.sums + h * arranged, use_.scratch);
     }
   }
 
-  /// Leaves the positions of the largest weights, and the last one, in chosen_positions_, and those weights in front.
+  /// Leaves the positions of the largest weights, and the last one, in use_.chosen_positions, and those weights in
+  /// front.
   void choose(float* weight, std::int64_t num_chosen) const {
     const auto bits = [&](std::int64_t p) { return std::bit_cast<std::uint32_t>(weight[p]); };
     const auto bin_of = [](std::uint32_t of) { return std::min<std::uint32_t>(of >> kBinShift, kBins - 1); };
@@ -224,23 +225,23 @@ class DecodeRun {
     std::uint32_t bin = kBins - 1;
     std::int64_t left = num_chosen;
     for (; bin > 0 && count[bin] < left; --bin) left -= count[bin];
-    Choice* choices_end = choices_;
+    Choice* choices_end = use_.choices;
     for (std::int64_t p = 0; p < length_ - 1 && left > 0; ++p)
       if (bin_of(bits(p)) == bin) *choices_end++ = {bits(p), static_cast<std::int32_t>(p)};
     const auto before = [](const Choice& a, const Choice& b) {
       return a.weight != b.weight ? a.weight > b.weight : a.position < b.position;
     };
-    if (left > 0) std::nth_element(choices_, choices_ + (left - 1), choices_end, before);
+    if (left > 0) std::nth_element(use_.choices, use_.choices + (left - 1), choices_end, before);
     std::int64_t num_positions = 0;
     for (std::int64_t p = 0; p < length_ - 1 && num_chosen > 0; ++p) {
       const std::uint32_t own_bin = bin_of(bits(p));
       if (own_bin < bin) continue;
       const Choice own{bits(p), static_cast<std::int32_t>(p)};
-      if (own_bin == bin && before(choices_[left - 1], own)) continue;
-      chosen_positions_[num_positions++] = own.position;
+      if (own_bin == bin && before(use_.choices[left - 1], own)) continue;
+      use_.chosen_positions[num_positions++] = own.position;
     }
-    chosen_positions_[num_positions++] = static_cast<std::int32_t>(length_ - 1);
-    for (std::int64_t i = 0; i < num_positions; ++i) weight[i] = weight[chosen_positions_[i]];
+    use_.chosen_positions[num_positions++] = static_cast<std::int32_t>(length_ - 1);
+    for (std::int64_t i = 0; i < num_positions; ++i) weight[i] = weight[use_.chosen_positions[i]];
   }
 
   const AttentionArgs& args_;
@@ -252,14 +253,17 @@ class DecodeRun {
   const std::int64_t length_;  // of what is seen; positions count from its first
   const HeadPlace place_;
   StoredHeads heads_;
-  std::int64_t score_stride_ = 0;
-  float* sums_ = nullptr;                     // [heads, arranged]
-  float* score_ = nullptr;                    // [heads, score_stride_]
-  float* wide_ = nullptr;                     // [dim]
-  float* scratch_ = nullptr;                  // of the kernels
-  SoftmaxState* states_ = nullptr;            // [heads]
-  Choice* choices_ = nullptr;                 // [length]
-  std::int32_t* chosen_positions_ = nullptr;  // [length]
+  // Of the thread's scratch.
+  struct {
+    std::int64_t score_stride = 0;
+    float* sums = nullptr;                     // [heads, arranged]
+    float* score = nullptr;                    // [heads, score_stride]
+    float* wide = nullptr;                     // [dim]
+    float* scratch = nullptr;                  // of the kernels
+    SoftmaxState* states = nullptr;            // [heads]
+    Choice* choices = nullptr;                 // [length]
+    std::int32_t* chosen_positions = nullptr;  // [length]
+  } use_;
 };
 
 /// Runs of heads of all rows, the longest first. `tasks` has room for most_tasks.
