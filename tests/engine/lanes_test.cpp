@@ -58,7 +58,7 @@ class LanesTest : public ::testing::TestWithParam<std::tuple<std::array<double, 
 };
 
 bool same_bits(const MatrixView& a, const MatrixView& b) {
-  return a.size_bytes() == b.size_bytes() && std::memcmp(a.data, b.data, a.size_bytes()) == 0;
+  return a.size_bytes() == b.size_bytes() && std::equal(a.data, a.data + a.size_bytes(), b.data);  // null where empty
 }
 
 TEST_P(LanesTest, WeightsAreThoseOfAResidentSlice) {
