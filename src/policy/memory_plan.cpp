@@ -86,7 +86,8 @@ void add_host_scratch(const PlanInput& in, MemoryPlan& plan) {
   largest.longest = std::max<std::int64_t>(largest.longest, in.job.max_row_tokens);
   const std::uint64_t bytes =
       in.slice.host_scratch_bytes(in.policy, largest, in.on_gpu ? HostCalls::decode_attention : HostCalls::all);
-  const auto num_threads = static_cast<std::uint64_t>(in.slice.num_loop_threads - 1 + num_callers);
+  const auto num_threads =
+      static_cast<std::uint64_t>(in.slice.num_loop_threads) + static_cast<std::uint64_t>(num_callers) - 1;
   plan.pieces.add(Piece::host_scratch, in.on_gpu ? TierKind::dram : TierKind::gpu,
                   {align_up(bytes, piece_alignment), num_threads});
 }

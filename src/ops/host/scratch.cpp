@@ -56,7 +56,8 @@ void ThreadScratch::note_peak() {
 }
 
 std::byte* ThreadScratch::take_beyond(std::uint64_t bytes) {
-  return beyond_.emplace_back(allocate(bytes), bytes).memory.get();
+  beyond_.push_back({allocate(bytes), bytes});
+  return beyond_.back().memory.get();
 }
 
 void ThreadScratch::give_back_beyond(std::size_t num_left) {
