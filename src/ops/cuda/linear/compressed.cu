@@ -14,12 +14,12 @@
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_kernels.hpp"
 #include "ops/cuda/cuda_tensor_core.cuh"
+#include "ops/cuda/linear/block_sums.cuh"
 #include "ops/cuda/linear/epilogue.cuh"
 
 namespace flexgen {
 namespace {
 
-constexpr int kTokensPerTile = 8;
 constexpr int kMaxTiles = 4;
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
@@ -125,38 +125,6 @@ __device__ inline void multiply_piece(float (&sum)[kFragments][kTiles][4], const
   }
 }
 
-/// What the warp's lanes have summed, added up over the block's warps and finished.
-template <int kFragments, int kTiles>
-__device__ inline void finish_sums(const CompressedLinearParams& p, const float (&sum)[kFragments][kTiles][4],
-                                   float* partial) {
-  constexpr int kOutputs = 16 * kFragments;
-  constexpr int kPitch = kOutputs + 1;
-  constexpr int kTokens = kTiles * kTokensPerTile;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  __syncthreads();  // the ring is done with
-#pragma unroll
-  for (int m = 0; m < kFragments; ++m) {
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int token = j * kTokensPerTile + lane % 4 * 2 + i % 2;
-        partial[(warp * kTokens + token) * kPitch + m * 16 + i / 2 * 8 + lane / 4] = sum[m][j][i];
-      }
-    }
-  }
-  __syncthreads();
-  const int output = threadIdx.x % kOutputs;
-  const int first = blockIdx.x * kOutputs;
-  if (first + output >= p.outputs) return;
-  for (int token = threadIdx.x / kOutputs; token < p.tokens; token += kThreads / kOutputs) {
-    float total = 0.0F;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) total += partial[(w * kTokens + token) * kPitch + output];
-    p.epilogue.finish(token, first + output, total);
-  }
-}
-
 /// Grid (outputs / (16 * kFragments)), Ring::kBlockBytes of shared memory. All rows of x and weight start on 16-byte
 /// boundaries.
 template <typename T, int kBits, int kFragments, int kTiles, bool kShort>
@@ -212,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, 2) compressed_linear_kernel(const Co
     }
     stage = stage + 1 == Ring::kStages ? 0 : stage + 1;
   }
-  finish_sums<kFragments, kTiles>(p, sum, reinterpret_cast<float*>(shared));
+  finish_block_sums<kWarps>(p, sum, reinterpret_cast<float*>(shared));
 }
 
 template <typename T, int kBits, int kFragments, int kTiles, bool kShort>

@@ -16,6 +16,7 @@
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_kernels.hpp"
 #include "ops/cuda/cuda_tensor_core.cuh"
+#include "ops/cuda/linear/block_sums.cuh"
 #include "ops/cuda/linear/epilogue.cuh"
 
 namespace flexgen {
@@ -26,7 +27,6 @@ constexpr int kUnit = 64;          // inputs that a warp takes at a time: 128 by
 constexpr int kChunks = kUnit / 32;
 constexpr int kFragmentRows = kBlockOutputs / 8;  // weight rows that a lane fetches from
 constexpr int kStages = 3;
-constexpr int kTokensPerTile = 8;
 constexpr int kMaxTiles = 2;
 constexpr int kWarps = 16;
 constexpr int kThreads = kWarps * 32;
@@ -83,43 +83,11 @@ __device__ inline void multiply_unit(float (&sum)[kFragmentRows / 2][kTiles][4],
   }
 }
 
-/// What the warp's lanes have summed, added up over the block's warps and finished.
-template <int kTiles>
-__device__ inline void finish_sums(const FewTokensParams& p, const float (&sum)[kFragmentRows / 2][kTiles][4],
-                                   float* partial) {
-  constexpr int kPitch = kBlockOutputs + 1;
-  constexpr int kTokens = kTiles * kTokensPerTile;
-  static_assert(kWarps * kTokens * kPitch * sizeof(float) <= kRingBytes);
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  const int first_output = blockIdx.x * kBlockOutputs;
-  __syncthreads();  // the ring is done with
-#pragma unroll
-  for (int m = 0; m < kFragmentRows / 2; ++m) {
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int token = j * kTokensPerTile + lane % 4 * 2 + i % 2;
-        partial[(warp * kTokens + token) * kPitch + m * 16 + i / 2 * 8 + lane / 4] = sum[m][j][i];
-      }
-    }
-  }
-  __syncthreads();
-  const int output = threadIdx.x % kBlockOutputs;
-  if (first_output + output >= p.outputs) return;
-  for (int token = threadIdx.x / kBlockOutputs; token < p.tokens; token += kWarps) {
-    float total = 0.0F;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) total += partial[(w * kTokens + token) * kPitch + output];
-    p.epilogue.finish(token, first_output + output, total);
-  }
-}
-
 /// Grid (outputs / kBlockOutputs), kRingBytes of shared memory. All rows of x and weight start on 16-byte
 /// boundaries.
 template <typename T, int kTiles>
 __global__ void __launch_bounds__(kThreads) few_tokens_kernel(const FewTokensParams p) {
+  static_assert(kWarps * kTiles * kTokensPerTile * (kBlockOutputs + 1) * sizeof(float) <= kRingBytes);
   extern __shared__ uint4 shared[];
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -157,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) few_tokens_kernel(const FewTokensPar
     stage = stage + 1 == kStages ? 0 : stage + 1;
   }
 
-  finish_sums<kTiles>(p, sum, reinterpret_cast<float*>(shared));
+  finish_block_sums<kWarps>(p, sum, reinterpret_cast<float*>(shared));
 }
 
 template <typename T, int kTiles>
