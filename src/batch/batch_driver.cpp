@@ -10,10 +10,9 @@
 
 namespace flexgen {
 
-BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, std::int32_t num_groups,
-                         std::vector<std::int32_t> eos_tokens)
+BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, std::vector<std::int32_t> eos_tokens)
     : runner_(runner), shape_(shape), eos_tokens_(std::move(eos_tokens)) {
-  for (std::int32_t g = 0; g < num_groups; ++g) {
+  for (std::int32_t g = 0; g < shape_.num_groups; ++g) {
     Group& group = groups_.emplace_back(Group{Block(g * shape_.num_micro_batches), {}});
     group.work.group = GroupId(g);
   }

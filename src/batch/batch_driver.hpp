@@ -25,10 +25,8 @@ struct PhaseTimes {
 
 class BatchDriver {
  public:
-  /// @param num_groups  blocks in flight, as in the plan
   /// @param eos_tokens  any of them ends a row that stops at it
-  BatchDriver(SweepRunner& runner, const BlockShape& shape, std::int32_t num_groups,
-              std::vector<std::int32_t> eos_tokens);
+  BatchDriver(SweepRunner& runner, const BlockShape& shape, std::vector<std::int32_t> eos_tokens);
 
   /// Runs all rows to their end and tells the runner to finish. Once in a driver's life.
   void run(RowSource& rows, const RowCallbacks& callbacks);

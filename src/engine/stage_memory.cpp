@@ -25,7 +25,7 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       cache(plan.memory.cache, tiers),
       hidden(plan.memory.hidden, tiers),
       batches(tiers),
-      workspace(tiers.on_device(Piece::workspace).data, plan.memory.workspace_bytes),
+      workspace(tiers.on_device(Piece::workspace).data, tiers.part_bytes(Piece::workspace)),
       weight_slots(take_slots(plan, Piece::weight_slots, tiers)),
       cache_slots(take_slots(plan, Piece::cache_slots, tiers)),
       hidden_slots(take_slots(plan, Piece::hidden_slots, tiers)),

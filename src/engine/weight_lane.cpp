@@ -8,7 +8,7 @@ WeightLane::WeightLane(const StagePlan& plan, StageMemory& memory, const Surroun
       tracer_(around.tracer),
       slots_(memory.weight_slots),
       layer_slot_(plan.input.slice.layers.size(), nullptr),
-      plain_layer_(memory.plain_layer, plan.memory.plain_layer_bytes),
+      plain_layer_(memory.plain_layer, memory.tiers.part_bytes(Piece::plain_layer)),
       loads_("weight loads", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_weights)),
       copies_("weight copies", side_mode(plan.input.policy), around, std::nullopt) {}
 

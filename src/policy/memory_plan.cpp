@@ -39,7 +39,7 @@ void add_slots(const PlanInput& in, MemoryPlan& plan) {
   };
   add(Piece::weight_slots, plan.weights.slot_bytes, weight_slots_of(in.policy));
   add(Piece::cache_slots, plan.cache.staged_bytes(), num_cache_slots);
-  if (!plan.hidden.is_resident()) add(Piece::hidden_slots, plan.hidden_bytes, num_hidden_slots);
+  if (!plan.hidden.is_resident()) add(Piece::hidden_slots, plan.hidden.place_bytes, num_hidden_slots);
 }
 
 // Index arrays, cache tables and results. A GPU has them beside what the host writes and reads; on the host device
@@ -73,8 +73,8 @@ CallSizes largest_call(const PlanInput& in, const MemoryPlan& plan) {
 
 void add_workspace(const PlanInput& in, MemoryPlan& plan) {
   if (!in.slice.workspace_bytes) return;
-  plan.workspace_bytes = in.slice.workspace_bytes(in.policy, largest_call(in, plan));
-  plan.pieces.add(Piece::workspace, TierKind::gpu, {plan.workspace_bytes, 1, piece_alignment});
+  const std::uint64_t bytes = in.slice.workspace_bytes(in.policy, largest_call(in, plan));
+  plan.pieces.add(Piece::workspace, TierKind::gpu, {bytes, 1, piece_alignment});
 }
 
 // Every thread on which the host's ops run has a buffer: the workers of the loops, and who calls them, the slice's own
@@ -110,16 +110,16 @@ void add_disk_staging(const PlanInput& in, MemoryPlan& plan) {
     plan.pieces.add(disk.bounce, TierKind::dram, {io_bounce_bytes, num_streams});
     if (in.on_gpu) plan.pieces.add(disk.halves, TierKind::dram, {half_bytes, 2 * num_streams});
   };
-  plan.cache_staging_half_bytes = std::max(staging_half_bytes, plan.cache.row_bytes());
   add_streams(Piece::weights_home, disk_pieces_of_weights, 1, staging_half_bytes);
-  add_streams(Piece::cache_home, disk_pieces_of_cache, 2, plan.cache_staging_half_bytes);
+  // A half holds the longest row.
+  add_streams(Piece::cache_home, disk_pieces_of_cache, 2, std::max(staging_half_bytes, plan.cache.row_bytes()));
   add_streams(Piece::hidden_home, disk_pieces_of_hidden, 2, staging_half_bytes);
 }
 
 void add_links(const PlanInput& in, MemoryPlan& plan) {
   if (!in.on_gpu || !in.links.through_host) return;
-  if (in.links.receives) plan.pieces.add(Piece::received_hidden, TierKind::dram, {plan.hidden_bytes, 1});
-  if (in.links.sends) plan.pieces.add(Piece::sent_hidden, TierKind::dram, {plan.hidden_bytes, 1});
+  if (in.links.receives) plan.pieces.add(Piece::received_hidden, TierKind::dram, {plan.hidden.place_bytes, 1});
+  if (in.links.sends) plan.pieces.add(Piece::sent_hidden, TierKind::dram, {plan.hidden.place_bytes, 1});
 }
 
 constexpr std::array<TensorClass, num_tensor_classes> tensor_classes{TensorClass::weights, TensorClass::cache,
@@ -161,8 +161,7 @@ MemoryPlan plan_memory(const PlanInput& in) {
                               in.reads_dram);
   plan.cache = lay_out_cache(in);
   plan.max_tokens = static_cast<std::int64_t>(in.policy.micro_batch_size) * std::max(1, in.job.max_prompt_tokens);
-  plan.hidden_bytes = hidden_bytes(in, plan.max_tokens);
-  plan.hidden = {in.policy.placement.hidden, in.policy.num_micro_batches, plan.hidden_bytes,
+  plan.hidden = {in.policy.placement.hidden, in.policy.num_micro_batches, hidden_bytes(in, plan.max_tokens),
                  hidden_bytes(in, in.policy.micro_batch_size)};
   plan.weights.name_home(plan.pieces);
   plan.cache.name_home(plan.pieces);
@@ -186,7 +185,6 @@ MemoryPlan plan_memory(const PlanInput& in, const Budgets& budgets) {
     bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
   const PlannedPiece piece{bytes, 1, piece_alignment};
   if (plan.gpu.total() + piece.taken_bytes() > budgets.gpu_bytes) return plan;
-  plan.plain_layer_bytes = bytes;
   plan.pieces.add(Piece::plain_layer, TierKind::gpu, piece);
   sum_up(in.policy.placement, plan);
   return plan;

@@ -80,13 +80,9 @@ struct MemoryPlan {
   WeightLayout weights;
   CacheLayout cache;
   HiddenLayout hidden;
-  std::int64_t max_tokens = 0;                 // of one micro-batch
-  std::uint64_t hidden_bytes = 0;              // of one micro-batch at max_tokens
-  std::uint64_t workspace_bytes = 0;           // of the device, beside the scratch of the host's threads
-  std::uint64_t cache_staging_half_bytes = 0;  // holds the longest row on ssd
-  std::uint64_t plain_layer_bytes = 0;         // of the largest layer's matrices made plain; 0: there is none
-  MemoryPieces pieces;                         // all that is taken
-  TierDemand gpu;                              // sums over the pieces
+  std::int64_t max_tokens = 0;  // of one micro-batch
+  MemoryPieces pieces;          // all that is taken
+  TierDemand gpu;               // sums over the pieces
   TierDemand dram;
   TierDemand ssd;
 

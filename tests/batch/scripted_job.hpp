@@ -25,12 +25,13 @@ struct Told {
 
 struct ScriptedJob {
   explicit ScriptedJob(std::int32_t micro_batch_size, std::int32_t num_micro_batches, std::int32_t num_groups = 1)
-      : shape(block_of(micro_batch_size, num_micro_batches)), runner(shape, num_groups), num_groups(num_groups) {}
+      : shape(block_of(micro_batch_size, num_micro_batches, num_groups)), runner(shape) {}
 
-  static BlockShape block_of(std::int32_t micro_batch_size, std::int32_t num_micro_batches) {
+  static BlockShape block_of(std::int32_t micro_batch_size, std::int32_t num_micro_batches, std::int32_t num_groups) {
     BlockShape block;
     block.micro_batch_size = micro_batch_size;
     block.num_micro_batches = num_micro_batches;
+    block.num_groups = num_groups;
     return block;
   }
 
@@ -61,7 +62,7 @@ struct ScriptedJob {
       told[row].scores.assign(scores.begin(), scores.end());
       told[row].greedy.assign(greedy.begin(), greedy.end());
     };
-    BatchDriver driver(runner, shape, num_groups, eos_tokens);
+    BatchDriver driver(runner, shape, eos_tokens);
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
     return driver.times();
@@ -86,7 +87,6 @@ struct ScriptedJob {
 
   BlockShape shape;
   ScriptedRunner runner;
-  std::int32_t num_groups;
   std::deque<RowRequest> rows;
   std::vector<std::int32_t> eos_tokens;
   std::function<bool(RowId, std::int32_t token)> stops;  // a stop string; may be empty

@@ -127,9 +127,9 @@ TEST(MemoryPlan, LinksTakeAMicroBatchEachWhereTheyCrossTheHost) {
 // An index of layers and a search over policies: the description of the slice is made once.
 TEST(MemoryPlan, ScratchFollowsThePolicy) {
   PlanInput input = plan_for("opt-125m", 4, 1, {100, 0, 100, 0, 100, 0});
-  const std::uint64_t half = plan_memory(input).workspace_bytes;
+  const std::uint64_t half = plan_memory(input).pieces.at(Piece::workspace, TierKind::gpu).bytes;
   input.policy.dtype = DType::float32;
-  EXPECT_GT(plan_memory(input).workspace_bytes, half);
+  EXPECT_GT(plan_memory(input).pieces.at(Piece::workspace, TierKind::gpu).bytes, half);
 }
 
 }  // namespace

@@ -41,9 +41,9 @@ TEST(MemoryPlan, TiersAddUpToTheWhole) {
       EXPECT_EQ(plan.gpu.total(),
                 plan.gpu.home[0] + plan.gpu.home[1] + plan.gpu.home[2] + plan.gpu.staging + plan.gpu.workspace);
       EXPECT_EQ(plan.max_tokens, 8 * 512);
-      EXPECT_EQ(plan.gpu.workspace,
-                plan.workspace_bytes + plan.pieces.at(Piece::host_scratch, TierKind::gpu).content_bytes());
-      EXPECT_GT(plan.workspace_bytes, 0U);
+      EXPECT_EQ(plan.gpu.workspace, plan.pieces.at(Piece::workspace, TierKind::gpu).bytes +
+                                        plan.pieces.at(Piece::host_scratch, TierKind::gpu).content_bytes());
+      EXPECT_GT(plan.pieces.at(Piece::workspace, TierKind::gpu).bytes, 0U);
     }
 }
 
@@ -55,7 +55,7 @@ TEST(MemoryPlan, WhatIsResidentNeedsNoStaging) {
 
   const MemoryPlan streamed = plan_memory(plan_for("opt-1.3b", 4, 2, {0, 100, 0, 100, 0, 100}));
   EXPECT_GE(streamed.gpu.staging, 2 * streamed.weights.slot_bytes + 2 * streamed.cache.staged_bytes() +
-                                      3 * streamed.hidden_bytes + 2 * 4 * 2048 * 2)
+                                      3 * streamed.hidden.place_bytes + 2 * 4 * 2048 * 2)
       << "the last: hidden states of a decode step";
   EXPECT_EQ(streamed.ssd.total(), 0U);
   EXPECT_EQ(streamed.dram.staging, 0U) << "nothing comes from disk";
@@ -130,15 +130,17 @@ PlanInput plain_layer_case() {
   return input;
 }
 
+std::uint64_t plain_bytes_of(const MemoryPlan& plan) { return plan.pieces.at(Piece::plain_layer, TierKind::gpu).bytes; }
+
 TEST(PlainLayer, IsPlannedWhereTheGpuTierHasRoomLeft) {
   const PlanInput input = plain_layer_case();
   const MemoryPlan least = plan_memory(input);
-  EXPECT_EQ(least.plain_layer_bytes, 0U);
+  EXPECT_EQ(plain_bytes_of(least), 0U);
   const MemoryPlan roomy = plan_memory(input, {plenty, plenty, plenty});
-  EXPECT_EQ(roomy.plain_layer_bytes, 2ULL * 2048 * 8192 * 2) << "both matrices of an mlp in float16";
+  EXPECT_EQ(plain_bytes_of(roomy), 2ULL * 2048 * 8192 * 2) << "both matrices of an mlp in float16";
   const std::uint64_t more = roomy.gpu.staging - least.gpu.staging;
-  EXPECT_GE(more, roomy.plain_layer_bytes);
-  EXPECT_LE(more, roomy.plain_layer_bytes + 4096);
+  EXPECT_GE(more, plain_bytes_of(roomy));
+  EXPECT_LE(more, plain_bytes_of(roomy) + 4096);
   EXPECT_EQ(roomy.gpu.total(), least.gpu.total() + more);
   EXPECT_EQ(roomy.dram.total(), least.dram.total());
 
@@ -152,7 +154,7 @@ TEST(PlainLayer, NeverKeepsAPolicyFromFitting) {
   const std::uint64_t too_little = plan_memory(input, {plenty, 0, 0}).gpu.total() - 1;
   for (const std::uint64_t gpu : {least.gpu.total(), too_little, least.gpu.total() - 1}) {
     const MemoryPlan plan = plan_memory(input, {gpu, 0, 0});
-    EXPECT_EQ(plan.plain_layer_bytes, 0U);
+    EXPECT_EQ(plain_bytes_of(plan), 0U);
     EXPECT_EQ(plan.gpu.total(), least.gpu.total());
     EXPECT_EQ(plan.gpu.staging, least.gpu.staging);
   }
@@ -163,7 +165,7 @@ TEST(PlainLayer, TakesNothingWhereNoSweepWouldUseIt) {
   const auto plain_bytes = [&](auto change) {
     PlanInput input = plain_layer_case();
     change(input);
-    return plan_memory(input, budgets).plain_layer_bytes;
+    return plain_bytes_of(plan_memory(input, budgets));
   };
   EXPECT_GT(plain_bytes([](PlanInput&) {}), 0U);
   EXPECT_EQ(plain_bytes([](PlanInput& in) { in.wants_plain_layer = false; }), 0U);
@@ -177,7 +179,7 @@ TEST(PlainLayer, TakesNothingWhereNoSweepWouldUseIt) {
 TEST(PlainLayer, HoldsABlockWhereAttentionAndMlpAreOneLayer) {
   PlanInput input = plain_layer_case();
   input.slice.layers = test::layers_of(input.model, false);
-  EXPECT_EQ(plan_memory(input, {plenty, plenty, plenty}).plain_layer_bytes, 2ULL * 2048 * (2 * 8192 + 4 * 2048));
+  EXPECT_EQ(plain_bytes_of(plan_memory(input, {plenty, plenty, plenty})), 2ULL * 2048 * (2 * 8192 + 4 * 2048));
 }
 
 TEST(ExplainMisfit, NamesTheTierAndTheNumbers) {

@@ -56,7 +56,7 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t>) {
     result.scores[row.index()].assign(scores.begin(), scores.end());
   };
-  BatchDriver driver(stage, job.policy, job.num_ranks, job.model.eos_tokens);
+  BatchDriver driver(stage, stage.plan().input.policy, job.model.eos_tokens);
   ListedRows source(std::move(rows));
   driver.run(source, callbacks);
   result.times = driver.times();

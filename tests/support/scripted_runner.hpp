@@ -20,7 +20,7 @@ namespace flexgen::test {
 
 class ScriptedRunner final : public SweepRunner {
  public:
-  ScriptedRunner(BlockShape shape, std::int32_t num_groups) : shape_(shape), num_groups_(num_groups) {}
+  explicit ScriptedRunner(const BlockShape& shape) : shape_(shape) {}
 
   /// The token that a row makes from its cache of so many positions; by default one that ends nothing.
   std::function<std::int32_t(RowId, std::int32_t length)> token = [](RowId row, std::int32_t length) {
@@ -37,7 +37,7 @@ class ScriptedRunner final : public SweepRunner {
     EXPECT_FALSE(is_finished_);
     EXPECT_TRUE(sweeps.empty() || sweeps.back().more_follow) << "sweep " << work.number << " was not announced";
     EXPECT_EQ(work.number, std::ssize(sweeps));
-    EXPECT_LT(work.group.value, num_groups_);
+    EXPECT_LT(work.group.value, shape_.num_groups);
     EXPECT_GE(work.group.value, 0);
     EXPECT_FALSE(work.micro_batches.empty());
     for (const SweepWork& other : under_way_) EXPECT_NE(other.group, work.group) << "one sweep per group at a time";
@@ -121,7 +121,6 @@ class ScriptedRunner final : public SweepRunner {
   }
 
   BlockShape shape_;
-  std::int32_t num_groups_;
   bool is_finished_ = false;
   std::deque<SweepWork> under_way_;
   std::map<RowId, Life> lives_;
