@@ -76,7 +76,7 @@ int run_bench(MpiSession& session, const Options& options) {
     };
   }
 
-  const Report report = run_job(session, options, std::move(input));
+  const Report report = run_job(session, options, input);
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
   return conclude(report, options.files, SummaryRole::result);

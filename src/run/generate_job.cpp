@@ -33,7 +33,7 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     };
     input.count_job = [&] { return book->counts(); };
   }
-  Report report = run_job(session, request, std::move(input));
+  Report report = run_job(session, request, input);
   if (book) progress->finish();
   return report;
 }

@@ -128,7 +128,7 @@ void gather_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns
 
 }  // namespace
 
-Report run_job(MpiSession& session, const JobRequest& request, JobInput input) {
+Report run_job(MpiSession& session, const JobRequest& request, const JobInput& input) {
   Communicator& ranks = session.communicator();
   ranks.all_equal("the program's version", version_text());
   ranks.all_equal("the model", fingerprint(input.model));

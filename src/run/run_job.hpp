@@ -33,7 +33,7 @@ struct JobInput {
 };
 
 /// Returns the report on rank 0, an empty one elsewhere. Writes `--trace`.
-Report run_job(MpiSession& session, const JobRequest& request, JobInput input);
+Report run_job(MpiSession& session, const JobRequest& request, const JobInput& input);
 
 /// What the summary is to whoever runs a command: a remark on what was written, or the figures that were asked for.
 enum class SummaryRole : std::uint8_t { remark, result };

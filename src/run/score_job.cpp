@@ -36,7 +36,7 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
               book->totals().tokens};
     };
   }
-  Report report = run_job(session, request, std::move(input));
+  Report report = run_job(session, request, input);
   if (book) {
     progress->finish();
     report.score = book->totals();
