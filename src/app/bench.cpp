@@ -47,7 +47,7 @@ int run_bench(MpiSession& session, const Options& options) {
   });
   directory = save_compressed(options.model, options.policy.weight_format, directory, input.model, ranks);
   const std::int64_t num_rows = shape.num_rows > 0 ? shape.num_rows : default_rows(options.policy, ranks.size());
-  input.shape = {shape.prompt_len, shape.gen_len, shape.prompt_len + shape.gen_len - 1, num_rows};
+  input.shape.add_rows(shape.prompt_len, shape.gen_len, num_rows);
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
     return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };

@@ -10,10 +10,12 @@
 
 namespace flexgen {
 
-BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, std::vector<std::int32_t> eos_tokens)
-    : runner_(runner), shape_(shape), eos_tokens_(std::move(eos_tokens)) {
+BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, BlockLimits limits,
+                         std::vector<std::int32_t> eos_tokens)
+    : runner_(runner), shape_(shape), limits_(std::move(limits)), eos_tokens_(std::move(eos_tokens)) {
   for (std::int32_t g = 0; g < shape_.num_groups; ++g) {
-    Group& group = groups_.emplace_back(Group{Block(g * shape_.num_micro_batches), {}});
+    Group& group = groups_.emplace_back(Group{
+        Block(g * shape_.num_micro_batches, limits_.slots.front().num_positions() / shape_.micro_batch_size), {}});
     group.work.group = GroupId(g);
   }
 }

@@ -11,6 +11,7 @@
 #include "batch/row_source.hpp"
 #include "batch/waiting_rows.hpp"
 #include "schedule/sweep_runner.hpp"
+#include "spec/block_limits.hpp"
 #include "spec/policy.hpp"
 
 namespace flexgen {
@@ -26,7 +27,7 @@ struct PhaseTimes {
 class BatchDriver {
  public:
   /// @param eos_tokens  any of them ends a row that stops at it
-  BatchDriver(SweepRunner& runner, const BlockShape& shape, std::vector<std::int32_t> eos_tokens);
+  BatchDriver(SweepRunner& runner, const BlockShape& shape, BlockLimits limits, std::vector<std::int32_t> eos_tokens);
 
   /// Runs all rows to their end and tells the runner to finish. Once in a driver's life.
   void run(RowSource& rows, const RowCallbacks& callbacks);
@@ -47,6 +48,7 @@ class BatchDriver {
 
   SweepRunner& runner_;
   BlockShape shape_;
+  BlockLimits limits_;
   std::vector<std::int32_t> eos_tokens_;
   std::vector<Group> groups_;
   std::int64_t num_sweeps_ = 0;

@@ -24,7 +24,7 @@ class Block {
   using Rows = std::vector<std::optional<Sequence>>;  // by cache row; none: the place is free
 
   /// @param first_slot  of the engine's cache slots, the one of micro-batch 0; the others follow it
-  explicit Block(std::int32_t first_slot) : first_slot_(first_slot) {}
+  Block(std::int32_t first_slot, std::int32_t row_positions) : first_slot_(first_slot), row_positions_(row_positions) {}
 
   std::int32_t first_slot() const { return first_slot_; }
   bool is_empty() const { return num_sequences_ == 0; }
@@ -36,7 +36,7 @@ class Block {
     Rows& rows = micro_batches_[index(place.micro_batch)];
     if (rows.size() <= index(place.cache_row)) rows.resize(index(place.cache_row) + 1);
     FLEXGEN_CHECK(!rows[index(place.cache_row)], "a place of a block has two sequences");
-    rows[index(place.cache_row)].emplace(std::move(request), place.cache_row);
+    rows[index(place.cache_row)].emplace(std::move(request), place.cache_row, place.cache_row * row_positions_);
     ++num_sequences_;
   }
 
@@ -65,6 +65,7 @@ class Block {
   static std::size_t index(std::int32_t at) { return static_cast<std::size_t>(at); }
 
   std::int32_t first_slot_;
+  std::int32_t row_positions_;
   std::int64_t num_sequences_ = 0;
   std::vector<Rows> micro_batches_;
 };

@@ -15,7 +15,7 @@ namespace flexgen {
 class Sequence {
  public:
   /// @param cache_row  its place in its micro-batch's cache, for its life
-  Sequence(RowRequest request, std::int32_t cache_row);
+  Sequence(RowRequest request, std::int32_t cache_row, std::int32_t cache_begin);
 
   RowId id() const { return request_.id; }
   bool stops_at_eos() const { return request_.stop_at_eos; }
@@ -30,6 +30,7 @@ class Sequence {
  private:
   RowRequest request_;  // the prompt goes to the sweep that reads it
   std::int32_t cache_row_;
+  std::int32_t cache_begin_;
   std::int32_t num_prompt_tokens_;
   std::int32_t num_wanted_;
   std::int32_t num_computed_ = 0;

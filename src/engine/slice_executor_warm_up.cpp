@@ -16,8 +16,10 @@ void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
   SweepWork work;
   MicroBatchWork rows;
   for (std::int32_t r = 0; r < plan_.input.policy.micro_batch_size; ++r)
-    rows.rows.push_back(
-        {RowId(r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+    rows.rows.push_back({.row = RowId(r),
+                         .cache_row = r,
+                         .start = start,
+                         .tokens = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
   // A whole block, as whether a layer is made plain depends on it; the first micro-batch is computed.
   work.micro_batches.assign(static_cast<std::size_t>(plan_.input.policy.num_micro_batches), rows);
   batches_ = index_arrays_.prepare(work, compute_);

@@ -14,6 +14,7 @@
 #include "engine/stage.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
+#include "policy/block_limits.hpp"
 #include "run/interrupt.hpp"
 #include "run/job_report.hpp"
 #include "run/job_roofline.hpp"
@@ -95,7 +96,7 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
 
 // Rank 0 turns rows into sweeps, the others serve them.
 void drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error, TimingReport& timing) {
-  BatchDriver driver(stage, job.policy, input.model.eos_tokens);
+  BatchDriver driver(stage, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
     driver.run(*input.rows, input.callbacks);

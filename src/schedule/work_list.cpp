@@ -84,9 +84,11 @@ std::vector<std::byte> encode_work(const SweepWork& work) {
     for (const RowWork& row : batch.rows) {
       out.put(row.row.value);
       out.put(row.cache_row);
+      out.put(row.cache_begin);
       out.put(row.start);
       out.put(row.wants_token);
       out.put(row.wants_scores);
+      out.put(row.next_token);
       out.put_tokens(row.tokens);
       out.put(row.reads_prompt);
     }
@@ -103,13 +105,15 @@ SweepWork decode_work(std::span<const std::byte> message) {
   work.micro_batches.resize(in.get_count(2 * sizeof(std::int64_t)));
   for (MicroBatchWork& batch : work.micro_batches) {
     batch.slot = in.get_int();
-    batch.rows.resize(in.get_count(7 * sizeof(std::int64_t)));
+    batch.rows.resize(in.get_count(9 * sizeof(std::int64_t)));
     for (RowWork& row : batch.rows) {
       row.row = RowId(in.get());
       row.cache_row = in.get_int();
+      row.cache_begin = in.get_int();
       row.start = in.get_int();
       row.wants_token = in.get() != 0;
       row.wants_scores = in.get() != 0;
+      row.next_token = in.get_int();
       row.tokens = in.get_tokens();
       row.reads_prompt = in.get() != 0;
     }

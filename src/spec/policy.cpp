@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "base/error.hpp"
 
 namespace flexgen {
@@ -55,6 +57,20 @@ std::string to_flags(const Policy& p) {
   else if (p.uses_host_attention()) flags += " --sep-layer true";  // where the flag's absence may mean false
   if (!p.pin_weights) flags += " --pin-weight false";
   return flags;
+}
+
+void JobShape::add_rows(std::int32_t prompt, std::int32_t generated, std::int64_t count) {
+  const std::int32_t positions = prompt + std::max(0, generated - 1);
+  max_prompt_tokens = std::max(max_prompt_tokens, prompt);
+  max_new_tokens = std::max(max_new_tokens, generated);
+  max_row_tokens = std::max(max_row_tokens, positions);
+  num_rows += count;
+  prompt_tokens += count * prompt;
+  new_tokens += count * generated;
+  const double sweeps = static_cast<double>(count) * std::max(1, generated);
+  flight_sweeps += sweeps;
+  flight_positions += sweeps * positions;
+  flight_squares += sweeps * positions * positions;
 }
 
 }  // namespace flexgen

@@ -48,15 +48,23 @@ struct Placement {
 /// Checks 0 <= each, gpu + dram <= 100 per class; throws UserError (usage).
 Placement make_placement(const std::array<double, 6>& percent);
 
+/// When rows enter a block.
+enum class BlockRule : std::uint8_t {
+  rolling,  // a row takes the place of one that has ended, before the next sweep
+  fixed,    // FlexGen's: a block is filled when it is empty, and keeps its rows until the last has ended
+};
+
 /// What all ranks of a job have alike: the sizes of a block, and everything else that its tokens depend on.
 struct BlockShape {
   std::int32_t micro_batch_size = 1;   // B: rows computed in one call
   std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
   std::int32_t num_groups = 1;         // blocks in flight: at least the number of stages
-  DType dtype = DType::float32;        // of weights, cache and activations
-  QuantFormat weight_format;           // of matrices; none: dtype
-  QuantFormat cache_format;            // of keys and values; none: dtype
-  double attention_sparsity = 1;       // share of the keys whose values decode attention uses
+  BlockRule rule = BlockRule::fixed;
+  std::int32_t token_budget = 0;  // tokens that a micro-batch may bring in a sweep; 0: as many as the job wants
+  DType dtype = DType::float32;   // of weights, cache and activations
+  QuantFormat weight_format;      // of matrices; none: dtype
+  QuantFormat cache_format;       // of keys and values; none: dtype
+  double attention_sparsity = 1;  // share of the keys whose values decode attention uses
 
   std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
   bool operator==(const BlockShape&) const = default;
@@ -95,18 +103,31 @@ struct Budgets {
   }
 };
 
-/// The sizes of a job that decide its memory.
+/// The sizes of a job: what decides its memory, and how its rows lie about their mean.
 struct JobShape {
   std::int32_t max_prompt_tokens = 0;
   std::int32_t max_new_tokens = 0;  // per row
   std::int32_t max_row_tokens = 0;  // positions of the longest row: prompt + new tokens - 1, the last is never read
   std::int64_t num_rows = 0;
-  bool scores = false;  // the log-probability of every token of the prompts is wanted
+  bool scores = false;             // the log-probability of every token of the prompts is wanted
+  std::int64_t prompt_tokens = 0;  // of all rows
+  std::int64_t new_tokens = 0;
+  /// Rows in flight are not the rows of the job: who makes many tokens is there for long. Sums over all rows, each
+  /// counted once for every token it makes (once where it makes none): of that, of its positions and their squares.
+  double flight_sweeps = 0;
+  double flight_positions = 0;
+  double flight_squares = 0;
+
+  /// Counts `count` rows of so many tokens each.
+  void add_rows(std::int32_t prompt, std::int32_t generated, std::int64_t count = 1);
+
   static constexpr auto fields() {
-    return std::tuple(field("max_prompt_tokens", &JobShape::max_prompt_tokens),
-                      field("max_new_tokens", &JobShape::max_new_tokens),
-                      field("max_row_tokens", &JobShape::max_row_tokens), field("num_rows", &JobShape::num_rows),
-                      field("scores", &JobShape::scores));
+    return std::tuple(
+        field("max_prompt_tokens", &JobShape::max_prompt_tokens), field("max_new_tokens", &JobShape::max_new_tokens),
+        field("max_row_tokens", &JobShape::max_row_tokens), field("num_rows", &JobShape::num_rows),
+        field("scores", &JobShape::scores), field("prompt_tokens", &JobShape::prompt_tokens),
+        field("new_tokens", &JobShape::new_tokens), field("flight_sweeps", &JobShape::flight_sweeps),
+        field("flight_positions", &JobShape::flight_positions), field("flight_squares", &JobShape::flight_squares));
   }
 };
 

@@ -116,7 +116,7 @@ TEST(Admission, AJobWithoutRowsIsFinishedAtOnce) {
 }
 
 TEST(Block, APlaceHasOneSequenceAtATime) {
-  Block block(6);
+  Block block(6, 8);
   const RowRequest row{RowId(1), {5, 6}, 2};
   block.admit({1, 2}, row);
   EXPECT_THROW(block.admit({1, 2}, row), InternalError);

@@ -23,9 +23,9 @@ TEST(BatchDriver, ARowGetsItsTokensInOrderAndReadsEachButTheLast) {
   EXPECT_EQ(job.told[RowId(0)].ends, std::vector{FinishReason::length});
   ASSERT_EQ(job.runner.sweeps.size(), 3U);
   const auto row = [&](std::size_t sweep) { return job.runner.sweeps[sweep].micro_batches[0].rows[0]; };
-  EXPECT_EQ(row(0), (RowWork{RowId(0), 0, 0, true, false, {100, 101, 102, 103}, true}));
-  EXPECT_EQ(row(1), (RowWork{RowId(0), 0, 4, true, false, {1004}, false}));
-  EXPECT_EQ(row(2), (RowWork{RowId(0), 0, 5, true, false, {1005}, false}));
+  EXPECT_EQ(row(0), (RowWork{.row = RowId(0), .tokens = {100, 101, 102, 103}, .reads_prompt = true}));
+  EXPECT_EQ(row(1), (RowWork{.row = RowId(0), .start = 4, .tokens = {1004}}));
+  EXPECT_EQ(row(2), (RowWork{.row = RowId(0), .start = 5, .tokens = {1005}}));
   for (std::size_t s = 0; s < 3; ++s) EXPECT_EQ(job.runner.sweeps[s].more_follow, s < 2);
 }
 

@@ -62,7 +62,9 @@ struct ScriptedJob {
       told[row].scores.assign(scores.begin(), scores.end());
       told[row].greedy.assign(greedy.begin(), greedy.end());
     };
-    BatchDriver driver(runner, shape, eos_tokens);
+    const std::size_t num_slots = static_cast<std::size_t>(shape.num_micro_batches * shape.num_groups);
+    BatchDriver driver(runner, shape, {std::vector(num_slots, CacheSpace{{64 * shape.micro_batch_size}}), 1 << 20},
+                       eos_tokens);
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
     return driver.times();

@@ -78,7 +78,7 @@ SweepWork work_of(bool scores) {
   for (std::int32_t k = 0; k < 2; ++k) {
     MicroBatchWork& batch = work.micro_batches.emplace_back();
     for (std::int32_t r = 0; r < 2; ++r) {
-      RowWork& row = batch.rows.emplace_back(RowWork{RowId(2 * k + r), r, 0, true, scores, {}});
+      RowWork& row = batch.rows.emplace_back(RowWork{.row = RowId(2 * k + r), .cache_row = r, .wants_scores = scores});
       for (std::int32_t t = 0; t < 10 + 10 * r + k; ++t) row.tokens.push_back((31 * t + r + k) % 100);
     }
   }

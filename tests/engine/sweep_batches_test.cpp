@@ -10,7 +10,7 @@ namespace flexgen::test {
 namespace {
 
 RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::int32_t count, bool wants_token = true) {
-  RowWork work{RowId(id), cache_row, start, wants_token, false, {}};
+  RowWork work{.row = RowId(id), .cache_row = cache_row, .start = start, .wants_token = wants_token};
   for (std::int32_t t = 0; t < count; ++t) work.tokens.push_back(static_cast<std::int32_t>(id) * 10000 + t);
   return work;
 }

@@ -25,9 +25,11 @@ SweepWork random_work(std::mt19937& random) {
     for (RowWork& row : batch.rows) {
       row.row = RowId(below(1LL << 50));
       row.cache_row = static_cast<std::int32_t>(below(64));
+      row.cache_begin = static_cast<std::int32_t>(below(4096));
       row.start = static_cast<std::int32_t>(below(2048));
       row.wants_token = below(2) != 0;
       row.wants_scores = below(2) != 0;
+      row.next_token = static_cast<std::int32_t>(below(50272)) - 1;
       row.reads_prompt = below(2) != 0;
       row.tokens.resize(static_cast<std::size_t>(below(10)));
       for (std::int32_t& token : row.tokens) token = static_cast<std::int32_t>(below(50272));

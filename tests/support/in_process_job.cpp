@@ -15,6 +15,7 @@
 #include "engine/stage.hpp"
 #include "model/layer.hpp"
 #include "model/slice_description.hpp"
+#include "policy/block_limits.hpp"
 #include "policy/stage_plan.hpp"
 #include "tests/support/listed_rows.hpp"
 
@@ -31,12 +32,10 @@ struct Collected {
 
 JobShape shape_of(const InProcessJob& job) {
   JobShape shape;
-  for (const auto& prompt : job.prompts)
-    shape.max_prompt_tokens = std::max(shape.max_prompt_tokens, static_cast<std::int32_t>(prompt.size()));
-  shape.max_new_tokens = job.new_tokens;
-  shape.max_row_tokens = shape.max_prompt_tokens + std::max(0, job.new_tokens - 1);
+  for (std::size_t r = 0; r < job.prompts.size(); ++r)
+    shape.add_rows(static_cast<std::int32_t>(job.prompts[r].size()),
+                   r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens);
   shape.scores = job.scores;
-  shape.num_rows = static_cast<std::int64_t>(job.prompts.size());
   return shape;
 }
 
@@ -56,7 +55,8 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t>) {
     result.scores[row.index()].assign(scores.begin(), scores.end());
   };
-  BatchDriver driver(stage, stage.plan().input.policy, job.model.eos_tokens);
+  const PlanInput& plan = stage.plan().input;
+  BatchDriver driver(stage, plan.policy, block_limits(plan.policy, plan.job), job.model.eos_tokens);
   ListedRows source(std::move(rows));
   driver.run(source, callbacks);
   result.times = driver.times();

@@ -18,7 +18,6 @@ void RowBook::read(RequestReader& reader) {
     if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
     else add_request(std::get<Request>(*row));
   }
-  shape_.num_rows = std::ssize(sequences_);
   counts_.sequences = sequences_.size();
 }
 
@@ -63,9 +62,7 @@ void RowBook::add_request(const Request& request) {
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const std::int32_t num_new = prompts[i].max_new_tokens;
     const auto length = static_cast<std::int32_t>(prompts[i].ids.size());
-    shape_.max_prompt_tokens = std::max(shape_.max_prompt_tokens, length);
-    shape_.max_new_tokens = std::max(shape_.max_new_tokens, num_new);
-    shape_.max_row_tokens = std::max(shape_.max_row_tokens, length + num_new - 1);
+    shape_.add_rows(length, num_new);
     max_new_tokens_ += static_cast<std::uint64_t>(num_new);
     counts_.prompt_tokens += prompts[i].ids.size();
     row->result.choices[i].index = static_cast<int>(i);

@@ -80,10 +80,8 @@ void ScoreBook::add_windows(const std::shared_ptr<OpenRow>& row, std::size_t tex
     ++row->num_open;
     num_window_tokens_ += static_cast<std::uint64_t>(place.length);
     num_to_score_ += static_cast<std::uint64_t>(place.num_counted);
-    shape_.max_prompt_tokens = std::max(shape_.max_prompt_tokens, place.length);
+    shape_.add_rows(place.length, 0);
   }
-  shape_.max_row_tokens = shape_.max_prompt_tokens;
-  shape_.num_rows = std::ssize(windows_);
 }
 
 std::optional<RowRequest> ScoreBook::next_row() {

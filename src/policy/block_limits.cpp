@@ -1,0 +1,101 @@
+#include "policy/block_limits.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "policy/spread.hpp"
+
+namespace flexgen {
+namespace {
+
+// A prompt is not cut finer than this for the sake of an even flow: sweeps of so few tokens cost the same.
+constexpr std::int32_t least_prompt_tokens = 256;
+
+std::int32_t whole_grains(double positions) {
+  return static_cast<std::int32_t>(std::ceil(positions / cache_grain - 1e-9)) * cache_grain;
+}
+
+std::int32_t longest_row(const JobShape& job) { return whole_grains(std::max(1, job.max_row_tokens)); }
+
+// Positions of a band of so many rows out of `block.micro_batch_size`, the last of which may be cut short.
+std::vector<CacheBand> bands_of_rows(std::int32_t positions, std::int32_t rows, std::int32_t gpu_rows,
+                                     std::int32_t host_rows) {
+  const auto up_to = [&](std::int32_t row) {
+    return row == rows ? positions : positions / rows * row / cache_grain * cache_grain;
+  };
+  const std::int32_t gpu_end = up_to(gpu_rows), loaded_end = up_to(rows - host_rows);
+  std::vector<CacheBand> bands;
+  const auto add = [&](std::int32_t count, const Share& share, bool attended_by_host) {
+    if (count > 0) bands.push_back({count, share, attended_by_host});
+  };
+  add(gpu_end, {100, 0}, false);
+  add(loaded_end - gpu_end, {0, 100}, false);
+  add(positions - loaded_end, {0, 100}, true);
+  return bands;
+}
+
+void make_room_for(std::int32_t longest, std::vector<CacheBand>& bands) {
+  const auto largest = std::ranges::max_element(bands, {}, &CacheBand::num_positions);
+  largest->num_positions = std::max(largest->num_positions, longest);
+}
+
+}  // namespace
+
+std::int32_t cache_positions(const BlockShape& block, const JobShape& job) {
+  const std::int32_t longest = longest_row(job);
+  const std::int32_t most = block.micro_batch_size * longest;
+  if (block.rule == BlockRule::fixed || job.flight_sweeps <= 0) return most;
+  const double mean = job.flight_positions / job.flight_sweeps;
+  const double variance = std::max(0.0, job.flight_squares / job.flight_sweeps - mean * mean);
+  const double rows = block.micro_batch_size;
+  // Half a grain more each, on average; where all are alike, what they take.
+  const double row = variance > 0 ? mean + cache_grain / 2.0 : longest;
+  return std::clamp(whole_grains(rows * row + std::sqrt(rows * variance)), longest, most);
+}
+
+std::int32_t micro_batch_tokens(const BlockShape& block, const JobShape& job) {
+  const std::int64_t rows = block.micro_batch_size;
+  const std::int64_t most = rows * std::max(1, job.max_prompt_tokens);
+  std::int64_t tokens = most;
+  if (block.token_budget > 0) {
+    tokens = std::min<std::int64_t>(block.token_budget, most);
+  } else if (block.rule == BlockRule::rolling && job.flight_sweeps > 0) {
+    const double flow = static_cast<double>(rows * job.prompt_tokens) / job.flight_sweeps;
+    tokens = std::min(most, rows + std::max<std::int64_t>(least_prompt_tokens, std::llround(2 * flow)));
+  }
+  return static_cast<std::int32_t>(std::max(rows, tokens));
+}
+
+std::vector<std::vector<CacheBand>> cache_bands(const Policy& policy, const JobShape& job) {
+  const std::int32_t positions = cache_positions(policy, job);
+  const std::int32_t rows = policy.micro_batch_size;
+  const Share& share = policy.placement.cache;
+  Spread gpu(share.gpu());
+  Spread host((1 - share.gpu()) * policy.host_attention_percent / 100);
+  std::vector<std::vector<CacheBand>> slots;
+  for (std::int32_t slot = 0; slot < policy.num_micro_batches * policy.num_groups; ++slot) {
+    if (!policy.uses_host_attention()) {
+      slots.push_back({{positions, share, false}});
+      continue;
+    }
+    const auto all = static_cast<std::uint64_t>(rows);
+    const std::uint64_t gpu_rows = gpu.take(all, 1, all);
+    const std::uint64_t host_rows = host.take(all, 1, all - gpu_rows);
+    slots.push_back(
+        bands_of_rows(positions, rows, static_cast<std::int32_t>(gpu_rows), static_cast<std::int32_t>(host_rows)));
+    make_room_for(longest_row(job), slots.back());
+  }
+  return slots;
+}
+
+BlockLimits block_limits(const Policy& policy, const JobShape& job) {
+  BlockLimits limits;
+  for (const std::vector<CacheBand>& bands : cache_bands(policy, job)) {
+    CacheSpace& space = limits.slots.emplace_back();
+    for (const CacheBand& band : bands) space.bands.push_back(band.num_positions);
+  }
+  limits.num_tokens = micro_batch_tokens(policy, job);
+  return limits;
+}
+
+}  // namespace flexgen
