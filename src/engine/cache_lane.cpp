@@ -14,11 +14,21 @@ std::vector<std::int32_t> index_of_layers(const std::vector<LayerDescription>& l
   return index;
 }
 
-// Rows as a decode step will find them; those that make no token, being only scored, end here.
+// Whether the next sweep brings more of the row's prompt.
+bool goes_on_reading(const RowWork& row) {
+  return row.reads_prompt && !row.wants_token && (!row.wants_scores || row.next_token >= 0);
+}
+
+// Rows as the next sweep will find them, in its order: those that go on reading their prompts, then those that decode.
+// Rows that were only scored end here.
 std::vector<CacheRow> rows_of_next_sweep(const MicroBatchWork& batch) {
   std::vector<CacheRow> rows;
   for (const RowWork& row : batch.rows)
-    if (row.wants_token) rows.push_back({row.cache_row, row.length(), 1});
+    if (goes_on_reading(row)) rows.push_back({row.cache_row, row.cache_begin, row.length(), 2});
+  const auto num_reading = std::ssize(rows);
+  for (const RowWork& row : batch.rows)
+    if (row.wants_token) rows.push_back({row.cache_row, row.cache_begin, row.length(), 1});
+  std::ranges::sort(rows.begin() + num_reading, rows.end(), {}, &CacheRow::begin);
   return rows;
 }
 
@@ -47,7 +57,7 @@ EventPtr& CacheLane::stored(LayerId layer, std::int32_t slot) {
 }
 
 bool CacheLane::is_staged(LayerId layer, const MicroBatch& batch) const {
-  return has(layer) && store_.is_staged(index(layer), batch.slot, calls_.split(batch.rows).device);
+  return has(layer) && store_.is_staged(index(layer), batch.slot, calls_.split(batch.slot, batch.rows).device);
 }
 
 Slot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows) {
@@ -62,21 +72,22 @@ Slot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const C
 
 void CacheLane::load(LayerId layer, const MicroBatch& batch) {
   if (!is_staged(layer, batch)) return;
-  const std::span<const CacheRow> rows = calls_.split(batch.rows).device;
+  const std::span<const CacheRow> rows = calls_.split(batch.slot, batch.rows).device;
   Slot* slot = take_early(layer, batch.slot, rows);
   if (!slot) slot = &start_load(layer, batch.slot, rows);
   inputs_.push_back({slot->data, slot, slot->loaded});
   loads_.end_call();
 }
 
-// The rows are a guess, right in a decode: those of the group whose turn it is, each a token longer. Wrong, it costs
-// one load.
+// The rows are a guess: those of the group whose turn it is, as they will go on unless they end. Wrong, it costs one
+// load; new rows have nothing yet that could be loaded.
 void CacheLane::load_next_sweeps() {
+  early_.reset();
   const RowsToCome& next = rows_to_come_[(group_.index() + 1) % rows_to_come_.size()];
   const auto first = std::ranges::find(index_, 0);
   if (first == index_.end() || next.rows.empty()) return;
   const LayerId layer(static_cast<std::int32_t>(first - index_.begin()));
-  const std::span<const CacheRow> rows = calls_.split(next.rows).device;
+  const std::span<const CacheRow> rows = calls_.split(next.slot, next.rows).device;
   if (!store_.is_staged(0, next.slot, rows)) return;
   early_ = Early{layer, next.slot, {rows.begin(), rows.end()}, &start_load(layer, next.slot, rows)};
   loads_.end_call();
@@ -88,9 +99,9 @@ Slot* CacheLane::take_early(LayerId layer, std::int32_t slot, std::span<const Ca
   if (!early_) return nullptr;
   const Early early = *std::exchange(early_, std::nullopt);
   const auto is_there = [&](const CacheRow& wanted) {
-    return std::ranges::any_of(early.rows, [&](const CacheRow& row) {
-      return row.cache_row == wanted.cache_row && row.start >= wanted.start;
-    });
+    return wanted.start == 0 || std::ranges::any_of(early.rows, [&](const CacheRow& row) {
+             return row.begin == wanted.begin && row.start >= wanted.start;
+           });
   };
   const bool is_same = early.layer == layer && early.slot == slot;
   return is_same && std::ranges::all_of(rows, is_there) ? early.stage : nullptr;
@@ -109,13 +120,13 @@ void CacheLane::take_any() { input_ = {slots_.any_memory(), nullptr, nullptr}; }
 
 KvView CacheLane::view(LayerId layer, const MicroBatch& batch, Stream& compute) {
   if (!has(layer)) return {};
-  return tables_.view(index(layer), batch.slot, calls_.split(batch.rows).device, input_.data, compute);
+  return tables_.view(index(layer), batch.slot, calls_.split(batch.slot, batch.rows).device, input_.data, compute);
 }
 
 void CacheLane::store(LayerId layer, const MicroBatch& batch, const EventPtr& computed) {
   if (!input_.slot) return;
   stores_.wait(computed);
-  const std::span<const CacheRow> own = calls_.split(batch.rows).device;
+  const std::span<const CacheRow> own = calls_.split(batch.slot, batch.rows).device;
   stores_.post([this, index = index(layer), where = batch.slot, rows = std::vector(own.begin(), own.end()),
                 data = input_.data](Transfer& transfer) { store_.store(index, where, rows, data, transfer); });
   stored(layer, batch.slot) = input_.slot->free = stores_.record();

@@ -9,7 +9,7 @@ namespace flexgen {
 CacheTables::CacheTables(const StagePlan& plan, StageMemory& memory, const Device& device)
     : plan_(plan),
       cache_(memory.cache),
-      entries_(static_cast<std::size_t>(plan.memory.cache.shape.units())),
+      entries_(cache_table_entries(plan.memory.cache.shape)),
       host_(memory.tiers.host_side(Piece::cache_tables)),
       used_(plan.memory.cache.splits.size()) {
   if (device.is_cuda()) device_ = reinterpret_cast<KvHead*>(memory.tiers.on_device(Piece::cache_tables).data);

@@ -44,16 +44,16 @@ MatrixView HostAttention::attended(std::int32_t k, std::int32_t num_rows) const 
 
 EventPtr HostAttention::start(std::int32_t layer, const MicroBatch& batch, std::int32_t k, const EventPtr& ready,
                               const EventPtr& stored) {
-  const AttentionRows rows = calls_.split(batch.rows);
+  const AttentionRows rows = calls_.split(batch.slot, batch.rows);
+  const BatchChunk& chunk = batch.chunks.back();
   Task task;
   task.layer = layer;
   task.slot = batch.slot;
   task.k = k;
-  task.first_row = static_cast<std::int32_t>(rows.device.size());
+  task.first_row = static_cast<std::int32_t>(rows.device.size()) - chunk.first_row;
   task.rows.assign(rows.host.begin(), rows.host.end());
   const auto num_rows = static_cast<std::int32_t>(task.rows.size());
-  const MatrixView from =
-      projected(k, static_cast<std::int32_t>(batch.rows.size())).row_range(task.first_row, num_rows);
+  const MatrixView from = projected(k, chunk.batch.num_rows).row_range(task.first_row, num_rows);
   to_host_.wait(ready);
   to_host_.post([this, from, k] {
     to_host_.copy(host_projected_[static_cast<std::size_t>(k)], from.data, from.size_bytes(), Resource::gpu_to_host,

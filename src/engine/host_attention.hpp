@@ -1,9 +1,8 @@
 // Decode attention on the host, on the cache where it lies in dram: queries, keys and values of the new tokens cross to
 // the host, what attention makes of them crosses back. Keys and values so far never move.
 //
-// A micro-batch that decodes has its last rows attended here (LayerCalls::split), those before them on the computing
-// device. The work goes on beside the device's: `start` returns at once, and the event that it gives says when
-// `attended` is there.
+// A micro-batch has its last rows attended here (LayerCalls::split), those before them on the computing device. The
+// work goes on beside the device's: `start` returns at once, and the event that it gives says when `attended` is there.
 // One per SliceExecutor and called by its thread; owns two streams and their host memory.
 // Source: FastDecode (He and Zhai 2024), FlexGen's CPU attention (Sheng et al. 2023).
 #pragma once
@@ -43,7 +42,7 @@ class HostAttention {
     std::int32_t layer = 0;
     std::int32_t slot = 0;
     std::int32_t k = 0;
-    std::int32_t first_row = 0;  // packed row of the micro-batch
+    std::int32_t first_row = 0;  // packed row of the micro-batch's last chunk
     std::vector<CacheRow> rows;
     EventPtr arrived;
     EventPtr stored;  // may be null

@@ -11,32 +11,26 @@ KvCache::KvCache(CacheLayout layout, TierMemory& memory)
       dram_(memory.on_host(Piece::cache_home)),
       scratch_(memory.on_disk(Piece::cache_home)),
       homes_(layout_.splits.size()) {
-  const std::uint64_t unit_bytes = layout_.shape.unit_bytes();
   std::byte* gpu = memory.on_device(Piece::cache_home).data;
   std::byte* dram = dram_.data();
   for (std::size_t i = 0; i < homes_.size(); ++i) {
     homes_[i].gpu = gpu;
     homes_[i].dram = dram;
-    if (gpu) gpu += static_cast<std::uint64_t>(layout_.splits[i].gpu_units) * unit_bytes;
-    if (dram) dram += static_cast<std::uint64_t>(layout_.splits[i].dram_units) * unit_bytes;
+    if (gpu) gpu += layout_.splits[i].gpu_bytes;
+    if (dram) dram += layout_.splits[i].dram_bytes;
   }
   if (!uses_disk()) return;
   take_regions();
-  std::uint64_t num_regions = 0;
-  for (const Home& home : homes_)
-    num_regions += static_cast<std::uint64_t>(
-        std::ranges::count_if(home.ssd, [](const AppendRegion& region) { return region.capacity_bytes() > 0; }));
-  incomplete_blocks_ = memory.count(Piece::incomplete_blocks, TierKind::dram, num_regions);
+  incomplete_blocks_ =
+      memory.count(Piece::incomplete_blocks, TierKind::dram, static_cast<std::uint64_t>(layout_.num_ssd_regions));
 }
 
 void KvCache::take_regions() {
-  const std::uint64_t unit_bytes = layout_.shape.unit_bytes();
   for (std::size_t i = 0; i < homes_.size(); ++i) {
-    homes_[i].ssd.resize(static_cast<std::size_t>(layout_.shape.rows));
-    for (std::int32_t row = 0; row < layout_.shape.rows; ++row)
-      if (const std::int64_t units = layout_.ssd_units_of(layout_.splits[i], row); units > 0)
-        homes_[i].ssd[static_cast<std::size_t>(row)] =
-            AppendRegion(scratch_.store->allocate(static_cast<std::uint64_t>(units) * unit_bytes, "KV cache"));
+    if (layout_.splits[i].file_bytes == 0) continue;
+    const auto part =
+        std::make_shared<const ScratchRegion>(scratch_.store->allocate(layout_.splits[i].file_bytes, "KV cache"));
+    for (std::int32_t row = 0; row < layout_.shape.rows; ++row) homes_[i].ssd.emplace_back(part);
   }
 }
 
@@ -44,39 +38,26 @@ std::size_t KvCache::index(std::int32_t layer, std::int32_t slot) const {
   return static_cast<std::size_t>(layer) * static_cast<std::size_t>(layout_.num_slots) + static_cast<std::size_t>(slot);
 }
 
+template <class Visit>
+void KvCache::for_each_segment(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows,
+                               const Visit& visit) const {
+  std::vector<CacheSegment> segments;
+  for (const CacheRow& row : rows) {
+    segments.clear();
+    layout_.append_segments(layer, slot, row.begin, segments);
+    for (const CacheSegment& segment : segments) visit(row, segment);
+  }
+}
+
 bool KvCache::is_staged(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows) const {
-  const std::int64_t gpu_units = layout_.split(layer, slot).gpu_units;
-  return std::any_of(rows.begin(), rows.end(),
-                     [&](const CacheRow& row) { return (row.cache_row + 1LL) * layout_.shape.heads > gpu_units; });
+  bool any = false;
+  for_each_segment(layer, slot, rows,
+                   [&](const CacheRow&, const CacheSegment& segment) { any = any || segment.tier != TierKind::gpu; });
+  return any;
 }
 
-std::uint64_t KvCache::position_bytes(const Segment& segment) const {
+std::uint64_t KvCache::position_bytes(const CacheSegment& segment) const {
   return layout_.shape.position_bytes() * static_cast<std::uint64_t>(segment.num_heads);
-}
-
-std::vector<KvCache::Segment> KvCache::segments(const CacheSplit& split, std::int32_t cache_row) const {
-  const std::int64_t heads = layout_.shape.heads;
-  const std::int64_t begin = cache_row * heads;
-  const std::int64_t gpu_end = split.gpu_units;
-  const std::int64_t dram_end = gpu_end + split.dram_units;
-  const std::uint64_t unit_bytes = layout_.shape.unit_bytes();
-  std::vector<Segment> found;
-  const auto add = [&](TierKind tier, std::int64_t tier_begin, std::int64_t tier_end) {
-    const std::int64_t from = std::max(begin, tier_begin);
-    const std::int64_t to = std::min(begin + heads, tier_end);
-    if (from >= to) return;
-    Segment segment;
-    segment.tier = tier;
-    segment.first_head = static_cast<std::int32_t>(from - begin);
-    segment.num_heads = static_cast<std::int32_t>(to - from);
-    segment.home_offset = static_cast<std::uint64_t>(from - tier_begin) * unit_bytes;
-    if (tier != TierKind::gpu) segment.stage_offset = static_cast<std::uint64_t>(from - gpu_end) * unit_bytes;
-    found.push_back(segment);
-  };
-  add(TierKind::gpu, 0, gpu_end);
-  add(TierKind::dram, gpu_end, dram_end);
-  add(TierKind::ssd, dram_end, layout_.shape.units());
-  return found;
 }
 
 namespace {
@@ -107,22 +88,22 @@ template <class Base>
 void KvCache::fill(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::span<KvHead> heads,
                    const Base& base) const {
   KvHead* out = heads.data();
-  for (const CacheRow& row : rows)
-    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row))
-      out = fill_segment(layout_.shape, base(homes_[index(layer, slot)], segment), segment.num_heads, out);
+  for_each_segment(layer, slot, rows, [&](const CacheRow&, const CacheSegment& segment) {
+    out = fill_segment(layout_.shape, base(homes_[index(layer, slot)], segment), segment.num_heads, out);
+  });
   FLEXGEN_CHECK(out == heads.data() + heads.size(), "cache table does not match its rows");
 }
 
 void KvCache::fill_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
                          std::span<KvHead> heads) const {
-  fill(layer, slot, rows, heads, [stage](const Home& home, const Segment& segment) {
+  fill(layer, slot, rows, heads, [stage](const Home& home, const CacheSegment& segment) {
     return segment.tier == TierKind::gpu ? home.gpu + segment.home_offset : stage + segment.stage_offset;
   });
 }
 
 void KvCache::fill_host_table(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows,
                               std::span<KvHead> heads) const {
-  fill(layer, slot, rows, heads, [](const Home& home, const Segment& segment) {
+  fill(layer, slot, rows, heads, [](const Home& home, const CacheSegment& segment) {
     FLEXGEN_CHECK(segment.tier == TierKind::dram, "a row that the host attends for does not lie in dram");
     return home.dram + segment.home_offset;
   });
@@ -132,15 +113,13 @@ void KvCache::load(std::int32_t layer, std::int32_t slot, std::span<const CacheR
                    Transfer& transfer) {
   Home& home = homes_[index(layer, slot)];
   std::vector<Transfer::RegionLoad> from_disk;
-  for (const CacheRow& row : rows) {
-    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row)) {
-      const std::uint64_t bytes = static_cast<std::uint64_t>(row.start) * position_bytes(segment);
-      if (segment.tier == TierKind::gpu || bytes == 0) continue;
-      std::byte* to = stage + segment.stage_offset;
-      if (segment.tier == TierKind::dram) transfer.host_to_gpu(to, home.dram + segment.home_offset, bytes, "cache");
-      else from_disk.push_back({&home.ssd[static_cast<std::size_t>(row.cache_row)], bytes, to});
-    }
-  }
+  for_each_segment(layer, slot, rows, [&](const CacheRow& row, const CacheSegment& segment) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(row.start) * position_bytes(segment);
+    if (segment.tier == TierKind::gpu || bytes == 0) return;
+    std::byte* to = stage + segment.stage_offset;
+    if (segment.tier == TierKind::dram) transfer.host_to_gpu(to, home.dram + segment.home_offset, bytes, "cache");
+    else from_disk.push_back({&home.ssd[static_cast<std::size_t>(row.cache_row)], bytes, to});
+  });
   if (!from_disk.empty()) transfer.regions_to_gpu(from_disk, "cache");
 }
 
@@ -148,21 +127,19 @@ void KvCache::store(std::int32_t layer, std::int32_t slot, std::span<const Cache
                     Transfer& transfer) {
   Home& home = homes_[index(layer, slot)];
   std::vector<Transfer::RegionStore> to_disk;
-  for (const CacheRow& row : rows) {
-    for (const Segment& segment : segments(layout_.split(layer, slot), row.cache_row)) {
-      if (segment.tier == TierKind::gpu) continue;
-      const std::uint64_t begin = static_cast<std::uint64_t>(row.start) * position_bytes(segment);
-      const std::uint64_t bytes = static_cast<std::uint64_t>(row.count) * position_bytes(segment);
-      const std::byte* from = stage + segment.stage_offset + begin;
-      if (segment.tier == TierKind::dram) {
-        transfer.gpu_to_host(home.dram + segment.home_offset + begin, from, bytes, "cache");
-        continue;
-      }
-      AppendRegion& region = home.ssd[static_cast<std::size_t>(row.cache_row)];
-      if (row.start == 0) region.clear();  // a new row takes the place over
-      to_disk.push_back({&region, from, bytes});
+  for_each_segment(layer, slot, rows, [&](const CacheRow& row, const CacheSegment& segment) {
+    if (segment.tier == TierKind::gpu) return;
+    const std::uint64_t begin = static_cast<std::uint64_t>(row.start) * position_bytes(segment);
+    const std::uint64_t bytes = static_cast<std::uint64_t>(row.count) * position_bytes(segment);
+    const std::byte* from = stage + segment.stage_offset + begin;
+    if (segment.tier == TierKind::dram) {
+      transfer.gpu_to_host(home.dram + segment.home_offset + begin, from, bytes, "cache");
+      return;
     }
-  }
+    AppendRegion& region = home.ssd[static_cast<std::size_t>(row.cache_row)];
+    if (row.start == 0) region.restart(segment.home_offset);  // a new row takes the place over
+    to_disk.push_back({&region, from, bytes});
+  });
   if (!to_disk.empty()) transfer.gpu_to_regions(to_disk, "cache");
 }
 

@@ -1,34 +1,22 @@
 #include "engine/layer_calls.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "base/error.hpp"
 
 namespace flexgen {
-namespace {
-
-// Whole rows lie on a tier (plan_memory); gpu rows come first.
-std::int32_t first_host_row(const CacheLayout& cache, double percent) {
-  std::int64_t gpu_rows = 0;  // where most rows are: layers may differ by one
-  for (const CacheSplit& split : cache.splits) gpu_rows = std::max(gpu_rows, split.gpu_units / cache.shape.heads);
-  const std::int64_t candidates = cache.shape.rows - gpu_rows;
-  const auto here = static_cast<std::int64_t>(std::lround(static_cast<double>(candidates) * percent / 100));
-  return static_cast<std::int32_t>(cache.shape.rows - here);
+LayerCalls::LayerCalls(const StagePlan& plan) : plan_(plan) {
+  const CacheLayout& cache = plan.memory.cache;
+  for (std::int32_t slot = 0; slot < cache.num_slots; ++slot)
+    first_host_position_.push_back(cache.first_host_position(slot));
 }
 
-}  // namespace
-
-LayerCalls::LayerCalls(const StagePlan& plan)
-    : plan_(plan), first_host_row_(first_host_row(plan.memory.cache, plan.input.policy.host_attention_percent)) {}
-
-AttentionRows LayerCalls::split(std::span<const CacheRow> rows) const {
-  if (first_host_row_ >= plan_.memory.cache.shape.rows) return {rows, {}};
-  const auto decodes = [](const CacheRow& row) { return row.count == 1 && row.start > 0; };
-  const auto first = std::ranges::find_if(rows, [&](const CacheRow& row) { return row.cache_row >= first_host_row_; });
-  if (first == rows.end() || !std::ranges::all_of(rows, decodes)) return {rows, {}};
-  const auto num_device = static_cast<std::size_t>(first - rows.begin());
+AttentionRows LayerCalls::split(std::int32_t slot, std::span<const CacheRow> rows) const {
+  const std::int32_t first = first_host_position_[static_cast<std::size_t>(slot)];
+  const auto is_hosts = [&](const CacheRow& row) { return row.count == 1 && row.start > 0 && row.begin >= first; };
+  std::size_t num_device = rows.size();
+  while (num_device > 0 && is_hosts(rows[num_device - 1])) --num_device;
   return {rows.first(num_device), rows.subspan(num_device)};
 }
 
@@ -52,9 +40,11 @@ LayerCall LayerCalls::whole(const MicroBatch& batch, const BatchChunk& chunk, co
 
 LayerCall LayerCalls::half(const MicroBatch& batch, const LayerOperands& operands, const MatrixView& projected,
                            const MatrixView& attended) const {
-  FLEXGEN_CHECK(batch.chunks.size() == 1, "a decode step is one call");
-  LayerCall call = whole(batch, batch.chunks.front(), operands);
-  call.batch.num_rows = call.batch.num_tokens = static_cast<std::int32_t>(split(batch.rows).device.size());
+  const BatchChunk& chunk = batch.chunks.back();
+  FLEXGEN_CHECK(chunk.batch.max_count == 1, "rows that the host attends for are called with prompts");
+  LayerCall call = whole(batch, chunk, operands);
+  call.batch.num_rows = call.batch.num_tokens =
+      static_cast<std::int32_t>(split(batch.slot, batch.rows).device.size()) - chunk.first_row;
   call.projected = projected;
   call.attended = attended;
   return call;

@@ -19,7 +19,7 @@ namespace flexgen {
 /// The rows of a micro-batch by who attends for them. The device's come first, in the batch and in its hidden states.
 struct AttentionRows {
   std::span<const CacheRow> device;
-  std::span<const CacheRow> host;  // one new token each; empty: the micro-batch is computed in whole calls
+  std::span<const CacheRow> host;  // one new token each, of the last chunk; empty: all calls are whole
 };
 
 /// What any call of a layer on a micro-batch is handed.
@@ -42,14 +42,15 @@ class LayerCalls {
   /// Keeps a reference to the plan.
   explicit LayerCalls(const StagePlan& plan);
 
-  /// Who attends for which of `rows`. The host takes the last rows of a micro-batch that only decodes, if any.
-  AttentionRows split(std::span<const CacheRow> rows) const;
+  /// Who attends for which of a slot's `rows`: prompts first, then those that decode by `begin` (SweepWork). The host
+  /// takes the last of these, if any: those whose cache lies where it attends.
+  AttentionRows split(std::int32_t slot, std::span<const CacheRow> rows) const;
 
   /// A layer on a chunk of a micro-batch, everything on the device.
   LayerCall whole(const MicroBatch& batch, const BatchChunk& chunk, const LayerOperands& operands) const;
 
-  /// A layer on a micro-batch that has rows of the host, for `Layer::project` and `finish`.
-  /// @param projected, attended  [tokens, 3 * hidden] and [tokens, hidden], until the call is finished
+  /// A layer on the last chunk of a micro-batch that has rows of the host, for `Layer::project` and `finish`.
+  /// @param projected, attended  [rows of the chunk, 3 * hidden] and [.., hidden], until the call is finished
   LayerCall half(const MicroBatch& batch, const LayerOperands& operands, const MatrixView& projected,
                  const MatrixView& attended) const;
 
@@ -60,7 +61,7 @@ class LayerCalls {
 
  private:
   const StagePlan& plan_;
-  std::int32_t first_host_row_;  // cache rows from here on are attended on the host
+  std::vector<std::int32_t> first_host_position_;  // by slot: sequences from here on are attended on the host
 };
 
 }  // namespace flexgen

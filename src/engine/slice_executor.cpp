@@ -66,11 +66,11 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
 
   if (!span_) span_.emplace(compute_, Resource::compute, layer_of(layer).description().name);
   const LayerOperands operands = operands_of(layer, k, hidden.data);
-  if (cache_.has(layer) && !calls_.split(batch(k).rows).host.empty()) {
+  if (cache_.has(layer) && !calls_.split(batch(k).slot, batch(k).rows).host.empty()) {
     compute_half(layer, k, operands);
     return;
   }
-  compute_chunks(layer, k, operands);
+  compute_chunks(layer, k, operands, batch(k).chunks);
   if (nothing_waits_for(layer, hidden, cache)) return;
   span_.reset();
   computed_ = compute_.record();
@@ -78,9 +78,10 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   end_call();
 }
 
-void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands) {
+void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands,
+                                   std::span<const BatchChunk> chunks) {
   const Layer& what = layer_of(layer);
-  for (const BatchChunk& chunk : batch(k).chunks) {
+  for (const BatchChunk& chunk : chunks) {
     LayerCall call = calls_.whole(batch(k), chunk, operands);
     if (weights_.lacks_plain(chunk)) make_plain(layer);
     call.weights = weights_.of_call(chunk);

@@ -45,8 +45,8 @@ class SliceExecutor final : public Executor {
   /// Fills the homes of the weights. Before the first sweep.
   void fill_weights() { weights_.fill(); }
 
-  /// On a GPU, computes one layer of each kind at the job's largest prefill and decode shape, on whatever lies in
-  /// memory: what libraries and driver do at a first call is then done. Before the first sweep.
+  /// On a GPU, computes one layer of each kind at the job's largest shape of prompts and of single tokens, on whatever
+  /// lies in memory: what libraries and driver do at a first call is then done. Before the first sweep.
   void warm_up();
 
   /// Call before a sweep's first call; `work` may go.
@@ -70,7 +70,7 @@ class SliceExecutor final : public Executor {
     LayerId layer;
     LayerCall call;
     std::vector<MatrixView> weights;  // of the call
-    Slot* slot = nullptr;             // they lie in, when this is the last to use it
+    Slot* slot = nullptr;             // they lie in; null: resident. Who finishes last frees it
     EventPtr attended;
   };
 
@@ -80,12 +80,12 @@ class SliceExecutor final : public Executor {
   bool is_last(MicroBatchId k) const { return k.index() + 1 == batches_.size(); }
   bool nothing_waits_for(LayerId layer, const LaneInput& hidden, const LaneInput& cache) const;
   LayerOperands operands_of(LayerId layer, MicroBatchId k, std::byte* hidden);
-  void compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands);
+  void compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands, std::span<const BatchChunk> chunks);
   void make_plain(LayerId layer);
   LayerCall half_call(MicroBatchId k, const LayerOperands& operands) const;
   void compute_half(LayerId layer, MicroBatchId k, const LayerOperands& operands);
   void finish_half_done(MicroBatchId k);
-  void warm_up_shape(std::int32_t start, std::int32_t count);
+  void warm_up_shape(std::int32_t num_rows, std::int32_t start, std::int32_t count);
   void warm_up_layer(LayerId layer);
   void end_call();
 

@@ -5,18 +5,21 @@
 namespace flexgen {
 
 LayerCall SliceExecutor::half_call(MicroBatchId k, const LayerOperands& operands) const {
-  const std::int32_t num_rows = batch(k).num_tokens;
+  const std::int32_t num_rows = batch(k).chunks.back().batch.num_rows;
   return calls_.half(batch(k), operands, host_attention_->projected(k.value, num_rows),
                      host_attention_->attended(k.value, num_rows));
 }
 
-// The rest is done when the micro-batch comes to its next layer: meanwhile the device computes others.
+// Prompts of the micro-batch are done with first. The rest of those that decode is done when the micro-batch comes to
+// its next layer: meanwhile the device computes others.
 void SliceExecutor::compute_half(LayerId layer, MicroBatchId k, const LayerOperands& operands) {
+  const std::span<const BatchChunk> chunks(batch(k).chunks);
+  compute_chunks(layer, k, operands, chunks.first(chunks.size() - 1));
   std::optional<HalfDone>& half = half_done_[k.index()];
   half.emplace();
   half->layer = layer;
   half->weights.assign(operands.weights.begin(), operands.weights.end());
-  half->slot = is_last(k) ? weights_.slot(layer) : nullptr;
+  half->slot = weights_.slot(layer);
   half->call = half_call(k, operands);
   half->call.weights = half->weights;
   layer_of(layer).project(context_, half->call);

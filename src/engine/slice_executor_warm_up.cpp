@@ -4,22 +4,41 @@
 #include "engine/slice_executor.hpp"
 
 namespace flexgen {
+namespace {
+
+// Where rows of the job's largest length can lie in the first slot, in every kind of band.
+std::vector<std::int32_t> begins_of_long_rows(const CacheLayout& cache, std::int32_t longest) {
+  std::vector<std::int32_t> begins;
+  std::int32_t position = 0;
+  for (const CacheBand& band : cache.bands.front()) {
+    if (band.num_positions >= longest) begins.push_back(position);
+    position += band.num_positions;
+  }
+  return begins;
+}
+
+}  // namespace
 
 void SliceExecutor::warm_up() {
   if (!context_.device.is_cuda()) return;
-  const std::int32_t longest_prompt = std::max(1, plan_.input.job.max_prompt_tokens);
-  warm_up_shape(0, longest_prompt);
-  warm_up_shape(longest_prompt, 1);
+  const BlockShape& block = plan_.input.policy;
+  const std::int32_t tokens = micro_batch_tokens(block, plan_.input.job);
+  const std::int32_t prompt = std::clamp(plan_.input.job.max_prompt_tokens, 1, std::min(tokens, call_tokens));
+  warm_up_shape(std::min(block.micro_batch_size, tokens / prompt), 0, prompt);
+  if (plan_.input.job.max_row_tokens > prompt) warm_up_shape(block.micro_batch_size, prompt, 1);
 }
 
-void SliceExecutor::warm_up_shape(std::int32_t start, std::int32_t count) {
+void SliceExecutor::warm_up_shape(std::int32_t num_rows, std::int32_t start, std::int32_t count) {
+  const std::vector<std::int32_t> begins = begins_of_long_rows(plan_.memory.cache, start + count);
   SweepWork work;
   MicroBatchWork rows;
-  for (std::int32_t r = 0; r < plan_.input.policy.micro_batch_size; ++r)
-    rows.rows.push_back({.row = RowId(r),
-                         .cache_row = r,
-                         .start = start,
-                         .tokens = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+  for (std::int32_t r = 0; r < num_rows; ++r)
+    rows.rows.push_back(
+        {.row = RowId(r),
+         .cache_row = r,
+         .cache_begin = begins[static_cast<std::size_t>(r) * begins.size() / static_cast<std::size_t>(num_rows)],
+         .start = start,
+         .tokens = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
   // A whole block, as whether a layer is made plain depends on it; the first micro-batch is computed.
   work.micro_batches.assign(static_cast<std::size_t>(plan_.input.policy.num_micro_batches), rows);
   batches_ = index_arrays_.prepare(work, compute_);
@@ -41,8 +60,8 @@ void SliceExecutor::warm_up_layer(LayerId layer) {
   weights_.take_any(layer);
   cache_.take_any();
   const LayerOperands operands = operands_of(layer, first, hidden_.any_memory(batch(first)));
-  if (!cache_.has(layer) || calls_.split(batch(first).rows).host.empty()) {
-    compute_chunks(layer, first, operands);
+  if (!cache_.has(layer) || calls_.split(batch(first).slot, batch(first).rows).host.empty()) {
+    compute_chunks(layer, first, operands, batch(first).chunks);
     return;
   }
   const LayerCall call = half_call(first, operands);

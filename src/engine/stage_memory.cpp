@@ -24,7 +24,7 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
               {plan.input.policy.dtype, plan.input.policy.pin_weights}, tiers),
       cache(plan.memory.cache, tiers),
       hidden(plan.memory.hidden, tiers),
-      batches(tiers),
+      batches(tiers, plan.input.policy.uses_host_attention() ? DecodeCalls::own : DecodeCalls::shared),
       workspace(tiers.on_device(Piece::workspace).data, tiers.part_bytes(Piece::workspace)),
       weight_slots(take_slots(plan, Piece::weight_slots, tiers)),
       cache_slots(take_slots(plan, Piece::cache_slots, tiers)),

@@ -64,7 +64,7 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
       for (std::int32_t t = 0; t + 1 < row.count(); ++t)
         add_output(at + t, row.tokens[static_cast<std::size_t>(t) + 1]);
     at += row.count();
-    if (row.num_outputs() > 0) add_output(at - 1, -1);
+    if (row.num_outputs() > 0) add_output(at - 1, row.wants_scores ? row.next_token : -1);
     chunk.batch.max_count = std::max(chunk.batch.max_count, row.count());
     chunk.batch.max_length = std::max(chunk.batch.max_length, row.length());
   }
@@ -82,18 +82,27 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
   return chunk;
 }
 
-MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
+// The first of the rows at the end that bring one token each.
+std::size_t first_single_token(std::span<const RowWork> rows) {
+  std::size_t first = rows.size();
+  while (first > 0 && rows[first - 1].count() == 1) --first;
+  return first;
+}
+
+MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls, Packer& packer) {
   MicroBatch batch;
   batch.slot = work.slot;
   for (const RowWork& row : work.rows) {
-    batch.rows.push_back({row.cache_row, row.start, row.count()});
+    batch.rows.push_back({row.cache_row, row.cache_begin, row.start, row.count()});
     batch.has_scores = batch.has_scores || row.wants_scores;
   }
+  const std::size_t cut = decode_calls == DecodeCalls::own ? first_single_token(work.rows) : 0;
   std::size_t first = 0;
   while (first < work.rows.size()) {
+    const std::size_t last = first < cut ? cut : work.rows.size();
     std::size_t end = first;
     std::int64_t tokens = 0;
-    while (end < work.rows.size() && (end == first || tokens + work.rows[end].count() <= chunk_tokens))
+    while (end < last && (end == first || tokens + work.rows[end].count() <= call_tokens))
       tokens += work.rows[end++].count();
     BatchChunk chunk = pack_chunk(std::span(work.rows).subspan(first, end - first), packer);
     chunk.first_row = static_cast<std::int32_t>(first);
@@ -109,10 +118,11 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, Packer& packer) {
 
 }  // namespace
 
-SweepBatches::SweepBatches(TierMemory& memory)
+SweepBatches::SweepBatches(TierMemory& memory, DecodeCalls decode_calls)
     : on_gpu_(memory.device().is_cuda()),
       host_(memory.host_side(Piece::index_arrays)),
-      capacity_(static_cast<std::int64_t>(memory.part_bytes(Piece::index_arrays) / sizeof(std::int32_t))) {
+      capacity_(static_cast<std::int64_t>(memory.part_bytes(Piece::index_arrays) / sizeof(std::int32_t))),
+      decode_calls_(decode_calls) {
   const PieceView device = on_gpu_ ? memory.on_device(Piece::index_arrays) : PieceView{};
   for (std::size_t s = 0; s < sets_.size(); ++s) {
     sets_[s].host = reinterpret_cast<std::int32_t*>(host_[s]);
@@ -126,7 +136,8 @@ const std::vector<MicroBatch>& SweepBatches::prepare(const SweepWork& work, Stre
   if (set.used) set.used->synchronize();  // two sweeps ago: long past
   Packer packer(set.host, set.device, capacity_);
   set.batches.clear();
-  for (const MicroBatchWork& batch : work.micro_batches) set.batches.push_back(pack_micro_batch(batch, packer));
+  for (const MicroBatchWork& batch : work.micro_batches)
+    set.batches.push_back(pack_micro_batch(batch, decode_calls_, packer));
   if (on_gpu_)
     upload(compute, host_.buffer(), host_.offset(turn_), reinterpret_cast<std::byte*>(set.device),
            static_cast<std::uint64_t>(packer.used()) * sizeof(std::int32_t), "index arrays");

@@ -1,7 +1,7 @@
 // The micro-batches of one sweep as the layers see them: index arrays on the computing device, cut into chunks.
 //
-// A chunk is a run of whole rows whose tokens fit the workspace; a layer is called once per chunk, so a prefill of a
-// large block needs no more scratch than a small one. Two sets of arrays alternate from sweep to sweep, so that the
+// A chunk is a run of whole rows whose tokens fit the workspace; a layer is called once per chunk, so many prompts need
+// no more scratch than few. Two sets of arrays alternate from sweep to sweep, so that the
 // next sweep's can be written while the GPU still reads the last's.
 #pragma once
 
@@ -31,6 +31,12 @@ struct BatchChunk {
   std::int32_t first_output = 0;  // in the micro-batch
 };
 
+/// How rows of one token are called beside prompts. A micro-batch's prompts come first (SweepWork).
+enum class DecodeCalls : std::uint8_t {
+  shared,  // with them: weights are read once
+  own,     // in the micro-batch's last chunk, which has them alone: it can be computed in halves
+};
+
 struct MicroBatch {
   std::int32_t slot = 0;
   std::int32_t num_tokens = 0;
@@ -43,7 +49,7 @@ struct MicroBatch {
 class SweepBatches {
  public:
   /// Takes Piece::index_arrays, whose size decides what a sweep may have.
-  explicit SweepBatches(TierMemory& memory);
+  SweepBatches(TierMemory& memory, DecodeCalls decode_calls);
 
   /// Lays out and uploads the sweep's arrays on `compute`; the chunks stay valid until the sweep after next.
   const std::vector<MicroBatch>& prepare(const SweepWork& work, Stream& compute);
@@ -60,6 +66,7 @@ class SweepBatches {
   bool on_gpu_;
   HostPiece host_;
   std::int64_t capacity_;  // ints per set
+  DecodeCalls decode_calls_;
   std::array<Set, 2> sets_;
   std::size_t turn_ = 0;
 };

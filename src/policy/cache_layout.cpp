@@ -1,66 +1,134 @@
 #include "policy/cache_layout.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.hpp"
+#include "base/error.hpp"
 #include "policy/spread.hpp"
 
 namespace flexgen {
-
 namespace {
 
-// A row that ends within what lies on ssd has a region of some heads, those after it of all.
-void add_regions(const CacheSplit& split, CacheLayout& layout) {
-  const CacheShape& shape = layout.shape;
-  const std::int64_t whole = split.ssd_units / shape.heads, rest = split.ssd_units % shape.heads;
-  const auto region_bytes = [&](std::int64_t units) {
-    return align_up(static_cast<std::uint64_t>(units) * shape.unit_bytes(), piece_alignment);
+// Of the scratch file, for a grain of positions of so many heads.
+std::uint64_t grain_file_bytes(const CacheShape& shape, std::int32_t heads) {
+  return align_up(static_cast<std::uint64_t>(cache_grain * heads) * shape.position_bytes(), piece_alignment);
+}
+
+// Spreads the heads of bands over the tiers, so that the shares are right over all layers and slots.
+class HeadSpread {
+ public:
+  HeadSpread(std::int32_t heads, const Share& share)
+      : heads_(static_cast<std::uint64_t>(heads)), share_(share), gpu_(share.gpu()), dram_(share.dram()) {}
+
+  HeadSplit next() {
+    HeadSplit split;
+    split.gpu = static_cast<std::int32_t>(gpu_.take(heads_, 1, heads_));
+    const auto heads = static_cast<std::int32_t>(heads_);
+    split.dram = static_cast<std::int32_t>(dram_.take(heads_, 1, heads_ - static_cast<std::uint64_t>(split.gpu)));
+    if (share_.ssd() < 1e-9) {  // rounding must not put a head on a tier that was not asked for
+      if (share_.dram() < 1e-9) split.gpu = heads;
+      split.dram = heads - split.gpu;
+    }
+    split.ssd = heads - split.gpu - split.dram;
+    return split;
+  }
+
+  const Share& share() const { return share_; }
+
+ private:
+  std::uint64_t heads_;
+  Share share_;
+  Spread gpu_, dram_;
+};
+
+void add_band(const CacheShape& shape, const CacheBand& band, const HeadSplit& heads, CacheSplit& split) {
+  const auto bytes = [&](std::int32_t count) {
+    return static_cast<std::uint64_t>(band.num_positions) * static_cast<std::uint64_t>(count) * shape.position_bytes();
   };
-  layout.ssd_file_bytes += static_cast<std::uint64_t>(whole) * region_bytes(shape.heads) + region_bytes(rest);
-  layout.num_ssd_regions += whole + (rest > 0 ? 1 : 0);
+  split.bands.push_back(heads);
+  split.gpu_bytes += bytes(heads.gpu);
+  split.dram_bytes += bytes(heads.dram);
+  split.ssd_bytes += bytes(heads.ssd);
+  split.file_bytes += static_cast<std::uint64_t>(band.num_positions / cache_grain) * grain_file_bytes(shape, heads.ssd);
+}
+
+void add_split(CacheSplit split, CacheLayout& layout) {
+  layout.total.gpu_bytes += split.gpu_bytes;
+  layout.total.dram_bytes += split.dram_bytes;
+  layout.total.ssd_bytes += split.ssd_bytes;
+  layout.total.file_bytes += split.file_bytes;
+  layout.staged_bytes = std::max(layout.staged_bytes, split.staged_bytes());
+  if (split.ssd_bytes > 0) layout.num_ssd_regions += layout.shape.rows;
+  layout.splits.push_back(std::move(split));
 }
 
 }  // namespace
 
-std::int64_t CacheLayout::ssd_units_of(const CacheSplit& split, std::int32_t row) const {
-  const std::int64_t first = shape.units() - split.ssd_units;
-  const std::int64_t end = (row + 1LL) * shape.heads;
-  return std::clamp<std::int64_t>(end - first, 0, shape.heads);
+void CacheLayout::append_segments(std::int32_t layer, std::int32_t slot, std::int32_t begin,
+                                  std::vector<CacheSegment>& segments) const {
+  const std::vector<CacheBand>& in_slot = bands[static_cast<std::size_t>(slot)];
+  const CacheSplit& at = split(layer, slot);
+  const std::uint64_t position = shape.position_bytes();
+  std::uint64_t gpu = 0, dram = 0, file = 0, staged = 0;
+  for (std::size_t b = 0; b < in_slot.size(); ++b) {
+    const HeadSplit& heads = at.bands[b];
+    const bool is_there = begin < in_slot[b].num_positions;
+    const auto positions = static_cast<std::uint64_t>(is_there ? begin : in_slot[b].num_positions);
+    const auto all = static_cast<std::uint64_t>(in_slot[b].num_positions);
+    const auto run = [&](std::uint64_t count, std::int32_t of) {
+      return count * static_cast<std::uint64_t>(of) * position;
+    };
+    gpu += run(positions, heads.gpu);
+    dram += run(positions, heads.dram);
+    file += positions / cache_grain * grain_file_bytes(shape, heads.ssd);
+    if (!is_there) {
+      begin -= in_slot[b].num_positions;
+      staged += run(all, heads.dram + heads.ssd);
+      continue;
+    }
+    if (heads.gpu > 0) segments.push_back({TierKind::gpu, heads.gpu, gpu, 0});
+    if (heads.dram > 0) segments.push_back({TierKind::dram, heads.dram, dram, staged + run(positions, heads.dram)});
+    if (heads.ssd > 0)
+      segments.push_back({TierKind::ssd, heads.ssd, file, staged + run(all, heads.dram) + run(positions, heads.ssd)});
+    return;
+  }
+  FLEXGEN_CHECK(false, "a row's cache lies outside its slot");
+}
+
+std::int32_t CacheLayout::first_host_position(std::int32_t slot) const {
+  std::int32_t position = 0;
+  for (const CacheBand& band : bands[static_cast<std::size_t>(slot)]) {
+    if (band.attended_by_host) break;
+    position += band.num_positions;
+  }
+  return position;
 }
 
 void CacheLayout::name_home(MemoryPieces& pieces) const {
-  pieces.add(Piece::cache_home, TierKind::gpu, {gpu_bytes(), 1, piece_alignment});
-  pieces.add(Piece::cache_home, TierKind::dram, {dram_bytes(), 1});
-  pieces.add(Piece::cache_home, TierKind::ssd, {ssd_bytes(), 1, 1, ssd_file_bytes - ssd_bytes()});
+  pieces.add(Piece::cache_home, TierKind::gpu, {total.gpu_bytes, 1, piece_alignment});
+  pieces.add(Piece::cache_home, TierKind::dram, {total.dram_bytes, 1});
+  pieces.add(Piece::cache_home, TierKind::ssd, {total.ssd_bytes, 1, 1, total.file_bytes - total.ssd_bytes});
   pieces.add(Piece::incomplete_blocks, TierKind::dram, {piece_alignment, static_cast<std::uint64_t>(num_ssd_regions)});
 }
 
-CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::int32_t num_slots, const Share& share,
-                       std::int32_t grain) {
+CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::vector<std::vector<CacheBand>> bands) {
   CacheLayout layout;
   layout.shape = shape;
   layout.num_layers = num_layers;
-  layout.num_slots = num_slots;
-  Spread gpu(share.gpu());
-  Spread dram(share.dram());
-  const auto units = static_cast<std::uint64_t>(shape.units());
-  for (std::int32_t i = 0; i < num_layers * num_slots; ++i) {
-    CacheSplit split;
-    split.gpu_units = static_cast<std::int64_t>(gpu.take(units, static_cast<std::uint64_t>(grain), units));
-    const std::uint64_t rest = units - static_cast<std::uint64_t>(split.gpu_units);
-    split.dram_units = static_cast<std::int64_t>(dram.take(units, static_cast<std::uint64_t>(grain), rest));
-    if (share.ssd() < 1e-9) {  // rounding must not put a unit on a tier that was not asked for
-      if (share.dram() < 1e-9) split.gpu_units = shape.units();
-      split.dram_units = shape.units() - split.gpu_units;
+  layout.num_slots = static_cast<std::int32_t>(bands.size());
+  layout.bands = std::move(bands);
+  std::vector<HeadSpread> spreads;  // one for all bands of a share
+  const auto spread_of = [&](const Share& share) -> HeadSpread& {
+    const auto found = std::ranges::find(spreads, share, &HeadSpread::share);
+    return found != spreads.end() ? *found : spreads.emplace_back(shape.heads, share);
+  };
+  for (std::int32_t layer = 0; layer < num_layers; ++layer)
+    for (const std::vector<CacheBand>& slot : layout.bands) {
+      CacheSplit split;
+      for (const CacheBand& band : slot) add_band(shape, band, spread_of(band.share).next(), split);
+      add_split(std::move(split), layout);
     }
-    split.ssd_units = shape.units() - split.gpu_units - split.dram_units;
-    layout.gpu_units += split.gpu_units;
-    layout.dram_units += split.dram_units;
-    layout.ssd_units += split.ssd_units;
-    layout.staged_units = std::max(layout.staged_units, split.dram_units + split.ssd_units);
-    add_regions(split, layout);
-    layout.splits.push_back(split);
-  }
   return layout;
 }
 

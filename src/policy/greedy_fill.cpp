@@ -28,6 +28,13 @@ Share fill(std::uint64_t class_bytes, std::uint64_t gpu_left, std::uint64_t dram
   return share;
 }
 
+// Of one head of all sequences of a (layer, slot).
+std::uint64_t head_bytes(const CacheLayout& cache) {
+  if (cache.splits.empty()) return 0;
+  const CacheSplit& split = cache.splits.front();
+  return (split.gpu_bytes + split.staged_bytes()) / static_cast<std::uint64_t>(cache.shape.heads);
+}
+
 std::uint64_t left(std::uint64_t budget, std::uint64_t used) { return budget > used ? budget - used : 0; }
 
 // Places the classes in the order hidden, weights, cache for given B and K. False when it does not fit.
@@ -42,7 +49,7 @@ bool place(PlanInput& in, const Budgets& budgets) {
     share = {100, 0};
     if (plan_memory(in).gpu.total() <= budgets.gpu_bytes) return;
     // A share is met to one grain: that much stays free, lest rounding up throws the plan over the edge.
-    const std::uint64_t grain = tensor_class == TensorClass::cache ? plan.cache.shape.unit_bytes() : split_alignment;
+    const std::uint64_t grain = tensor_class == TensorClass::cache ? head_bytes(plan.cache) : split_alignment;
     share = fill(bytes, left(budgets.gpu_bytes, plan.gpu.total() + grain),
                  left(budgets.dram_bytes, plan.dram.total() + grain));
   };

@@ -7,21 +7,18 @@ namespace {
 
 constexpr std::uint64_t token_bytes = 4;  // int32, and float32 of its score
 
-CacheShape cache_shape(const PlanInput& in) {
-  return {in.policy.micro_batch_size,
-          in.model.attention.kv_heads,
-          in.model.attention.head_size,
-          std::max(1, in.job.max_row_tokens),
-          in.policy.dtype,
-          in.policy.cache_format};
-}
-
 CacheLayout lay_out_cache(const PlanInput& in) {
   const auto cached = std::count_if(in.slice.layers.begin(), in.slice.layers.end(),
                                     [](const auto& layer) { return layer.has_cache(); });
-  return plan_cache(cache_shape(in), static_cast<std::int32_t>(cached),
-                    in.policy.num_micro_batches * in.policy.num_groups, in.policy.placement.cache,
-                    in.policy.uses_host_attention() ? in.model.attention.kv_heads : 1);
+  const CacheShape shape{in.policy.micro_batch_size, in.model.attention.kv_heads, in.model.attention.head_size,
+                         in.policy.dtype, in.policy.cache_format};
+  return plan_cache(shape, static_cast<std::int32_t>(cached), cache_bands(in.policy, in.job));
+}
+
+// Bytes of the longest row's cache of one layer.
+std::uint64_t longest_row_bytes(const PlanInput& in, const CacheLayout& cache) {
+  return static_cast<std::uint64_t>(std::max(1, in.job.max_row_tokens)) *
+         static_cast<std::uint64_t>(cache.shape.heads) * cache.shape.position_bytes();
 }
 
 // Bytes of `rows` hidden states.
@@ -38,7 +35,7 @@ void add_slots(const PlanInput& in, MemoryPlan& plan) {
     plan.pieces.add(piece, TierKind::gpu, {bytes, static_cast<std::uint64_t>(count), piece_alignment});
   };
   add(Piece::weight_slots, plan.weights.slot_bytes, weight_slots_of(in.policy));
-  add(Piece::cache_slots, plan.cache.staged_bytes(), num_cache_slots);
+  add(Piece::cache_slots, plan.cache.staged_bytes, num_cache_slots);
   if (!plan.hidden.is_resident()) add(Piece::hidden_slots, plan.hidden.place_bytes, num_hidden_slots);
 }
 
@@ -51,7 +48,7 @@ void add_tables(const PlanInput& in, MemoryPlan& plan) {
   const TierKind host_side = in.on_gpu ? TierKind::dram : TierKind::gpu;
   const std::int64_t entries = index_array_entries(in.policy, plan.max_tokens, in.job.scores);
   const std::uint64_t tables =
-      plan.cache.splits.size() * static_cast<std::uint64_t>(plan.cache.shape.units()) * cache_table_entry_bytes;
+      plan.cache.splits.size() * cache_table_entries(plan.cache.shape) * cache_table_entry_bytes;
   for (const TierKind tier : {TierKind::gpu, TierKind::dram}) {
     if (tier == TierKind::dram && !in.on_gpu) break;
     add(Piece::index_arrays, tier, static_cast<std::uint64_t>(entries) * token_bytes, num_index_sets);
@@ -67,8 +64,8 @@ void add_tables(const PlanInput& in, MemoryPlan& plan) {
 }
 
 CallSizes largest_call(const PlanInput& in, const MemoryPlan& plan) {
-  const std::int64_t longest = std::max(1, in.job.max_prompt_tokens);
-  return {in.policy.micro_batch_size, std::min(plan.max_tokens, std::max(chunk_tokens, longest)), longest};
+  return {in.policy.micro_batch_size, std::min<std::int64_t>(plan.max_tokens, call_tokens),
+          std::max(1, in.job.max_prompt_tokens)};
 }
 
 void add_workspace(const PlanInput& in, MemoryPlan& plan) {
@@ -112,7 +109,8 @@ void add_disk_staging(const PlanInput& in, MemoryPlan& plan) {
   };
   add_streams(Piece::weights_home, disk_pieces_of_weights, 1, staging_half_bytes);
   // A half holds the longest row.
-  add_streams(Piece::cache_home, disk_pieces_of_cache, 2, std::max(staging_half_bytes, plan.cache.row_bytes()));
+  add_streams(Piece::cache_home, disk_pieces_of_cache, 2,
+              std::max(staging_half_bytes, longest_row_bytes(in, plan.cache)));
   add_streams(Piece::hidden_home, disk_pieces_of_hidden, 2, staging_half_bytes);
 }
 
@@ -143,10 +141,10 @@ void sum_up(const Placement& placement, MemoryPlan& plan) {
 }
 
 // Whether a sweep of the job can have two calls of a layer that are large enough. Whole rows make a call, so what is
-// over chunk_tokens may be a call of few tokens; the sweep's work then decides.
+// over call_tokens may be a call of few tokens; the sweep's work then decides.
 bool may_use_plain_layer(const PlanInput& in, std::int64_t max_tokens) {
   if (!in.wants_plain_layer || in.policy.weight_format.is_none()) return false;
-  return max_tokens >= plain_layer_tokens && (in.policy.num_micro_batches > 1 || max_tokens > chunk_tokens);
+  return max_tokens >= plain_layer_tokens && (in.policy.num_micro_batches > 1 || max_tokens > call_tokens);
 }
 
 }  // namespace
@@ -160,9 +158,10 @@ MemoryPlan plan_memory(const PlanInput& in) {
   plan.weights = plan_weights(in.slice.layers, in.policy.dtype, in.policy.placement.weights, in.policy.weight_format,
                               in.reads_dram);
   plan.cache = lay_out_cache(in);
-  plan.max_tokens = static_cast<std::int64_t>(in.policy.micro_batch_size) * std::max(1, in.job.max_prompt_tokens);
+  plan.max_tokens = micro_batch_tokens(in.policy, in.job);
+  // With attention on the host, what a layer's second half will finish stays on the device, prompts beside it too.
   plan.hidden = {in.policy.placement.hidden, in.policy.num_micro_batches, hidden_bytes(in, plan.max_tokens),
-                 hidden_bytes(in, in.policy.micro_batch_size)};
+                 hidden_bytes(in, in.policy.uses_host_attention() ? plan.max_tokens : in.policy.micro_batch_size)};
   plan.weights.name_home(plan.pieces);
   plan.cache.name_home(plan.pieces);
   plan.hidden.name_home(plan.pieces);

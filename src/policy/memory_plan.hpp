@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "policy/block_limits.hpp"
 #include "policy/cache_layout.hpp"
 #include "policy/hidden_layout.hpp"
 #include "policy/memory_pieces.hpp"
@@ -28,25 +29,27 @@ inline constexpr std::int32_t num_cache_slots = 2;
 inline constexpr std::int32_t num_hidden_slots = 3;
 /// Host staging between disk and GPU, per direction and stream: two halves that alternate.
 inline constexpr std::uint64_t staging_half_bytes = 32ULL << 20;
-/// Tokens that one call of a layer may have: rows are never cut, so one long row may pass it.
-inline constexpr std::int64_t chunk_tokens = 4096;
 /// Calls of so many tokens or more are computed with plain matrices, where a layer has two of them or more in a sweep.
 inline constexpr std::int64_t plain_layer_tokens = 512;
 /// Aligned memory through which each stream's disk transfers pass that are not aligned themselves.
 inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
+/// Of one (layer, slot)'s table.
+inline std::uint64_t cache_table_entries(const CacheShape& shape) {
+  return static_cast<std::uint64_t>(shape.rows) * static_cast<std::uint64_t>(shape.heads);
+}
 
 /// Sets of index arrays: one sweep is under way while the next is prepared.
 inline constexpr std::uint64_t num_index_sets = 2;
-/// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a chunk
+/// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a call
 /// of its own; per token: id and position, and where it is scored output and target.
 /// @param tokens  of one micro-batch at most
 std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, bool scores);
 
 /// Positions of one micro-batch whose logits are wanted, at most.
 inline std::int64_t max_outputs(const BlockShape& block, const JobShape& job) {
-  return block.micro_batch_size * (job.scores ? std::max<std::int64_t>(1, job.max_prompt_tokens) : 1);
+  return job.scores ? micro_batch_tokens(block, job) : block.micro_batch_size;
 }
 
 /// A stage's links to its neighbours in the pipeline, as far as they take memory.

@@ -77,10 +77,10 @@ TierParts bytes_loaded_per_sweep(const WeightLayout& layout) {
 
 StageModel::StageModel(const StageInput& input) : stage(input), memory(plan_memory(input.plan)) {
   streamed_weights = bytes_loaded_per_sweep(memory.weights);
-  const auto units = static_cast<double>(memory.cache.gpu_units + memory.cache.dram_units + memory.cache.ssd_units);
-  if (units > 0)
-    cache_share = {static_cast<double>(memory.cache.dram_units) / units,
-                   static_cast<double>(memory.cache.ssd_units) / units};
+  const CacheSplit& cache = memory.cache.total;
+  const auto bytes = static_cast<double>(cache.gpu_bytes + cache.staged_bytes());
+  if (bytes > 0)
+    cache_share = {static_cast<double>(cache.dram_bytes) / bytes, static_cast<double>(cache.ssd_bytes) / bytes};
   cached_layers = memory.cache.num_layers;
 }
 

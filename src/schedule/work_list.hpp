@@ -14,15 +14,15 @@
 namespace flexgen {
 
 struct RowWork {
-  RowId row;
-  std::int32_t cache_row = 0;        // the row's place in its micro-batch's cache, 0 .. B-1, fixed for its life
-  std::int32_t cache_begin = 0;      // first of the slot's positions that are the row's, fixed for its life
-  std::int32_t start = 0;            // the row's own position of the first new token
-  bool wants_token = true;           // false: a chunk of a prompt that is not its last
-  bool wants_scores = false;         // of every new token but the first: its log-probability after those before it
-  std::int32_t next_token = -1;      // scored too: what the prompt has after this chunk of it; -1: nothing
-  std::vector<std::int32_t> tokens;  // new tokens, at least one
-  bool reads_prompt = false;         // the tokens are of its prompt (prefill), not the one it made last (decode)
+  RowId row = {};
+  std::int32_t cache_row = 0;             // the row's place in its micro-batch's cache, 0 .. B-1, fixed for its life
+  std::int32_t cache_begin = 0;           // first of the slot's positions that are the row's, fixed for its life
+  std::int32_t start = 0;                 // the row's own position of the first new token
+  bool wants_token = true;                // false: a chunk of a prompt that is not its last
+  bool wants_scores = false;              // of every new token but the first: its log-probability after those before it
+  std::int32_t next_token = -1;           // scored too: what the prompt has after this chunk of it; -1: nothing
+  std::vector<std::int32_t> tokens = {};  // new tokens, at least one
+  bool reads_prompt = false;              // the tokens are of its prompt (prefill), not the one it made last (decode)
 
   std::int32_t count() const { return static_cast<std::int32_t>(tokens.size()); }
   /// Positions whose logits are computed: all of a row that is scored, else the last one or none.

@@ -12,7 +12,15 @@
 
 namespace flexgen {
 
-AppendRegion::AppendRegion(ScratchRegion region) : region_(std::move(region)), tail_(direct_alignment) {}
+AppendRegion::AppendRegion(std::shared_ptr<const ScratchRegion> part)
+    : part_(std::move(part)), tail_(direct_alignment) {}
+
+void AppendRegion::restart(std::uint64_t offset_bytes) {
+  FLEXGEN_CHECK(part_ && offset_bytes % direct_alignment == 0 && offset_bytes <= part_->capacity_bytes(),
+                "a region begins where its part of the file does not reach");
+  begin_bytes_ = offset_bytes;
+  size_bytes_ = 0;
+}
 
 void AppendRegion::append(IoQueue& queue, std::span<const std::byte> data) {
   const Append one{this, data};
@@ -37,8 +45,8 @@ void AppendRegion::append_many(IoQueue& queue, std::span<const Append> appends) 
     const std::uint64_t tail = region->tail_bytes();
     const std::uint64_t whole = align_down(tail + data.size(), direct_alignment);
     if (whole == 0) continue;
-    writes.push_back({&region->region_.file(),
-                      region->region_.offset_bytes() + region->flushed_bytes(),
+    writes.push_back({&region->part_->file(),
+                      region->part_->offset_bytes() + region->begin_bytes_ + region->flushed_bytes(),
                       whole,
                       {region->tail_.data(), tail},
                       data});
@@ -64,7 +72,7 @@ void AppendRegion::read_many(IoQueue& queue, std::span<const Read> reads) {
   for (const auto& [region, size, destination] : reads) {
     FLEXGEN_CHECK(size <= region->size_bytes_, "more is read than was appended");
     const std::uint64_t from_file = std::min(size, region->flushed_bytes());
-    if (from_file > 0) extents.push_back({region->region_.extent(0, from_file), destination});
+    if (from_file > 0) extents.push_back({region->part_->extent(region->begin_bytes_, from_file), destination});
     if (size > from_file) std::memcpy(destination + from_file, region->tail_.data(), size - from_file);
   }
   read_extents(queue, extents);

@@ -3,12 +3,13 @@
 // Disks take whole 4 KiB blocks, pieces have any size: the last incomplete block stays in memory (the tail) and
 // goes to disk when it is full. A batch of regions is appended or read with one deep queue.
 //
-// Ownership: a region owns its part of the scratch file and 4 KiB of memory. Thread-safety: one thread at a time
-// per region, and per queue.
+// Ownership: a region has a share in a part of the scratch file, of which several may use a run each, and owns 4 KiB of
+// memory. Thread-safety: one thread at a time per region, and per queue.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "storage/aligned_buffer.hpp"
@@ -20,8 +21,8 @@ namespace flexgen {
 class AppendRegion {
  public:
   AppendRegion() = default;
-  /// Empty, with room for the whole of `region`.
-  explicit AppendRegion(ScratchRegion region);
+  /// Empty, with room for the whole of `part`.
+  explicit AppendRegion(std::shared_ptr<const ScratchRegion> part);
 
   struct Append {
     AppendRegion* region = nullptr;
@@ -43,18 +44,20 @@ class AppendRegion {
   static void append_many(IoQueue& queue, std::span<const Append> appends);
   static void read_many(IoQueue& queue, std::span<const Read> reads);
 
-  /// Forgets the content; the room is kept.
-  void clear() { size_bytes_ = 0; }
+  /// Forgets the content, and begins anew at this offset of its part of the file, a multiple of direct_alignment.
+  void restart(std::uint64_t offset_bytes);
 
   std::uint64_t size_bytes() const { return size_bytes_; }
-  std::uint64_t capacity_bytes() const { return region_.capacity_bytes(); }
+  /// From where it began to the end of its part of the file.
+  std::uint64_t capacity_bytes() const { return part_ ? part_->capacity_bytes() - begin_bytes_ : 0; }
 
  private:
   std::uint64_t tail_bytes() const { return size_bytes_ % direct_alignment; }
   std::uint64_t flushed_bytes() const { return size_bytes_ - tail_bytes(); }
   void commit(std::span<const std::byte> data);
 
-  ScratchRegion region_;
+  std::shared_ptr<const ScratchRegion> part_;
+  std::uint64_t begin_bytes_ = 0;  // in the part
   AlignedBuffer tail_;
   std::uint64_t size_bytes_ = 0;
   bool in_batch_ = false;  // marks repetitions in a batch

@@ -13,8 +13,9 @@
 namespace flexgen::test {
 namespace {
 
-constexpr CacheShape shape{5, 3, 12, 90, DType::float32};  // a row: 288 bytes a position, some six disk blocks
+constexpr CacheShape shape{5, 3, 12, DType::float32};  // a row: 288 bytes a position, some six disk blocks
 constexpr std::int32_t num_layers = 2, num_slots = 2;
+constexpr std::int32_t row_positions = 96, num_runs = 7;  // more than rows: a new row may lie elsewhere
 
 // Key and value of one position of one head, as one run of bytes.
 using Position = std::vector<std::byte>;
@@ -33,12 +34,14 @@ class PlainCache {
 class KvCacheTest : public ::testing::TestWithParam<Share> {
  protected:
   KvCacheTest()
-      : layout_(plan_cache(shape, num_layers, num_slots, GetParam())),
+      : layout_(
+            plan_cache(shape, num_layers,
+                       std::vector(num_slots, std::vector<CacheBand>{{row_positions * num_runs, GetParam(), false}}))),
         tiers_(home_of(layout_)),
         cache_(layout_, tiers_.memory()),
         loads_(stream_, host_staging(cache_.uses_disk())),
         stores_(stream_, host_staging(cache_.uses_disk())),
-        stage_(layout_.staged_bytes()) {}
+        stage_(layout_.staged_bytes) {}
 
   static std::size_t half_bytes() { return static_cast<std::size_t>(shape.head_dim) * element_bytes(shape.dtype); }
 
@@ -62,12 +65,14 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
       if (random(4) == 0) continue;  // finished, or not begun
       std::vector<Position>& first_head = plain_.head(layer, slot, r, 0);
       const bool is_new =
-          first_head.empty() || random(8) == 0 || static_cast<std::int32_t>(first_head.size()) == shape.capacity;
+          first_head.empty() || random(8) == 0 || static_cast<std::int32_t>(first_head.size()) == row_positions;
       if (is_new)
         for (std::int32_t h = 0; h < shape.heads; ++h) plain_.head(layer, slot, r, h).clear();
       const auto start = static_cast<std::int32_t>(first_head.size());
       const std::int32_t most = is_new ? 40 : random(3) == 0 ? 20 : 1;
-      rows.push_back({r, start, std::min(shape.capacity - start, 1 + random(most))});
+      if (is_new) move_to_a_free_run(layer, slot, r);
+      rows.push_back({r, runs_[run_index(layer, slot, r)] * row_positions, start,
+                      std::min(row_positions - start, 1 + random(most))});
     }
     std::shuffle(rows.begin(), rows.end(), generator_);
     return rows;
@@ -99,6 +104,18 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
     return static_cast<std::int32_t>(generator_() % static_cast<std::uint32_t>(below));
   }
 
+  static std::size_t run_index(std::int32_t layer, std::int32_t slot, std::int32_t row) {
+    return static_cast<std::size_t>((layer * num_slots + slot) * shape.rows + row);
+  }
+  void move_to_a_free_run(std::int32_t layer, std::int32_t slot, std::int32_t row) {
+    const auto first = runs_.begin() + static_cast<std::ptrdiff_t>(run_index(layer, slot, 0));
+    std::int32_t& own = runs_[run_index(layer, slot, row)];
+    own = -1;
+    std::int32_t run = random(num_runs);
+    while (std::find(first, first + shape.rows, run) != first + shape.rows) run = (run + 1) % num_runs;
+    own = run;
+  }
+
   const CacheLayout& layout() const { return layout_; }
   const KvCache& cache() const { return cache_; }
   const PlannedTiers& tiers() const { return tiers_; }
@@ -112,6 +129,8 @@ class KvCacheTest : public ::testing::TestWithParam<Share> {
   Transfer loads_, stores_;
   std::vector<std::byte> stage_;
   PlainCache plain_;
+  std::vector<std::int32_t> runs_ =
+      std::vector<std::int32_t>(static_cast<std::size_t>(num_layers * num_slots * shape.rows), -1);
 };
 
 TEST_P(KvCacheTest, GivesBackWhatWasStored) {
@@ -121,23 +140,22 @@ TEST_P(KvCacheTest, GivesBackWhatWasStored) {
 }
 
 TEST_P(KvCacheTest, LiesWhereItWasAskedToLie) {
-  const double total = static_cast<double>(layout().gpu_bytes() + layout().dram_bytes() + layout().ssd_bytes());
-  EXPECT_NEAR(static_cast<double>(layout().gpu_bytes()) / total, GetParam().gpu(), 0.02);
-  EXPECT_NEAR(static_cast<double>(layout().ssd_bytes()) / total, GetParam().ssd(), 0.02);
+  const double total = static_cast<double>(layout().total.gpu_bytes + layout().total.staged_bytes());
+  EXPECT_NEAR(static_cast<double>(layout().total.gpu_bytes) / total, GetParam().gpu(), 0.02);
+  EXPECT_NEAR(static_cast<double>(layout().total.ssd_bytes) / total, GetParam().ssd(), 0.02);
   EXPECT_EQ(cache().uses_disk(), GetParam().ssd() > 0);
-  EXPECT_GE(cache().scratch_bytes(), layout().ssd_bytes());
-  const std::vector<CacheRow> all{{0, 0, 1}, {shape.rows - 1, 0, 1}};
-  EXPECT_EQ(cache().is_staged(0, 0, all), layout().split(0, 0).gpu_units < shape.units());
-  EXPECT_EQ(cache().is_staged(0, 0, std::span(all).first(1)), layout().split(0, 0).gpu_units < shape.heads);
+  EXPECT_GE(cache().scratch_bytes(), layout().total.ssd_bytes);
+  const std::vector<CacheRow> all{{0, 0, 0, 1}, {4, row_positions, 0, 1}};
+  EXPECT_EQ(cache().is_staged(0, 0, all), layout().split(0, 0).staged_bytes() > 0);
 }
 
 TEST_P(KvCacheTest, TakesWhatItsLayoutNames) {
-  EXPECT_EQ(tiers().used_bytes(TierKind::gpu, MemoryUse::cache), layout().gpu_bytes());
-  EXPECT_EQ(tiers().used_bytes(TierKind::dram, MemoryUse::cache), layout().dram_bytes());
-  EXPECT_EQ(tiers().used_bytes(TierKind::ssd, MemoryUse::cache), layout().ssd_bytes());
+  EXPECT_EQ(tiers().used_bytes(TierKind::gpu, MemoryUse::cache), layout().total.gpu_bytes);
+  EXPECT_EQ(tiers().used_bytes(TierKind::dram, MemoryUse::cache), layout().total.dram_bytes);
+  EXPECT_EQ(tiers().used_bytes(TierKind::ssd, MemoryUse::cache), layout().total.ssd_bytes);
   for (const TierKind tier : {TierKind::gpu, TierKind::dram, TierKind::ssd})
     EXPECT_EQ(tiers().used_bytes(tier, MemoryUse::staging), tiers().pieces().taken_bytes(tier, MemoryUse::staging));
-  EXPECT_EQ(cache().scratch_bytes(), layout().ssd_file_bytes);
+  EXPECT_EQ(cache().scratch_bytes(), layout().total.file_bytes);
   EXPECT_EQ(tiers().used_bytes(TierKind::gpu, MemoryUse::unclaimed), 0U);
 }
 

@@ -43,8 +43,11 @@ SweepWork work_of(std::int32_t start, std::int32_t count) {
     MicroBatchWork& batch = work.micro_batches.emplace_back();
     batch.slot = k;
     for (std::int32_t r = 0; r < 2; ++r)
-      batch.rows.push_back(
-          {RowId(2 * k + r), r, start, true, false, std::vector<std::int32_t>(static_cast<std::size_t>(count), 5)});
+      batch.rows.push_back({.row = RowId(2 * k + r),
+                            .cache_row = r,
+                            .cache_begin = r * 16,  // small_job's longest row, in whole grains
+                            .start = start,
+                            .tokens = std::vector<std::int32_t>(static_cast<std::size_t>(count), 5)});
   }
   return work;
 }

@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::int32_t num_heads = 3, hidden = 12;
 
+constexpr std::int32_t row_positions = 40;
+
 // Of eight rows the first two lie on the gpu tier.
 StagePlan plan_of(double host_attention_percent) {
   StagePlan plan;
@@ -18,20 +20,22 @@ StagePlan plan_of(double host_attention_percent) {
   plan.input.policy.micro_batch_size = 8;
   plan.input.policy.attention_sparsity = 0.5;
   plan.input.policy.host_attention_percent = host_attention_percent;
-  plan.memory.cache = plan_cache({8, num_heads, hidden / num_heads, 40, DType::float32}, 2, 1, {25, 75},
-                                 host_attention_percent > 0 ? num_heads : 1);
+  plan.input.policy.placement.cache = {25, 75};
+  plan.input.job.max_row_tokens = row_positions;
+  plan.memory.cache =
+      plan_cache({8, num_heads, hidden / num_heads, DType::float32}, 2, cache_bands(plan.input.policy, plan.input.job));
   return plan;
 }
 
 std::vector<CacheRow> rows_of(std::initializer_list<std::int32_t> cache_rows, std::int32_t start, std::int32_t count) {
   std::vector<CacheRow> rows;
-  for (const std::int32_t row : cache_rows) rows.push_back({row, start + row, count});
+  for (const std::int32_t row : cache_rows) rows.push_back({row, row * row_positions, start + row, count});
   return rows;
 }
 
 std::size_t num_host_rows(double percent, const std::vector<CacheRow>& rows) {
   const StagePlan plan = plan_of(percent);
-  const AttentionRows split = LayerCalls(plan).split(rows);
+  const AttentionRows split = LayerCalls(plan).split(0, rows);
   EXPECT_EQ(split.device.data(), rows.data());
   EXPECT_EQ(split.device.size() + split.host.size(), rows.size());
   for (const CacheRow& row : split.host) EXPECT_EQ(row.count, 1);
@@ -48,11 +52,13 @@ TEST(LayerCalls, TheHostAttendsForAShareOfTheRowsOutsideTheGpuTier) {
 }
 
 TEST(LayerCalls, PromptsAreTheDevices) {
-  std::vector<CacheRow> rows = rows_of({0, 3, 7}, 5, 1);
-  rows[1].count = 2;
-  EXPECT_EQ(num_host_rows(100, rows), 0U) << "one row brings a prompt";
-  rows[1] = {3, 0, 1};
-  EXPECT_EQ(num_host_rows(100, rows), 0U) << "of one token";
+  std::vector<CacheRow> rows = rows_of({6, 0, 3, 7}, 5, 1);
+  rows[0].count = 2;
+  EXPECT_EQ(num_host_rows(100, rows), 2U) << "one row brings a part of its prompt, the others decode";
+  rows[0] = {6, 6 * row_positions, 0, 1};
+  EXPECT_EQ(num_host_rows(100, rows), 2U) << "a prompt of one token";
+  rows.resize(2);
+  EXPECT_EQ(num_host_rows(100, rows), 0U);
 }
 
 // A micro-batch of two chunks: one row of two tokens, two rows of three tokens.
@@ -97,6 +103,7 @@ TEST(LayerCalls, AHalfHasTheDevicesRowsAlone) {
   batch.num_tokens = 5;
   batch.chunks.resize(1);
   batch.chunks[0].batch.num_rows = batch.chunks[0].batch.num_tokens = 5;
+  batch.chunks[0].batch.max_count = 1;
   std::vector<float> states(5 * hidden), projected(5 * 3 * hidden), attended(5 * hidden);
   const auto view = [](std::vector<float>& of, std::int64_t cols) {
     return contiguous_view(reinterpret_cast<std::byte*>(of.data()), 5, cols, DType::float32);

@@ -17,7 +17,8 @@ RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::in
 
 class SweepBatchesTest : public ::testing::Test {
  protected:
-  SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false) {
+  SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false,
+                    DecodeCalls decode_calls = DecodeCalls::shared) {
     BlockShape block;
     block.num_micro_batches = num_micro_batches;
     block.micro_batch_size = rows;
@@ -25,7 +26,7 @@ class SweepBatchesTest : public ::testing::Test {
     MemoryPieces pieces;
     pieces.add(Piece::index_arrays, TierKind::gpu, {entries * sizeof(std::int32_t), num_index_sets, piece_alignment});
     tiers_ = std::make_unique<PlannedTiers>(pieces);
-    return SweepBatches(tiers_->memory());
+    return SweepBatches(tiers_->memory(), decode_calls);
   }
   Stream& stream() { return stream_; }
 
@@ -54,6 +55,7 @@ void expect_packed(const MicroBatch& batch, const MicroBatchWork& work) {
       ASSERT_LT(r, work.rows.size());
       const RowWork& expected = work.rows[r];
       EXPECT_EQ(batch.rows[r].cache_row, expected.cache_row);
+      EXPECT_EQ(batch.rows[r].begin, expected.cache_begin);
       EXPECT_EQ(batch.rows[r].start, expected.start);
       EXPECT_EQ(batch.rows[r].count, expected.count());
       EXPECT_EQ(view.host_start[i], expected.start);
@@ -128,8 +130,29 @@ TEST_F(SweepBatchesTest, CutsIntoChunksBetweenRows) {
   EXPECT_EQ(sizes, (std::vector<std::int32_t>{4096, 200, 5000, 1, 4096}));
 }
 
+// Where the host attends, a call of those rows alone can be done in halves.
+TEST_F(SweepBatchesTest, RowsOfOneTokenHaveACallOfTheirOwnWhereThatIsWanted) {
+  SweepWork work;
+  work.micro_batches = {{0, {row(1, 0, 0, 4), row(2, 1, 4, 2, false), row(3, 2, 7, 1), row(4, 3, 9, 1)}},
+                        {1, {row(5, 0, 2, 1), row(6, 1, 3, 1)}},
+                        {2, {row(7, 0, 0, 3)}}};
+  const auto rows_of_chunks = [&](DecodeCalls decode_calls) {
+    SweepBatches batches = make(3, 4, 16, false, decode_calls);
+    std::vector<std::vector<std::int32_t>> rows;
+    const std::vector<MicroBatch>& packed = batches.prepare(work, stream());
+    for (std::size_t k = 0; k < packed.size(); ++k) {
+      expect_packed(packed[k], work.micro_batches[k]);
+      rows.emplace_back();
+      for (const BatchChunk& chunk : packed[k].chunks) rows.back().push_back(chunk.batch.num_rows);
+    }
+    return rows;
+  };
+  EXPECT_EQ(rows_of_chunks(DecodeCalls::shared), (std::vector<std::vector<std::int32_t>>{{4}, {2}, {1}}));
+  EXPECT_EQ(rows_of_chunks(DecodeCalls::own), (std::vector<std::vector<std::int32_t>>{{2, 2}, {2}, {1}}));
+}
+
 TEST_F(SweepBatchesTest, HoldsTheWorstCaseAndNoMore) {
-  constexpr std::int32_t rows = 3, length = chunk_tokens;  // every row a chunk of its own, every row an output
+  constexpr std::int32_t rows = 3, length = call_tokens;  // every row a chunk of its own, every row an output
   SweepBatches batches = make(2, rows, static_cast<std::int64_t>(rows) * length);
   SweepWork work;
   work.micro_batches.resize(2);

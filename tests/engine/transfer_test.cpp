@@ -74,7 +74,8 @@ TEST_F(TransferTest, AppendsToRegionsAndReadsPrefixes) {
   ScratchStore store(scratch_.path(), num_regions * 32768);
   std::vector<AppendRegion> regions;
   std::vector<Bytes> plain(num_regions);
-  for (std::size_t i = 0; i < num_regions; ++i) regions.emplace_back(store.allocate(capacity, "test"));
+  for (std::size_t i = 0; i < num_regions; ++i)
+    regions.emplace_back(std::make_shared<const ScratchRegion>(store.allocate(capacity, "test")));
   for (int round = 0; round < 20; ++round) {
     std::vector<Bytes> fresh(num_regions);
     std::vector<Transfer::RegionStore> stores;

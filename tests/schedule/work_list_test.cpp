@@ -101,7 +101,7 @@ TEST(WorkList, HugeCountsAreRefusedBeforeAnythingIsAllocated) {
 TEST(WorkList, CountsTokens) {
   MicroBatchWork batch;
   EXPECT_EQ(batch.num_tokens(), 0);
-  batch.rows = {{RowId(0), 0, 5, true, false, {1, 2, 3}}, {RowId(1), 1, 0, false, true, {4}}};
+  batch.rows = {{.start = 5, .tokens = {1, 2, 3}}, {.tokens = {4}}};
   EXPECT_EQ(batch.num_tokens(), 4);
   EXPECT_EQ(batch.rows[0].length(), 8);
   EXPECT_EQ(batch.rows[1].count(), 1);
@@ -112,8 +112,8 @@ TEST(WorkList, CountsTokensOfPromptsApartFromThoseThatWereMade) {
   SweepWork work;
   EXPECT_EQ(work.num_prompt_tokens(), 0);
   EXPECT_EQ(work.num_decode_tokens(), 0);
-  work.micro_batches = {{0, {{RowId(0), 0, 0, false, false, {1, 2, 3}, true}, {RowId(1), 1, 9, true, false, {4}}}},
-                        {1, {{RowId(2), 0, 3, true, false, {5, 6}, true}, {RowId(3), 1, 7, true, false, {7}}}}};
+  work.micro_batches = {{0, {{.tokens = {1, 2, 3}, .reads_prompt = true}, {.tokens = {4}}}},
+                        {1, {{.start = 3, .tokens = {5, 6}, .reads_prompt = true}, {.start = 7, .tokens = {7}}}}};
   EXPECT_EQ(work.num_prompt_tokens(), 5);
   EXPECT_EQ(work.num_decode_tokens(), 2);
 }

@@ -12,6 +12,10 @@
 namespace flexgen::test {
 namespace {
 
+std::shared_ptr<const ScratchRegion> part_of(ScratchStore& store, std::uint64_t bytes) {
+  return std::make_shared<const ScratchRegion>(store.allocate(bytes, "cache"));
+}
+
 class AppendRegionTest : public EngineTest {
  protected:
   void expect_content(const AppendRegion& region, std::uint64_t size, const std::vector<std::byte>& expected) {
@@ -27,7 +31,7 @@ class AppendRegionTest : public EngineTest {
 TEST_P(AppendRegionTest, PiecesOfAnySizeReadBack) {
   ScratchStore store(place_.path(), 2 * MiB, {.nameless = true, .direct = direct()});
   const ScratchRegion other = store.allocate(4096, "neighbour");
-  AppendRegion region(store.allocate(1 * MiB, "cache"));
+  AppendRegion region(part_of(store, 1 * MiB));
   for (int round = 0; round < 2; ++round) {  // the second round reuses the room
     Numbers numbers(20 + static_cast<std::uint64_t>(round));
     const auto bytes = make_bytes(1 * MiB, 30 + static_cast<std::uint64_t>(round));
@@ -41,7 +45,7 @@ TEST_P(AppendRegionTest, PiecesOfAnySizeReadBack) {
       expect_content(region, size, bytes);
       expect_content(region, numbers.below(size + 1), bytes);
     }
-    region.clear();
+    region.restart(0);
     EXPECT_EQ(region.size_bytes(), 0u);
   }
 }
@@ -53,7 +57,7 @@ TEST_P(AppendRegionTest, ManyRegionsGrowTogether) {
   std::vector<AppendRegion> regions;
   std::vector<std::vector<std::byte>> contents;
   for (std::size_t i = 0; i < num_regions; ++i) {
-    regions.emplace_back(store.allocate(capacity, "cache"));
+    regions.emplace_back(part_of(store, capacity));
     contents.push_back(make_bytes(capacity, 1000 + i));
   }
   Numbers numbers(40);
@@ -77,9 +81,29 @@ TEST_P(AppendRegionTest, ManyRegionsGrowTogether) {
   }
 }
 
+TEST_P(AppendRegionTest, SeveralShareAPartOfTheFile) {
+  ScratchStore store(place_.path(), 64 * KiB, {.nameless = true, .direct = direct()});
+  const auto part = part_of(store, 64 * KiB);
+  AppendRegion low(part), high(part);
+  high.restart(32 * KiB);
+  EXPECT_EQ(high.capacity_bytes(), 32 * KiB);
+  const auto first = make_bytes(30'000, 1), second = make_bytes(32 * KiB, 2), third = make_bytes(10'000, 3);
+  const AppendRegion::Append both[] = {{&low, first}, {&high, second}};
+  AppendRegion::append_many(*queue_, both);
+  expect_content(low, first.size(), first);
+  expect_content(high, second.size(), second);
+  low.restart(16 * KiB);
+  EXPECT_EQ(low.size_bytes(), 0U);
+  low.append(*queue_, third);
+  expect_content(low, third.size(), third);
+  expect_content(high, second.size(), second);
+  EXPECT_THROW(low.restart(100), InternalError);
+  EXPECT_THROW(low.restart(68 * KiB), InternalError);
+}
+
 TEST_P(AppendRegionTest, AFailedAppendChangesNothing) {
   ScratchStore store(place_.path(), MiB, {.nameless = true, .direct = direct()});
-  AppendRegion region(store.allocate(MiB, "cache"));
+  AppendRegion region(part_of(store, MiB));
   const auto bytes = make_bytes(MiB, 50);
   region.append(*queue_, {bytes.data(), 10'000});
   FaultyIoQueue full(IoQueue::make_pread(2), 0, ENOSPC);
@@ -93,7 +117,7 @@ TEST_P(AppendRegionTest, AFailedAppendChangesNothing) {
 
 TEST_P(AppendRegionTest, MisuseIsCaught) {
   ScratchStore store(place_.path(), 64 * KiB, {.nameless = true, .direct = direct()});
-  AppendRegion region(store.allocate(8192, "cache"));
+  AppendRegion region(part_of(store, 8192));
   const auto bytes = make_bytes(8193, 60);
   EXPECT_THROW(region.append(*queue_, bytes), InternalError);
   const AppendRegion::Append twice[] = {{&region, {bytes.data(), 10}}, {&region, {bytes.data(), 10}}};
