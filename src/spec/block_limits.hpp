@@ -10,6 +10,9 @@ namespace flexgen {
 /// Sequences take whole grains of a cache's positions.
 inline constexpr std::int32_t cache_grain = 8;
 
+/// Tokens that one call of a layer may have, and so a row in a sweep.
+inline constexpr std::int32_t call_tokens = 4096;
+
 /// The positions of one micro-batch's cache, numbered through its bands. A sequence takes a run of them, as many as it
 /// can need, within one band: bands lie on different tiers, or are attended in different places.
 struct CacheSpace {
