@@ -22,7 +22,8 @@ Admission::Admission(const BlockShape& shape, const BlockLimits& limits)
 
 std::size_t Admission::window() const {
   if (shape_.rule == BlockRule::fixed) return 1;
-  return static_cast<std::size_t>(std::clamp<std::int64_t>(4 * shape_.block_rows(), 1, most_rows_ahead));
+  return static_cast<std::size_t>(
+      std::clamp<std::int64_t>(4 * shape_.block_rows() * shape_.num_groups, 1, most_rows_ahead));
 }
 
 void Admission::admit(Block& block, WaitingRows& rows, const Flight& flight) {
@@ -81,13 +82,13 @@ Admission::Lack Admission::refill(Slot& slot, WaitingRows& rows, std::int64_t& n
 std::optional<Admission::Row> Admission::choose(const Slot& slot, const WaitingRows& rows) const {
   const std::int32_t longest = slot.cache().longest_free();
   if (is_overdue(rows) && rows.positions(rows.oldest()) <= longest) return rows.oldest();
-  if (reserved_slot_ == slot.number()) return std::nullopt;
+  if (reserved_slot_ == slot.number() || rows.positions(rows.shortest()) > longest) return std::nullopt;
+  if (rows.are_last()) return rows.longest_lived_within(longest);
   const double free = slot.cache().num_free();
   const double places = slot.num_free_places();
   const double room = std::max(free / places, free - (places - 1) * rows.mean_positions());
   const std::optional<Row> best = rows.longest_within(std::min(longest, static_cast<std::int32_t>(room)));
-  if (best) return best;
-  return rows.positions(rows.shortest()) <= longest ? std::optional(rows.shortest()) : std::nullopt;
+  return best ? best : rows.shortest();
 }
 
 // For a row that must wait no more: the slot that has most room already, unless one is reserved.

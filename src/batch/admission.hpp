@@ -1,9 +1,10 @@
 // Which waiting rows enter a block, when, and where.
 //
 // Rolling: before every sweep, as far as places, cache and tokens of the sweep are there. Of the rows in the window the
-// longest is taken that leaves the slot's other free places room for rows of the mean length: so both places and cache
-// are full, and what is left for the end is short. A row that was passed over too often is next: where it fits nowhere,
-// one slot takes nothing else until it does. Fixed: a block is filled in the order of the job when it is empty.
+// longest is taken that leaves the slot's other free places room for rows of the mean length: so places and cache are
+// both full. Once all rows that are left stand in the window, those that make most tokens go first: what ends the job
+// is short. A row that was passed over too often is next: where it fits nowhere, one slot takes nothing else until it
+// does. Fixed: a block is filled in the order of the job when it is empty.
 //
 // Where the source knows how many rows are left, the groups have as many each: else one would work while the other
 // stages wait. Deterministic. Single-threaded.

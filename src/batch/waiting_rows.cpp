@@ -9,9 +9,13 @@ std::int32_t WaitingRows::positions_of(const RowRequest& row) { return whole_gra
 
 bool WaitingRows::pull() {
   std::optional<RowRequest> row = source_.next_row();
-  if (!row) return false;
+  if (!row) {
+    has_ended_ = true;
+    return false;
+  }
   const std::int32_t positions = positions_of(*row);
   by_length_.emplace(positions, num_pulled_);
+  by_life_.emplace(row->max_new_tokens, positions, -num_pulled_);
   sum_positions_ += positions;
   rows_.emplace_hint(rows_.end(), num_pulled_++, std::move(*row));
   return true;
@@ -35,11 +39,18 @@ std::optional<WaitingRows::Arrival> WaitingRows::longest_within(std::int32_t pos
   return by_length_.lower_bound({std::prev(longer)->first, 0})->second;
 }
 
+WaitingRows::Arrival WaitingRows::longest_lived_within(std::int32_t positions) const {
+  for (auto row = by_life_.rbegin(); row != by_life_.rend(); ++row)
+    if (std::get<1>(*row) <= positions) return -std::get<2>(*row);
+  throw InternalError("all rows that wait are longer");
+}
+
 RowRequest WaitingRows::take(Arrival row) {
   const auto at = rows_.find(row);
   FLEXGEN_CHECK(at != rows_.end(), "a row was taken that does not wait");
   const std::int32_t positions = positions_of(at->second);
   by_length_.erase({positions, row});
+  by_life_.erase({at->second.max_new_tokens, positions, -row});
   sum_positions_ -= positions;
   ++num_taken_;
   RowRequest request = std::move(at->second);

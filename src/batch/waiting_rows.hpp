@@ -2,7 +2,7 @@
 // fits; whether there is another is known before it is taken, for the first weights of a sweep are loaded early where
 // one follows.
 //
-// Refers to its source. All calls take O(log n) of the n rows in the window. Single-threaded.
+// Refers to its source. Calls take O(log n) of the n rows in the window, unless they say more. Single-threaded.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "batch/row_source.hpp"
@@ -30,12 +31,17 @@ class WaitingRows {
 
   /// Pulls as many as the window holds.
   void fill();
+  /// Whether no others will come.
+  bool are_last() const { return has_ended_ || source_.num_left() == 0; }
   /// Of the rows in the window, which must have some: the one that was there first.
   Arrival oldest() const { return rows_.begin()->first; }
   /// Younger ones that were taken before it.
   std::int64_t times_oldest_was_passed() const { return num_taken_ - oldest(); }
   /// The longest one of so many positions at most; of those that are as long, the oldest. None: all are longer.
   std::optional<Arrival> longest_within(std::int32_t positions) const;
+  /// The one that makes most tokens of those that have so many positions at most, one of which must be there. O(n) at
+  /// worst, where those that make most are too long.
+  Arrival longest_lived_within(std::int32_t positions) const;
   Arrival shortest() const { return by_length_.begin()->second; }
   /// Positions that one of them needs, in whole grains.
   std::int32_t positions(Arrival row) const { return positions_of(rows_.at(row)); }
@@ -51,8 +57,10 @@ class WaitingRows {
   RowSource& source_;
   std::size_t window_;
   std::map<Arrival, RowRequest> rows_;
-  std::set<std::pair<std::int32_t, Arrival>> by_length_;  // (positions, row)
+  std::set<std::pair<std::int32_t, Arrival>> by_length_;               // (positions, row)
+  std::set<std::tuple<std::int32_t, std::int32_t, Arrival>> by_life_;  // (new tokens, positions, - row)
   std::int64_t sum_positions_ = 0;
+  bool has_ended_ = false;  // the source has given all
   std::int64_t num_pulled_ = 0;
   std::int64_t num_taken_ = 0;
 };
