@@ -1,20 +1,105 @@
 #include "batch/admission.hpp"
 
 #include <algorithm>
-#include <optional>
+#include <limits>
+#include <utility>
+
+#include "base/error.hpp"
 
 namespace flexgen {
+namespace {
 
-void admit_rows(Block& block, WaitingRows& rows, const BlockShape& shape, std::int64_t num_idle) {
-  if (!block.is_empty()) return;
-  std::int64_t room = shape.block_rows();
+constexpr std::int64_t most_rows_ahead = 1024;
+// A prompt is not begun with fewer tokens than this, unless it has no more: it would only lie in the cache.
+constexpr std::int64_t least_first_chunk = 64;
+
+std::int64_t share(std::int64_t rows, std::int64_t groups) { return (rows + groups - 1) / groups; }
+
+}  // namespace
+
+Admission::Admission(const BlockShape& shape, const BlockLimits& limits)
+    : shape_(shape), num_tokens_(limits.num_tokens) {}
+
+std::size_t Admission::window() const {
+  if (shape_.rule == BlockRule::fixed) return 1;
+  return static_cast<std::size_t>(
+      std::clamp<std::int64_t>(4 * shape_.block_rows() * shape_.num_groups, 1, most_rows_ahead));
+}
+
+void Admission::admit(Block& block, WaitingRows& rows, const Flight& flight) {
+  if (shape_.rule == BlockRule::fixed) return fill(block, rows, flight.num_idle);
+  std::int64_t num_wanted = std::numeric_limits<std::int64_t>::max();
   if (const std::optional<std::int64_t> waiting = rows.count())
-    room = std::min(room, (*waiting + num_idle - 1) / num_idle);
-  for (std::int32_t k = 0; k < shape.num_micro_batches; ++k)
-    for (std::int32_t b = 0; b < shape.micro_batch_size; ++b, --room) {
+    num_wanted = share(*waiting + flight.num_sequences, shape_.num_groups) - block.num_sequences();
+  refill(block, rows, num_wanted);
+}
+
+void Admission::fill(Block& block, WaitingRows& rows, std::int64_t num_idle) const {
+  if (!block.is_empty()) return;
+  std::int64_t room = shape_.block_rows();
+  if (const std::optional<std::int64_t> waiting = rows.count()) room = std::min(room, share(*waiting, num_idle));
+  for (Slot& slot : block.slots()) {
+    const std::int32_t row_positions = slot.cache().num_positions() / shape_.micro_batch_size;
+    for (std::int32_t b = 0; b < shape_.micro_batch_size; ++b, --room) {
       if (room <= 0 || !rows.any()) return;
-      block.admit({k, b}, rows.take());
+      slot.admit(rows.take(rows.oldest()), b, b * row_positions);
     }
+  }
+}
+
+// Rows that are few wait for the tokens of a later sweep rather than for a micro-batch of their own: every one costs a
+// call a layer, as long as its last row lives.
+void Admission::refill(Block& block, WaitingRows& rows, std::int64_t num_wanted) {
+  for (Slot& slot : block.slots()) {
+    if (num_wanted <= 0) return;
+    rows.fill();
+    if (!rows.any()) return;
+    reserve(block, rows);
+    if (refill(slot, rows, num_wanted) == Lack::tokens) num_wanted -= slot.num_free_places();
+  }
+}
+
+// Says what it was that no more rows came for.
+Admission::Lack Admission::refill(Slot& slot, WaitingRows& rows, std::int64_t& num_wanted) {
+  std::int64_t tokens = num_tokens_ - slot.tokens_wanted();
+  // Of a budget that has no more to spare beside a full micro-batch, any token will do.
+  const std::int64_t least = std::min<std::int64_t>(least_first_chunk, num_tokens_ - shape_.micro_batch_size + 1);
+  while (num_wanted > 0 && rows.any()) {
+    const std::optional<Row> row = slot.num_free_places() > 0 ? choose(slot, rows) : std::nullopt;
+    if (!row) return Lack::room;
+    const std::int64_t prompt = rows.num_prompt_tokens(*row);
+    if (tokens < std::min(prompt, least)) return Lack::tokens;
+    tokens -= std::min<std::int64_t>(prompt, call_tokens);
+    if (row == rows.oldest()) reserved_slot_.reset();
+    slot.admit(rows.take(*row));
+    --num_wanted;
+    rows.fill();
+  }
+  return Lack::rows;
+}
+
+// None: none of the rows has room in the slot, or it is reserved.
+std::optional<Admission::Row> Admission::choose(const Slot& slot, const WaitingRows& rows) const {
+  const std::int32_t longest = slot.cache().longest_free();
+  if (is_overdue(rows) && rows.positions(rows.oldest()) <= longest) return rows.oldest();
+  if (reserved_slot_ == slot.number() || rows.positions(rows.shortest()) > longest) return std::nullopt;
+  if (rows.are_last()) return rows.longest_lived_within(longest);
+  const double free = slot.cache().num_free();
+  const double places = slot.num_free_places();
+  const double room = std::max(free / places, free - (places - 1) * rows.mean_positions());
+  const std::optional<Row> best = rows.longest_within(std::min(longest, static_cast<std::int32_t>(room)));
+  return best ? best : rows.shortest();
+}
+
+// For a row that must wait no more: the slot that has most room already, unless one is reserved.
+void Admission::reserve(Block& block, const WaitingRows& rows) {
+  if (reserved_slot_ || !is_overdue(rows)) return;
+  reserved_slot_ =
+      std::ranges::max_element(block.slots(), {}, [](const Slot& slot) { return slot.cache().num_free(); })->number();
+}
+
+bool Admission::is_overdue(const WaitingRows& rows) const {
+  return rows.times_oldest_was_passed() > static_cast<std::int64_t>(window());
 }
 
 }  // namespace flexgen

@@ -1,18 +1,55 @@
-// Which waiting rows enter a block, and where. Static blocks: a block is filled when it is empty, with up to B * K
-// rows, and keeps them until the last has ended.
+// Which waiting rows enter a block, when, and where.
+//
+// Rolling: before every sweep, as far as places, cache and tokens of the sweep are there. Of the rows in the window the
+// longest is taken that leaves the slot's other free places room for rows of the mean length: so places and cache are
+// both full. Once all rows that are left stand in the window, those that make most tokens go first: what ends the job
+// is short. A row that was passed over too often is next: where it fits nowhere, one slot takes nothing else until it
+// does. Fixed: a block is filled in the order of the job when it is empty.
+//
+// Where the source knows how many rows are left, the groups have as many each: else one would work while the other
+// stages wait. Deterministic. Single-threaded.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "batch/block.hpp"
 #include "batch/waiting_rows.hpp"
+#include "spec/block_limits.hpp"
 #include "spec/policy.hpp"
 
 namespace flexgen {
 
-/// Called before every sweep of the block.
-/// @param num_idle  blocks without a sequence, this one included: they share what is left where that is known, or one
-///                  would work while the other stages wait
-void admit_rows(Block& block, WaitingRows& rows, const BlockShape& shape, std::int64_t num_idle);
+/// What all groups hold.
+struct Flight {
+  std::int64_t num_sequences = 0;
+  std::int64_t num_idle = 0;  // groups without a sequence
+};
+
+class Admission {
+ public:
+  Admission(const BlockShape& shape, const BlockLimits& limits);
+
+  /// Rows that should be pulled ahead for it to choose from.
+  std::size_t window() const;
+  /// Called before every sweep of the block.
+  /// @param flight  with this block's group
+  void admit(Block& block, WaitingRows& rows, const Flight& flight);
+
+ private:
+  using Row = WaitingRows::Arrival;
+
+  void fill(Block& block, WaitingRows& rows, std::int64_t num_idle) const;
+  void refill(Block& block, WaitingRows& rows, std::int64_t num_wanted);
+  enum class Lack : std::uint8_t { rows, tokens, room };
+  Lack refill(Slot& slot, WaitingRows& rows, std::int64_t& num_wanted);
+  std::optional<Row> choose(const Slot& slot, const WaitingRows& rows) const;
+  void reserve(Block& block, const WaitingRows& rows);
+  bool is_overdue(const WaitingRows& rows) const;
+
+  BlockShape shape_;
+  std::int32_t num_tokens_;
+  std::optional<std::int32_t> reserved_slot_;  // takes no row but the oldest
+};
 
 }  // namespace flexgen

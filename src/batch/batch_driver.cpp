@@ -1,27 +1,38 @@
 #include "batch/batch_driver.hpp"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
+#include "base/error.hpp"
 #include "base/trace.hpp"
-#include "batch/admission.hpp"
 #include "batch/output_reader.hpp"
 #include "batch/sweep_building.hpp"
 
 namespace flexgen {
 
-BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, BlockLimits limits,
+BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const BlockLimits& limits,
                          std::vector<std::int32_t> eos_tokens)
-    : runner_(runner), shape_(shape), limits_(std::move(limits)), eos_tokens_(std::move(eos_tokens)) {
-  for (std::int32_t g = 0; g < shape_.num_groups; ++g) {
-    Group& group = groups_.emplace_back(Group{
-        Block(g * shape_.num_micro_batches, limits_.slots.front().num_positions() / shape_.micro_batch_size), {}});
-    group.work.group = GroupId(g);
+    : runner_(runner), num_tokens_(limits.num_tokens), eos_tokens_(std::move(eos_tokens)), admission_(shape, limits) {
+  const auto num_slots = static_cast<std::size_t>(shape.num_micro_batches);
+  FLEXGEN_CHECK(limits.slots.size() == num_slots * static_cast<std::size_t>(shape.num_groups) &&
+                    limits.num_tokens >= shape.micro_batch_size,
+                "the limits of a block are not of its shape");
+  for (std::int32_t g = 0; g < shape.num_groups; ++g) {
+    const std::int32_t first_slot = g * shape.num_micro_batches;
+    const auto spaces = std::span(limits.slots).subspan(static_cast<std::size_t>(first_slot), num_slots);
+    groups_.push_back({Block(first_slot, shape.micro_batch_size, spaces), {}});
+    groups_.back().work.group = GroupId(g);
   }
 }
 
-std::int64_t BatchDriver::num_idle() const {
-  return std::ranges::count_if(groups_, [](const Group& group) { return group.block.is_empty(); });
+Flight BatchDriver::flight() const {
+  Flight flight;
+  for (const Group& group : groups_) {
+    flight.num_sequences += group.block.num_sequences();
+    flight.num_idle += group.block.is_empty() ? 1 : 0;
+  }
+  return flight;
 }
 
 // Another sweep certainly or probably follows the one being made: its first weights may be loaded early.
@@ -32,8 +43,8 @@ bool BatchDriver::anything_follows(const Group& group, WaitingRows& waiting) con
 
 // The group's next sweep. False when it has no rows and none wait.
 bool BatchDriver::make_work(Group& group, WaitingRows& waiting) {
-  admit_rows(group.block, waiting, shape_, num_idle());
-  group.work.micro_batches = build_micro_batches(group.block);
+  admission_.admit(group.block, waiting, flight());
+  group.work.micro_batches = build_micro_batches(group.block, num_tokens_);
   if (group.work.micro_batches.empty()) return false;
   group.work.number = num_sweeps_++;
   group.work.more_follow = anything_follows(group, waiting);
@@ -50,7 +61,7 @@ void BatchDriver::count_time(const SweepWork& work) {
 }
 
 void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
-  WaitingRows waiting(rows);
+  WaitingRows waiting(rows, admission_.window());
   const OutputReader outputs(eos_tokens_, callbacks);
   last_ns_ = now_ns();
   bool any = true;
@@ -67,6 +78,7 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
       any = any || group.in_flight;
     }
   }
+  FLEXGEN_CHECK(!waiting.any(), "a row waits that no micro-batch has room for");
   runner_.finish();
 }
 

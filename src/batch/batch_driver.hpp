@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "batch/admission.hpp"
 #include "batch/block.hpp"
 #include "batch/row_source.hpp"
 #include "batch/waiting_rows.hpp"
@@ -27,7 +28,8 @@ struct PhaseTimes {
 class BatchDriver {
  public:
   /// @param eos_tokens  any of them ends a row that stops at it
-  BatchDriver(SweepRunner& runner, const BlockShape& shape, BlockLimits limits, std::vector<std::int32_t> eos_tokens);
+  BatchDriver(SweepRunner& runner, const BlockShape& shape, const BlockLimits& limits,
+              std::vector<std::int32_t> eos_tokens);
 
   /// Runs all rows to their end and tells the runner to finish. Once in a driver's life.
   void run(RowSource& rows, const RowCallbacks& callbacks);
@@ -43,13 +45,13 @@ class BatchDriver {
 
   bool make_work(Group& group, WaitingRows& waiting);
   bool anything_follows(const Group& group, WaitingRows& waiting) const;
-  std::int64_t num_idle() const;
+  Flight flight() const;
   void count_time(const SweepWork& work);
 
   SweepRunner& runner_;
-  BlockShape shape_;
-  BlockLimits limits_;
+  std::int32_t num_tokens_;  // of a micro-batch in a sweep
   std::vector<std::int32_t> eos_tokens_;
+  Admission admission_;
   std::vector<Group> groups_;
   std::int64_t num_sweeps_ = 0;
   PhaseTimes times_;

@@ -1,15 +1,12 @@
-// The sequences of a block in flight, each in a place of its own: micro-batch and cache row. A sequence that has ended
-// leaves its place at once; who takes it, and when, is for admission to say.
+// The sequences of a block in flight: K slots that lie beside each other.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
-#include <utility>
+#include <span>
 #include <vector>
 
-#include "base/error.hpp"
-#include "batch/sequence.hpp"
+#include "batch/slot.hpp"
 
 namespace flexgen {
 
@@ -21,53 +18,34 @@ struct Place {
 
 class Block {
  public:
-  using Rows = std::vector<std::optional<Sequence>>;  // by cache row; none: the place is free
-
   /// @param first_slot  of the engine's cache slots, the one of micro-batch 0; the others follow it
-  Block(std::int32_t first_slot, std::int32_t row_positions) : first_slot_(first_slot), row_positions_(row_positions) {}
-
-  std::int32_t first_slot() const { return first_slot_; }
-  bool is_empty() const { return num_sequences_ == 0; }
-  /// Micro-batches that have had a sequence, [<= K][<= B].
-  std::vector<Rows>& micro_batches() { return micro_batches_; }
-
-  void admit(Place place, RowRequest request) {
-    if (micro_batches_.size() <= index(place.micro_batch)) micro_batches_.resize(index(place.micro_batch) + 1);
-    Rows& rows = micro_batches_[index(place.micro_batch)];
-    if (rows.size() <= index(place.cache_row)) rows.resize(index(place.cache_row) + 1);
-    FLEXGEN_CHECK(!rows[index(place.cache_row)], "a place of a block has two sequences");
-    rows[index(place.cache_row)].emplace(std::move(request), place.cache_row, place.cache_row * row_positions_);
-    ++num_sequences_;
+  /// @param num_places  B
+  /// @param spaces      of its K slots
+  Block(std::int32_t first_slot, std::int32_t num_places, std::span<const CacheSpace> spaces) {
+    for (const CacheSpace& space : spaces)
+      slots_.emplace_back(first_slot + static_cast<std::int32_t>(slots_.size()), num_places, space);
   }
 
-  /// The sequence that lives there; there must be one.
-  Sequence& at(Place place) {
-    std::optional<Sequence>& sequence = micro_batches_.at(index(place.micro_batch)).at(index(place.cache_row));
-    FLEXGEN_CHECK(sequence.has_value(), "a place of a block has no sequence");
-    return *sequence;
-  }
+  std::int32_t first_slot() const { return slots_.front().number(); }
+  std::vector<Slot>& slots() { return slots_; }
+  Slot& slot(std::int32_t micro_batch) { return slots_.at(static_cast<std::size_t>(micro_batch)); }
+  Sequence& at(Place place) { return slot(place.micro_batch).at(place.cache_row); }
 
-  /// Frees the place of a sequence that has ended.
-  void release(Place place) {
-    at(place);
-    micro_batches_[index(place.micro_batch)][index(place.cache_row)].reset();
-    --num_sequences_;
-  }
-
+  bool is_empty() const { return num_sequences() == 0; }
+  std::int64_t num_sequences() const { return sum(&Slot::num_sequences); }
+  /// Positions of the cache that its sequences hold.
+  std::int64_t num_held() const { return sum(&Slot::num_held); }
   /// Whether any of them goes on after the sweep under way, unless it stops before.
-  bool wants_more() const {
-    return std::ranges::any_of(micro_batches_, [](const Rows& rows) {
-      return std::ranges::any_of(rows, [](const auto& sequence) { return sequence && sequence->wants_more(); });
-    });
-  }
+  bool wants_more() const { return std::ranges::any_of(slots_, &Slot::wants_more); }
 
  private:
-  static std::size_t index(std::int32_t at) { return static_cast<std::size_t>(at); }
+  std::int64_t sum(std::int32_t (Slot::*count)() const) const {
+    std::int64_t total = 0;
+    for (const Slot& slot : slots_) total += (slot.*count)();
+    return total;
+  }
 
-  std::int32_t first_slot_;
-  std::int32_t row_positions_;
-  std::int64_t num_sequences_ = 0;
-  std::vector<Rows> micro_batches_;
+  std::vector<Slot> slots_;  // [K]
 };
 
 }  // namespace flexgen

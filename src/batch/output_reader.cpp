@@ -34,7 +34,8 @@ void OutputReader::take_micro_batch(const MicroBatchWork& batch, const SampledTo
     FLEXGEN_CHECK(at + count <= sampled.tokens.size() && (!work.wants_scores || at + count <= sampled.scores.size()),
                   not_of_the_sweep);
     Outputs outputs{std::span(sampled.tokens).subspan(at, count), {}};
-    if (work.wants_scores) outputs.scores = std::span(sampled.scores).subspan(at, count - 1);
+    if (work.wants_scores)  // after the prompt's last token comes none of it
+      outputs.scores = std::span(sampled.scores).subspan(at, count - (work.next_token < 0 ? 1 : 0));
     take_row(work, outputs, {batch.slot - block.first_slot(), work.cache_row}, block);
     at += count;
   }
@@ -45,11 +46,14 @@ void OutputReader::take_row(const RowWork& work, const Outputs& outputs, Place p
   Sequence& sequence = block.at(place);
   FLEXGEN_CHECK(sequence.id() == work.row, not_of_the_sweep);
   const auto finish = [&](FinishReason reason) {
-    block.release(place);
+    block.slot(place.micro_batch).release(place.cache_row);
     callbacks_.on_finished(work.row, reason);
   };
   if (!are_numbers(outputs.tokens, outputs.scores)) return finish(FinishReason::not_a_number);
-  if (work.wants_scores) callbacks_.on_scores(work.row, outputs.scores, outputs.tokens.first(outputs.scores.size()));
+  if (work.wants_scores) {
+    sequence.take_scores(outputs.scores, outputs.tokens.first(outputs.scores.size()));
+    if (sequence.num_prompt_left() == 0) callbacks_.on_scores(work.row, sequence.scores(), sequence.greedy());
+  }
   if (work.wants_token) {
     const std::int32_t token = outputs.tokens.back();
     sequence.take_token(token);

@@ -29,7 +29,7 @@ class OutputReader {
   /// A row's share of what its micro-batch gave.
   struct Outputs {
     std::span<const std::int32_t> tokens;  // greedy choices, RowWork::num_outputs of them
-    std::span<const float> scores;         // of its prompt's tokens but the first; empty where none were wanted
+    std::span<const float> scores;         // of the prompt's tokens after each that it brought, as far as there are any
   };
 
   void take_micro_batch(const MicroBatchWork& batch, const SampledTokens& sampled, Block& block) const;

@@ -3,38 +3,60 @@
 // A row of p prompt tokens and n new ones wants p + n - 1 positions: the last token is not read again.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/ids.hpp"
+#include "batch/cache_runs.hpp"
 #include "batch/row.hpp"
 #include "schedule/work_list.hpp"
 
 namespace flexgen {
 
+/// Positions that a row can need.
+inline std::int32_t positions_wanted(const RowRequest& row) {
+  return static_cast<std::int32_t>(row.prompt.size()) + std::max(0, row.max_new_tokens - 1);
+}
+
 class Sequence {
  public:
   /// @param cache_row  its place in its micro-batch's cache, for its life
-  Sequence(RowRequest request, std::int32_t cache_row, std::int32_t cache_begin);
+  /// @param run        its positions of the slot's cache, as long
+  Sequence(RowRequest request, std::int32_t cache_row, CacheRun run);
 
   RowId id() const { return request_.id; }
   bool stops_at_eos() const { return request_.stop_at_eos; }
+  CacheRun run() const { return run_; }
 
-  /// What a sweep brings of it: its prompt, or the token that it was given last. That counts as computed from now on.
-  RowWork next_work();
+  /// What a sweep brings of it: of its prompt what comes next, at most `max_tokens` (> 0), or the token that it was
+  /// given last. That counts as computed from now on.
+  RowWork next_work(std::int32_t max_tokens);
+  /// Tokens of its prompt that no sweep has brought yet.
+  std::int32_t num_prompt_left() const { return std::max(0, num_prompt_tokens_ - num_computed_); }
   /// The token that the last work made.
   void take_token(std::int32_t token) { last_token_ = token; }
+  /// What a chunk of a prompt that is scored gave: one entry per token that is scored.
+  void take_scores(std::span<const float> scores, std::span<const std::int32_t> greedy);
+  /// Of the prompt so far, one entry less than it has tokens once it is read.
+  std::span<const float> scores() const { return scores_; }
+  std::span<const std::int32_t> greedy() const { return greedy_; }
   /// Whether anything of it is left to compute after the last work, unless it stops before.
   bool wants_more() const { return num_computed_ < num_wanted_; }
 
  private:
-  RowRequest request_;  // the prompt goes to the sweep that reads it
+  std::vector<std::int32_t> next_of_prompt(std::int32_t count);
+
+  RowRequest request_;  // the prompt is let go once it is read
   std::int32_t cache_row_;
-  std::int32_t cache_begin_;
+  CacheRun run_;
   std::int32_t num_prompt_tokens_;
   std::int32_t num_wanted_;
   std::int32_t num_computed_ = 0;
   std::int32_t last_token_ = 0;
+  std::vector<float> scores_;
+  std::vector<std::int32_t> greedy_;
 };
 
 }  // namespace flexgen

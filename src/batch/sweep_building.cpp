@@ -1,20 +1,46 @@
 #include "batch/sweep_building.hpp"
 
-#include <cstdint>
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
-namespace flexgen {
+#include "base/error.hpp"
 
-std::vector<MicroBatchWork> build_micro_batches(Block& block) {
+namespace flexgen {
+namespace {
+
+std::vector<RowWork> decode_work(Slot& slot) {
+  std::vector<RowWork> rows;
+  rows.reserve(slot.by_begin().size());
+  for (const auto& [begin, cache_row] : slot.by_begin()) {
+    Sequence& sequence = slot.at(cache_row);
+    if (sequence.num_prompt_left() == 0) rows.push_back(sequence.next_work(1));
+  }
+  return rows;
+}
+
+std::vector<RowWork> prompt_work(Slot& slot, std::int32_t num_tokens) {
+  std::vector<RowWork> rows;
+  for (const std::int32_t cache_row : slot.reading()) {
+    if (num_tokens == 0) break;
+    num_tokens -= rows.emplace_back(slot.at(cache_row).next_work(std::min(num_tokens, call_tokens))).count();
+  }
+  slot.drop_read();
+  return rows;
+}
+
+}  // namespace
+
+std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_tokens) {
   std::vector<MicroBatchWork> micro_batches;
-  std::int32_t slot = block.first_slot();
-  for (Block::Rows& rows : block.micro_batches()) {
-    MicroBatchWork batch;
-    batch.slot = slot++;
-    batch.rows.reserve(rows.size());
-    for (std::optional<Sequence>& sequence : rows)
-      if (sequence) batch.rows.push_back(sequence->next_work());
-    if (!batch.rows.empty()) micro_batches.push_back(std::move(batch));
+  for (Slot& slot : block.slots()) {
+    if (slot.num_sequences() == 0) continue;
+    std::vector<RowWork> decoding = decode_work(slot);  // before a prompt that is read now would count as one of them
+    const std::int32_t left = num_tokens - static_cast<std::int32_t>(decoding.size());
+    FLEXGEN_CHECK(left >= 0, "the sequences of a micro-batch have more tokens than it may bring");
+    std::vector<RowWork> rows = prompt_work(slot, left);
+    rows.insert(rows.end(), std::make_move_iterator(decoding.begin()), std::make_move_iterator(decoding.end()));
+    micro_batches.push_back({slot.number(), std::move(rows)});
   }
   return micro_batches;
 }

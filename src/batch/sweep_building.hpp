@@ -1,6 +1,8 @@
-// What of a block's sequences the next sweep brings. Static blocks: of every sequence what comes next, prompts whole.
+// What of a block's sequences the next sweep brings. Every sequence that decodes brings its token; what is left of a
+// micro-batch's budget goes to the prompts, those that were begun first before the others.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "batch/block.hpp"
@@ -9,6 +11,8 @@
 namespace flexgen {
 
 /// Micro-batches with at least one row, in order; none where the block is empty. What they bring counts as computed.
-std::vector<MicroBatchWork> build_micro_batches(Block& block);
+/// The rows of each: those that read their prompts, then those that decode, by cache_begin.
+/// @param num_tokens  of a micro-batch at most, at least B
+std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_tokens);
 
 }  // namespace flexgen

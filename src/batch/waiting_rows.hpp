@@ -1,42 +1,68 @@
-// The rows of a source that wait for a place: whether there is another is known before it is taken, for the first
-// weights of a sweep are loaded early where one follows. At most one row is pulled ahead of its place.
+// The rows of a source that wait for a place. A window of them is pulled ahead, so that the one can be chosen that
+// fits; whether there is another is known before it is taken, for the first weights of a sweep are loaded early where
+// one follows.
 //
-// Refers to its source. Single-threaded.
+// Refers to its source. Calls take O(log n) of the n rows in the window, unless they say more. Single-threaded.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <set>
+#include <tuple>
 #include <utility>
 
-#include "base/error.hpp"
 #include "batch/row_source.hpp"
 
 namespace flexgen {
 
 class WaitingRows {
  public:
-  explicit WaitingRows(RowSource& source) : source_(source) {}
+  using Arrival = std::int64_t;  // rows of the source before it
 
-  bool any() {
-    if (!ahead_) ahead_ = source_.next_row();
-    return ahead_.has_value();
-  }
+  /// @param window  rows that are pulled ahead of their places at most, at least one
+  WaitingRows(RowSource& source, std::size_t window) : source_(source), window_(window) {}
 
-  /// The first of them; there must be one.
-  RowRequest take() {
-    FLEXGEN_CHECK(any(), "a row was taken where none waits");
-    return *std::exchange(ahead_, std::nullopt);
-  }
+  /// Pulls one row ahead, at least.
+  bool any();
+  /// Those in the window and those that have yet to come; none: the source does not know.
+  std::optional<std::int64_t> count() const;
 
-  /// None: the source does not know.
-  std::optional<std::int64_t> count() const {
-    const std::optional<std::int64_t> left = source_.num_left();
-    return left ? std::optional(*left + (ahead_ ? 1 : 0)) : std::nullopt;
-  }
+  /// Pulls as many as the window holds.
+  void fill();
+  /// Whether no others will come.
+  bool are_last() const { return has_ended_ || source_.num_left() == 0; }
+  /// Of the rows in the window, which must have some: the one that was there first.
+  Arrival oldest() const { return rows_.begin()->first; }
+  /// Younger ones that were taken before it.
+  std::int64_t times_oldest_was_passed() const { return num_taken_ - oldest(); }
+  /// The longest one of so many positions at most; of those that are as long, the oldest. None: all are longer.
+  std::optional<Arrival> longest_within(std::int32_t positions) const;
+  /// The one that makes most tokens of those that have so many positions at most, one of which must be there. O(n) at
+  /// worst, where those that make most are too long.
+  Arrival longest_lived_within(std::int32_t positions) const;
+  Arrival shortest() const { return by_length_.begin()->second; }
+  /// Positions that one of them needs, in whole grains.
+  std::int32_t positions(Arrival row) const { return positions_of(rows_.at(row)); }
+  double mean_positions() const { return static_cast<double>(sum_positions_) / static_cast<double>(rows_.size()); }
+  std::int64_t num_prompt_tokens(Arrival row) const { return std::ssize(rows_.at(row).prompt); }
+
+  RowRequest take(Arrival row);
 
  private:
+  bool pull();
+  static std::int32_t positions_of(const RowRequest& row);
+
   RowSource& source_;
-  std::optional<RowRequest> ahead_;
+  std::size_t window_;
+  std::map<Arrival, RowRequest> rows_;
+  std::set<std::pair<std::int32_t, Arrival>> by_length_;               // (positions, row)
+  std::set<std::tuple<std::int32_t, std::int32_t, Arrival>> by_life_;  // (new tokens, positions, - row)
+  std::int64_t sum_positions_ = 0;
+  bool has_ended_ = false;  // the source has given all
+  std::int64_t num_pulled_ = 0;
+  std::int64_t num_taken_ = 0;
 };
 
 }  // namespace flexgen

@@ -172,13 +172,19 @@ INSTANTIATE_TEST_SUITE_P(
                     Spoilt{"NoScores", [](auto& sampled) { sampled[0].scores.clear(); }}),
     [](const auto& info) { return info.param.how; });
 
-// What becomes of a row depends on nothing but itself, however rows are dealt to blocks and groups. The runner watches
-// over places, positions, slots and what was announced.
+// What becomes of a row depends on nothing but itself, however rows are dealt to blocks and groups and cut into chunks.
+// The runner watches over places, the cache, positions, budgets, slots and what was announced.
 TEST(BatchDriver, EveryRowOfARandomJobEndsOnceAsItWouldAlone) {
   std::mt19937 random(20);
   const auto below = [&](std::int32_t limit) { return static_cast<std::int32_t>(random() % limit); };
   for (int round = 0; round < 300; ++round) {
-    ScriptedJob job(1 + below(4), 1 + below(4), 1 + below(4));
+    const std::int32_t rows_of_slot = 1 + below(4);
+    ScriptedJob job(rows_of_slot, 1 + below(4), 1 + below(4), below(4) == 0 ? BlockRule::fixed : BlockRule::rolling);
+    if (job.shape.rule == BlockRule::rolling) {
+      // Of bands, one of which holds the longest row and not many more.
+      for (CacheSpace& space : job.limits.slots) space.bands = {8 * (1 + below(2)), 16 + 8 * below(4), 8};
+      job.limits.num_tokens = rows_of_slot + (below(2) == 0 ? below(3) : below(40));
+    }
     job.eos_tokens = {3};
     job.runner.token = [](RowId row, std::int32_t length) {
       const auto hash = static_cast<std::int32_t>((row.value * 31 + length * 17) % 23);

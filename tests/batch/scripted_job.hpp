@@ -24,15 +24,15 @@ struct Told {
 };
 
 struct ScriptedJob {
-  explicit ScriptedJob(std::int32_t micro_batch_size, std::int32_t num_micro_batches, std::int32_t num_groups = 1)
-      : shape(block_of(micro_batch_size, num_micro_batches, num_groups)), runner(shape) {}
-
-  static BlockShape block_of(std::int32_t micro_batch_size, std::int32_t num_micro_batches, std::int32_t num_groups) {
-    BlockShape block;
-    block.micro_batch_size = micro_batch_size;
-    block.num_micro_batches = num_micro_batches;
-    block.num_groups = num_groups;
-    return block;
+  ScriptedJob(std::int32_t micro_batch_size, std::int32_t num_micro_batches, std::int32_t num_groups = 1,
+              BlockRule rule = BlockRule::rolling)
+      : runner(shape, limits) {
+    shape.micro_batch_size = micro_batch_size;
+    shape.num_micro_batches = num_micro_batches;
+    shape.num_groups = num_groups;
+    shape.rule = rule;
+    limits.slots.resize(static_cast<std::size_t>(num_micro_batches * num_groups), CacheSpace{{64 * micro_batch_size}});
+    limits.num_tokens = 1 << 20;
   }
 
   /// A row with the next id.
@@ -55,16 +55,15 @@ struct ScriptedJob {
     };
     callbacks.on_finished = [&](RowId row, FinishReason reason) {
       told[row].ends.push_back(reason);
-      runner.forget(row);
+      runner.forget(row, reason);
     };
     callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t> greedy) {
       EXPECT_TRUE(told[row].tokens.empty() && told[row].scores.empty());
       told[row].scores.assign(scores.begin(), scores.end());
       told[row].greedy.assign(greedy.begin(), greedy.end());
     };
-    const std::size_t num_slots = static_cast<std::size_t>(shape.num_micro_batches * shape.num_groups);
-    BatchDriver driver(runner, shape, {std::vector(num_slots, CacheSpace{{64 * shape.micro_batch_size}}), 1 << 20},
-                       eos_tokens);
+    for (const RowRequest& row : rows) runner.expect(row);
+    BatchDriver driver(runner, shape, limits, eos_tokens);
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
     return driver.times();
@@ -88,6 +87,7 @@ struct ScriptedJob {
   }
 
   BlockShape shape;
+  BlockLimits limits;  // by default of no consequence
   ScriptedRunner runner;
   std::deque<RowRequest> rows;
   std::vector<std::int32_t> eos_tokens;

@@ -1,7 +1,6 @@
-// Which rows share a sweep, and when: static blocks, filled when they are empty, shared out where rows are few.
+// Which rows share a sweep under the fixed rule: blocks are filled when they are empty, shared out where rows are few.
 #include <gtest/gtest.h>
 
-#include "base/error.hpp"
 #include "tests/batch/scripted_job.hpp"
 
 namespace flexgen::test {
@@ -10,12 +9,12 @@ namespace {
 using Sweeps = std::vector<std::vector<std::vector<std::int64_t>>>;
 
 ScriptedJob uniform_job(std::int32_t num_groups, int num_rows, std::int32_t new_tokens) {
-  ScriptedJob job(2, 2, num_groups);
+  ScriptedJob job(2, 2, num_groups, BlockRule::fixed);
   for (int r = 0; r < num_rows; ++r) job.add(3, new_tokens);
   return job;
 }
 
-TEST(Admission, OneGroupTakesFullBlocksInOrder) {
+TEST(FixedAdmission, OneGroupTakesFullBlocksInOrder) {
   ScriptedJob job = uniform_job(1, 9, 2);
   const PhaseTimes times = job.run();
   EXPECT_EQ(job.rows_of_sweeps(),
@@ -24,7 +23,7 @@ TEST(Admission, OneGroupTakesFullBlocksInOrder) {
   EXPECT_EQ(times.num_decode_sweeps, 3);
 }
 
-TEST(Admission, AsManyRowsAsTheGroupsHoldNeedOneBlockEach) {
+TEST(FixedAdmission, AsManyRowsAsTheGroupsHoldNeedOneBlockEach) {
   for (const std::int32_t groups : {2, 4}) {
     ScriptedJob job = uniform_job(groups, 4 * groups, 3);
     EXPECT_EQ(job.run().num_prefill_sweeps, groups);
@@ -32,7 +31,7 @@ TEST(Admission, AsManyRowsAsTheGroupsHoldNeedOneBlockEach) {
   }
 }
 
-TEST(Admission, FewRowsAreSharedByAllGroups) {
+TEST(FixedAdmission, FewRowsAreSharedByAllGroups) {
   ScriptedJob even = uniform_job(2, 4, 1);
   even.run();
   EXPECT_EQ(even.rows_of_sweeps(), (Sweeps{{{0, 1}}, {{2, 3}}})) << "two rows each, not four and none";
@@ -44,14 +43,14 @@ TEST(Admission, FewRowsAreSharedByAllGroups) {
   EXPECT_EQ(fewer.rows_of_sweeps(), (Sweeps{{{0}}, {{1}}}));
 }
 
-TEST(Admission, ABlockThatEndsWhileOthersRunTakesAllThatItHolds) {
+TEST(FixedAdmission, ABlockThatEndsWhileOthersRunTakesAllThatItHolds) {
   ScriptedJob job = uniform_job(2, 11, 1);
   job.rows[4].max_new_tokens = 3;  // holds the second group's first block
   job.run();
   EXPECT_EQ(job.rows_of_sweeps(), (Sweeps{{{0, 1}, {2, 3}}, {{4, 5}, {6, 7}}, {{8, 9}, {10}}, {{4}}, {{4}}}));
 }
 
-TEST(Admission, AStaticBlockKeepsItsRowsUntilTheLastEnds) {
+TEST(FixedAdmission, AStaticBlockKeepsItsRowsUntilTheLastEnds) {
   ScriptedJob job = uniform_job(1, 6, 1);
   job.rows[1].max_new_tokens = 3;
   job.rows[2].max_new_tokens = 2;
@@ -60,7 +59,7 @@ TEST(Admission, AStaticBlockKeepsItsRowsUntilTheLastEnds) {
       << "rows and micro-batches that have ended are in no sweep; nobody takes their places before the block is empty";
 }
 
-TEST(Admission, MicroBatchesLieInTheSlotsOfTheirGroup) {
+TEST(FixedAdmission, MicroBatchesLieInTheSlotsOfTheirGroup) {
   ScriptedJob job = uniform_job(2, 8, 2);
   job.rows[4].max_new_tokens = job.rows[5].max_new_tokens = 1;
   job.run();
@@ -92,14 +91,14 @@ class UnknownRows final : public RowSource {
   ListedRows rows_;
 };
 
-TEST(Admission, WithoutACountBlocksAreFilledInTurn) {
+TEST(FixedAdmission, WithoutACountBlocksAreFilledInTurn) {
   ScriptedJob job = uniform_job(2, 5, 1);
   UnknownRows source(job.rows);
   job.run(source);
   EXPECT_EQ(job.rows_of_sweeps(), (Sweeps{{{0, 1}, {2, 3}}, {{4}}}));
 }
 
-TEST(Admission, RowsArePulledWhenTheirPlacesAreFree) {
+TEST(FixedAdmission, RowsArePulledWhenTheirPlacesAreFree) {
   ScriptedJob job = uniform_job(1, 12, 2);
   UnknownRows source(job.rows);
   std::vector<std::size_t> pulled;
@@ -108,39 +107,11 @@ TEST(Admission, RowsArePulledWhenTheirPlacesAreFree) {
   EXPECT_EQ(pulled, (std::vector<std::size_t>{5, 5, 9, 9, 12, 12})) << "a block, and one that says whether more follow";
 }
 
-TEST(Admission, AJobWithoutRowsIsFinishedAtOnce) {
-  ScriptedJob job(2, 2, 3);
+TEST(FixedAdmission, AJobWithoutRowsIsFinishedAtOnce) {
+  ScriptedJob job(2, 2, 3, BlockRule::fixed);
   const PhaseTimes times = job.run();
   EXPECT_TRUE(job.runner.sweeps.empty());
   EXPECT_EQ(times.num_prefill_sweeps + times.num_decode_sweeps, 0);
-}
-
-TEST(Block, APlaceHasOneSequenceAtATime) {
-  Block block(6, 8);
-  const RowRequest row{RowId(1), {5, 6}, 2};
-  block.admit({1, 2}, row);
-  EXPECT_THROW(block.admit({1, 2}, row), InternalError);
-  EXPECT_THROW(block.at({1, 1}), InternalError);
-  EXPECT_EQ(block.at({1, 2}).id(), RowId(1));
-  block.release({1, 2});
-  EXPECT_TRUE(block.is_empty());
-  EXPECT_THROW(block.release({1, 2}), InternalError);
-  block.admit({1, 2}, row);
-  EXPECT_FALSE(block.is_empty());
-}
-
-TEST(WaitingRows, KnowsWhetherThereIsAnotherWithoutLosingIt) {
-  ListedRows source({RowRequest{RowId(0), {1}}, RowRequest{RowId(1), {1}}});
-  WaitingRows waiting(source);
-  EXPECT_EQ(waiting.count(), 2);
-  EXPECT_TRUE(waiting.any());
-  EXPECT_TRUE(waiting.any());
-  EXPECT_EQ(waiting.count(), 2) << "the one that was pulled ahead still waits";
-  EXPECT_EQ(waiting.take().id, RowId(0));
-  EXPECT_EQ(waiting.take().id, RowId(1));
-  EXPECT_EQ(waiting.count(), 0);
-  EXPECT_FALSE(waiting.any());
-  EXPECT_THROW(waiting.take(), InternalError);
 }
 
 }  // namespace
