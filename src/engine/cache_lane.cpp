@@ -60,8 +60,8 @@ bool CacheLane::is_staged(LayerId layer, const MicroBatch& batch) const {
   return has(layer) && store_.is_staged(index(layer), batch.slot, calls_.split(batch.slot, batch.rows).device);
 }
 
-Slot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows) {
-  Slot& slot = slots_.next();
+StagingSlot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows) {
+  StagingSlot& slot = slots_.next();
   loads_.wait(slot.free);
   loads_.wait(stored(layer, where));
   loads_.post([this, index = index(layer), where, rows = std::vector(rows.begin(), rows.end()),
@@ -73,7 +73,7 @@ Slot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const C
 void CacheLane::load(LayerId layer, const MicroBatch& batch) {
   if (!is_staged(layer, batch)) return;
   const std::span<const CacheRow> rows = calls_.split(batch.slot, batch.rows).device;
-  Slot* slot = take_early(layer, batch.slot, rows);
+  StagingSlot* slot = take_early(layer, batch.slot, rows);
   if (!slot) slot = &start_load(layer, batch.slot, rows);
   inputs_.push_back({slot->data, slot, slot->loaded});
   loads_.end_call();
@@ -95,7 +95,7 @@ void CacheLane::load_next_sweeps() {
 
 // The first load of a sweep finds what the sweep before has loaded for it, or drops that: until then no sweep has
 // changed the cache, so what counts is whether the image has every position that is wanted.
-Slot* CacheLane::take_early(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows) {
+StagingSlot* CacheLane::take_early(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows) {
   if (!early_) return nullptr;
   const Early early = *std::exchange(early_, std::nullopt);
   const auto is_there = [&](const CacheRow& wanted) {

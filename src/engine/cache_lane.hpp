@@ -62,11 +62,11 @@ class CacheLane {
     LayerId layer;
     std::int32_t slot = 0;  // of the cache
     std::vector<CacheRow> rows;
-    Slot* stage = nullptr;
+    StagingSlot* stage = nullptr;
   };
   bool is_staged(LayerId layer, const MicroBatch& batch) const;
-  Slot& start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows);
-  Slot* take_early(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows);
+  StagingSlot& start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows);
+  StagingSlot* take_early(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows);
 
   KvCache& store_;
   const LayerCalls& calls_;

@@ -56,7 +56,7 @@ LayerOperands SliceExecutor::operands_of(LayerId layer, MicroBatchId k, std::byt
 void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   const LaneInput& hidden = hidden_.take_input();
   const LaneInput& cache = cache_.take_input(layer, batch(k));
-  Slot* const weights = weights_.slot(layer);
+  StagingSlot* const weights = weights_.slot(layer);
   finish_half_done(k);
   if (weights || hidden.ready || cache.ready) span_.reset();  // waiting is not computing
   if (k.value == 0) weights_.take_input(layer, compute_);

@@ -70,7 +70,7 @@ class SliceExecutor final : public Executor {
     LayerId layer;
     LayerCall call;
     std::vector<MatrixView> weights;  // of the call
-    Slot* slot = nullptr;             // they lie in; null: resident. Who finishes last frees it
+    StagingSlot* slot = nullptr;      // they lie in; null: resident. Who finishes last frees it
     EventPtr attended;
   };
 

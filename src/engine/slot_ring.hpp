@@ -10,7 +10,7 @@
 
 namespace flexgen {
 
-struct Slot {
+struct StagingSlot {
   std::byte* data = nullptr;
   EventPtr loaded;
   EventPtr free;  // what was there before is not wanted any more
@@ -20,8 +20,8 @@ struct Slot {
 /// which it computes.
 struct LaneInput {
   std::byte* data = nullptr;
-  Slot* slot = nullptr;  // null: memory of its own, not staging
-  EventPtr ready;        // null: nothing to wait for
+  StagingSlot* slot = nullptr;  // null: memory of its own, not staging
+  EventPtr ready;               // null: nothing to wait for
 };
 
 class SlotRing {
@@ -31,9 +31,9 @@ class SlotRing {
   }
 
   /// The slot that was taken longest ago. Its address holds as long as the ring.
-  Slot& next() {
+  StagingSlot& next() {
     FLEXGEN_CHECK(!slots_.empty(), "the plan has no slot for what is to be loaded");
-    Slot& slot = slots_[turn_];
+    StagingSlot& slot = slots_[turn_];
     turn_ = (turn_ + 1) % slots_.size();
     return slot;
   }
@@ -41,7 +41,7 @@ class SlotRing {
   std::byte* any_memory() const { return slots_.empty() ? nullptr : slots_.front().data; }
 
  private:
-  std::vector<Slot> slots_;
+  std::vector<StagingSlot> slots_;
   std::size_t turn_ = 0;
 };
 

@@ -16,7 +16,7 @@ void WeightLane::fill() { store_.fill(&tracer_); }
 
 void WeightLane::load(LayerId layer) {
   if (!store_.has_load(layer)) return;
-  Slot& slot = slots_.next();
+  StagingSlot& slot = slots_.next();
   EventPtr copied;
   if (store_.has_gpu_part(layer)) {
     copies_.wait(slot.free);
@@ -32,7 +32,7 @@ void WeightLane::load(LayerId layer) {
 }
 
 void WeightLane::take_input(LayerId layer, Stream& compute) {
-  const Slot* slot = layer_slot_[layer.index()];
+  const StagingSlot* slot = layer_slot_[layer.index()];
   if (slot) compute.wait(slot->loaded);
   view(layer, slot ? slot->data : nullptr);
 }

@@ -35,7 +35,7 @@ class WeightLane {
   void take_any(LayerId layer);
   /// Where the layer's weights were last loaded to; null: they are resident. Whoever computes the last of the layer's
   /// micro-batches sets its `free`.
-  Slot* slot(LayerId layer) const { return layer_slot_[layer.index()]; }
+  StagingSlot* slot(LayerId layer) const { return layer_slot_[layer.index()]; }
 
   /// Of the layer that was taken last, in the order of its description.
   std::span<const MatrixView> stored() const { return stored_; }
@@ -58,7 +58,7 @@ class WeightLane {
   const std::vector<LayerDescription>& layers_;
   Tracer& tracer_;
   SlotRing slots_;
-  std::vector<Slot*> layer_slot_;  // by layer
+  std::vector<StagingSlot*> layer_slot_;  // by layer
   const LayerDescription* layer_ = nullptr;
   std::vector<MatrixView> stored_, rests_;
   PlainLayer plain_layer_;

@@ -47,10 +47,11 @@ struct StageModel {
   bool on_gpu() const { return stage.plan.on_gpu; }
   double attended_by_host(const SweepRows& sweep) const;
   double element() const { return static_cast<double>(element_bytes(stage.plan.policy.dtype)); }
-  Traffic traffic(const SweepRows& sweep) const;
+  /// Of one sweep with rows of either kind.
+  Traffic traffic(std::span<const SweepRows> kinds) const;
 
  private:
-  void add_weights(const SweepRows& sweep, Traffic& t) const;
+  void add_weights(std::span<const SweepRows> kinds, Traffic& t) const;
   void add_cache(const SweepRows& sweep, Traffic& t) const;
   void add_hidden(const SweepRows& sweep, Traffic& t) const;
   void bring(const TierParts& bytes, Traffic& t) const;
@@ -109,8 +110,14 @@ void StageModel::take_away(const TierParts& bytes, Traffic& t) const {
   }
 }
 
-void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
+void StageModel::add_weights(std::span<const SweepRows> kinds, Traffic& t) const {
   bring(streamed_weights, t);
+  double tokens = 0, outputs = 0, micro_batches = 0;
+  for (const SweepRows& kind : kinds) {
+    tokens += kind.tokens();
+    outputs += kind.rows * kind.outputs;
+    micro_batches = std::max(micro_batches, kind.micro_batches);
+  }
   double read_bytes = 0;
   for (std::size_t j = 0; j < stage.plan.slice.layers.size(); ++j)
     for (std::size_t w = 0; w < stage.plan.slice.layers[j].weights.size(); ++w) {
@@ -121,7 +128,7 @@ void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
       const auto bytes = static_cast<double>(stored_bytes(weight, stage.plan.policy.dtype, stored));
       const bool is_matrix = weight.rows > 1;
       if (is_lookup_table(layer, weight)) {  // a row per token
-        const double looked_up = sweep.tokens() * bytes / static_cast<double>(weight.rows);
+        const double looked_up = tokens * bytes / static_cast<double>(weight.rows);
         const WeightPlace& place = memory.weights.layers[j].places[w];
         double from_dram = 0;  // the part of its rows that cross the link one by one
         if (on_gpu() && place.looked_up)
@@ -130,9 +137,8 @@ void StageModel::add_weights(const SweepRows& sweep, Traffic& t) const {
         bring({from_dram * looked_up, 0}, t);
         continue;
       }
-      read_bytes += sweep.micro_batches * bytes;
-      if (is_matrix)
-        t.operations += 2 * elements * (layer.kind == LayerKind::head ? sweep.rows * sweep.outputs : sweep.tokens());
+      read_bytes += micro_batches * bytes;
+      if (is_matrix) t.operations += 2 * elements * (layer.kind == LayerKind::head ? outputs : tokens);
     }
   (on_gpu() ? t.gpu_memory : t.host_read) += read_bytes;
 }
@@ -175,11 +181,13 @@ void StageModel::add_hidden(const SweepRows& sweep, Traffic& t) const {
   if (stage.plan.links.through_host && stage.plan.links.sends) take_away({bytes, 0}, t);
 }
 
-Traffic StageModel::traffic(const SweepRows& sweep) const {
+Traffic StageModel::traffic(std::span<const SweepRows> kinds) const {
   Traffic t;
-  add_weights(sweep, t);
-  add_cache(sweep, t);
-  add_hidden(sweep, t);
+  add_weights(kinds, t);
+  for (const SweepRows& kind : kinds) {
+    add_cache(kind, t);
+    add_hidden(kind, t);
+  }
   return t;
 }
 
@@ -214,9 +222,9 @@ double sweep_seconds(const Needs& needs, bool overlap) {
   return std::max(longest, std::max(at(Ceiling::matrix), at(Ceiling::gpu_memory)) + links);
 }
 
-void add_sweeps(const StageModel& model, const SweepRows& sweep, double num_sweeps, PhaseBound& phase) {
-  if (num_sweeps <= 0 || sweep.rows <= 0) return;
-  const Needs needs = needs_of(model.traffic(sweep), model.stage.ceilings);
+void add_sweeps(const StageModel& model, std::span<const SweepRows> kinds, double num_sweeps, PhaseBound& phase) {
+  if (num_sweeps <= 0) return;
+  const Needs needs = needs_of(model.traffic(kinds), model.stage.ceilings);
   for (std::size_t i = 0; i < num_ceilings; ++i) {
     phase.needs[i].seconds += num_sweeps * needs[i].seconds;
     phase.needs[i].amount += num_sweeps * needs[i].amount;
@@ -224,14 +232,48 @@ void add_sweeps(const StageModel& model, const SweepRows& sweep, double num_swee
   phase.seconds += num_sweeps * sweep_seconds(needs, model.stage.plan.policy.overlap);
 }
 
+// Rows of a block by what they bring, all alike.
+struct BlockRows {
+  SweepRows prompts;
+  SweepRows decoding;
+  double num_steps;  // of decode: prefill makes the first token
+};
+
+BlockRows rows_of_block(const StageModel& model, const RooflineJob& job, double rows) {
+  const double micro_batches = std::ceil(rows / model.stage.plan.policy.micro_batch_size);
+  const double steps = std::max(0.0, job.new_tokens - 1);
+  const double position =
+      job.decode_position > 0 ? job.decode_position : job.prompt_tokens + std::max(0.0, steps - 1) / 2;
+  return {{rows, 0, job.prompt_tokens, micro_batches, job.scored_tokens > 0 ? job.prompt_tokens : 1},
+          {rows, position, 1, micro_batches},
+          steps};
+}
+
 // All sweeps of `num_blocks` blocks of `rows` rows.
 void add_blocks(const StageModel& model, const RooflineJob& job, double num_blocks, double rows, StageBound& bound) {
-  const double micro_batches = std::ceil(rows / model.stage.plan.policy.micro_batch_size);
-  const double outputs = job.scored_tokens > 0 ? job.prompt_tokens : 1;
-  add_sweeps(model, {rows, 0, job.prompt_tokens, micro_batches, outputs}, num_blocks, bound.prefill);
-  const double steps = std::max(0.0, job.new_tokens - 1);  // prefill makes the first token
-  const double mean_start = job.prompt_tokens + std::max(0.0, steps - 1) / 2;
-  add_sweeps(model, {rows, mean_start, 1, micro_batches}, num_blocks * steps, bound.decode);
+  if (num_blocks <= 0 || rows <= 0) return;
+  const BlockRows block = rows_of_block(model, job, rows);
+  add_sweeps(model, {&block.prompts, 1}, num_blocks, bound.prefill);
+  add_sweeps(model, {&block.decoding, 1}, num_blocks * block.num_steps, bound.decode);
+}
+
+// Whether prompts are read beside single tokens: in a block that is refilled, or that cannot begin all at once.
+bool sweeps_mix(const PlanInput& plan, const RooflineJob& job) {
+  if (plan.policy.rule == BlockRule::fixed || job.new_tokens < 2) return false;
+  const auto in_flight = static_cast<double>(plan.policy.block_rows() * plan.policy.num_groups);
+  const auto rows = static_cast<double>(job.num_sequences);
+  const double budget = plan.policy.num_micro_batches * static_cast<double>(micro_batch_tokens(plan.policy, plan.job));
+  return rows > in_flight || std::min(rows, in_flight / plan.policy.num_groups) * job.prompt_tokens > budget;
+}
+
+// As many rows as ever may be in flight, of which as many end in every sweep as begin.
+void add_mixed_sweeps(const StageModel& model, const RooflineJob& job, StageBound& bound) {
+  const auto rows = static_cast<double>(std::min(job.num_sequences, model.stage.plan.policy.block_rows()));
+  const BlockRows block = rows_of_block(model, job, rows);
+  std::array kinds{block.prompts, block.decoding};
+  kinds[0].rows = rows / job.new_tokens;
+  kinds[1].rows = rows - kinds[0].rows;
+  add_sweeps(model, kinds, static_cast<double>(job.num_sequences) * job.new_tokens / rows, bound.mixed);
 }
 
 }  // namespace
@@ -240,6 +282,15 @@ std::string_view ceiling_name(Ceiling ceiling) {
   static constexpr std::array<std::string_view, num_ceilings> names{
       "matrix", "gpu_memory", "host_to_gpu", "gpu_to_host", "both_directions", "host_memory", "disk", "network"};
   return names[static_cast<std::size_t>(ceiling)];
+}
+
+std::string_view phase_name(SweepPhase phase) {
+  static constexpr std::array<std::string_view, 3> names{"prefill", "decode", "mixed"};
+  return names[static_cast<std::size_t>(phase)];
+}
+
+const PhaseBound& StageBound::of(SweepPhase phase) const {
+  return phase == SweepPhase::prefill ? prefill : phase == SweepPhase::decode ? decode : mixed;
 }
 
 Ceiling PhaseBound::binding() const {
@@ -280,6 +331,11 @@ Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, i
 
 StageBound bound_stage(const StageInput& stage, const RooflineJob& job) {
   const StageModel model(stage);
+  if (sweeps_mix(stage.plan, job)) {
+    StageBound bound;
+    add_mixed_sweeps(model, job, bound);
+    return bound;
+  }
   const std::int64_t block_rows = stage.plan.policy.block_rows();
   const std::int64_t num_full_blocks = job.num_sequences / block_rows;
   StageBound bound;
@@ -313,8 +369,10 @@ RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job) {
     run.unfilled = queue > run.seconds * 1.01;
     run.seconds = std::max(run.seconds, queue);
   }
-  run.decode_binds = slowest.decode.seconds >= slowest.prefill.seconds;
-  run.binding = (run.decode_binds ? slowest.decode : slowest.prefill).binding();
+  run.phase = slowest.mixed.seconds > 0                           ? SweepPhase::mixed
+              : slowest.decode.seconds >= slowest.prefill.seconds ? SweepPhase::decode
+                                                                  : SweepPhase::prefill;
+  run.binding = slowest.of(run.phase).binding();
   const double made = static_cast<double>(job.num_sequences) * (job.new_tokens + job.scored_tokens);
   if (run.seconds > 0) run.tokens_per_second = made / run.seconds;
   return run;

@@ -2,9 +2,11 @@
 // ceiling. Pure arithmetic: no Torch, CUDA or MPI.
 //
 // Model: within one sweep the resources work side by side, so it takes as long as the busiest; without overlap they
-// take turns. Sweeps follow each other. What a policy must move is counted exactly from its memory plan; activations
-// within a layer are not counted. Rows are taken to be alike: their mean length. Source: the roofline model (Williams
-// et al. 2009), applied per resource and phase as in FlexGen's cost model (Sheng et al. 2023).
+// take turns. Sweeps follow each other. Where rows roll, prompts and single tokens share sweeps: then what binds is the
+// resource with the largest sum over the job; else each phase has its own. What a policy must move is counted exactly
+// from its memory plan; activations within a layer are not counted. Rows are taken to be alike: their mean length.
+// Source: the roofline model (Williams et al. 2009), applied per resource and phase as in FlexGen's cost model (Sheng
+// et al. 2023).
 #pragma once
 
 #include <array>
@@ -18,6 +20,11 @@
 #include "spec/hardware_profile.hpp"
 
 namespace flexgen {
+
+/// What sweeps bring: prompts alone, single tokens alone, or both.
+enum class SweepPhase : std::uint8_t { prefill, decode, mixed };
+/// "prefill", "decode", "mixed".
+std::string_view phase_name(SweepPhase phase);
 
 /// What can bind.
 enum class Ceiling : std::uint8_t {
@@ -65,7 +72,8 @@ struct RooflineJob {
   std::int64_t num_sequences = 0;
   double prompt_tokens = 0;
   double new_tokens = 0;
-  double scored_tokens = 0;  // of the prompt; where there are any the head computes all its positions
+  double scored_tokens = 0;    // of the prompt; where there are any the head computes all its positions
+  double decode_position = 0;  // mean of where new tokens are read; 0: as in rows that are alike
 };
 
 struct Need {
@@ -80,20 +88,23 @@ struct PhaseBound {
   Ceiling binding() const;
 };
 
+/// Of a job whose sweeps mix the third alone is there, else the first two.
 struct StageBound {
   PhaseBound prefill;
   PhaseBound decode;
-  double seconds() const { return prefill.seconds + decode.seconds; }
+  PhaseBound mixed;
+  const PhaseBound& of(SweepPhase phase) const;
+  double seconds() const { return prefill.seconds + decode.seconds + mixed.seconds; }
 };
 
 struct RunBound {
   std::vector<StageBound> stages;
-  std::size_t slowest = 0;            // stage
-  double seconds = 0;                 // whole run
-  double tokens_per_second = 0;       // generated or scored tokens over that
-  bool unfilled = false;              // too few rows for all stages: a block's way through them takes longer
-  Ceiling binding = Ceiling::matrix;  // of the longer phase of the slowest stage
-  bool decode_binds = true;           // that phase
+  std::size_t slowest = 0;                // stage
+  double seconds = 0;                     // whole run
+  double tokens_per_second = 0;           // generated or scored tokens over that
+  bool unfilled = false;                  // too few rows for all stages: a block's way through them takes longer
+  Ceiling binding = Ceiling::matrix;      // of the longest phase of the slowest stage
+  SweepPhase phase = SweepPhase::decode;  // that phase
 };
 
 /// The whole job on one stage.

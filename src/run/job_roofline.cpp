@@ -148,7 +148,7 @@ void add_roofline(Report& report, const RanJob& job) {
   const RooflineJob ran{static_cast<std::int64_t>(report.job.sequences),
                         static_cast<double>(report.job.prompt_tokens) / sequences,
                         static_cast<double>(report.job.generated_tokens) / sequences,
-                        static_cast<double>(report.job.scored_tokens) / sequences};
+                        static_cast<double>(report.job.scored_tokens) / sequences, job.shape.mean_decode_position()};
   const std::vector<StageInput> stages = stage_inputs(report, job);
   const RunBound bound = bound_run(stages, ran);
   const RankReport& slowest = report.ranks[bound.slowest];
@@ -159,7 +159,7 @@ void add_roofline(Report& report, const RanJob& job) {
   roofline.bound_tokens_per_second = bound.tokens_per_second;
   if (bound.tokens_per_second > 0) roofline.fraction = report.throughput.tokens_per_second / bound.tokens_per_second;
   roofline.rank = static_cast<int>(bound.slowest);
-  roofline.binding_phase = bound.decode_binds ? "decode" : "prefill";
+  roofline.binding_phase = phase_name(bound.phase);
   roofline.binding_resource = ceiling_name(bound.binding);
   roofline.advice = advise(stages, ran, bound);
   const StageBound& stage = bound.stages[bound.slowest];

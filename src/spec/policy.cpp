@@ -71,6 +71,13 @@ void JobShape::add_rows(std::int32_t prompt, std::int32_t generated, std::int64_
   flight_sweeps += sweeps;
   flight_positions += sweeps * positions;
   flight_squares += sweeps * positions * positions;
+  const double steps = std::max(0, generated - 1);  // the first token is its prompt's
+  decode_positions += static_cast<double>(count) * steps * (prompt + (steps - 1) / 2);
+}
+
+double JobShape::mean_decode_position() const {
+  const auto steps = static_cast<double>(new_tokens - num_rows);
+  return steps > 0 ? decode_positions / steps : 0;
 }
 
 }  // namespace flexgen

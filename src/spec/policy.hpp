@@ -59,7 +59,7 @@ struct BlockShape {
   std::int32_t micro_batch_size = 1;   // B: rows computed in one call
   std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
   std::int32_t num_groups = 1;         // blocks in flight: at least the number of stages
-  BlockRule rule = BlockRule::fixed;
+  BlockRule rule = BlockRule::rolling;
   std::int32_t token_budget = 0;  // tokens that a micro-batch may bring in a sweep; 0: as many as the job wants
   DType dtype = DType::float32;   // of weights, cache and activations
   QuantFormat weight_format;      // of matrices; none: dtype
@@ -117,7 +117,10 @@ struct JobShape {
   double flight_sweeps = 0;
   double flight_positions = 0;
   double flight_squares = 0;
+  double decode_positions = 0;  // in the cache of a row before it reads a token that it made, summed over these tokens
 
+  /// Mean of decode_positions; 0 where no row makes a second token.
+  double mean_decode_position() const;
   /// Counts `count` rows of so many tokens each.
   void add_rows(std::int32_t prompt, std::int32_t generated, std::int64_t count = 1);
 
@@ -127,7 +130,8 @@ struct JobShape {
         field("max_row_tokens", &JobShape::max_row_tokens), field("num_rows", &JobShape::num_rows),
         field("scores", &JobShape::scores), field("prompt_tokens", &JobShape::prompt_tokens),
         field("new_tokens", &JobShape::new_tokens), field("flight_sweeps", &JobShape::flight_sweeps),
-        field("flight_positions", &JobShape::flight_positions), field("flight_squares", &JobShape::flight_squares));
+        field("flight_positions", &JobShape::flight_positions), field("flight_squares", &JobShape::flight_squares),
+        field("decode_positions", &JobShape::decode_positions));
   }
 };
 

@@ -54,7 +54,8 @@ std::vector<LoadsOfSweep> loads_by_sweep(const std::vector<TraceEvent>& trace, s
 TEST(EarlyCache, IsLoadedAtTheEndOfTheSweepBefore) {
   const ScratchPlace scratch;
   InProcessJob job = job_with({0, 100, 0, 100, 0, 100}, scratch);
-  job.policy.overlap = false;  // one call after the other, so that the trace is in the order of the calls
+  job.policy.overlap = false;          // one call after the other, so that the trace is in the order of the calls
+  job.policy.rule = BlockRule::fixed;  // rows in the order of the job
   job.keep_trace = true;
   const std::vector<LoadsOfSweep> sweeps = loads_by_sweep(run_in_process(job).trace, 2);
   ASSERT_EQ(sweeps.size(), 6U);

@@ -141,8 +141,8 @@ TEST_P(KvCacheTest, GivesBackWhatWasStored) {
 
 TEST_P(KvCacheTest, LiesWhereItWasAskedToLie) {
   const double total = static_cast<double>(layout().total.gpu_bytes + layout().total.staged_bytes());
-  EXPECT_NEAR(static_cast<double>(layout().total.gpu_bytes) / total, GetParam().gpu(), 0.02);
-  EXPECT_NEAR(static_cast<double>(layout().total.ssd_bytes) / total, GetParam().ssd(), 0.02);
+  EXPECT_NEAR(static_cast<double>(layout().total.gpu_bytes) / total, GetParam().gpu(), 0.045) << "of twelve heads";
+  EXPECT_NEAR(static_cast<double>(layout().total.ssd_bytes) / total, GetParam().ssd(), 0.045);
   EXPECT_EQ(cache().uses_disk(), GetParam().ssd() > 0);
   EXPECT_GE(cache().scratch_bytes(), layout().total.ssd_bytes);
   const std::vector<CacheRow> all{{0, 0, 0, 1}, {4, row_positions, 0, 1}};

@@ -84,7 +84,7 @@ TEST_P(LanesTest, WeightsAreThoseOfAResidentSlice) {
       if (first.rows == whole.rows) continue;
       EXPECT_TRUE(same_bits(lane.rests()[w], whole.row_range(first.rows, whole.rows - first.rows)));
     }
-    if (Slot* slot = lane.slot(LayerId(j))) slot->free = parts_.compute.record();
+    if (StagingSlot* slot = lane.slot(LayerId(j))) slot->free = parts_.compute.record();
   }
   lane.synchronize();
 }
@@ -214,8 +214,8 @@ TEST(Lanes, StoresWaitForTheComputationAndLoadsForTheStores) {
   cache.begin_sweep(work);
   cache.load(layer, batch);
   hidden.load(layer, MicroBatchId(0), batch);
-  Slot* const cache_slot = cache.take_input(layer, batch).slot;
-  Slot* const hidden_slot = hidden.take_input().slot;
+  StagingSlot* const cache_slot = cache.take_input(layer, batch).slot;
+  StagingSlot* const hidden_slot = hidden.take_input().slot;
   ASSERT_TRUE(cache_slot && hidden_slot);
   HeldStream computation;
   const EventPtr computed = computation.record();

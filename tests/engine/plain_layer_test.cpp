@@ -28,6 +28,7 @@ InProcessJob prompts_job(std::int32_t rows_per_batch, std::int32_t num_batches, 
   job.model = tiny_model();
   job.policy.micro_batch_size = rows_per_batch;
   job.policy.num_micro_batches = num_batches;
+  job.policy.rule = BlockRule::fixed;  // all prompts in one sweep
   job.policy.weight_format = {4, 32};
   for (std::size_t r = 0; r < num_rows; ++r) {
     job.prompts.emplace_back();

@@ -81,6 +81,7 @@ TEST(TakenMemory, IsWhatThePlanNames) {
        [](InProcessJob& job) {
          job.policy.weight_format = {4, 32};
          job.wants_plain_layer = true;
+         job.policy.rule = BlockRule::fixed;
          job.policy.micro_batch_size = 128;  // calls of many tokens
        }},
       {"scores", [](InProcessJob& job) { job.scores = true; }},

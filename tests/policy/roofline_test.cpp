@@ -31,6 +31,7 @@ StageInput stage_of(const std::string& model, std::int32_t b, std::int32_t k, co
   StageInput stage;
   stage.plan = plan_for(model, b, k, percent);
   stage.plan.on_gpu = true;
+  stage.plan.policy.rule = BlockRule::fixed;
   stage.ceilings = ceilings;
   stage.budgets = {15ULL << 30, 120ULL << 30, 60ULL << 30};
   return stage;
@@ -59,7 +60,7 @@ TEST(Roofline, Opt30bWithCacheOverPcie) {
   const RunBound bound = bound_run({&stage, 1}, job_of(64));
   expect_within(bound.tokens_per_second, 35.5, 0.04);
   EXPECT_EQ(bound.binding, Ceiling::host_to_gpu);
-  EXPECT_TRUE(bound.decode_binds);
+  EXPECT_EQ(bound.phase, SweepPhase::decode);
   expect_within(bound_of(stage_of("opt-30b", 32, 3, {20, 80, 0, 100, 0, 100}), 96), 43.6, 0.02);
 }
 
@@ -271,6 +272,27 @@ TEST(Roofline, AdviceFitsAndHelps) {
   EXPECT_NE(advise({&serial, 1}, job_of(64), full).find("--gpu-mem"), std::string::npos);
 }
 
+// Rolling rows: the links bring weights and cache while prompts are computed, so the longer of the two sums is left.
+TEST(Roofline, WhereSweepsMixTheLargestSumOverTheJobBinds) {
+  StageInput stage = stage_of("opt-30b", 48, 8, {20, 80, 0, 100, 0, 100});
+  const StageBound phases = bound_stage(stage, job_of(4 * 384));
+  stage.plan.policy.rule = BlockRule::rolling;
+  const RunBound run = bound_run({&stage, 1}, job_of(4 * 384));
+  const StageBound& mixed = run.stages[0];
+  EXPECT_EQ(run.phase, SweepPhase::mixed);
+  EXPECT_EQ(mixed.prefill.seconds + mixed.decode.seconds, 0);
+  EXPECT_GT(phases.prefill.seconds, 1);
+  EXPECT_LT(mixed.mixed.seconds, phases.seconds());
+  expect_within(mixed.mixed.seconds, seconds(mixed.mixed, mixed.mixed.binding()), 1e-9);
+  // The same arithmetic and the same cache, whenever they are done.
+  for (const Ceiling ceiling : {Ceiling::matrix, Ceiling::gpu_to_host})
+    expect_within(amount(mixed.mixed, ceiling), amount(phases.prefill, ceiling) + amount(phases.decode, ceiling), 0.05);
+  stage.plan.policy.overlap = false;
+  EXPECT_GT(bound_stage(stage, job_of(4 * 384)).seconds(), mixed.seconds()) << "one after the other";
+  // One block that begins all at once has phases.
+  EXPECT_EQ(bound_stage(stage, job_of(8)).mixed.seconds, 0);
+}
+
 // A score needs the logits of every position, and no decoding.
 TEST(Roofline, ScoringComputesTheHeadForEveryPosition) {
   const StageInput stage = stage_of("opt-6.7b", 8, 1, {100, 0, 100, 0, 100, 0});
@@ -281,7 +303,7 @@ TEST(Roofline, ScoringComputesTheHeadForEveryPosition) {
   EXPECT_NEAR(amount(scored.stages[0].prefill, Ceiling::matrix) - amount(prefilled.stages[0].prefill, Ceiling::matrix),
               head, 1e-6 * head);
   EXPECT_EQ(scored.stages[0].decode.seconds, 0);
-  EXPECT_FALSE(scored.decode_binds);
+  EXPECT_EQ(scored.phase, SweepPhase::prefill);
   EXPECT_NEAR(scored.tokens_per_second, 8 * 511 / scored.seconds, 1e-6 * scored.tokens_per_second);
 }
 
