@@ -107,9 +107,14 @@ FLEXGEN_HOST_DEVICE float token_weight(float logit, float largest, float tempera
   return x > kLeast ? weight : 0.0F;
 }
 
-/// In units of 2^-42; weight in 0 .. 1.
+/// In units of 2^-42, cut off; weight in 0 .. 1. In halves, which vector units convert.
 FLEXGEN_HOST_DEVICE std::uint64_t whole_weight(float weight) {
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(single_product(weight, 4398046511104.0F)));
+  constexpr int kHalf = kWeightBits / 2;
+  constexpr auto kUnits = static_cast<float>(1 << kHalf);
+  const float upper = single_product(weight, kUnits);
+  const auto high = static_cast<std::int32_t>(upper);
+  const auto low = static_cast<std::int32_t>(single_product(upper - static_cast<float>(high), kUnits));
+  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << kHalf) + static_cast<std::uint32_t>(low);
 }
 
 /// What tokens must weigh together to be `top_p` of `total` > 0.

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <span>
 
 #include "ops/host/host_kernels.hpp"
@@ -39,6 +40,12 @@ struct RowScratch {
   std::int32_t* run_largest;
 };
 
+std::uint64_t sum_weights(const float* weight, std::int64_t count) {
+  std::uint64_t sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += whole_weight(weight[i]);
+  return sum;
+}
+
 /// Tokens that may be chosen.
 struct Candidates {
   std::int32_t* id;
@@ -59,11 +66,7 @@ struct Candidates {
     }
     count = kept;
   }
-  std::uint64_t total() const {
-    std::uint64_t sum = 0;
-    for (std::int64_t i = 0; i < count; ++i) sum += whole_weight(weight[i]);
-    return sum;
-  }
+  std::uint64_t total() const { return sum_weights(weight, count); }
 };
 
 void fill_keys(const float* logit, std::int64_t vocab, std::int32_t* key) {
@@ -131,11 +134,13 @@ void keep_first(Candidates& candidates, std::uint64_t wanted, Mass mass) {
   });
 }
 
+/// The `wanted` likeliest tokens and perhaps others.
 Candidates likely_candidates(const RowScratch& scratch, const float* logit, std::int64_t vocab, std::int64_t wanted) {
   fill_keys(logit, vocab, scratch.key);
-  const std::int32_t bound =
-      wanted < vocab ? likely_bound(scratch, vocab, wanted) : std::numeric_limits<std::int32_t>::min();
-  return {scratch.id, scratch.key, scratch.weight, list_candidates(scratch, vocab, bound)};
+  Candidates candidates{scratch.id, scratch.key, scratch.weight, vocab};
+  if (wanted < vocab) candidates.count = list_candidates(scratch, vocab, likely_bound(scratch, vocab, wanted));
+  else std::iota(scratch.id, scratch.id + vocab, 0);
+  return candidates;
 }
 
 void keep_nucleus(Candidates& candidates, float top_p) {
@@ -149,6 +154,22 @@ void keep_nucleus(Candidates& candidates, float top_p) {
              [&](std::int64_t i) { return whole_weight(candidates.weight[i]); });
 }
 
+/// Index of the first candidate that weighs together with those before it more than `place`: less than all weigh.
+std::int64_t find_place(const Candidates& candidates, std::uint64_t place) {
+  constexpr std::int64_t kRun = 512;
+  std::int64_t i = 0;
+  for (; candidates.count - i > kRun; i += kRun) {  // run by run, which is faster
+    const std::uint64_t run = sum_weights(candidates.weight + i, kRun);
+    if (run > place) break;
+    place -= run;
+  }
+  for (;; ++i) {
+    const std::uint64_t one = whole_weight(candidates.weight[i]);
+    if (one > place) return i;
+    place -= one;
+  }
+}
+
 /// largest: the largest logit, which is finite.
 std::int32_t draw(const RowScratch& scratch, const float* logit, std::int64_t vocab, float largest,
                   const SampleRow& row) {
@@ -156,16 +177,14 @@ std::int32_t draw(const RowScratch& scratch, const float* logit, std::int64_t vo
   Candidates candidates = likely_candidates(scratch, logit, vocab, top_k);
   if (candidates.count > top_k)
     keep_first(candidates, static_cast<std::uint64_t>(top_k), [](std::int64_t) { return std::uint64_t{1}; });
-  for (std::int64_t i = 0; i < candidates.count; ++i) candidates.weight[i] = logit[candidates.id[i]];
+  if (candidates.count == vocab) std::copy_n(logit, vocab, candidates.weight);
+  else
+    for (std::int64_t i = 0; i < candidates.count; ++i) candidates.weight[i] = logit[candidates.id[i]];
   make_weights(candidates.weight, candidates.count, largest, row.temperature);
   if (row.top_p < 1.0F) keep_nucleus(candidates, row.top_p);
   if (row.min_p > 0.0F) candidates.keep([&](std::int64_t i) { return candidates.weight[i] >= row.min_p; });
 
-  const std::uint64_t place = draw_below(candidates.total(), row.seed, row.draw);
-  std::uint64_t sum = 0;
-  std::int64_t i = 0;
-  while ((sum += whole_weight(candidates.weight[i])) <= place) ++i;
-  return candidates.id[i];
+  return candidates.id[find_place(candidates, draw_below(candidates.total(), row.seed, row.draw))];
 }
 
 std::int32_t argmax(const float* logit, std::int64_t vocab) {
