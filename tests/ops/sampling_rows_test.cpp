@@ -1,115 +1,20 @@
-// sample_rows against its reference, against exact probabilities, and by hand.
+// sample_rows against its reference and by hand.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <random>
 #include <set>
 
 #include "base/error.hpp"
-#include "ops/sampling.hpp"
-#include "tests/support/device_fixture.hpp"
+#include "tests/ops/sampling_rows_case.hpp"
 
 namespace flexgen::test {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-using Tokens = std::vector<std::int32_t>;
-
-/// Rows to be sampled, and what came of them.
-struct Sampling {
-  HostMatrix logits;
-  std::vector<SampleRow> rows;
-  std::vector<TokenAdjustment> adjustments;
-  std::int32_t max_top = 0;
-
-  Tokens token, top_token;
-  std::vector<float> log_probability, top_log_probability;
-
-  explicit Sampling(HostMatrix of, SampleRow like = {})
-      : logits(std::move(of)), rows(static_cast<std::size_t>(logits.rows()), like), max_top(like.num_top) {}
-
-  void adjust(std::size_t row, std::vector<TokenAdjustment> list) {
-    rows[row].first_adjustment = static_cast<std::int32_t>(adjustments.size());
-    rows[row].num_adjustments = static_cast<std::int32_t>(list.size());
-    adjustments.insert(adjustments.end(), list.begin(), list.end());
-  }
-  void make_room() {
-    const std::size_t alternatives = rows.size() * static_cast<std::size_t>(max_top);
-    token.assign(rows.size(), -77), log_probability.assign(rows.size(), -77.0F);
-    top_token.assign(alternatives, -77), top_log_probability.assign(alternatives, -77.0F);
-  }
-};
-
-TokenAdjustment bias(std::int32_t token, float value) { return {token, 0, 0, value, 0.0F}; }
-TokenAdjustment ban(std::int32_t token) { return bias(token, -kInfinity); }
-
-HostMatrix same_rows(std::int64_t rows, const std::vector<float>& logits) {
-  HostMatrix matrix(rows, static_cast<std::int64_t>(logits.size()), DType::float32);
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::size_t c = 0; c < logits.size(); ++c) matrix.set(r, static_cast<std::int64_t>(c), logits[c]);
-  return matrix;
-}
-
-SampleRow at_temperature(float temperature, std::uint64_t seed = 0) {
-  SampleRow row;
-  row.temperature = temperature;
-  row.seed = seed;
-  return row;
-}
-
-class SampleRowsTest : public OnDevice {
- protected:
-  void run(Sampling& work) {
-    work.make_room();
-    const MatrixView logits = upload(work.logits);
-    SampleRowsArgs args;
-    args.logits = logits;
-    args.host_row = work.rows.data(), args.row = upload(work.rows);
-    args.adjustment = upload(work.adjustments), args.max_top = work.max_top;
-    args.token = upload(work.token), args.log_probability = upload(work.log_probability);
-    args.top_token = upload(work.top_token), args.top_log_probability = upload(work.top_log_probability);
-    sample_rows(context(), args);
-    fetch(work.token, args.token), fetch(work.log_probability, args.log_probability);
-    fetch(work.top_token, args.top_token), fetch(work.top_log_probability, args.top_log_probability);
-    EXPECT_EQ(download(logits, work.logits).bytes(), work.logits.bytes()) << "logits are not as they came";
-  }
-  static Sampling reference(Sampling work) {
-    work.make_room();
-    SampleRowsArgs args;
-    args.logits = work.logits.view();
-    args.host_row = args.row = work.rows.data();
-    args.adjustment = work.adjustments.data(), args.max_top = work.max_top;
-    args.token = work.token.data(), args.log_probability = work.log_probability.data();
-    args.top_token = work.top_token.data(), args.top_log_probability = work.top_log_probability.data();
-    sample_rows_reference(args);
-    return work;
-  }
-  /// Runs it and compares with the reference; returns the tokens.
-  Tokens checked(Sampling& work, const std::string& what = "") {
-    run(work);
-    const Sampling expected = reference(work);
-    EXPECT_EQ(work.token, expected.token) << what;
-    EXPECT_EQ(work.top_token, expected.top_token) << what;
-    expect_close(work.log_probability, expected.log_probability, what);
-    expect_close(work.top_log_probability, expected.top_log_probability, what);
-    return work.token;
-  }
-
- private:
-  template <class T>
-  void fetch(std::vector<T>& to, const T* from) {
-    download(to.data(), reinterpret_cast<const std::byte*>(from), to.size() * sizeof(T));
-  }
-  static void expect_close(const std::vector<float>& got, const std::vector<float>& expected, const std::string& what) {
-    ASSERT_EQ(got.size(), expected.size());
-    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], expected[i], 3e-5F) << what << " at " << i;
-  }
-};
+using SampleRowsTest = OnSampledRows;
 
 /// Parameters of every kind, alone and together.
 SampleRow random_row(std::mt19937& random, std::int32_t vocab) {
@@ -158,104 +63,6 @@ TEST_P(SampleRowsTest, MatchesTheReference) {
       checked(work, std::to_string(vocab) + " tokens, +-" + std::to_string(scale));
     }
   }
-}
-
-/// The distribution from which a row draws, in double precision and straight from the definition.
-std::vector<double> exact_probabilities(std::vector<double> logit, const SampleRow& row,
-                                        const std::vector<TokenAdjustment>& adjustments = {}) {
-  for (const TokenAdjustment& one : adjustments) {
-    double& value = logit[static_cast<std::size_t>(one.token)];
-    const double penalty = row.repetition_penalty;
-    if (one.in_prompt + one.in_output > 0) value = value > 0 ? value / penalty : value * penalty;
-    value -= static_cast<double>(row.frequency_penalty) * one.in_output;
-    if (one.in_output > 0) value -= static_cast<double>(row.presence_penalty);
-    value += static_cast<double>(one.bias);
-  }
-  std::vector<std::size_t> order(logit.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return logit[a] > logit[b]; });
-  std::vector<double> p(logit.size(), 0.0);
-  double sum = 0;
-  const std::size_t top_k =
-      row.top_k > 0 ? std::min<std::size_t>(static_cast<std::size_t>(row.top_k), p.size()) : p.size();
-  for (std::size_t i = 0; i < top_k; ++i)
-    sum += p[order[i]] = std::exp((logit[order[i]] - logit[order[0]]) / static_cast<double>(row.temperature));
-  double before = 0;
-  for (std::size_t i = 0; i < top_k; ++i) {
-    const double one = p[order[i]];
-    const bool is_kept = before < static_cast<double>(row.top_p) * sum && one >= static_cast<double>(row.min_p);
-    before += one;
-    if (!is_kept) p[order[i]] = 0;
-  }
-  sum = 0;
-  for (const double one : p) sum += one;
-  for (double& one : p) one /= sum;
-  return p;
-}
-
-/// Chi-square of the tokens less its expectation, in its standard deviations.
-double deviation(const Tokens& tokens, const std::vector<double>& p) {
-  std::vector<int> count(p.size(), 0);
-  for (const std::int32_t token : tokens) ++count.at(static_cast<std::size_t>(token));
-  double chi_square = 0;
-  int freedom = -1;
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    const double expected = p[i] * static_cast<double>(tokens.size());
-    if (expected == 0) {
-      EXPECT_EQ(count[i], 0) << "token " << i << " is ruled out";
-      continue;
-    }
-    chi_square += (count[i] - expected) * (count[i] - expected) / expected;
-    ++freedom;
-  }
-  return freedom == 0 ? 0 : (chi_square - freedom) / std::sqrt(2.0 * freedom);
-}
-
-std::vector<float> some_logits() {
-  std::vector<float> logits;
-  for (int i = 0; i < 40; ++i) logits.push_back(static_cast<float>((i * 17) % 40) * 0.1F - 1.0F);
-  return logits;
-}
-
-// Fixed seeds: the figures are the same in every run. That of a right sampler is beyond 4 once in some ten thousand.
-TEST_P(SampleRowsTest, TokensComeAsOftenAsTheyShould) {
-  constexpr std::int64_t kDraws = 20000;
-  struct Case {
-    const char* name;
-    SampleRow row;
-    std::vector<TokenAdjustment> adjustments;
-  };
-  std::vector<Case> cases(7, {"temperature 1", at_temperature(1.0F, 11), {}});
-  cases[1].name = "temperature 0.5", cases[1].row.temperature = 0.5F;
-  cases[2].name = "top_k", cases[2].row.top_k = 7;
-  cases[3].name = "top_p", cases[3].row.top_p = 0.63F;
-  cases[4].name = "min_p", cases[4].row.min_p = 0.21F;
-  cases[5].name = "penalties, biases and a ban";
-  cases[5].row.repetition_penalty = 1.4F, cases[5].row.frequency_penalty = 0.3F, cases[5].row.presence_penalty = -0.7F;
-  cases[5].adjustments = {{0, 1, 0, 0.0F, 0}, {1, 0, 1, 0.0F, 0}, {7, 2, 3, 1.0F, 0}, {9, 0, 0, 2.5F, 0}, ban(39)};
-  cases[6].name = "all limits", cases[6].row.top_k = 20, cases[6].row.top_p = 0.9F, cases[6].row.min_p = 0.3F;
-  const std::vector<float> logits = some_logits();
-  for (const Case& one : cases) {
-    const std::vector<double> p = exact_probabilities({logits.begin(), logits.end()}, one.row, one.adjustments);
-    for (const bool by_seed : {false, true}) {
-      Sampling work(same_rows(kDraws, logits), one.row);
-      for (std::size_t r = 0; r < work.rows.size(); ++r) {
-        (by_seed ? work.rows[r].seed : work.rows[r].draw) = r;
-        work.adjust(r, one.adjustments);
-      }
-      run(work);
-      EXPECT_LT(deviation(work.token, p), 4.0) << one.name << (by_seed ? ", seeds" : ", draws");
-    }
-  }
-}
-
-// The figure above tells samplers apart that differ by little.
-TEST_P(SampleRowsTest, TokensOfAnotherTemperatureAreTold) {
-  Sampling work(same_rows(20000, some_logits()), at_temperature(1.0F, 11));
-  for (std::size_t r = 0; r < work.rows.size(); ++r) work.rows[r].draw = r;
-  run(work);
-  const std::vector<float> logits = some_logits();
-  EXPECT_GT(deviation(work.token, exact_probabilities({logits.begin(), logits.end()}, at_temperature(0.9F))), 10.0);
 }
 
 TEST_P(SampleRowsTest, ARowAloneIsTheRowAmongOthers) {
