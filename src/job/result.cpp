@@ -8,18 +8,14 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "job/row_hash.hpp"
 
 namespace flexgen {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// FNV-1a, 64 bits: the same id on every machine and run.
-std::string id_suffix(std::string_view custom_id) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const unsigned char byte : custom_id) hash = (hash ^ byte) * 0x100000001b3u;
-  return fmt::format("{:016x}", hash);
-}
+std::string id_suffix(std::string_view custom_id) { return fmt::format("{:016x}", row_hash(custom_id)); }
 
 /// JSON lets these characters stand in a string as they are, but readers that split a file with Python's
 /// str.splitlines take them for ends of line.
