@@ -36,6 +36,23 @@ TEST(SamplingDraw, DrawsDependOnBothHalvesOfSeedAndIndex) {
   EXPECT_EQ(drawn.size(), 10U);
   EXPECT_LT(*drawn.rbegin(), total);
   EXPECT_EQ(draw_below(1, 7, 7), 0U);
+  // Texts that a seed gives stay what they are: the upper bits of the first two words.
+  EXPECT_EQ(draw_below(std::uint64_t{1} << 63, 0, 0), std::uint64_t{0xe169c58d6627e8d5} >> 1);
+}
+
+TEST(SamplingDraw, AdjustmentsByHand) {
+  SampleRow row;
+  row.repetition_penalty = 2.0F, row.frequency_penalty = 0.25F, row.presence_penalty = 1.0F;
+  const auto adjust = [&](float logit, int in_prompt, int in_output, float bias) {
+    return adjusted(logit, row, {0, in_prompt, in_output, bias, 0.0F});
+  };
+  EXPECT_EQ(adjust(3.0F, 0, 0, 0.0F), 3.0F);
+  EXPECT_EQ(adjust(3.0F, 0, 0, -1.5F), 1.5F);
+  EXPECT_EQ(adjust(3.0F, 5, 0, 0.0F), 1.5F);  // of the prompt, repetition alone counts
+  EXPECT_EQ(adjust(-3.0F, 1, 0, 0.0F), -6.0F);
+  EXPECT_EQ(adjust(3.0F, 0, 1, 0.0F), 0.25F);
+  EXPECT_EQ(adjust(3.0F, 1, 3, 0.5F), 0.25F);
+  EXPECT_EQ(adjust(3.0F, 1, 3, -kInfinity), -kInfinity);
 }
 
 TEST(SamplingDraw, WeightsAreExponentials) {

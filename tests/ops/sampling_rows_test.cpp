@@ -95,14 +95,14 @@ TEST_P(SampleRowsTest, GreedyRowsAreTheArgmaxOfWhatAdjustmentsLeave) {
   greedy.repetition_penalty = 2.0F, greedy.presence_penalty = 1.0F, greedy.frequency_penalty = 0.5F;
   greedy.top_k = 3, greedy.top_p = 0.1F, greedy.min_p = 0.5F;
   Sampling work(same_rows(8, {1.0F, 4.0F, 3.0F, 3.0F, -1.0F}), greedy);
-  work.adjust(1, {{1, 1, 0, 0.0F, 0}});                      // 4 / 2
-  work.adjust(2, {{1, 0, 1, 0.0F, 0}, {2, 1, 0, 1.0F, 0}});  // 0.5, 2.5
+  work.adjust(1, {{1, 1, 0, 0.0F, 0}});                              // 4 / 2
+  work.adjust(2, {{1, 0, 1, 0.0F, 0}, {2, 1, 0, 0.0F, 0}, ban(3)});  // 0.5, 1.5
   work.adjust(3, {ban(1), ban(2)});
   work.adjust(4, {bias(4, 100.0F)});
   work.adjust(5, {bias(1, -100.0F)});
   work.adjust(6, {ban(0), ban(1), ban(2), ban(3)});
   work.adjust(7, {ban(0), ban(1), ban(2), ban(3), ban(4)});  // as argmax_rows of minus infinities
-  EXPECT_EQ(checked(work), (Tokens{1, 2, 3, 3, 4, 2, 4, 0}));
+  EXPECT_EQ(checked(work), (Tokens{1, 2, 2, 3, 4, 2, 4, 0}));
 }
 
 TEST_P(SampleRowsTest, LimitsThatLeaveOneTokenLeaveTheLikeliest) {
