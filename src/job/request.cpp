@@ -163,8 +163,10 @@ ParsedRow parse_request(std::string_view line, std::size_t line_number, const Re
     identify(document, row);
     const Json& body = row.batch_format ? batch_body(document) : document;
     check_fields(body, row.batch_format);
-    Request request{row, {}, false, 0, false, {}, {}, {}};
+    Request request;
+    static_cast<RowIdentity&>(request) = row;
     read_fields(body, defaults, request);
+    refuse_what_is_not_done(request);
     if (!row.batch_format) request.unread_fields = unread_fields(body, defaults.is_scored);
     return request;
   } catch (const RowProblem& problem) {

@@ -4,8 +4,8 @@
 // the plain row {"custom_id"?,"prompt",...}, whose fields are those of a batch row's body. A bad row becomes a
 // RowError and costs that row alone; one that is no JSON keeps its id and form as far as they can be told.
 //
-// Tokens are chosen greedily. `temperature` absent therefore means 0 (OpenAI's own default is 1), and a field that
-// asks for anything but plain greedy generation is an error of the row, never ignored.
+// `temperature` absent means 0, greedy (OpenAI's own default is 1); `seed` absent is made of the row's id, so that a
+// job done twice gives the same file. A field that cannot be honoured is an error of the row, never ignored.
 //
 // Ownership: everything is a value; the reader owns its file. Thread-safety: a reader belongs to one thread.
 // Source: OpenAI Batch API input format, /v1/completions request body.
@@ -22,6 +22,7 @@
 
 #include "base/bytes.hpp"
 #include "job/file_descriptor.hpp"
+#include "spec/sampling.hpp"
 
 namespace flexgen {
 
@@ -47,12 +48,21 @@ using Prompt = std::variant<std::string, std::vector<std::int32_t>>;
 struct Request : RowIdentity {
   std::vector<Prompt> prompts;    // >= 1
   bool prompt_is_list = false;    // the row gave a list of prompts, possibly of one
-  int max_tokens = 0;             // >= 1; of a row that is scored >= 0, and of no effect
+  int max_tokens = 0;             // >= 0; 0 generates nothing. Of a row that is scored without effect
   bool names_max_tokens = false;  // it stands in the row; otherwise it is the default, a wish
   std::vector<std::string> stop;  // <= 16, none empty
   std::string model;              // as the row names it; empty when it does not
   /// Names in a plain row that mean nothing here: the user's own, or slips ("id", "stopp").
   std::vector<std::string> unread_fields;
+
+  SamplingOptions sampling;
+  int n = 1;                                 // answers to each prompt, 1 .. 128
+  int best_of = 1;                           // sequences of which they are the likeliest, n .. 20; n at temperature 0
+  bool echo = false;                         // the prompt stands in front of the answer
+  std::int32_t prompt_logprobs = -1;         // as SamplingOptions::num_logprobs, of the prompt's tokens
+  bool ignore_eos = false;                   // the model's own end ids end nothing
+  std::vector<std::int32_t> stop_token_ids;  // end the sequence as those do
+  std::vector<std::string> choices;          // where any: the answer is one of them. Distinct, none empty
 };
 
 /// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,

@@ -15,21 +15,12 @@ constexpr std::size_t max_stop_strings = 16;
 
 using Test = bool (*)(const Json&);
 
-bool is_number(const Json& value) { return value.is_number(); }
-bool is_integer(const Json& value) { return value.is_number_integer(); }
 bool is_boolean(const Json& value) { return value.is_boolean(); }
 bool is_string(const Json& value) { return value.is_string(); }
-bool is_object(const Json& value) { return value.is_object(); }
-bool is_integer_or_boolean(const Json& value) { return value.is_number_integer() || value.is_boolean(); }
-bool any(const Json&) { return true; }
-bool is_zero(const Json& value) { return value.get<double>() == 0.0; }
-bool is_one(const Json& value) { return value.get<double>() == 1.0; }
-bool is_false(const Json& value) { return value.is_boolean() && !value.get<bool>(); }
-bool is_empty(const Json& value) {
-  return value.is_string() ? value.get_ref<const std::string&>().empty() : value.empty();
-}
+bool is_false(const Json& value) { return !value.get<bool>(); }
+bool is_empty(const Json& value) { return value.get_ref<const std::string&>().empty(); }
 
-/// A field that changes nothing as long as it asks for plain greedy generation. null always means absent.
+/// A field that is taken as long as it changes nothing. null always means absent.
 struct CheckedField {
   std::string_view name;
   Test has_type;
@@ -39,37 +30,48 @@ struct CheckedField {
 };
 
 constexpr std::array checked_fields{
-    CheckedField{"temperature", is_number, "a number", is_zero, "0 or no value, tokens are chosen greedily"},
-    CheckedField{"top_p", is_number, "a number", any, ""},
-    CheckedField{"top_k", is_integer, "an integer", any, ""},
-    CheckedField{"min_p", is_number, "a number", any, ""},
-    CheckedField{"seed", is_integer, "an integer", any, ""},
-    CheckedField{"n", is_number, "an integer", is_one, "1, greedy generation has one answer per prompt"},
-    CheckedField{"best_of", is_number, "an integer", is_one, "1, greedy generation has one answer per prompt"},
-    CheckedField{"logprobs", is_integer_or_boolean, "an integer", is_false, "null, log-probabilities are not returned"},
-    CheckedField{"echo", is_boolean, "true or false", is_false, "false, the answer holds the generated text only"},
     CheckedField{"suffix", is_string, "a string", is_empty, "null, text is only added behind the prompt"},
-    CheckedField{"presence_penalty", is_number, "a number", is_zero, "0"},
-    CheckedField{"frequency_penalty", is_number, "a number", is_zero, "0"},
-    CheckedField{"repetition_penalty", is_number, "a number", is_one, "1"},
-    CheckedField{"logit_bias", is_object, "an object", is_empty, "null or {}"},
-    CheckedField{"min_tokens", is_integer, "an integer", is_zero, "0"},
-    CheckedField{"ignore_eos", is_boolean, "true or false", is_false, "false"},
     CheckedField{"use_beam_search", is_boolean, "true or false", is_false, "false"},
     CheckedField{"stream", is_boolean, "true or false", is_false, "false, a batch row is answered in one piece"},
 };
 
 /// Read by read_fields, or without any effect on the answer.
-constexpr std::array<std::string_view, 6> read_names{"prompt", "max_tokens", "stop", "model", "user", "metadata"};
+constexpr std::array<std::string_view, 25> read_names{"prompt",
+                                                      "max_tokens",
+                                                      "stop",
+                                                      "model",
+                                                      "user",
+                                                      "metadata",
+                                                      "temperature",
+                                                      "top_p",
+                                                      "top_k",
+                                                      "min_p",
+                                                      "seed",
+                                                      "n",
+                                                      "best_of",
+                                                      "logprobs",
+                                                      "top_logprobs",
+                                                      "prompt_logprobs",
+                                                      "echo",
+                                                      "presence_penalty",
+                                                      "frequency_penalty",
+                                                      "repetition_penalty",
+                                                      "logit_bias",
+                                                      "min_tokens",
+                                                      "ignore_eos",
+                                                      "stop_token_ids",
+                                                      "choices"};
 
 /// Known to OpenAI or vLLM and not to us: an error even in a plain row, where other foreign fields are the user's own.
-constexpr std::array<std::string_view, 21> refused_names{
-    "messages",       "max_completion_tokens", "max_new_tokens",   "response_format",
-    "tools",          "tool_choice",           "functions",        "function_call",
-    "top_logprobs",   "parallel_tool_calls",   "prompt_logprobs",  "stop_token_ids",
-    "length_penalty", "stream_options",        "reasoning_effort", "modalities",
-    "prediction",     "guided_json",           "guided_regex",     "guided_choice",
-    "guided_grammar"};
+constexpr std::array<std::string_view, 18> refused_names{"messages",       "max_completion_tokens",
+                                                         "max_new_tokens", "response_format",
+                                                         "tools",          "tool_choice",
+                                                         "functions",      "function_call",
+                                                         "length_penalty", "parallel_tool_calls",
+                                                         "stream_options", "reasoning_effort",
+                                                         "modalities",     "prediction",
+                                                         "guided_json",    "guided_regex",
+                                                         "guided_choice",  "guided_grammar"};
 
 const CheckedField* find_checked(std::string_view name) {
   const auto found = std::ranges::find(checked_fields, name, &CheckedField::name);
@@ -79,11 +81,6 @@ const CheckedField* find_checked(std::string_view name) {
 template <class Names>
 bool contains(const Names& names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
-}
-
-[[noreturn]] void fail_type(std::string_view field, std::string_view expected, const Json& got) {
-  throw RowProblem("invalid_field", fmt::format("field '{}' has the wrong type: expected {}, got {}. Correct the row",
-                                                field, expected, describe(got)));
 }
 
 void check_plain(const CheckedField& field, const Json& value) {
@@ -111,19 +108,12 @@ std::int32_t read_token_id(const Json& value, const std::string& where) {
   return static_cast<std::int32_t>(value.get<std::uint64_t>());
 }
 
-std::vector<std::int32_t> read_token_ids(const Json& list, const std::string& where) {
+std::vector<std::int32_t> read_prompt_ids(const Json& list, const std::string& where) {
   if (list.empty())
     throw RowProblem(
         "invalid_field",
         fmt::format("'{}' is an empty list: there is no token to start from. Give at least one id", where));
-  std::vector<std::int32_t> ids;
-  ids.reserve(list.size());
-  for (const Json& value : list) {
-    if (value.is_number_unsigned() && value.get<std::uint64_t>() <= 0x7fffffffu)
-      ids.push_back(static_cast<std::int32_t>(value.get<std::uint64_t>()));
-    else ids.push_back(read_token_id(value, fmt::format("{}[{}]", where, ids.size())));
-  }
-  return ids;
+  return read_token_ids(list, where);
 }
 
 void read_prompts(const Json& prompt, Request& request) {
@@ -134,7 +124,7 @@ void read_prompts(const Json& prompt, Request& request) {
   }
   if (!prompt.is_array()) fail_type("prompt", expected, prompt);
   if (prompt.empty() || prompt.front().is_number()) {
-    request.prompts.emplace_back(read_token_ids(prompt, "prompt"));
+    request.prompts.emplace_back(read_prompt_ids(prompt, "prompt"));
     return;
   }
   request.prompt_is_list = true;
@@ -146,23 +136,8 @@ void read_prompts(const Json& prompt, Request& request) {
     if (is_text ? !one.is_string() : !one.is_array())
       fail_type(where, is_text ? "a string like the first" : "a list of token ids like the first", one);
     if (is_text) request.prompts.emplace_back(one.get<std::string>());
-    else request.prompts.emplace_back(read_token_ids(one, where));
+    else request.prompts.emplace_back(read_prompt_ids(one, where));
   }
-}
-
-int read_max_tokens(const Json& value, bool is_scored) {
-  if (!value.is_number_integer()) fail_type("max_tokens", "an integer", value);
-  if (value == 0 && is_scored) return 0;
-  if (value == 0)
-    throw RowProblem(
-        "unsupported_value",
-        "field 'max_tokens' cannot be honoured: 0 asks for a score of the prompt alone. Give 1 or more, or "
-        "use 'flexgen-dist score'");
-  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<std::int32_t>::max())
-    throw RowProblem("invalid_field", fmt::format("field 'max_tokens' is out of range: {} is not within 1 .. {}. "
-                                                  "Correct the row",
-                                                  describe(value), std::numeric_limits<std::int32_t>::max()));
-  return static_cast<int>(value.get<std::uint64_t>());
 }
 
 void read_stop_string(const Json& value, const std::string& where, std::vector<std::string>& stop) {
@@ -187,12 +162,6 @@ std::vector<std::string> read_stop(const Json& value) {
   return stop;
 }
 
-/// The field's value; null when it is absent.
-const Json* find_set(const Json& body, const char* name) {
-  const auto found = body.find(name);
-  return found == body.end() || found->is_null() ? nullptr : &*found;
-}
-
 const Json* find_text(const Json& body, bool is_scored) {
   const Json* prompt = find_set(body, "prompt");
   const Json* text = is_scored ? find_set(body, "text") : nullptr;
@@ -202,6 +171,37 @@ const Json* find_text(const Json& body, bool is_scored) {
 }
 
 }  // namespace
+
+void fail_type(std::string_view field, std::string_view expected, const Json& got) {
+  throw RowProblem("invalid_field", fmt::format("field '{}' has the wrong type: expected {}, got {}. Correct the row",
+                                                field, expected, describe(got)));
+}
+
+void fail_range(std::string_view field, const Json& got, std::string_view limits) {
+  throw RowProblem("invalid_field", fmt::format("field '{}' is out of range: {} is not within {}. Correct the row",
+                                                field, describe(got), limits));
+}
+
+void refuse_field(std::string_view name) {
+  throw RowProblem("unsupported_field", fmt::format("field '{}' is not supported: it cannot be honoured here. {}", name,
+                                                    refusal_hint(name)));
+}
+
+const Json* find_set(const Json& body, const char* name) {
+  const auto found = body.find(name);
+  return found == body.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::vector<std::int32_t> read_token_ids(const Json& list, const std::string& where) {
+  std::vector<std::int32_t> ids;
+  ids.reserve(list.size());
+  for (const Json& value : list) {
+    if (value.is_number_unsigned() && value.get<std::uint64_t>() <= 0x7fffffffu)
+      ids.push_back(static_cast<std::int32_t>(value.get<std::uint64_t>()));
+    else ids.push_back(read_token_id(value, fmt::format("{}[{}]", where, ids.size())));
+  }
+  return ids;
+}
 
 std::string shorten(std::string text, std::size_t max_bytes) {
   if (text.size() <= max_bytes) return text;
@@ -234,9 +234,7 @@ void check_fields(const Json& body, bool refuse_unknown) {
     if (const CheckedField* field = find_checked(name)) {
       check_plain(*field, value);
     } else if (contains(refused_names, name)) {
-      if (!value.is_null())
-        throw RowProblem("unsupported_field", fmt::format("field '{}' is not supported: it cannot be honoured here. {}",
-                                                          name, refusal_hint(name)));
+      if (!value.is_null()) refuse_field(name);
     } else if (refuse_unknown && !contains(read_names, name)) {
       throw RowProblem("unknown_field",
                        fmt::format("field '{}' of 'body' is unknown: what it asks for would be ignored. Correct its "
@@ -262,12 +260,14 @@ void read_fields(const Json& body, const RequestDefaults& defaults, Request& req
   read_prompts(*prompt, request);
   const Json* max_tokens = find_set(body, "max_tokens");
   request.names_max_tokens = max_tokens != nullptr;
-  request.max_tokens = max_tokens ? read_max_tokens(*max_tokens, defaults.is_scored) : defaults.max_tokens;
+  request.max_tokens = max_tokens ? read_integer(*max_tokens, "max_tokens", 0, std::numeric_limits<std::int32_t>::max())
+                                  : defaults.max_tokens;
   if (const Json* stop = find_set(body, "stop")) request.stop = read_stop(*stop);
   if (const Json* model = find_set(body, "model")) {
     if (!model->is_string()) fail_type("model", "a string", *model);
     request.model = model->get<std::string>();
   }
+  read_sampling(body, defaults.is_scored, request);
 }
 
 }  // namespace flexgen

@@ -34,7 +34,25 @@ void check_fields(const nlohmann::json& body, bool refuse_unknown);
 /// Names in the body of a plain row that neither ask for anything nor are its id; `is_scored`: "text" is read.
 std::vector<std::string> unread_fields(const nlohmann::json& body, bool is_scored);
 
-/// Reads prompt, max_tokens, stop and model into `request`. Throws RowProblem.
+/// Reads all fields of a completion into `request`, whose identity stands already. Throws RowProblem.
 void read_fields(const nlohmann::json& body, const RequestDefaults& defaults, Request& request);
+/// Of these, those that read_fields leaves to request_sampling.cpp: the others have been read.
+void read_sampling(const nlohmann::json& body, bool is_scored, Request& request);
+
+/// Throws RowProblem for what is read and the engine does not do: anything but plain greedy answers, one a prompt.
+void refuse_what_is_not_done(const Request& request);
+
+// What the sources of these have in common.
+
+/// The field's value; null when it is absent.
+const nlohmann::json* find_set(const nlohmann::json& body, const char* name);
+/// Throws RowProblem unless it is an integer in least .. most.
+std::int32_t read_integer(const nlohmann::json& value, const std::string& name, std::int32_t least, std::int32_t most);
+/// Of a list, which may be empty. Throws RowProblem.
+std::vector<std::int32_t> read_token_ids(const nlohmann::json& list, const std::string& where);
+
+[[noreturn]] void fail_type(std::string_view field, std::string_view expected, const nlohmann::json& got);
+[[noreturn]] void fail_range(std::string_view field, const nlohmann::json& got, std::string_view limits);
+[[noreturn]] void refuse_field(std::string_view name);
 
 }  // namespace flexgen

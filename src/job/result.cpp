@@ -8,18 +8,15 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "job/result_logprobs.hpp"
+#include "job/row_hash.hpp"
 
 namespace flexgen {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// FNV-1a, 64 bits: the same id on every machine and run.
-std::string id_suffix(std::string_view custom_id) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const unsigned char byte : custom_id) hash = (hash ^ byte) * 0x100000001b3u;
-  return fmt::format("{:016x}", hash);
-}
+std::string id_suffix(std::string_view custom_id) { return fmt::format("{:016x}", row_hash(custom_id)); }
 
 /// JSON lets these characters stand in a string as they are, but readers that split a file with Python's
 /// str.splitlines take them for ends of line.
@@ -49,6 +46,11 @@ void add_token_ids(Json& json, const Choice& choice, const ResultFormat& format)
   json["prompt_token_ids"] = choice.prompt_token_ids;
 }
 
+void add_logprobs(Json& json, const Choice& choice, bool batch_format) {
+  if (choice.logprobs) json["logprobs"] = logprobs_json(*choice.logprobs);
+  else if (batch_format) json["logprobs"] = nullptr;
+}
+
 Json choices_json(const Result& result, const ResultFormat& format) {
   Json choices = Json::array();
   for (const Choice& choice : result.choices) {
@@ -56,7 +58,7 @@ Json choices_json(const Result& result, const ResultFormat& format) {
     one["index"] = choice.index;
     if (format.has_text) one["text"] = choice.text;
     one["finish_reason"] = choice.finish_reason;
-    if (result.batch_format) one["logprobs"] = nullptr;
+    add_logprobs(one, choice, result.batch_format);
     add_token_ids(one, choice, format);
     choices.push_back(std::move(one));
   }
@@ -90,6 +92,7 @@ Json plain_result(const Result& result, const ResultFormat& format) {
     const Choice& choice = result.choices.front();
     if (format.has_text) json["text"] = choice.text;
     json["finish_reason"] = choice.finish_reason;
+    add_logprobs(json, choice, result.batch_format);
     add_token_ids(json, choice, format);
   }
   json["usage"] = usage_json(result.usage);
@@ -101,7 +104,7 @@ void add_scores(Json& json, const ScoredText& text, bool return_token_ids) {
   Json scores = Json::array({nullptr});
   double sum = 0;
   for (const float score : text.log_probabilities) {
-    scores.push_back(std::round(static_cast<double>(score) * 1e7) / 1e7 + 0.0);  // the sum: no -0
+    scores.push_back(printed_logprob(score));
     sum += static_cast<double>(score);
   }
   const std::size_t count = text.log_probabilities.size();

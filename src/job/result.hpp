@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,19 @@
 
 namespace flexgen {
 
+/// A token that might have stood in a place, natural logarithm.
+struct TokenLogprob {
+  std::string bytes;  // the token's own, perhaps part of a character
+  float log_probability = 0.0F;
+};
+
+/// A token that stands in a choice.
+struct ChoiceToken {
+  std::string bytes;
+  std::optional<float> log_probability = {};  // given the tokens before it; none where there is none
+  std::vector<TokenLogprob> top = {};         // the likeliest in its place, in their order; as many as the row asks for
+};
+
 /// What one prompt of a row became.
 struct Choice {
   int index = 0;                               // position of the prompt in its row
@@ -28,6 +42,9 @@ struct Choice {
   std::string finish_reason;                   // "stop" (end-of-sequence or stop string) | "length"
   std::vector<std::int32_t> token_ids;         // every generated id, the end-of-sequence id included
   std::vector<std::int32_t> prompt_token_ids;  // as fed to the model
+  /// Where the row asks for them, of every token of the text, an end-of-sequence token included: with `echo` those of
+  /// the prompt first, but for what the tokenizer has put in front of it.
+  std::optional<std::vector<ChoiceToken>> logprobs = {};
 };
 
 struct Usage {
@@ -77,6 +94,10 @@ struct ResultFormat {
 ///   "model","choices":[{"index","text","finish_reason","logprobs":null}],"usage"}},"error":null}
 /// Plain row: {"custom_id","text","finish_reason","usage"}, or {"custom_id","choices":[...],"usage"} for a list of
 /// prompts. Ill-formed UTF-8 in a text comes out as U+FFFD.
+/// "logprobs" is null in a batch row, and not there in a plain row, where none are asked for; else {"tokens",
+/// "token_logprobs","top_logprobs","text_offset"}, an entry for each token. A token whose bytes are no text is
+/// "bytes:\\xe2\\x80"; numbers are rounded to 7 decimals, the first may be null; top_logprobs are objects, of the
+/// likeliest tokens and the token itself; offsets count characters (code points) from the first entry on.
 std::string format_result(const Result& result, const ResultFormat& format);
 
 /// Batch row: {"id","custom_id","response":null,"error":{"code","message"}}; plain row: {"custom_id","error":{...}}.

@@ -39,6 +39,7 @@ std::uint64_t linear_scratch_bytes(const LinearSizes& most);
 std::uint64_t linear_compressed_scratch_bytes(const LinearSizes& most);
 std::uint64_t layer_norm_scratch_bytes(std::int64_t hidden);
 std::uint64_t quantize_scratch_bytes(std::int64_t cols);
+std::uint64_t sample_rows_scratch_bytes(std::int64_t vocab);
 /// Rows of any number of new tokens, and what appends to the cache.
 std::uint64_t attention_scratch_bytes(const AttentionSizes& most);
 /// `attention_decode_host` alone.

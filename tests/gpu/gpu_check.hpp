@@ -127,5 +127,6 @@ struct CheckGroup {
 };
 std::span<const CheckGroup> op_checks();
 std::span<const CheckGroup> compressed_op_checks();
+std::span<const CheckGroup> sampling_checks();
 
 }  // namespace flexgen::gpu

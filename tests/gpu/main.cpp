@@ -13,6 +13,7 @@ namespace {
 std::vector<CheckGroup> all_groups() {
   std::vector<CheckGroup> groups(op_checks().begin(), op_checks().end());
   groups.insert(groups.end(), compressed_op_checks().begin(), compressed_op_checks().end());
+  groups.insert(groups.end(), sampling_checks().begin(), sampling_checks().end());
   return groups;
 }
 

@@ -144,6 +144,7 @@ TEST(Request, MaxTokens) {
   EXPECT_EQ(good(plain(R"("max_tokens":1)")).max_tokens, 1);
   EXPECT_EQ(good(plain(R"("max_tokens":2147483647)")).max_tokens, 2147483647);
   bad(plain(R"("max_tokens":0)"), "unsupported_value", {"'max_tokens'", "1 or more"});
+  bad(plain(R"("max_tokens":0,"echo":true)"), "unsupported_field", {"'echo'"});
   bad(plain(R"("max_tokens":-1)"), "invalid_field", {"-1", "out of range"});
   bad(plain(R"("max_tokens":2147483648)"), "invalid_field", {"out of range"});
   bad(plain(R"("max_tokens":99999999999999999999999)"), "invalid_field", {"an integer"});
@@ -174,33 +175,43 @@ TEST(Request, Stop) {
   bad(plain(R"("stop":5)"), "invalid_field", {"'stop'"});
 }
 
+// As HELM sends it: without a temperature all answers are the same, and the best of any number is the first.
+TEST(Request, TheBestOfSeveralGreedyAnswersIsTheFirst) {
+  EXPECT_EQ(good(plain(R"("best_of":5,"temperature":0,"n":1)")).best_of, 1);
+}
+
 TEST(Request, WhatCannotBeHonouredIsRefusedInBothForms) {
-  const std::pair<const char*, const char*> cases[] = {{"temperature", "0.7"},
-                                                       {"n", "2"},
-                                                       {"best_of", "3"},
-                                                       {"logprobs", "5"},
-                                                       {"logprobs", "0"},
-                                                       {"logprobs", "true"},
-                                                       {"echo", "true"},
-                                                       {"suffix", R"("end")"},
-                                                       {"presence_penalty", "1"},
-                                                       {"frequency_penalty", "-0.5"},
-                                                       {"logit_bias", R"({"50256":-100})"},
-                                                       {"stream", "true"},
-                                                       {"repetition_penalty", "1.1"},
-                                                       {"min_tokens", "4"},
-                                                       {"ignore_eos", "true"},
-                                                       {"use_beam_search", "true"}};
-  for (const auto& [field, value] : cases) {
+  const std::pair<const char*, const char*> unsupported[] = {{"temperature", "0.7"},
+                                                             {"n", "2"},
+                                                             {"logprobs", "5"},
+                                                             {"logprobs", "0"},
+                                                             {"logprobs", "true"},
+                                                             {"prompt_logprobs", "0"},
+                                                             {"echo", "true"},
+                                                             {"presence_penalty", "1"},
+                                                             {"frequency_penalty", "-0.5"},
+                                                             {"logit_bias", R"({"50256":-100})"},
+                                                             {"repetition_penalty", "1.1"},
+                                                             {"min_tokens", "4"},
+                                                             {"ignore_eos", "true"},
+                                                             {"stop_token_ids", "[1]"},
+                                                             {"choices", R"(["a","b"])"},
+                                                             {"messages", "[1]"},
+                                                             {"max_completion_tokens", "[1]"},
+                                                             {"tools", "[1]"},
+                                                             {"response_format", "[1]"}};
+  for (const auto& [field, value] : unsupported) {
+    const std::string pair = fmt::format("\"{}\":{}", field, value);
+    const std::string quoted = fmt::format("'{}'", field);
+    bad(plain(pair), "unsupported_field", {quoted});
+    bad(batch(plain(pair)), "unsupported_field", {quoted});
+  }
+  for (const auto& [field, value] :
+       {std::pair{"suffix", R"("end")"}, {"stream", "true"}, {"use_beam_search", "true"}}) {
     const std::string pair = fmt::format("\"{}\":{}", field, value);
     const std::string quoted = fmt::format("'{}'", field);
     bad(plain(pair), "unsupported_value", {quoted, "supported is"});
     bad(batch(plain(pair)), "unsupported_value", {quoted, "supported is"});
-  }
-  for (const char* field : {"messages", "max_completion_tokens", "tools", "response_format", "stop_token_ids"}) {
-    const std::string pair = fmt::format("\"{}\":[1]", field);
-    bad(plain(pair), "unsupported_field", {field});
-    bad(batch(plain(pair)), "unsupported_field", {field});
   }
 }
 

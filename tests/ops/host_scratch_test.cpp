@@ -12,6 +12,7 @@
 #include "ops/linear.hpp"
 #include "ops/parallel_for.hpp"
 #include "ops/quantize.hpp"
+#include "ops/sampling.hpp"
 #include "ops/threads.hpp"
 #include "tests/support/device_fixture.hpp"
 
@@ -110,6 +111,21 @@ TEST(HostScratch, OfNormsAndOfCompressingIsBounded) {
       EXPECT_EQ(taken_by([&] { static_cast<void>(quantize_rows(x.view(), stored, 0)); }),
                 dtype == DType::float32 ? 0 : quantize_scratch_bytes(hidden));
     }
+}
+
+TEST(HostScratch, OfSamplingIsBounded) {
+  for (const std::int64_t vocab : {1, 17, 1030, 50272}) {
+    HostMatrix logits = HostMatrix::random(2, vocab, DType::float32, 1);
+    std::vector<SampleRow> rows(2);
+    rows[0].temperature = 1.0F, rows[0].top_k = 3, rows[1].num_top = 2;
+    std::vector<std::int32_t> token(2), top_token(4);
+    std::vector<float> score(2), top_score(4);
+    SampleRowsArgs args;
+    args.logits = logits.view(), args.row = args.host_row = rows.data(), args.max_top = 2;
+    args.token = token.data(), args.log_probability = score.data();
+    args.top_token = top_token.data(), args.top_log_probability = top_score.data();
+    EXPECT_EQ(taken_by([&] { sample_rows({}, args); }), sample_rows_scratch_bytes(vocab)) << vocab;
+  }
 }
 
 struct Row {

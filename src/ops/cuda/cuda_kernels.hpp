@@ -53,6 +53,7 @@ void copy_bytes_cuda(const OpContext& context, const std::byte* from, std::byte*
 void argmax_rows_cuda(const OpContext& context, const MatrixView& logits, std::int32_t* token);
 void log_probabilities_cuda(const OpContext& context, const MatrixView& logits, const std::int32_t* target,
                             float* score);
+void sample_rows_cuda(const OpContext& context, const SampleRowsArgs& args);
 void append_kv_cuda(const OpContext& context, const BatchView& batch, const MatrixView& k, const MatrixView& v,
                     const KvView& cache);
 

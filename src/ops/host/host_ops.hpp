@@ -21,6 +21,7 @@ void append_kv_host(const BatchView& batch, const MatrixView& k, const MatrixVie
 void attention_host(const AttentionArgs& args);
 void argmax_rows_host(const MatrixView& logits, std::int32_t* token);
 void log_probabilities_host(const MatrixView& logits, const std::int32_t* target, float* score);
+void sample_rows_host(const SampleRowsArgs& args);
 void add_host(const MatrixView& x, const MatrixView& y, const MatrixView& out);
 
 #ifdef FLEXGEN_HAS_TORCH
