@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/error.hpp"
@@ -26,12 +27,21 @@ std::size_t Admission::window() const {
       std::clamp<std::int64_t>(4 * shape_.block_rows() * shape_.num_groups, 1, most_rows_ahead));
 }
 
-void Admission::admit(Block& block, WaitingRows& rows, const Flight& flight) {
-  if (shape_.rule == BlockRule::fixed) return fill(block, rows, flight.num_idle);
-  std::int64_t num_wanted = std::numeric_limits<std::int64_t>::max();
-  if (const std::optional<std::int64_t> waiting = rows.count())
-    num_wanted = share(*waiting + flight.num_sequences, shape_.num_groups) - block.num_sequences();
-  refill(block, rows, num_wanted);
+void Admission::admit(Block& block, WaitingRows& rows, std::span<const std::int64_t> in_flight) {
+  if (shape_.rule == BlockRule::fixed) return fill(block, rows, std::ranges::count(in_flight, 0));
+  const std::optional<std::int64_t> waiting = rows.count();
+  refill(block, rows,
+         waiting ? fair_share(block.num_sequences(), *waiting, in_flight) : std::numeric_limits<std::int64_t>::max());
+}
+
+// Of the rows that wait, how many a group that has `own` may take: not more than make all groups even, nor of those
+// that the others lack to that.
+std::int64_t Admission::fair_share(std::int64_t own, std::int64_t waiting, std::span<const std::int64_t> in_flight) {
+  const std::int64_t all = std::accumulate(in_flight.begin(), in_flight.end(), waiting);
+  const std::int64_t groups = std::ssize(in_flight);
+  std::int64_t lacked = -std::max<std::int64_t>(0, all / groups - own);  // by the others
+  for (const std::int64_t other : in_flight) lacked += std::max<std::int64_t>(0, all / groups - other);
+  return std::min(share(all, groups) - own, waiting - lacked);
 }
 
 void Admission::fill(Block& block, WaitingRows& rows, std::int64_t num_idle) const {

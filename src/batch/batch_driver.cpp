@@ -24,30 +24,22 @@ BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const Blo
     groups_.push_back({Block(first_slot, shape.micro_batch_size, spaces), {}});
     groups_.back().work.group = GroupId(g);
   }
+  in_flight_.resize(groups_.size());
 }
 
-Flight BatchDriver::flight() const {
-  Flight flight;
-  for (const Group& group : groups_) {
-    flight.num_sequences += group.block.num_sequences();
-    flight.num_idle += group.block.is_empty() ? 1 : 0;
-  }
-  return flight;
-}
-
-// Another sweep certainly or probably follows the one being made: its first weights may be loaded early.
-bool BatchDriver::anything_follows(const Group& group, WaitingRows& waiting) const {
-  if (waiting.any() || group.block.wants_more()) return true;
-  return std::ranges::any_of(groups_, [&](const Group& other) { return &other != &group && other.in_flight; });
+// Another sweep follows the one being made, unless its rows stop before: its first weights may be loaded early.
+bool BatchDriver::anything_follows(WaitingRows& waiting) const {
+  return waiting.any() || std::ranges::any_of(groups_, [](const Group& group) { return group.block.wants_more(); });
 }
 
 // The group's next sweep. False when it has no rows and none wait.
 bool BatchDriver::make_work(Group& group, WaitingRows& waiting) {
-  admission_.admit(group.block, waiting, flight());
+  admission_.admit(group.block, waiting, in_flight_);
+  in_flight_[group.work.group.index()] = group.block.num_sequences();
   group.work.micro_batches = build_micro_batches(group.block, num_tokens_);
   if (group.work.micro_batches.empty()) return false;
   group.work.number = num_sweeps_++;
-  group.work.more_follow = anything_follows(group, waiting);
+  group.work.more_follow = anything_follows(waiting);
   return true;
 }
 
@@ -71,6 +63,7 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
     for (Group& group : groups_) {
       if (group.in_flight) {
         outputs.take(group.work, runner_.collect(group.work.micro_batches.size()), group.block);
+        in_flight_[group.work.group.index()] = group.block.num_sequences();
         count_time(group.work);
       }
       group.in_flight = make_work(group, waiting);

@@ -44,8 +44,7 @@ class BatchDriver {
   };
 
   bool make_work(Group& group, WaitingRows& waiting);
-  bool anything_follows(const Group& group, WaitingRows& waiting) const;
-  Flight flight() const;
+  bool anything_follows(WaitingRows& waiting) const;
   void count_time(const SweepWork& work);
 
   SweepRunner& runner_;
@@ -53,6 +52,7 @@ class BatchDriver {
   std::vector<std::int32_t> eos_tokens_;
   Admission admission_;
   std::vector<Group> groups_;
+  std::vector<std::int64_t> in_flight_;  // sequences, by group
   std::int64_t num_sweeps_ = 0;
   PhaseTimes times_;
   std::uint64_t last_ns_ = 0;
