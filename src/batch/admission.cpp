@@ -48,7 +48,7 @@ void Admission::fill(Block& block, WaitingRows& rows, std::int64_t num_idle) con
   if (!block.is_empty()) return;
   std::int64_t room = shape_.block_rows();
   if (const std::optional<std::int64_t> waiting = rows.count()) room = std::min(room, share(*waiting, num_idle));
-  for (Slot& slot : block.slots()) {
+  for (SlotRows& slot : block.slots()) {
     const std::int32_t row_positions = slot.cache().num_positions() / shape_.micro_batch_size;
     for (std::int32_t b = 0; b < shape_.micro_batch_size; ++b, --room) {
       if (room <= 0 || !rows.any()) return;
@@ -60,7 +60,7 @@ void Admission::fill(Block& block, WaitingRows& rows, std::int64_t num_idle) con
 // Rows that are few wait for the tokens of a later sweep rather than for a micro-batch of their own: every one costs a
 // call a layer, as long as its last row lives.
 void Admission::refill(Block& block, WaitingRows& rows, std::int64_t num_wanted) {
-  for (Slot& slot : block.slots()) {
+  for (SlotRows& slot : block.slots()) {
     if (num_wanted <= 0) return;
     rows.fill();
     if (!rows.any()) return;
@@ -70,7 +70,7 @@ void Admission::refill(Block& block, WaitingRows& rows, std::int64_t num_wanted)
 }
 
 // Says what it was that no more rows came for.
-Admission::Lack Admission::refill(Slot& slot, WaitingRows& rows, std::int64_t& num_wanted) {
+Admission::Lack Admission::refill(SlotRows& slot, WaitingRows& rows, std::int64_t& num_wanted) {
   std::int64_t tokens = num_tokens_ - slot.tokens_wanted();
   // Of a budget that has no more to spare beside a full micro-batch, any token will do.
   const std::int64_t least = std::min<std::int64_t>(least_first_chunk, num_tokens_ - shape_.micro_batch_size + 1);
@@ -89,7 +89,7 @@ Admission::Lack Admission::refill(Slot& slot, WaitingRows& rows, std::int64_t& n
 }
 
 // None: none of the rows has room in the slot, or it is reserved.
-std::optional<Admission::Row> Admission::choose(const Slot& slot, const WaitingRows& rows) const {
+std::optional<Admission::Row> Admission::choose(const SlotRows& slot, const WaitingRows& rows) const {
   const std::int32_t longest = slot.cache().longest_free();
   if (is_overdue(rows) && rows.positions(rows.oldest()) <= longest) return rows.oldest();
   if (reserved_slot_ == slot.number() || rows.positions(rows.shortest()) > longest) return std::nullopt;
@@ -104,8 +104,9 @@ std::optional<Admission::Row> Admission::choose(const Slot& slot, const WaitingR
 // For a row that must wait no more: the slot that has most room already, unless one is reserved.
 void Admission::reserve(Block& block, const WaitingRows& rows) {
   if (reserved_slot_ || !is_overdue(rows)) return;
-  reserved_slot_ =
-      std::ranges::max_element(block.slots(), {}, [](const Slot& slot) { return slot.cache().num_free(); })->number();
+  reserved_slot_ = std::ranges::max_element(block.slots(), {}, [](const SlotRows& slot) {
+                     return slot.cache().num_free();
+                   })->number();
 }
 
 bool Admission::is_overdue(const WaitingRows& rows) const {

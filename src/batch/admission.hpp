@@ -39,8 +39,8 @@ class Admission {
   void fill(Block& block, WaitingRows& rows, std::int64_t num_idle) const;
   void refill(Block& block, WaitingRows& rows, std::int64_t num_wanted);
   enum class Lack : std::uint8_t { rows, tokens, room };
-  Lack refill(Slot& slot, WaitingRows& rows, std::int64_t& num_wanted);
-  std::optional<Row> choose(const Slot& slot, const WaitingRows& rows) const;
+  Lack refill(SlotRows& slot, WaitingRows& rows, std::int64_t& num_wanted);
+  std::optional<Row> choose(const SlotRows& slot, const WaitingRows& rows) const;
   void reserve(Block& block, const WaitingRows& rows);
   bool is_overdue(const WaitingRows& rows) const;
 

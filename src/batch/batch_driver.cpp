@@ -25,6 +25,7 @@ BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const Blo
     groups_.back().work.group = GroupId(g);
   }
   in_flight_.resize(groups_.size());
+  for (const CacheSpace& space : limits.slots) cache_use_.num_positions += space.num_positions();
 }
 
 // Another sweep follows the one being made, unless its rows stop before: its first weights may be loaded early.
@@ -36,6 +37,7 @@ bool BatchDriver::anything_follows(WaitingRows& waiting) const {
 bool BatchDriver::make_work(Group& group, WaitingRows& waiting) {
   admission_.admit(group.block, waiting, in_flight_);
   in_flight_[group.work.group.index()] = group.block.num_sequences();
+  count_held();
   group.work.micro_batches = build_micro_batches(group.block, num_tokens_);
   if (group.work.micro_batches.empty()) return false;
   group.work.number = num_sweeps_++;
@@ -43,13 +45,24 @@ bool BatchDriver::make_work(Group& group, WaitingRows& waiting) {
   return true;
 }
 
+void BatchDriver::count_held() {
+  std::int64_t held = 0;
+  for (const Group& group : groups_) held += group.block.num_held();
+  cache_use_.most_held = std::max(cache_use_.most_held, held);
+}
+
 void BatchDriver::count_time(const SweepWork& work) {
   const std::uint64_t now = now_ns();
   const double seconds = static_cast<double>(now - last_ns_) / 1e9;
   last_ns_ = now;
-  const bool is_prefill = work.num_prompt_tokens() > 0;
-  (is_prefill ? times_.prefill_seconds : times_.decode_seconds) += seconds;
-  ++(is_prefill ? times_.num_prefill_sweeps : times_.num_decode_sweeps);
+  const std::int64_t prompt_tokens = work.num_prompt_tokens();
+  const std::int64_t decode_tokens = work.num_decode_tokens();
+  SweepTotals& totals = decode_tokens == 0 ? times_.prefill : prompt_tokens == 0 ? times_.decode : times_.mixed;
+  totals.seconds += seconds;
+  ++totals.num_sweeps;
+  for (const MicroBatchWork& batch : work.micro_batches) totals.num_rows += std::ssize(batch.rows);
+  totals.num_prompt_tokens += prompt_tokens;
+  totals.num_decode_tokens += decode_tokens;
 }
 
 void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {

@@ -1,5 +1,5 @@
 // What stands between rows and sweeps: the places of a slot, the window of rows that wait.
-#include "batch/slot.hpp"
+#include "batch/slot_rows.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,8 +14,8 @@ RowRequest row(std::int32_t id, std::size_t prompt, std::int32_t made) {
   return {RowId(id), std::vector<std::int32_t>(prompt, 5), made};
 }
 
-TEST(Slot, APlaceHasOneSequenceAtATime) {
-  Slot slot(6, 3, CacheSpace{{32}});
+TEST(SlotRows, APlaceHasOneSequenceAtATime) {
+  SlotRows slot(6, 3, CacheSpace{{32}});
   slot.admit(row(1, 2, 2), 2, 8);
   EXPECT_THROW(slot.admit(row(2, 2, 2), 2, 16), InternalError) << "the place";
   EXPECT_THROW(slot.admit(row(2, 2, 2), 1, 8), InternalError) << "the run";
@@ -28,8 +28,8 @@ TEST(Slot, APlaceHasOneSequenceAtATime) {
   EXPECT_EQ(slot.num_sequences(), 1);
 }
 
-TEST(Slot, TheLowestPlaceAndTheBestRunAreTaken) {
-  Slot slot(0, 3, CacheSpace{{24, 16}});
+TEST(SlotRows, TheLowestPlaceAndTheBestRunAreTaken) {
+  SlotRows slot(0, 3, CacheSpace{{24, 16}});
   slot.admit(row(0, 9, 4));  // 12 positions
   slot.admit(row(1, 1, 0));
   EXPECT_EQ(slot.at(0).run(), (CacheRun{24, 16}));
@@ -46,8 +46,8 @@ TEST(Slot, TheLowestPlaceAndTheBestRunAreTaken) {
   EXPECT_THROW(slot.admit(row(5, 1, 1)), InternalError) << "no place";
 }
 
-TEST(Slot, KnowsWhatItsSequencesCanBring) {
-  Slot slot(0, 2, CacheSpace{{8192}});
+TEST(SlotRows, KnowsWhatItsSequencesCanBring) {
+  SlotRows slot(0, 2, CacheSpace{{8192}});
   slot.admit(row(0, 5000, 2));
   slot.admit(row(1, 3, 2));
   EXPECT_EQ(slot.tokens_wanted(), 4096 + 3);
