@@ -193,7 +193,7 @@ class Binary:
         rows = report["job"]["sequences"]
         timing, roofline = report["timing"], report.get("roofline")
         dram = report.get("tiers", {}).get("dram", {})
-        measured = timing["prefill_seconds"] + timing["decode_seconds"]
+        measured = timing["prefill_seconds"] + timing["decode_seconds"] + timing.get("mixed_seconds", 0)
         tokens = report["job"]["generated_tokens"]
         answer = {
             "status": "ok", "load_seconds": timing["load_seconds"], "peak_host_bytes": dram.get("peak_bytes", 0),

@@ -1,13 +1,18 @@
 // flexgen-dist bench: the throughput of a model and policy on synthetic prompts.
 #include <fmt/core.h>
 
+#include <cstdint>
+#include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "app/commands.hpp"
 #include "base/error.hpp"
+#include "base/log.hpp"
 #include "job/progress.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/model/model_folder.hpp"
+#include "run/model/model_text.hpp"
 #include "run/rows/number_fault.hpp"
 #include "run/rows/synthetic_rows.hpp"
 #include "run/run_job.hpp"
@@ -15,11 +20,41 @@
 namespace flexgen {
 namespace {
 
-// One full block for every stage, unless told otherwise.
-std::int64_t default_rows(const PolicyRequest& policy, int num_ranks) {
+// One full block for every stage, unless told otherwise; rows of unlike lengths show more than one wave of them does.
+std::int64_t default_rows(const Options& options, int num_ranks) {
+  const PolicyRequest& policy = options.policy;
   const std::int64_t block = static_cast<std::int64_t>(policy.gpu_batch_size.value_or(policy.placement ? 4 : 64)) *
                              policy.num_gpu_batches.value_or(1);
-  return block * num_ranks;
+  const bool is_drawn = options.bench.prompt_len.is_drawn() || options.bench.gen_len.is_drawn();
+  return block * num_ranks * (is_drawn ? 4 : 1);
+}
+
+std::vector<RowLengths> lengths_of_input(const Options& options, const std::filesystem::path& directory,
+                                         const ModelSpec& model) {
+  const BenchOptions& shape = options.bench;
+  const Tokenizer tokenizer = open_tokenizer(directory, model);
+  RequestReader reader(options.rows.input, RequestDefaults{shape.gen_len.most});
+  const InputLengths lengths =
+      read_lengths(reader, tokenizer, model, shape.gen_len, shape.num_rows, static_cast<std::uint64_t>(shape.seed));
+  if (lengths.rows.empty())
+    throw UserError(ExitCode::file, fmt::format("--input {} has no row that this model can run", options.rows.input),
+                    lengths.first_fault);
+  if (lengths.num_bad_rows > 0)
+    log::warn(
+        fmt::format("{} rows of --input {} cannot run, and are left out", lengths.num_bad_rows, options.rows.input));
+  return lengths.rows;
+}
+
+std::vector<RowLengths> choose_lengths(const Options& options, const std::filesystem::path& directory,
+                                       const ModelSpec& model, int num_ranks) {
+  const BenchOptions& shape = options.bench;
+  if (!options.rows.input.empty()) return lengths_of_input(options, directory, model);
+  if (std::int64_t{shape.prompt_len.most} + shape.gen_len.most - 1 > model.max_positions)
+    throw UserError(ExitCode::usage,
+                    fmt::format("rows of {} + {} tokens cannot be run", shape.prompt_len.most, shape.gen_len.most),
+                    fmt::format("the model has {} positions", model.max_positions), "Lower --prompt-len or --gen-len");
+  const std::int64_t num_rows = shape.num_rows > 0 ? shape.num_rows : default_rows(options, num_ranks);
+  return draw_lengths(shape.prompt_len, shape.gen_len, num_rows, static_cast<std::uint64_t>(shape.seed));
 }
 
 // The speed of a model that gives no numbers says nothing.
@@ -32,22 +67,18 @@ std::int64_t default_rows(const PolicyRequest& policy, int num_ranks) {
 
 int run_bench(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  const BenchOptions& shape = options.bench;
   JobInput input;
   input.command = "bench";
   const ModelFolder folder =
       open_model(options.model, ranks, options.model.dummy ? ModelUse::shape : ModelUse::weights);
   std::filesystem::path directory = folder.directory;
   input.model = folder.spec;
+  std::vector<RowLengths> lengths;  // rank 0's
   ranks.agree_on_error([&] {
-    if (shape.prompt_len + shape.gen_len - 1 > input.model.max_positions)
-      throw UserError(
-          ExitCode::usage, fmt::format("rows of {} + {} tokens cannot be run", shape.prompt_len, shape.gen_len),
-          fmt::format("the model has {} positions", input.model.max_positions), "Lower --prompt-len or --gen-len");
+    if (ranks.rank() == 0) lengths = choose_lengths(options, directory, input.model, ranks.size());
   });
   directory = save_compressed(options.model, options.policy.weight_format, directory, input.model, ranks);
-  const std::int64_t num_rows = shape.num_rows > 0 ? shape.num_rows : default_rows(options.policy, ranks.size());
-  input.shape.add_rows(shape.prompt_len, shape.gen_len, num_rows);
+  input.shape = shape_of(lengths);
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
     return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };
@@ -55,12 +86,12 @@ int run_bench(MpiSession& session, const Options& options) {
   std::unique_ptr<Progress> progress;
   DType dtype = DType::float32;
   if (ranks.rank() == 0) {
-    rows.emplace(input.model.vocab, input.shape);
+    rows.emplace(input.model.vocab, lengths);
     input.rows = &*rows;
-    const auto all_tokens = static_cast<std::uint64_t>(num_rows) * static_cast<std::uint64_t>(shape.gen_len);
-    input.on_start = [&, all_tokens](const Policy& policy) {
+    input.on_start = [&](const Policy& policy) {
       dtype = policy.dtype;
-      progress = Progress::to_stderr(static_cast<std::size_t>(num_rows), all_tokens, options.files.quiet);
+      progress =
+          Progress::to_stderr(lengths.size(), static_cast<std::uint64_t>(input.shape.new_tokens), options.files.quiet);
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
       progress->add_tokens(1);
@@ -70,15 +101,18 @@ int run_bench(MpiSession& session, const Options& options) {
       if (reason == FinishReason::not_a_number) refuse_numbers(dtype);
       progress->add_row();
     };
-    input.count_job = [&, all_tokens]() -> JobReport {
-      const auto count = static_cast<std::uint64_t>(num_rows);
-      return {count, 0, count, count * static_cast<std::uint64_t>(shape.prompt_len), all_tokens};
+    input.count_job = [&]() -> JobReport {
+      return {lengths.size(), 0, lengths.size(), static_cast<std::uint64_t>(input.shape.prompt_tokens),
+              static_cast<std::uint64_t>(input.shape.new_tokens)};
     };
   }
 
-  const Report report = run_job(session, options, input);
+  Report report = run_job(session, options, input);
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   progress->finish();
+  report.lengths = describe_lengths(lengths);
+  report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
+  report.lengths->input = options.rows.input;
   return conclude(report, options.files, SummaryRole::result);
 }
 

@@ -65,16 +65,35 @@ std::vector<OptionRow> profile_rows(Options& o) {
   };
 }
 
-std::vector<OptionRow> bench_rows(BenchOptions& bench, ModelChoice& model) {
+// "512", or "32:512".
+OptionValue range_into(LengthRange& to) {
+  return into::word(std::to_string(to.most), [&to](const std::string& option, const std::string& word) {
+    const std::size_t colon = word.find(':');
+    to.least = positive_number(option, word.substr(0, colon));
+    to.most = colon == std::string::npos ? to.least : positive_number(option, word.substr(colon + 1));
+    if (to.least > to.most)
+      throw UserError(ExitCode::usage, fmt::format("--{} {} has no lengths", option, word), "the first is the least",
+                      fmt::format("Give it as --{} {}:{}", option, to.most, to.least));
+  });
+}
+
+std::vector<OptionRow> bench_rows(Options& o) {
+  BenchOptions& bench = o.bench;
   return {
-      {"model", "NAME|DIR", into::text(model.name),
+      {"model", "NAME|DIR", into::text(o.model.name),
        "model directory, or the name of a shape in configs/models (opt-125m .. opt-175b)"},
-      {"dummy", "", into::on_off(model.dummy),
+      {"dummy", "", into::on_off(o.model.dummy),
        "random weights, made in place in their tier; only config.json is needed"},
-      {"prompt-len", "N", into::positive(bench.prompt_len), "tokens per prompt"},
-      {"gen-len", "N", into::positive(bench.gen_len), "tokens to generate per row"},
-      {"num-rows", "N", into::count(bench.num_rows), "rows of the job; default: one full block per stage"},
-      {"path", "DIR", into::text(model.path), "folder in which model directories lie"},
+      {"prompt-len", "N|A:B", range_into(bench.prompt_len), "tokens per prompt; A:B: drawn from A to B"},
+      {"gen-len", "N|A:B", range_into(bench.gen_len), "tokens to generate per row; A:B: drawn from A to B"},
+      {"seed", "N", into::count(bench.seed), "of what is drawn: the same rows again"},
+      {"input", "FILE", into::text(o.rows.input),
+       "take the lengths of these rows (JSONL as generate reads it); --gen-len where a row has no max_tokens"},
+      {"num-rows", "N", into::count(bench.num_rows),
+       "rows of the job; default: one full block per stage, four where lengths are drawn, all of --input"},
+      {"static-blocks", "", into::on_off(o.policy.static_blocks),
+       "FlexGen's: a block keeps its rows until the last has ended"},
+      {"path", "DIR", into::text(o.model.path), "folder in which model directories lie"},
   };
 }
 
@@ -124,6 +143,8 @@ std::vector<OptionRow> policy_rows(PolicyRequest& policy, ModelChoice& model, Pe
       {"gpu-batch-size", "N", into::positive(policy.gpu_batch_size), "rows computed in one call (B)"},
       {"num-gpu-batches", "N", into::positive(policy.num_gpu_batches),
        "micro-batches that share one pass over the weights (K)"},
+      {"token-budget", "N", into::positive(policy.token_budget),
+       "tokens that a micro-batch brings in a sweep at most, at least B; default: what keeps the block full"},
       {"dtype", "TYPE", dtype_into(policy.dtype),
        "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU "
        "the model's own"},
@@ -176,7 +197,7 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
   if (command == "profile") return {{"", profile_rows(o)}};
   std::vector<OptionTable> tables;
   if (command == "bench") {
-    tables.push_back({"Job", bench_rows(o.bench, o.model)});
+    tables.push_back({"Job", bench_rows(o)});
   } else {
     const bool score = command == "score";
     tables.push_back({"Job", row_file_rows(o, score)});
@@ -254,6 +275,10 @@ void settle_compression(const GivenOptions& given, const Pending& pending, Optio
            "without compression there is nothing to compare");
 }
 
+void check_bench(const GivenOptions& given, const Options& o) {
+  if (!o.rows.input.empty() && given.has("prompt-len")) refuse("--input and --prompt-len exclude each other");
+}
+
 void settle_attention(const GivenOptions& given, const Pending& pending, PolicyRequest& policy) {
   if (pending.cpu_cache_compute) policy.cpu_attention_percent = pending.cpu_attention_percent;
   else if (given.has("cpu-attention-percent")) refuse("--cpu-attention-percent needs --cpu-cache-compute");
@@ -281,7 +306,10 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
   if (!given->has("offload-dir")) o.machine.offload_dir = default_offload_directory().string();
   if (command != "profile") {
     if (o.model.name.empty()) refuse("--model is missing", "", "See flexgen-dist " + command + " --help");
-    if (command != "bench") check_rows(command, o);
+    if (command == "bench") check_bench(*given, o);
+    else check_rows(command, o);
+    if (o.policy.gpu_batch_size)
+      require_token_for_each_row(o.policy.token_budget.value_or(0), *o.policy.gpu_batch_size);
     settle_compression(*given, pending, o);
     settle_attention(*given, pending, o.policy);
   }

@@ -8,10 +8,11 @@
 
 #include "run/job_request.hpp"
 #include "run/rows/prompt_fit.hpp"
+#include "run/rows/row_lengths.hpp"
 
 namespace flexgen {
 
-/// Rows in: what generate and score share.
+/// Rows in: what generate and score share. bench takes the lengths of an input.
 struct RowOptions {
   std::string input;
   bool return_token_ids = false;
@@ -32,9 +33,10 @@ struct ScoreOptions {
 
 /// The shape of bench's job.
 struct BenchOptions {
-  std::int32_t prompt_len = 512;
-  std::int32_t gen_len = 32;
-  std::int64_t num_rows = 0;  // 0: one full block per group
+  LengthRange prompt_len{512, 512};
+  LengthRange gen_len{32, 32};
+  std::int64_t num_rows = 0;  // 0: full blocks for every group, or all rows of the input
+  std::int64_t seed = 20260101;
 };
 
 struct ProfileOptions {

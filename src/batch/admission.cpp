@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/error.hpp"
@@ -26,19 +27,28 @@ std::size_t Admission::window() const {
       std::clamp<std::int64_t>(4 * shape_.block_rows() * shape_.num_groups, 1, most_rows_ahead));
 }
 
-void Admission::admit(Block& block, WaitingRows& rows, const Flight& flight) {
-  if (shape_.rule == BlockRule::fixed) return fill(block, rows, flight.num_idle);
-  std::int64_t num_wanted = std::numeric_limits<std::int64_t>::max();
-  if (const std::optional<std::int64_t> waiting = rows.count())
-    num_wanted = share(*waiting + flight.num_sequences, shape_.num_groups) - block.num_sequences();
-  refill(block, rows, num_wanted);
+void Admission::admit(Block& block, WaitingRows& rows, std::span<const std::int64_t> in_flight) {
+  if (shape_.rule == BlockRule::fixed) return fill(block, rows, std::ranges::count(in_flight, 0));
+  const std::optional<std::int64_t> waiting = rows.count();
+  refill(block, rows,
+         waiting ? fair_share(block.num_sequences(), *waiting, in_flight) : std::numeric_limits<std::int64_t>::max());
+}
+
+// Of the rows that wait, how many a group that has `own` may take: not more than make all groups even, nor of those
+// that the others lack to that.
+std::int64_t Admission::fair_share(std::int64_t own, std::int64_t waiting, std::span<const std::int64_t> in_flight) {
+  const std::int64_t all = std::accumulate(in_flight.begin(), in_flight.end(), waiting);
+  const std::int64_t groups = std::ssize(in_flight);
+  std::int64_t lacked = -std::max<std::int64_t>(0, all / groups - own);  // by the others
+  for (const std::int64_t other : in_flight) lacked += std::max<std::int64_t>(0, all / groups - other);
+  return std::min(share(all, groups) - own, waiting - lacked);
 }
 
 void Admission::fill(Block& block, WaitingRows& rows, std::int64_t num_idle) const {
   if (!block.is_empty()) return;
   std::int64_t room = shape_.block_rows();
   if (const std::optional<std::int64_t> waiting = rows.count()) room = std::min(room, share(*waiting, num_idle));
-  for (Slot& slot : block.slots()) {
+  for (SlotRows& slot : block.slots()) {
     const std::int32_t row_positions = slot.cache().num_positions() / shape_.micro_batch_size;
     for (std::int32_t b = 0; b < shape_.micro_batch_size; ++b, --room) {
       if (room <= 0 || !rows.any()) return;
@@ -50,7 +60,7 @@ void Admission::fill(Block& block, WaitingRows& rows, std::int64_t num_idle) con
 // Rows that are few wait for the tokens of a later sweep rather than for a micro-batch of their own: every one costs a
 // call a layer, as long as its last row lives.
 void Admission::refill(Block& block, WaitingRows& rows, std::int64_t num_wanted) {
-  for (Slot& slot : block.slots()) {
+  for (SlotRows& slot : block.slots()) {
     if (num_wanted <= 0) return;
     rows.fill();
     if (!rows.any()) return;
@@ -60,7 +70,7 @@ void Admission::refill(Block& block, WaitingRows& rows, std::int64_t num_wanted)
 }
 
 // Says what it was that no more rows came for.
-Admission::Lack Admission::refill(Slot& slot, WaitingRows& rows, std::int64_t& num_wanted) {
+Admission::Lack Admission::refill(SlotRows& slot, WaitingRows& rows, std::int64_t& num_wanted) {
   std::int64_t tokens = num_tokens_ - slot.tokens_wanted();
   // Of a budget that has no more to spare beside a full micro-batch, any token will do.
   const std::int64_t least = std::min<std::int64_t>(least_first_chunk, num_tokens_ - shape_.micro_batch_size + 1);
@@ -79,7 +89,7 @@ Admission::Lack Admission::refill(Slot& slot, WaitingRows& rows, std::int64_t& n
 }
 
 // None: none of the rows has room in the slot, or it is reserved.
-std::optional<Admission::Row> Admission::choose(const Slot& slot, const WaitingRows& rows) const {
+std::optional<Admission::Row> Admission::choose(const SlotRows& slot, const WaitingRows& rows) const {
   const std::int32_t longest = slot.cache().longest_free();
   if (is_overdue(rows) && rows.positions(rows.oldest()) <= longest) return rows.oldest();
   if (reserved_slot_ == slot.number() || rows.positions(rows.shortest()) > longest) return std::nullopt;
@@ -94,8 +104,9 @@ std::optional<Admission::Row> Admission::choose(const Slot& slot, const WaitingR
 // For a row that must wait no more: the slot that has most room already, unless one is reserved.
 void Admission::reserve(Block& block, const WaitingRows& rows) {
   if (reserved_slot_ || !is_overdue(rows)) return;
-  reserved_slot_ =
-      std::ranges::max_element(block.slots(), {}, [](const Slot& slot) { return slot.cache().num_free(); })->number();
+  reserved_slot_ = std::ranges::max_element(block.slots(), {}, [](const SlotRows& slot) {
+                     return slot.cache().num_free();
+                   })->number();
 }
 
 bool Admission::is_overdue(const WaitingRows& rows) const {

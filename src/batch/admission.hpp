@@ -10,8 +10,10 @@
 // stages wait. Deterministic. Single-threaded.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "batch/block.hpp"
 #include "batch/waiting_rows.hpp"
@@ -20,12 +22,6 @@
 
 namespace flexgen {
 
-/// What all groups hold.
-struct Flight {
-  std::int64_t num_sequences = 0;
-  std::int64_t num_idle = 0;  // groups without a sequence
-};
-
 class Admission {
  public:
   Admission(const BlockShape& shape, const BlockLimits& limits);
@@ -33,17 +29,18 @@ class Admission {
   /// Rows that should be pulled ahead for it to choose from.
   std::size_t window() const;
   /// Called before every sweep of the block.
-  /// @param flight  with this block's group
-  void admit(Block& block, WaitingRows& rows, const Flight& flight);
+  /// @param in_flight  sequences of each group, this block's included
+  void admit(Block& block, WaitingRows& rows, std::span<const std::int64_t> in_flight);
 
  private:
   using Row = WaitingRows::Arrival;
 
+  static std::int64_t fair_share(std::int64_t own, std::int64_t waiting, std::span<const std::int64_t> in_flight);
   void fill(Block& block, WaitingRows& rows, std::int64_t num_idle) const;
   void refill(Block& block, WaitingRows& rows, std::int64_t num_wanted);
   enum class Lack : std::uint8_t { rows, tokens, room };
-  Lack refill(Slot& slot, WaitingRows& rows, std::int64_t& num_wanted);
-  std::optional<Row> choose(const Slot& slot, const WaitingRows& rows) const;
+  Lack refill(SlotRows& slot, WaitingRows& rows, std::int64_t& num_wanted);
+  std::optional<Row> choose(const SlotRows& slot, const WaitingRows& rows) const;
   void reserve(Block& block, const WaitingRows& rows);
   bool is_overdue(const WaitingRows& rows) const;
 

@@ -24,40 +24,45 @@ BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const Blo
     groups_.push_back({Block(first_slot, shape.micro_batch_size, spaces), {}});
     groups_.back().work.group = GroupId(g);
   }
+  in_flight_.resize(groups_.size());
+  for (const CacheSpace& space : limits.slots) cache_use_.num_positions += space.num_positions();
 }
 
-Flight BatchDriver::flight() const {
-  Flight flight;
-  for (const Group& group : groups_) {
-    flight.num_sequences += group.block.num_sequences();
-    flight.num_idle += group.block.is_empty() ? 1 : 0;
-  }
-  return flight;
-}
-
-// Another sweep certainly or probably follows the one being made: its first weights may be loaded early.
-bool BatchDriver::anything_follows(const Group& group, WaitingRows& waiting) const {
-  if (waiting.any() || group.block.wants_more()) return true;
-  return std::ranges::any_of(groups_, [&](const Group& other) { return &other != &group && other.in_flight; });
+// Another sweep follows the one being made, unless its rows stop before: its first weights may be loaded early.
+bool BatchDriver::anything_follows(WaitingRows& waiting) const {
+  return waiting.any() || std::ranges::any_of(groups_, [](const Group& group) { return group.block.wants_more(); });
 }
 
 // The group's next sweep. False when it has no rows and none wait.
 bool BatchDriver::make_work(Group& group, WaitingRows& waiting) {
-  admission_.admit(group.block, waiting, flight());
+  admission_.admit(group.block, waiting, in_flight_);
+  in_flight_[group.work.group.index()] = group.block.num_sequences();
+  count_held();
   group.work.micro_batches = build_micro_batches(group.block, num_tokens_);
   if (group.work.micro_batches.empty()) return false;
   group.work.number = num_sweeps_++;
-  group.work.more_follow = anything_follows(group, waiting);
+  group.work.more_follow = anything_follows(waiting);
   return true;
+}
+
+void BatchDriver::count_held() {
+  std::int64_t held = 0;
+  for (const Group& group : groups_) held += group.block.num_held();
+  cache_use_.most_held = std::max(cache_use_.most_held, held);
 }
 
 void BatchDriver::count_time(const SweepWork& work) {
   const std::uint64_t now = now_ns();
   const double seconds = static_cast<double>(now - last_ns_) / 1e9;
   last_ns_ = now;
-  const bool is_prefill = work.num_prompt_tokens() > 0;
-  (is_prefill ? times_.prefill_seconds : times_.decode_seconds) += seconds;
-  ++(is_prefill ? times_.num_prefill_sweeps : times_.num_decode_sweeps);
+  const std::int64_t prompt_tokens = work.num_prompt_tokens();
+  const std::int64_t decode_tokens = work.num_decode_tokens();
+  SweepTotals& totals = decode_tokens == 0 ? times_.prefill : prompt_tokens == 0 ? times_.decode : times_.mixed;
+  totals.seconds += seconds;
+  ++totals.num_sweeps;
+  for (const MicroBatchWork& batch : work.micro_batches) totals.num_rows += std::ssize(batch.rows);
+  totals.num_prompt_tokens += prompt_tokens;
+  totals.num_decode_tokens += decode_tokens;
 }
 
 void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
@@ -71,6 +76,7 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
     for (Group& group : groups_) {
       if (group.in_flight) {
         outputs.take(group.work, runner_.collect(group.work.micro_batches.size()), group.block);
+        in_flight_[group.work.group.index()] = group.block.num_sequences();
         count_time(group.work);
       }
       group.in_flight = make_work(group, waiting);

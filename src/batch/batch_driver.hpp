@@ -17,12 +17,24 @@
 
 namespace flexgen {
 
-/// A sweep in which at least one row reads its prompt counts as prefill.
+/// Sweeps of one kind, together.
+struct SweepTotals {
+  double seconds = 0;
+  std::int64_t num_sweeps = 0;
+  std::int64_t num_rows = 0;  // a row counts in every sweep that brings it
+  std::int64_t num_prompt_tokens = 0;
+  std::int64_t num_decode_tokens = 0;
+};
+
+/// Of a sweep all rows read their prompts, or none does, or some do.
 struct PhaseTimes {
-  double prefill_seconds = 0;
-  double decode_seconds = 0;
-  std::int64_t num_prefill_sweeps = 0;
-  std::int64_t num_decode_sweeps = 0;
+  SweepTotals prefill, decode, mixed;
+};
+
+/// Positions of the cache, of all slots.
+struct CacheUse {
+  std::int64_t num_positions = 0;
+  std::int64_t most_held = 0;  // by sequences, at a time
 };
 
 class BatchDriver {
@@ -35,6 +47,7 @@ class BatchDriver {
   void run(RowSource& rows, const RowCallbacks& callbacks);
 
   const PhaseTimes& times() const { return times_; }
+  const CacheUse& cache_use() const { return cache_use_; }
 
  private:
   struct Group {
@@ -44,8 +57,8 @@ class BatchDriver {
   };
 
   bool make_work(Group& group, WaitingRows& waiting);
-  bool anything_follows(const Group& group, WaitingRows& waiting) const;
-  Flight flight() const;
+  bool anything_follows(WaitingRows& waiting) const;
+  void count_held();
   void count_time(const SweepWork& work);
 
   SweepRunner& runner_;
@@ -53,8 +66,10 @@ class BatchDriver {
   std::vector<std::int32_t> eos_tokens_;
   Admission admission_;
   std::vector<Group> groups_;
+  std::vector<std::int64_t> in_flight_;  // sequences, by group
   std::int64_t num_sweeps_ = 0;
   PhaseTimes times_;
+  CacheUse cache_use_;
   std::uint64_t last_ns_ = 0;
 };
 

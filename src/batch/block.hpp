@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "batch/slot.hpp"
+#include "batch/slot_rows.hpp"
 
 namespace flexgen {
 
@@ -27,25 +27,25 @@ class Block {
   }
 
   std::int32_t first_slot() const { return slots_.front().number(); }
-  std::vector<Slot>& slots() { return slots_; }
-  Slot& slot(std::int32_t micro_batch) { return slots_.at(static_cast<std::size_t>(micro_batch)); }
+  std::vector<SlotRows>& slots() { return slots_; }
+  SlotRows& slot(std::int32_t micro_batch) { return slots_.at(static_cast<std::size_t>(micro_batch)); }
   Sequence& at(Place place) { return slot(place.micro_batch).at(place.cache_row); }
 
   bool is_empty() const { return num_sequences() == 0; }
-  std::int64_t num_sequences() const { return sum(&Slot::num_sequences); }
+  std::int64_t num_sequences() const { return sum(&SlotRows::num_sequences); }
   /// Positions of the cache that its sequences hold.
-  std::int64_t num_held() const { return sum(&Slot::num_held); }
+  std::int64_t num_held() const { return sum(&SlotRows::num_held); }
   /// Whether any of them goes on after the sweep under way, unless it stops before.
-  bool wants_more() const { return std::ranges::any_of(slots_, &Slot::wants_more); }
+  bool wants_more() const { return std::ranges::any_of(slots_, &SlotRows::wants_more); }
 
  private:
-  std::int64_t sum(std::int32_t (Slot::*count)() const) const {
+  std::int64_t sum(std::int32_t (SlotRows::*count)() const) const {
     std::int64_t total = 0;
-    for (const Slot& slot : slots_) total += (slot.*count)();
+    for (const SlotRows& slot : slots_) total += (slot.*count)();
     return total;
   }
 
-  std::vector<Slot> slots_;  // [K]
+  std::vector<SlotRows> slots_;  // [K]
 };
 
 }  // namespace flexgen

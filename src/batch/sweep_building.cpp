@@ -9,7 +9,7 @@
 namespace flexgen {
 namespace {
 
-std::vector<RowWork> decode_work(Slot& slot) {
+std::vector<RowWork> decode_work(SlotRows& slot) {
   std::vector<RowWork> rows;
   rows.reserve(slot.by_begin().size());
   for (const auto& [begin, cache_row] : slot.by_begin()) {
@@ -19,7 +19,7 @@ std::vector<RowWork> decode_work(Slot& slot) {
   return rows;
 }
 
-std::vector<RowWork> prompt_work(Slot& slot, std::int32_t num_tokens) {
+std::vector<RowWork> prompt_work(SlotRows& slot, std::int32_t num_tokens) {
   std::vector<RowWork> rows;
   for (const std::int32_t cache_row : slot.reading()) {
     if (num_tokens == 0) break;
@@ -33,7 +33,7 @@ std::vector<RowWork> prompt_work(Slot& slot, std::int32_t num_tokens) {
 
 std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_tokens) {
   std::vector<MicroBatchWork> micro_batches;
-  for (Slot& slot : block.slots()) {
+  for (SlotRows& slot : block.slots()) {
     if (slot.num_sequences() == 0) continue;
     std::vector<RowWork> decoding = decode_work(slot);  // before a prompt that is read now would count as one of them
     const std::int32_t left = num_tokens - static_cast<std::int32_t>(decoding.size());

@@ -1,6 +1,7 @@
 #include "job/report.hpp"
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/json_fields.hpp"
@@ -40,6 +41,12 @@ Json rank_json(const RankReport& rank) {
 Json score_json(const ScoreReport& score) {
   Json json = json_of(score);
   json["perplexity"] = score.perplexity();
+  return json;
+}
+
+Json sweeps_json(const SweepsReport& sweeps) {
+  Json json = json_of(sweeps);
+  json["rows_per_sweep"] = sweeps.rows_per_sweep();
   return json;
 }
 
@@ -98,9 +105,18 @@ ThroughputReport measure_throughput(const JobReport& job, const TimingReport& ti
   const auto generated = static_cast<double>(job.generated_tokens);
   const double decoded = job.generated_tokens > job.sequences ? generated - static_cast<double>(job.sequences) : 0.0;
   const auto made = generated + static_cast<double>(job.scored_tokens);
-  return {per_second(made, timing.prefill_seconds + timing.decode_seconds),
-          per_second(static_cast<double>(job.prompt_tokens), timing.prefill_seconds),
-          per_second(decoded, timing.decode_seconds)};
+  const auto prompts = static_cast<double>(job.prompt_tokens);
+  const double seconds = timing.sweep_seconds();
+  ThroughputReport rate{per_second(made, seconds), per_second(prompts, timing.prefill_seconds),
+                        per_second(decoded, timing.decode_seconds), per_second(prompts + decoded, seconds)};
+  if (timing.mixed_seconds > 0)
+    rate.prefill_tokens_per_second = rate.decode_tokens_per_second = std::numeric_limits<double>::quiet_NaN();
+  return rate;
+}
+
+double SweepsReport::rows_per_sweep() const {
+  return per_second(static_cast<double>(prefill.rows + decode.rows + mixed.rows),
+                    static_cast<double>(prefill.sweeps + decode.sweeps + mixed.sweeps));
 }
 
 TierReports sum_tiers(const std::vector<RankReport>& ranks) {
@@ -123,7 +139,9 @@ std::string to_json(const Report& report) {
                      {"model", json_of(report.model)},
                      {"policy", json_of(report.policy)},
                      {"job", json_of(report.job)},
+                     {"lengths", report.lengths ? json_of(*report.lengths) : Json()},
                      {"timing", json_of(report.timing)},
+                     {"sweeps", sweeps_json(report.sweeps)},
                      {"throughput", json_of(report.throughput)},
                      {"score", report.score ? score_json(*report.score) : Json()},
                      {"roofline", report.roofline ? roofline_json(*report.roofline) : Json()},

@@ -150,6 +150,28 @@ struct JobReport {
   }
 };
 
+struct LengthReport {
+  std::int32_t least = 0, most = 0;
+  double mean = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("least", &LengthReport::least), field("most", &LengthReport::most),
+                      field("mean", &LengthReport::mean));
+  }
+};
+
+/// Of a measurement: tokens of its rows, and where they come from.
+struct LengthsReport {
+  LengthReport prompt, generated;
+  std::uint64_t seed = 0;  // by which those were drawn that were not given
+  std::string input;       // the file of rows whose lengths these are; empty: all were drawn, or given
+
+  bool is_mixed() const { return prompt.least != prompt.most || generated.least != generated.most; }
+  static constexpr auto fields() {
+    return std::tuple(field("prompt", &LengthsReport::prompt), field("generated", &LengthsReport::generated),
+                      field("seed", &LengthsReport::seed), field("input", &LengthsReport::input));
+  }
+};
+
 /// Of a job that scores: over all texts.
 struct ScoreReport {
   std::uint64_t tokens = 0;
@@ -161,23 +183,58 @@ struct ScoreReport {
   }
 };
 
-struct TimingReport {
-  double load_seconds = 0, prefill_seconds = 0, decode_seconds = 0, total_seconds = 0;
+/// Sweeps in which all rows read their prompts, in which none does, or in which some do.
+struct SweepTotalsReport {
+  std::uint64_t sweeps = 0;
+  double seconds = 0;
+  std::uint64_t rows = 0;  // a row counts in every sweep that brings it
+  std::uint64_t prompt_tokens = 0, decode_tokens = 0;
   static constexpr auto fields() {
-    return std::tuple(
-        field("load_seconds", &TimingReport::load_seconds), field("prefill_seconds", &TimingReport::prefill_seconds),
-        field("decode_seconds", &TimingReport::decode_seconds), field("total_seconds", &TimingReport::total_seconds));
+    return std::tuple(field("sweeps", &SweepTotalsReport::sweeps), field("seconds", &SweepTotalsReport::seconds),
+                      field("rows", &SweepTotalsReport::rows),
+                      field("prompt_tokens", &SweepTotalsReport::prompt_tokens),
+                      field("decode_tokens", &SweepTotalsReport::decode_tokens));
   }
 };
 
+/// How full the job's blocks were.
+struct SweepsReport {
+  SweepTotalsReport prefill, decode, mixed;
+  std::uint64_t cache_positions = 0;       // reserved: a position is a token's keys and values in all layers
+  std::uint64_t held_cache_positions = 0;  // by sequences, at the peak
+
+  double rows_per_sweep() const;
+  static constexpr auto fields() {
+    return std::tuple(field("prefill", &SweepsReport::prefill), field("decode", &SweepsReport::decode),
+                      field("mixed", &SweepsReport::mixed), field("cache_positions", &SweepsReport::cache_positions),
+                      field("held_cache_positions", &SweepsReport::held_cache_positions));
+  }
+};
+
+struct TimingReport {
+  double load_seconds = 0, prefill_seconds = 0, decode_seconds = 0, total_seconds = 0;
+  double mixed_seconds = 0;  // of sweeps that are neither prefill nor decode
+
+  double sweep_seconds() const { return prefill_seconds + decode_seconds + mixed_seconds; }
+  static constexpr auto fields() {
+    return std::tuple(
+        field("load_seconds", &TimingReport::load_seconds), field("prefill_seconds", &TimingReport::prefill_seconds),
+        field("decode_seconds", &TimingReport::decode_seconds), field("mixed_seconds", &TimingReport::mixed_seconds),
+        field("total_seconds", &TimingReport::total_seconds));
+  }
+};
+
+/// Where sweeps mix, prefill and decode have no time of their own: their rates are not finite then.
 struct ThroughputReport {
-  double tokens_per_second = 0;          // FlexGen's measure: generated (or scored) / (prefill + decode)
+  double tokens_per_second = 0;          // FlexGen's measure: generated (or scored) / all sweeps
   double prefill_tokens_per_second = 0;  // prompt tokens / prefill
   double decode_tokens_per_second = 0;   // (generated - sequences) / decode: the first token comes out of prefill
+  double read_tokens_per_second = 0;     // both together / all sweeps: what went through the model
   static constexpr auto fields() {
     return std::tuple(field("tokens_per_second", &ThroughputReport::tokens_per_second),
                       field("prefill_tokens_per_second", &ThroughputReport::prefill_tokens_per_second),
-                      field("decode_tokens_per_second", &ThroughputReport::decode_tokens_per_second));
+                      field("decode_tokens_per_second", &ThroughputReport::decode_tokens_per_second),
+                      field("read_tokens_per_second", &ThroughputReport::read_tokens_per_second));
   }
 };
 
@@ -224,7 +281,9 @@ struct Report {
   JobReport job;
   std::vector<RankReport> ranks;
   TimingReport timing;
+  SweepsReport sweeps;
   ThroughputReport throughput;
+  std::optional<LengthsReport> lengths;    // of a measurement
   std::optional<ScoreReport> score;        // of a job that scores
   std::optional<RooflineReport> roofline;  // none without a hardware profile
 };

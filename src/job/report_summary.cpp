@@ -46,6 +46,36 @@ std::string rank_line(const RankReport& rank, double seconds) {
   return line(fmt::format("rank {}", rank.rank), text);
 }
 
+std::string time_text(const TimingReport& timing, double pinning_seconds) {
+  std::string text = fmt::format("load {:.2f} s", timing.load_seconds);
+  if (pinning_seconds > 0.01) text += fmt::format(" (pinning {:.2f} s)", pinning_seconds);
+  text += fmt::format(", prefill {:.2f} s, decode {:.2f} s", timing.prefill_seconds, timing.decode_seconds);
+  if (timing.mixed_seconds > 0) text += fmt::format(", both together {:.2f} s", timing.mixed_seconds);
+  return text + fmt::format(", total {:.2f} s", timing.total_seconds);
+}
+
+// Sweeps that bring prompts beside decoding rows have no rate of either.
+std::string rate_text(const ThroughputReport& rate) {
+  if (!std::isfinite(rate.prefill_tokens_per_second))
+    return fmt::format("{:.2f} with the prompts' tokens", rate.read_tokens_per_second);
+  return fmt::format("prefill {:.2f}, decode {:.2f}", rate.prefill_tokens_per_second, rate.decode_tokens_per_second);
+}
+
+std::string lengths_text(const LengthsReport& lengths) {
+  const auto range = [](const LengthReport& length) {
+    return fmt::format("{} .. {} (mean {:.1f})", length.least, length.most, length.mean);
+  };
+  return fmt::format("prompts of {}, {} generated{}", range(lengths.prompt), range(lengths.generated),
+                     lengths.input.empty() ? fmt::format(", seed {}", lengths.seed) : ", as in " + lengths.input);
+}
+
+std::string blocks_text(const SweepsReport& sweeps, const PolicyReport& policy) {
+  const auto held = static_cast<double>(sweeps.held_cache_positions);
+  return fmt::format("{:.1f} of {} rows in a sweep, {:.0f} % of the cache held at the peak", sweeps.rows_per_sweep(),
+                     policy.gpu_batch_size * policy.num_gpu_batches,
+                     100 * held / static_cast<double>(sweeps.cache_positions));
+}
+
 std::string seconds_text(double seconds) { return std::isfinite(seconds) ? fmt::format("{:.3f}", seconds) : "-"; }
 
 std::string amount_text(const RooflineResource& r) {
@@ -94,23 +124,20 @@ std::string summary(const Report& report) {
                report.score
                    ? fmt::format("{} read, {} scored", report.job.prompt_tokens, report.score->tokens)
                    : fmt::format("{} prompt, {} generated", report.job.prompt_tokens, report.job.generated_tokens));
+  if (report.lengths && report.lengths->is_mixed()) text += line("lengths", lengths_text(*report.lengths));
   double pinning_seconds = 0;
   for (const RankReport& rank : report.ranks) pinning_seconds = std::max(pinning_seconds, rank.pinning_seconds);
-  text +=
-      line("time",
-           fmt::format("load {:.2f} s{}, prefill {:.2f} s, decode {:.2f} s, total {:.2f} s", report.timing.load_seconds,
-                       pinning_seconds > 0.01 ? fmt::format(" (pinning {:.2f} s)", pinning_seconds) : "",
-                       report.timing.prefill_seconds, report.timing.decode_seconds, report.timing.total_seconds));
+  text += line("time", time_text(report.timing, pinning_seconds));
   const ThroughputReport& rate = report.throughput;
-  text += line("throughput",
-               report.score ? fmt::format("{:.2f} tokens scored/s", rate.tokens_per_second)
-                            : fmt::format("{:.2f} tokens/s (prefill {:.2f}, decode {:.2f})", rate.tokens_per_second,
-                                          rate.prefill_tokens_per_second, rate.decode_tokens_per_second));
+  text +=
+      line("throughput", report.score ? fmt::format("{:.2f} tokens scored/s", rate.tokens_per_second)
+                                      : fmt::format("{:.2f} tokens/s ({})", rate.tokens_per_second, rate_text(rate)));
+  if (report.sweeps.cache_positions > 0) text += line("blocks", blocks_text(report.sweeps, report.policy));
   const TierReports tiers = sum_tiers(report.ranks);
   if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
   if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);
   if (is_used(tiers.ssd)) text += tier_line("ssd", tiers.ssd);
-  const double seconds = report.timing.prefill_seconds + report.timing.decode_seconds;
+  const double seconds = report.timing.sweep_seconds();
   for (const RankReport& rank : report.ranks) text += rank_line(rank, seconds);
   if (report.roofline) text += roofline_text(*report.roofline, report.ranks.size());
   if (report.score && report.score->tokens > 0)

@@ -11,8 +11,22 @@ namespace {
 // A prompt is not cut finer than this for the sake of an even flow: sweeps of so few tokens cost the same.
 constexpr std::int32_t least_prompt_tokens = 256;
 
+// Sweeps of a job that may pass until its blocks are full, at most one in so many.
+constexpr double sweeps_per_filling = 16;
+
 std::int32_t whole_grains(double positions) {
   return static_cast<std::int32_t>(std::ceil(positions / cache_grain - 1e-9)) * cache_grain;
+}
+
+// Prompt tokens of a micro-batch in a sweep. In the long run `flow` keeps it full; a job that has no long run reads as
+// many as fill it in time.
+double wanted_prompt_tokens(const BlockShape& block, const JobShape& job) {
+  const double rows = block.micro_batch_size;
+  const double flow = rows * static_cast<double>(job.prompt_tokens) / job.flight_sweeps;
+  const auto num_rows = static_cast<double>(job.num_rows);
+  const double in_flight = std::min(num_rows, static_cast<double>(block.block_rows() * block.num_groups));
+  const double filling = std::max(1.0, job.flight_sweeps / in_flight / sweeps_per_filling);
+  return std::max(2 * flow, rows * static_cast<double>(job.prompt_tokens) / num_rows / filling);
 }
 
 std::int32_t longest_row(const JobShape& job) { return whole_grains(std::max(1, job.max_row_tokens)); }
@@ -60,8 +74,8 @@ std::int32_t micro_batch_tokens(const BlockShape& block, const JobShape& job) {
   if (block.token_budget > 0) {
     tokens = std::min<std::int64_t>(block.token_budget, most);
   } else if (block.rule == BlockRule::rolling && job.flight_sweeps > 0) {
-    const double flow = static_cast<double>(rows * job.prompt_tokens) / job.flight_sweeps;
-    tokens = std::min(most, rows + std::max<std::int64_t>(least_prompt_tokens, std::llround(2 * flow)));
+    const std::int64_t prompts = std::llround(wanted_prompt_tokens(block, job));
+    tokens = std::min(most, rows + std::max<std::int64_t>(least_prompt_tokens, prompts));
   }
   return static_cast<std::int32_t>(std::max(rows, tokens));
 }

@@ -64,7 +64,27 @@ PolicyReport policy_report(const Policy& policy) {
   return r;
 }
 
+SweepTotalsReport totals_report(const SweepTotals& totals) {
+  SweepTotalsReport r;
+  r.sweeps = static_cast<std::uint64_t>(totals.num_sweeps);
+  r.seconds = totals.seconds;
+  r.rows = static_cast<std::uint64_t>(totals.num_rows);
+  r.prompt_tokens = static_cast<std::uint64_t>(totals.num_prompt_tokens);
+  r.decode_tokens = static_cast<std::uint64_t>(totals.num_decode_tokens);
+  return r;
+}
+
 }  // namespace
+
+SweepsReport sweeps_report(const PhaseTimes& times, const CacheUse& cache) {
+  SweepsReport r;
+  r.prefill = totals_report(times.prefill);
+  r.decode = totals_report(times.decode);
+  r.mixed = totals_report(times.mixed);
+  r.cache_positions = static_cast<std::uint64_t>(cache.num_positions);
+  r.held_cache_positions = static_cast<std::uint64_t>(cache.most_held);
+  return r;
+}
 
 Report gather_report(Stage& stage, double run_seconds, Communicator& ranks) {
   std::vector<RankReport> all = gather(ranks, own_report(stage, run_seconds, ranks));

@@ -92,6 +92,8 @@ Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Com
   policy.dtype = agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
   policy.micro_batch_size = request.gpu_batch_size.value_or(default_micro_batch_size);
   policy.num_micro_batches = request.num_gpu_batches.value_or(default_num_micro_batches);
+  policy.token_budget = request.token_budget.value_or(0);
+  if (request.static_blocks) policy.rule = BlockRule::fixed;
   if (request.placement) policy.placement = *request.placement;
   return policy;
 }
@@ -130,6 +132,14 @@ void require_cache_off_ssd(const Placement& placement) {
                   "Give the cache to gpu and dram, for example --percent 20 80 0 100 0 100, or leave it out");
 }
 
+void require_token_for_each_row(std::int32_t token_budget, std::int32_t micro_batch_size) {
+  if (token_budget == 0 || token_budget >= micro_batch_size) return;
+  throw UserError(
+      ExitCode::usage,
+      fmt::format("--token-budget {} is too small for micro-batches of {} rows", token_budget, micro_batch_size),
+      "every row that decodes brings a token in every sweep", "Raise it, or lower --gpu-batch-size");
+}
+
 PlanInput JobOutline::stage_input(const Policy& policy, std::size_t rank) const {
   return plan_input(model, describe_slice(model, slices[rank], policy.separate_layers, device), policy, shape,
                     {rank > 0, rank + 1 < slices.size(), hidden_through_host});
@@ -138,6 +148,7 @@ PlanInput JobOutline::stage_input(const Policy& policy, std::size_t rank) const 
 Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks) {
   Policy policy = requested_policy(request, job, ranks);
   if (!request.placement) fill_greedily(request, job, budgets, ranks, policy);
+  ranks.agree_on_error([&] { require_token_for_each_row(policy.token_budget, policy.micro_batch_size); });
   if (policy.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(policy.placement); });
   const auto own = static_cast<std::size_t>(ranks.rank());
   if (!request.sep_layer && policy.uses_host_attention()) {

@@ -16,6 +16,10 @@ namespace flexgen {
 /// Throws UserError (usage) where a part of the cache would lie on ssd, out of reach of attention on the host.
 void require_cache_off_ssd(const Placement& placement);
 
+/// Throws UserError (usage) where a micro-batch may not even bring one token of each of its rows; a budget of 0 is
+/// none.
+void require_token_for_each_row(std::int32_t token_budget, std::int32_t micro_batch_size);
+
 /// What all ranks know alike of a job that is to be planned. Refers to what the caller holds.
 struct JobOutline {
   const ModelSpec& model;

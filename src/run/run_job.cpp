@@ -95,7 +95,7 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
 }
 
 // Rank 0 turns rows into sweeps, the others serve them.
-void drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error, TimingReport& timing) {
+SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error) {
   BatchDriver driver(stage, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
@@ -105,8 +105,7 @@ void drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnEr
     on_error(std::current_exception());
     throw;
   }
-  timing.prefill_seconds = driver.times().prefill_seconds;
-  timing.decode_seconds = driver.times().decode_seconds;
+  return sweeps_report(driver.times(), driver.cache_use());
 }
 
 void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
@@ -144,14 +143,19 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   timing.load_seconds = seconds_since(begin_ns);
 
   const std::uint64_t start_ns = now_ns();
-  if (ranks.rank() == 0) drive(*stage, input, job, config.on_error, timing);
+  SweepsReport sweeps;
+  if (ranks.rank() == 0) sweeps = drive(*stage, input, job, config.on_error);
   else stage->serve();
   timing.total_seconds = seconds_since(start_ns);
+  timing.prefill_seconds = sweeps.prefill.seconds;
+  timing.decode_seconds = sweeps.decode.seconds;
+  timing.mixed_seconds = sweeps.mixed.seconds;
 
   if (!request.files.trace.empty()) gather_trace(request.files.trace, *stage, start_ns, ranks);
   Report report = gather_report(*stage, seconds_since(start_ns), ranks);
   report.command = input.command;
   report.timing = timing;
+  report.sweeps = sweeps;
   if (ranks.rank() == 0) {
     report.job = input.count_job();
     report.throughput = measure_throughput(report.job, report.timing);

@@ -44,6 +44,8 @@ std::string to_flags(const Policy& p) {
       "--percent {:g} {:g} {:g} {:g} {:g} {:g} --gpu-batch-size {} --num-gpu-batches {} --dtype {}",
       at.weights.gpu_percent, at.weights.dram_percent, at.cache.gpu_percent, at.cache.dram_percent,
       at.hidden.gpu_percent, at.hidden.dram_percent, p.micro_batch_size, p.num_micro_batches, dtype_name(p.dtype));
+  if (p.token_budget > 0) flags += fmt::format(" --token-budget {}", p.token_budget);
+  if (p.rule != BlockShape{}.rule) flags += " --static-blocks";  // the one way to ask for another
   if (!p.weight_format.is_none()) flags += fmt::format(" --compress-weight --weight-bits {}", p.weight_format.bits);
   if (!p.cache_format.is_none()) flags += fmt::format(" --compress-cache --cache-bits {}", p.cache_format.bits);
   const std::int32_t group = p.weight_format.is_none() ? p.cache_format.group : p.weight_format.group;

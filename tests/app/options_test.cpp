@@ -42,8 +42,8 @@ TEST(Options, AFlexGenCommandLineCanBePasted) {
   EXPECT_EQ(o.policy.placement, make_placement({20, 80, 0, 100, 0, 100}));
   EXPECT_EQ(o.policy.gpu_batch_size, 48);
   EXPECT_EQ(o.policy.num_gpu_batches, 3);
-  EXPECT_EQ(o.bench.prompt_len, 256);
-  EXPECT_EQ(o.bench.gen_len, 16);
+  EXPECT_EQ(o.bench.prompt_len, (LengthRange{256, 256}));
+  EXPECT_EQ(o.bench.gen_len, (LengthRange{16, 16}));
   EXPECT_FALSE(o.policy.pin_weight);
   EXPECT_TRUE(o.policy.overlap);
   EXPECT_EQ(o.policy.sep_layer, false);
@@ -51,8 +51,8 @@ TEST(Options, AFlexGenCommandLineCanBePasted) {
 
 TEST(Options, Defaults) {
   const Options o = parse("bench", "--model m");
-  EXPECT_EQ(o.bench.prompt_len, 512);
-  EXPECT_EQ(o.bench.gen_len, 32);
+  EXPECT_EQ(o.bench.prompt_len, (LengthRange{512, 512}));
+  EXPECT_EQ(o.bench.gen_len, (LengthRange{32, 32}));
   EXPECT_EQ(o.bench.num_rows, 0);
   EXPECT_FALSE(o.policy.placement || o.policy.gpu_batch_size || o.policy.num_gpu_batches || o.policy.dtype ||
                o.machine.gpu_mem || o.machine.cpu_mem || o.machine.disk_mem);
@@ -61,6 +61,33 @@ TEST(Options, Defaults) {
   EXPECT_FALSE(o.model.dummy);
   EXPECT_EQ(o.machine.device, "auto");
   EXPECT_EQ(o.machine.transport, "auto");
+}
+
+TEST(Options, BenchDrawsLengthsOrTakesThoseOfAnInput) {
+  const Options drawn = parse("bench", "--model m --prompt-len 32:512 --gen-len 8:256 --seed 7 --static-blocks");
+  EXPECT_EQ(drawn.bench.prompt_len, (LengthRange{32, 512}));
+  EXPECT_EQ(drawn.bench.gen_len, (LengthRange{8, 256}));
+  EXPECT_EQ(drawn.bench.seed, 7);
+  EXPECT_TRUE(drawn.policy.static_blocks);
+  EXPECT_EQ(parse("bench", "--model m --input rows.jsonl --gen-len 9").rows.input, "rows.jsonl");
+  expect_usage_error("bench", "--model m --prompt-len 512:32", "--prompt-len 512:32 has no lengths");
+  expect_usage_error("bench", "--model m --gen-len 8:", "--gen-len ''");
+  expect_usage_error("bench", "--model m --gen-len :8", "--gen-len ''");
+  expect_usage_error("bench", "--model m --gen-len 0:8", "--gen-len 0");
+  expect_usage_error("bench", "--model m --gen-len 1:2:3", "2:3");
+  expect_usage_error("bench", "--model m --seed 0", "--seed");
+  expect_usage_error("bench", "--model m --input i --prompt-len 8", "exclude each other");
+}
+
+TEST(Options, ATokenBudgetHasATokenForEveryRow) {
+  for (const char* command :
+       {"bench --model m", "generate --model m --input i --output o", "score --model m --text t"}) {
+    const std::string line = command;
+    const std::string name = line.substr(0, line.find(' ')), rest = line.substr(line.find(' '));
+    EXPECT_EQ(parse(name, rest + " --token-budget 64 --gpu-batch-size 64").policy.token_budget, 64);
+    EXPECT_FALSE(parse(name, rest).policy.token_budget);
+    expect_usage_error(name, rest + " --token-budget 63 --gpu-batch-size 64", "--token-budget 63 is too small");
+  }
 }
 
 TEST(Options, ScoreHasTextsAndWindows) {
@@ -112,7 +139,7 @@ TEST(Options, WhatIsMissingOrUnknownIsAUsageError) {
   expect_usage_error("bench", "--model m --nonsense", "nonsense");
   expect_usage_error("bench", "--model m stray", "stray");
   expect_usage_error("generate", "--model m --input i --output o --dummy", "dummy");
-  expect_usage_error("bench", "--model m --input i", "input");
+  expect_usage_error("generate", "--model m --input i --output o --static-blocks", "static-blocks");
   expect_usage_error("bench", "--model m --verbose 2", "verbose");
 }
 

@@ -18,6 +18,7 @@ TEST(PolicyFlags, RoundTripThroughTheParser) {
         policy.placement = make_placement(percent);
         policy.micro_batch_size = 48;
         policy.num_micro_batches = 3;
+        policy.token_budget = on ? 480 : 0;
         policy.dtype = dtype;
         policy.overlap = policy.separate_layers = policy.pin_weights = on;
         policy.host_attention_percent = on ? 100 : 0;
@@ -28,6 +29,7 @@ TEST(PolicyFlags, RoundTripThroughTheParser) {
         EXPECT_EQ(options.policy.placement, make_placement(percent));
         EXPECT_EQ(options.policy.gpu_batch_size, 48);
         EXPECT_EQ(options.policy.num_gpu_batches, 3);
+        EXPECT_EQ(options.policy.token_budget.value_or(0), on ? 480 : 0);
         EXPECT_EQ(options.policy.dtype, dtype);
         EXPECT_EQ(options.policy.overlap, on);
         EXPECT_EQ(options.policy.sep_layer, std::optional(on));

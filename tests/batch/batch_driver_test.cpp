@@ -128,19 +128,27 @@ TEST(BatchDriver, MoreFollowsUnlessNothingIsLeft) {
   EXPECT_FALSE(two_groups.runner.sweeps[2].more_follow) << "the other group is idle";
 }
 
-TEST(BatchDriver, ASweepCountsAsPrefillWhereARowReadsItsPrompt) {
+TEST(BatchDriver, SweepsAreCountedByWhatTheyBring) {
   ScriptedJob job(2, 1);
   job.add(3, 4);
   job.add(5, 2);
+  job.add(4, 1);  // reads its prompt while the first row decodes
   const PhaseTimes times = job.run();
-  EXPECT_EQ(times.num_prefill_sweeps, 1);
-  EXPECT_EQ(times.num_decode_sweeps, 3);
-  EXPECT_GE(times.prefill_seconds, 0);
-  EXPECT_GE(times.decode_seconds, 0);
-  EXPECT_EQ(job.runner.sweeps[0].num_prompt_tokens(), 8);
-  EXPECT_EQ(job.runner.sweeps[0].num_decode_tokens(), 0);
-  EXPECT_EQ(job.runner.sweeps[1].num_prompt_tokens(), 0);
-  EXPECT_EQ(job.runner.sweeps[1].num_decode_tokens(), 2);
+  EXPECT_EQ(job.rows_of_sweeps().size(), 4U);
+  EXPECT_EQ(times.prefill.num_sweeps, 1);
+  EXPECT_EQ(times.prefill.num_rows, 2);
+  EXPECT_EQ(times.prefill.num_prompt_tokens, 8);
+  EXPECT_EQ(times.prefill.num_decode_tokens, 0);
+  EXPECT_EQ(times.decode.num_sweeps, 2);
+  EXPECT_EQ(times.decode.num_rows, 3);
+  EXPECT_EQ(times.decode.num_prompt_tokens, 0);
+  EXPECT_EQ(times.decode.num_decode_tokens, 3);
+  EXPECT_EQ(times.mixed.num_sweeps, 1);
+  EXPECT_EQ(times.mixed.num_prompt_tokens, 4);
+  EXPECT_EQ(times.mixed.num_decode_tokens, 1);
+  EXPECT_GE(std::min({times.prefill.seconds, times.decode.seconds, times.mixed.seconds}), 0);
+  EXPECT_EQ(job.cache_use.num_positions, 128);
+  EXPECT_EQ(job.cache_use.most_held, 16) << "two rows of a grain each";
 }
 
 struct Spoilt {

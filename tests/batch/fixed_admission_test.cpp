@@ -19,14 +19,14 @@ TEST(FixedAdmission, OneGroupTakesFullBlocksInOrder) {
   const PhaseTimes times = job.run();
   EXPECT_EQ(job.rows_of_sweeps(),
             (Sweeps{{{0, 1}, {2, 3}}, {{0, 1}, {2, 3}}, {{4, 5}, {6, 7}}, {{4, 5}, {6, 7}}, {{8}}, {{8}}}));
-  EXPECT_EQ(times.num_prefill_sweeps, 3);
-  EXPECT_EQ(times.num_decode_sweeps, 3);
+  EXPECT_EQ(times.prefill.num_sweeps, 3);
+  EXPECT_EQ(times.decode.num_sweeps, 3);
 }
 
 TEST(FixedAdmission, AsManyRowsAsTheGroupsHoldNeedOneBlockEach) {
   for (const std::int32_t groups : {2, 4}) {
     ScriptedJob job = uniform_job(groups, 4 * groups, 3);
-    EXPECT_EQ(job.run().num_prefill_sweeps, groups);
+    EXPECT_EQ(job.run().prefill.num_sweeps, groups);
     EXPECT_EQ(job.runner.most_under_way, static_cast<std::size_t>(groups));
   }
 }
@@ -111,7 +111,7 @@ TEST(FixedAdmission, AJobWithoutRowsIsFinishedAtOnce) {
   ScriptedJob job(2, 2, 3, BlockRule::fixed);
   const PhaseTimes times = job.run();
   EXPECT_TRUE(job.runner.sweeps.empty());
-  EXPECT_EQ(times.num_prefill_sweeps + times.num_decode_sweeps, 0);
+  EXPECT_EQ(times.prefill.num_sweeps + times.decode.num_sweeps, 0);
 }
 
 }  // namespace

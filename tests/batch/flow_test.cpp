@@ -92,7 +92,7 @@ TEST_P(Flows, KeepPlacesAndCacheFullInALongJob) {
 TEST_P(Flows, AreShortInAShortJob) {
   const Flow flow = run_questions(GetParam(), 4, BlockRule::rolling);
   EXPECT_GE(flow.held, 0.95);
-  EXPECT_LE(flow.sweeps, 1.3);
+  EXPECT_LE(flow.sweeps, 1.25);
   EXPECT_GE(run_questions(GetParam(), 4, BlockRule::fixed).sweeps, 2.3) << "half of it is what others wait for";
 }
 
@@ -104,6 +104,17 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Flows,
                            return std::to_string(s.rows) + "x" + std::to_string(s.micro_batches) + "x" +
                                   std::to_string(s.groups);
                          });
+
+// A job that fills its block once, as FlexGen's benchmarks do, has no long run in which slow filling could be made up.
+TEST(Flow, AJobOfOneBlockIsFilledAtOnce) {
+  for (const std::int32_t made : {8, 32, 200}) {
+    ScriptedJob job(8, 4);
+    for (int r = 0; r < 32; ++r) job.add(512, made);
+    limit_by_policy(job);
+    job.run();
+    EXPECT_LE(job.runner.num_sweeps(), made + 1 + made / 14) << made;
+  }
+}
 
 // Fixed blocks reserve for each row what the longest needs; here it costs itself.
 TEST(Flow, OneLongRowCostsItsOwnCacheAlone) {

@@ -66,6 +66,7 @@ struct ScriptedJob {
     BatchDriver driver(runner, shape, limits, eos_tokens);
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
+    cache_use = driver.cache_use();
     return driver.times();
   }
   PhaseTimes run() {
@@ -93,6 +94,7 @@ struct ScriptedJob {
   std::vector<std::int32_t> eos_tokens;
   std::function<bool(RowId, std::int32_t token)> stops;  // a stop string; may be empty
   std::map<RowId, Told> told;
+  CacheUse cache_use;  // of the last run
 };
 
 }  // namespace flexgen::test

@@ -52,12 +52,14 @@ Report sample() {
   report.job = {40, 1, 39, 3900, 429};
   report.timing = {3, 2, 8, 14};
   report.throughput = measure_throughput(report.job, report.timing);
+  report.sweeps = {{10, 2, 78, 3900, 0}, {10, 8, 312, 0, 390}, {}, 6400, 5760};
   report.ranks = {rank(0, 1), rank(1, 2)};
   return report;
 }
 
 Report with_roofline() {
   Report report = sample();
+  report.lengths.emplace();
   RooflineReport& roofline = report.roofline.emplace();
   roofline.profile = "p.json (today)";
   roofline.bound_tokens_per_second = 50;
@@ -147,8 +149,9 @@ TEST(Report, EveryFieldIsDocumented) {
   };
   for (const Json& object :
        {json, json["model"], json["policy"], json["job"], json["timing"], json["throughput"], json["tiers"],
-        json["tiers"]["gpu"], json["ranks"][0], json["ranks"][0]["resources"], json["ranks"][0]["resources"]["compute"],
-        json["roofline"], json["roofline"]["phases"]["decode"], json["roofline"]["phases"]["decode"]["resources"],
+        json["sweeps"], json["sweeps"]["mixed"], json["lengths"], json["lengths"]["prompt"], json["tiers"]["gpu"],
+        json["ranks"][0], json["ranks"][0]["resources"], json["ranks"][0]["resources"]["compute"], json["roofline"],
+        json["roofline"]["phases"]["decode"], json["roofline"]["phases"]["decode"]["resources"],
         json["roofline"]["phases"]["decode"]["resources"]["host_to_gpu"]})
     expect_keys(object);
 }
@@ -207,6 +210,45 @@ TEST(Report, DevicesAreWrittenToAndStay) {
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
 }
 
+TEST(Report, OfRowsOfUnlikeLengths) {
+  Report report = sample();
+  EXPECT_TRUE(Json::parse(to_json(report))["lengths"].is_null());
+  report.lengths = LengthsReport{{32, 512, 250.25}, {16, 16, 16}, 7, ""};
+  const Json json = Json::parse(to_json(report))["lengths"];
+  EXPECT_EQ(json["prompt"]["least"], 32);
+  EXPECT_EQ(json["prompt"]["mean"], 250.25);
+  EXPECT_EQ(json["generated"]["most"], 16);
+  EXPECT_EQ(json["seed"], 7);
+  const std::string text = summary(report);
+  EXPECT_NE(text.find("lengths     prompts of 32 .. 512 (mean 250.2), 16 .. 16 (mean 16.0) generated, seed 7\n"),
+            std::string::npos)
+      << text;
+  report.lengths->input = "rows.jsonl";
+  EXPECT_NE(summary(report).find("generated, as in rows.jsonl\n"), std::string::npos);
+  report.lengths = LengthsReport{{512, 512, 512}, {32, 32, 32}, 7, ""};
+  EXPECT_EQ(summary(report).find("lengths"), std::string::npos) << "all alike";
+}
+
+TEST(Report, MixedSweepsHaveNoRateOfTheirOwn) {
+  Report report = sample();
+  report.timing = {3, 1, 2, 14, 7};
+  report.sweeps = {{1, 1, 16, 320, 0}, {4, 2, 60, 0, 60}, {20, 7, 600, 3580, 330}, 6400, 6400};
+  report.throughput = measure_throughput(report.job, report.timing);
+  const Json json = Json::parse(to_json(report));
+  EXPECT_DOUBLE_EQ(json["throughput"]["tokens_per_second"], 42.9);
+  EXPECT_DOUBLE_EQ(json["throughput"]["read_tokens_per_second"], 429.0);
+  EXPECT_TRUE(json["throughput"]["prefill_tokens_per_second"].is_null());
+  EXPECT_TRUE(json["throughput"]["decode_tokens_per_second"].is_null());
+  EXPECT_EQ(json["timing"]["mixed_seconds"], 7.0);
+  EXPECT_EQ(json["sweeps"]["mixed"]["sweeps"], 20);
+  EXPECT_EQ(json["sweeps"]["mixed"]["prompt_tokens"], 3580);
+  EXPECT_EQ(json["sweeps"]["rows_per_sweep"], 27.04);
+  const std::string text = summary(report);
+  EXPECT_NE(text.find("prefill 1.00 s, decode 2.00 s, both together 7.00 s, total"), std::string::npos) << text;
+  EXPECT_NE(text.find("throughput  42.90 tokens/s (429.00 with the prompts' tokens)\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("blocks      27.0 of 32 rows in a sweep, 100 % of the cache"), std::string::npos) << text;
+}
+
 TEST(Report, OfAJobThatScores) {
   Report report = sample();
   report.command = "score";
@@ -238,6 +280,7 @@ TEST(Report, Summary) {
             "tokens      3900 prompt, 429 generated\n"
             "time        load 3.00 s, prefill 2.00 s, decode 8.00 s, total 14.00 s\n"
             "throughput  42.90 tokens/s (prefill 1950.00, decode 48.75)\n"
+            "blocks      19.5 of 32 rows in a sweep, 90 % of the cache held at the peak\n"
             "gpu         peak 1.46 KiB of 2.93 KiB, placed 180 B (asked for 180 B)\n"
             "dram        peak 14 B of 26.37 KiB, placed 12 B (asked for 12 B)\n"
             "rank 0      cpu on box0, layers 0 .. 23, busiest host_to_gpu (90 %), compute 85 %\n"

@@ -3,25 +3,27 @@
 
 #include <cstdint>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "batch/row_source.hpp"
-#include "spec/policy.hpp"
+#include "run/rows/row_lengths.hpp"
 
 namespace flexgen {
 
 /// Made as they are pulled. All of them generate as many tokens as they are allowed to.
 class SyntheticRows final : public RowSource {
  public:
-  /// @param shape  how many rows, of how many tokens each
-  SyntheticRows(std::int32_t vocab, const JobShape& shape) : token_(0, vocab - 1), shape_(shape) {}
+  SyntheticRows(std::int32_t vocab, std::vector<RowLengths> lengths)
+      : token_(0, vocab - 1), lengths_(std::move(lengths)) {}
 
   std::optional<RowRequest> next_row() override;
-  std::optional<std::int64_t> num_left() const override { return shape_.num_rows - num_made_; }
+  std::optional<std::int64_t> num_left() const override { return std::ssize(lengths_) - num_made_; }
 
  private:
   std::mt19937_64 random_{20260101};
   std::uniform_int_distribution<std::int32_t> token_;
-  JobShape shape_;
+  std::vector<RowLengths> lengths_;
   std::int64_t num_made_ = 0;
 };
 

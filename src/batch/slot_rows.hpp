@@ -13,11 +13,11 @@
 
 namespace flexgen {
 
-class Slot {
+class SlotRows {
  public:
   /// @param number      of the engine's cache slots: group * K + k
   /// @param num_places  B
-  Slot(std::int32_t number, std::int32_t num_places, const CacheSpace& space);
+  SlotRows(std::int32_t number, std::int32_t num_places, const CacheSpace& space);
 
   std::int32_t number() const { return number_; }
   std::int32_t num_sequences() const { return static_cast<std::int32_t>(by_begin_.size()); }
