@@ -16,6 +16,10 @@ fi
 build=${1:-build}
 pattern=${2:-src/}
 [ -e "$build/compile_commands.json" ] || { echo "no $build/compile_commands.json: configure first (launch/test.sh does)" >&2; exit 2; }
+if grep -qs '^FLEXGEN_UNITY:BOOL=ON' "$build/CMakeCache.txt"; then
+  echo "$build compiles rooms as one, clang-tidy reads files: configure it with -DFLEXGEN_UNITY=OFF first" >&2
+  exit 2
+fi
 
 changed() {  # of the paths that come in, those that changed since $since
   if [ -z "$since" ]; then cat; return; fi

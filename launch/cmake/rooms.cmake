@@ -1,13 +1,20 @@
 # One static library per room of src/, and one test program per room of tests/.
 
-# flexgen_room(NAME SOURCES a.cpp ... [USES room ...] [LINKS target ...] [LIGHTLY_OPTIMISED])
+# flexgen_room(NAME SOURCES a.cpp ... [USES room ...] [LINKS target ...] [LIGHTLY_OPTIMISED] [FILE_BY_FILE])
 #   USES   rooms whose headers this one may include (the arrows of src/README.md)
 #   LINKS  third-party targets, private to the room unless its headers show them
 #   LIGHTLY_OPTIMISED  what runs once a job or a row, never in a sweep: that takes a quarter off its build
+#   FILE_BY_FILE  inner loops, which FLEXGEN_UNITY leaves alone: compiled with others they are inlined otherwise
 function(flexgen_room name)
-  cmake_parse_arguments(ROOM "LIGHTLY_OPTIMISED" "" "SOURCES;USES;LINKS;PUBLIC_LINKS" ${ARGN})
+  cmake_parse_arguments(ROOM "LIGHTLY_OPTIMISED;FILE_BY_FILE" "" "SOURCES;USES;LINKS;PUBLIC_LINKS" ${ARGN})
   add_library(flexgen_${name} STATIC ${ROOM_SOURCES})
   target_include_directories(flexgen_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  if(FLEXGEN_UNITY AND NOT ROOM_FILE_BY_FILE)
+    set_target_properties(flexgen_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # it takes the files of a room for headers
+      target_compile_options(flexgen_${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+    endif()
+  endif()
   foreach(used IN LISTS ROOM_USES)
     target_link_libraries(flexgen_${name} PUBLIC flexgen_${used})
   endforeach()

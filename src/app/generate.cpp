@@ -26,7 +26,7 @@ struct JobFiles {
   std::unique_ptr<RowBook> book;
 };
 
-JobFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
+JobFiles open_job_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
   JobFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
   RequestReader reader(options.rows.input, RequestDefaults{options.generate.gen_len});
@@ -59,7 +59,7 @@ int run_generate(MpiSession& session, const Options& options) {
   ModelSpec model = folder.spec;
   JobFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
-    if (ranks.rank() == 0) files = open_files(options, directory, folder.spec);  // the book refers to it
+    if (ranks.rank() == 0) files = open_job_files(options, directory, folder.spec);  // the book refers to it
   });
   if (const std::string& text = options.rows.quality_check; !text.empty())
     check_quality(session, options, text, directory, model);

@@ -17,8 +17,8 @@
 namespace flexgen {
 namespace {
 
-[[noreturn]] void refuse(const std::string& option, const std::string& word, const std::string& why,
-                         const std::string& wanted = "") {
+[[noreturn]] void refuse_value(const std::string& option, const std::string& word, const std::string& why,
+                               const std::string& wanted = "") {
   throw UserError(ExitCode::usage, fmt::format("--{} {} {}", option, word.empty() ? "''" : word, why), "", wanted);
 }
 
@@ -28,15 +28,15 @@ std::int64_t whole_number(const std::string& option, const std::string& word) {
   std::int64_t number = 0;
   const char* end = word.data() + word.size();
   const auto [rest, error] = std::from_chars(word.data(), end, number);
-  if (error == std::errc::result_out_of_range && rest == end) refuse(option, word, "is too large a number");
+  if (error == std::errc::result_out_of_range && rest == end) refuse_value(option, word, "is too large a number");
   if (error != std::errc() || rest != end)
-    refuse(option, word, "is not a whole number", fmt::format("Give digits alone, for example --{} 32", option));
+    refuse_value(option, word, "is not a whole number", fmt::format("Give digits alone, for example --{} 32", option));
   return number;
 }
 
 std::int32_t positive_number(const std::string& option, const std::string& word) {
   const std::int64_t number = whole_number(option, word);
-  if (number > std::numeric_limits<std::int32_t>::max()) refuse(option, word, "is too large a number");
+  if (number > std::numeric_limits<std::int32_t>::max()) refuse_value(option, word, "is too large a number");
   if (number >= 1) return static_cast<std::int32_t>(number);
   throw UserError(ExitCode::usage, fmt::format("--{} {} makes no sense", option, number), "it must be at least 1");
 }
@@ -49,7 +49,7 @@ bool is_real_number(const std::string& word) {
 
 double real_number(const std::string& option, const std::string& word) {
   if (is_real_number(word)) return std::strtod(word.c_str(), nullptr);
-  refuse(option, word, "is not a number", fmt::format("For example --{} 0.5", option));
+  refuse_value(option, word, "is not a number", fmt::format("For example --{} 0.5", option));
 }
 
 double real_number_to(const std::string& option, const std::string& word, double most) {
@@ -68,7 +68,7 @@ std::vector<std::string> split_list(const std::string& words) {
 
 std::vector<double> number_list(const std::string& option, const std::string& words) {
   const std::vector<std::string> given = split_list(words);
-  if (given.empty()) refuse(option, words, "has no numbers");
+  if (given.empty()) refuse_value(option, words, "has no numbers");
   std::vector<double> numbers;
   numbers.reserve(given.size());
   for (const std::string& word : given) numbers.push_back(real_number(option, word));
@@ -79,8 +79,8 @@ std::uint64_t size_in_bytes(const std::string& option, const std::string& word) 
   try {
     return parse_bytes(word);
   } catch (const UserError&) {
-    refuse(option, word, "is not a size",
-           fmt::format("Give a number and a unit, for example --{0} 15GiB, --{0} 512MiB or --{0} 4096", option));
+    refuse_value(option, word, "is not a size",
+                 fmt::format("Give a number and a unit, for example --{0} 15GiB, --{0} 512MiB or --{0} 4096", option));
   }
 }
 
@@ -88,7 +88,7 @@ DType data_type(const std::string& option, const std::string& word) {
   try {
     return parse_dtype(word);
   } catch (const UserError&) {
-    refuse(option, word, "is not a data type that we run", "Use float32, float16 or bfloat16");
+    refuse_value(option, word, "is not a data type that we run", "Use float32, float16 or bfloat16");
   }
 }
 
@@ -98,7 +98,7 @@ std::string one_of(const std::string& option, const std::string& word, const std
     if (word == candidate) return word;
     list += fmt::format("{}{}", list.empty() ? "" : ", ", candidate);
   }
-  refuse(option, word, "is not known", "Use one of: " + list);
+  refuse_value(option, word, "is not known", "Use one of: " + list);
 }
 
 std::optional<bool> truth(std::string word) {

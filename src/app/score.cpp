@@ -38,7 +38,7 @@ ScoreRules score_rules(const ScoreOptions& options, bool return_token_ids, const
   return rules;
 }
 
-ScoreFiles open_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
+ScoreFiles open_score_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
   const ScoreRules rules = score_rules(options.score, options.rows.return_token_ids, model);
   const bool is_text = !options.score.text.empty();
   ScoreFiles files;
@@ -76,7 +76,7 @@ int run_score(MpiSession& session, const Options& options) {
   const bool has_texts = !options.rows.input.empty() || !options.score.text.empty();
   ScoreFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
-    if (has_texts && ranks.rank() == 0) files = open_files(options, directory, model);
+    if (has_texts && ranks.rank() == 0) files = open_score_files(options, directory, model);
   });
   if (const std::string& text = options.rows.quality_check; !text.empty())
     check_quality(session, options, text, directory, model);

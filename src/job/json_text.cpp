@@ -7,7 +7,7 @@
 namespace flexgen {
 namespace {
 
-constexpr std::string_view blanks = " \t\r\n";
+constexpr std::string_view json_blanks = " \t\r\n";
 
 bool is_word_character(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '+' || c == '-' || c == '.' || c == '_';
@@ -35,7 +35,7 @@ class Outliner {
   bool at_member() const { return open_.size() == 1 && open_.back() == '{'; }
 
   void step() {
-    at_ = std::min(text_.find_first_not_of(blanks, at_), text_.size());
+    at_ = std::min(text_.find_first_not_of(json_blanks, at_), text_.size());
     if (at_ == text_.size()) {
       if (at_member() && expect_ == Expect::comma_or_close) end_member();
       return end(End::cut);

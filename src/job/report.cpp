@@ -10,14 +10,14 @@
 namespace flexgen {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 template <class T>
-Json json_of(const T& value) {
-  return Json::parse(to_json_text(value));
+OrderedJson json_of(const T& value) {
+  return OrderedJson::parse(to_json_text(value));
 }
 
-Json tier_json(const TierReport& tier) {
+OrderedJson tier_json(const TierReport& tier) {
   return {{"capacity_bytes", tier.capacity_bytes},
           {"requested_bytes", tier.requested.total()},
           {"achieved_bytes", tier.achieved.total()},
@@ -27,38 +27,38 @@ Json tier_json(const TierReport& tier) {
           {"achieved_bytes_by_class", json_of(tier.achieved)}};
 }
 
-Json tiers_json(const TierReports& tiers) {
+OrderedJson tiers_json(const TierReports& tiers) {
   return {{"gpu", tier_json(tiers.gpu)}, {"dram", tier_json(tiers.dram)}, {"ssd", tier_json(tiers.ssd)}};
 }
 
 // As gathered, tiers in their published form.
-Json rank_json(const RankReport& rank) {
-  Json json = json_of(rank);
+OrderedJson rank_json(const RankReport& rank) {
+  OrderedJson json = json_of(rank);
   json["tiers"] = tiers_json(rank.tiers);
   return json;
 }
 
-Json score_json(const ScoreReport& score) {
-  Json json = json_of(score);
+OrderedJson score_json(const ScoreReport& score) {
+  OrderedJson json = json_of(score);
   json["perplexity"] = score.perplexity();
   return json;
 }
 
-Json sweeps_json(const SweepsReport& sweeps) {
-  Json json = json_of(sweeps);
+OrderedJson sweeps_json(const SweepsReport& sweeps) {
+  OrderedJson json = json_of(sweeps);
   json["rows_per_sweep"] = sweeps.rows_per_sweep();
   return json;
 }
 
-Json phase_json(const RooflinePhase& phase) {
-  Json resources = Json::object();
+OrderedJson phase_json(const RooflinePhase& phase) {
+  OrderedJson resources = OrderedJson::object();
   for (const RooflineResource& resource : phase.resources) resources[resource.name] = json_of(resource);
   return {{"least_seconds", phase.least_seconds},
           {"measured_seconds", phase.measured_seconds},
           {"resources", std::move(resources)}};
 }
 
-Json roofline_json(const RooflineReport& roofline) {
+OrderedJson roofline_json(const RooflineReport& roofline) {
   return {{"bound_tokens_per_second", roofline.bound_tokens_per_second},
           {"fraction", roofline.fraction},
           {"binding_resource", roofline.binding_resource},
@@ -130,24 +130,24 @@ TierReports sum_tiers(const std::vector<RankReport>& ranks) {
 }
 
 std::string to_json(const Report& report) {
-  Json ranks = Json::array();
+  OrderedJson ranks = OrderedJson::array();
   for (const RankReport& rank : report.ranks) ranks.push_back(rank_json(rank));
-  const Json json = {{"schema_version", report.schema_version},
-                     {"program", report.program},
-                     {"version", report.version},
-                     {"command", report.command},
-                     {"model", json_of(report.model)},
-                     {"policy", json_of(report.policy)},
-                     {"job", json_of(report.job)},
-                     {"lengths", report.lengths ? json_of(*report.lengths) : Json()},
-                     {"timing", json_of(report.timing)},
-                     {"sweeps", sweeps_json(report.sweeps)},
-                     {"throughput", json_of(report.throughput)},
-                     {"score", report.score ? score_json(*report.score) : Json()},
-                     {"roofline", report.roofline ? roofline_json(*report.roofline) : Json()},
-                     {"tiers", tiers_json(sum_tiers(report.ranks))},
-                     {"ranks", std::move(ranks)}};
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const OrderedJson json = {{"schema_version", report.schema_version},
+                            {"program", report.program},
+                            {"version", report.version},
+                            {"command", report.command},
+                            {"model", json_of(report.model)},
+                            {"policy", json_of(report.policy)},
+                            {"job", json_of(report.job)},
+                            {"lengths", report.lengths ? json_of(*report.lengths) : OrderedJson()},
+                            {"timing", json_of(report.timing)},
+                            {"sweeps", sweeps_json(report.sweeps)},
+                            {"throughput", json_of(report.throughput)},
+                            {"score", report.score ? score_json(*report.score) : OrderedJson()},
+                            {"roofline", report.roofline ? roofline_json(*report.roofline) : OrderedJson()},
+                            {"tiers", tiers_json(sum_tiers(report.ranks))},
+                            {"ranks", std::move(ranks)}};
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
 }
 
 void write_report(const Report& report, const std::string& path) {

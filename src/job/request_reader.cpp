@@ -20,7 +20,7 @@ constexpr std::size_t read_bytes = 256 * KiB;
 constexpr std::size_t max_unread_fields = 8;
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
-bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == std::string_view::npos; }
+bool is_blank_line(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == std::string_view::npos; }
 
 RowError row_error(std::size_t line_number, std::string id, bool batch_format, std::string code, std::string message) {
   RowError error;
@@ -80,7 +80,7 @@ std::optional<ParsedRow> RequestReader::next() {
       std::string_view line = line_;
       if (line_number_ == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
       if (line.ends_with('\r')) line.remove_suffix(1);
-      if (is_blank(line)) continue;
+      if (is_blank_line(line)) continue;
       row = parse_request(line, line_number_, defaults_);
     }
     settle_custom_id(*row);

@@ -14,7 +14,7 @@
 namespace flexgen {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string id_suffix(std::string_view custom_id) { return fmt::format("{:016x}", row_hash(custom_id)); }
 
@@ -28,33 +28,33 @@ void escape_line_separators(std::string& json) {
       json.replace(at, raw.size(), escaped);
 }
 
-std::string to_line(const Json& json) {
-  std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+std::string to_line(const OrderedJson& json) {
+  std::string line = json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   escape_line_separators(line);
   return line;
 }
 
-Json usage_json(const Usage& usage) {
+OrderedJson usage_json(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", usage.total_tokens()}};
 }
 
-void add_token_ids(Json& json, const Choice& choice, const ResultFormat& format) {
+void add_token_ids(OrderedJson& json, const Choice& choice, const ResultFormat& format) {
   if (!format.return_token_ids) return;
   json["token_ids"] = choice.token_ids;
   json["prompt_token_ids"] = choice.prompt_token_ids;
 }
 
-void add_logprobs(Json& json, const Choice& choice, bool batch_format) {
+void add_logprobs(OrderedJson& json, const Choice& choice, bool batch_format) {
   if (choice.logprobs) json["logprobs"] = logprobs_json(*choice.logprobs);
   else if (batch_format) json["logprobs"] = nullptr;
 }
 
-Json choices_json(const Result& result, const ResultFormat& format) {
-  Json choices = Json::array();
+OrderedJson choices_json(const Result& result, const ResultFormat& format) {
+  OrderedJson choices = OrderedJson::array();
   for (const Choice& choice : result.choices) {
-    Json one;
+    OrderedJson one;
     one["index"] = choice.index;
     if (format.has_text) one["text"] = choice.text;
     one["finish_reason"] = choice.finish_reason;
@@ -65,9 +65,9 @@ Json choices_json(const Result& result, const ResultFormat& format) {
   return choices;
 }
 
-Json batch_result(const Result& result, const ResultFormat& format) {
+OrderedJson batch_result(const Result& result, const ResultFormat& format) {
   const std::string suffix = id_suffix(result.custom_id);
-  Json body;
+  OrderedJson body;
   body["id"] = "cmpl-" + suffix;
   body["object"] = "text_completion";
   body["created"] = format.created;
@@ -75,7 +75,7 @@ Json batch_result(const Result& result, const ResultFormat& format) {
   body["choices"] = choices_json(result, format);
   body["usage"] = usage_json(result.usage);
 
-  Json json;
+  OrderedJson json;
   json["id"] = "batch_req_" + suffix;
   json["custom_id"] = result.custom_id;
   json["response"] = {{"status_code", 200}, {"request_id", "req_" + suffix}, {"body", std::move(body)}};
@@ -83,8 +83,8 @@ Json batch_result(const Result& result, const ResultFormat& format) {
   return json;
 }
 
-Json plain_result(const Result& result, const ResultFormat& format) {
-  Json json;
+OrderedJson plain_result(const Result& result, const ResultFormat& format) {
+  OrderedJson json;
   json["custom_id"] = result.custom_id;
   if (result.prompt_is_list) {
     json["choices"] = choices_json(result, format);
@@ -99,9 +99,9 @@ Json plain_result(const Result& result, const ResultFormat& format) {
   return json;
 }
 
-void add_scores(Json& json, const ScoredText& text, bool return_token_ids) {
+void add_scores(OrderedJson& json, const ScoredText& text, bool return_token_ids) {
   if (return_token_ids) json["token_ids"] = text.token_ids;
-  Json scores = Json::array({nullptr});
+  OrderedJson scores = OrderedJson::array({nullptr});
   double sum = 0;
   for (const float score : text.log_probabilities) {
     scores.push_back(printed_logprob(score));
@@ -111,7 +111,7 @@ void add_scores(Json& json, const ScoredText& text, bool return_token_ids) {
   json["token_logprobs"] = std::move(scores);
   json["sum"] = sum;
   json["count"] = count;
-  json["perplexity"] = count > 0 ? Json(std::exp(-sum / static_cast<double>(count))) : Json();
+  json["perplexity"] = count > 0 ? OrderedJson(std::exp(-sum / static_cast<double>(count))) : OrderedJson();
 }
 
 }  // namespace
@@ -138,15 +138,15 @@ std::string format_result(const Result& result, const ResultFormat& format) {
 std::string format_scores(const ScoreResult& result, bool return_token_ids) {
   FLEXGEN_CHECK(!result.texts.empty(), "a result without texts");
   FLEXGEN_CHECK(result.prompt_is_list || result.texts.size() == 1, "several texts for a single prompt");
-  Json json;
+  OrderedJson json;
   json["custom_id"] = result.custom_id;
   if (!result.prompt_is_list) {
     add_scores(json, result.texts.front(), return_token_ids);
     return to_line(json);
   }
-  Json choices = Json::array();
+  OrderedJson choices = OrderedJson::array();
   for (const ScoredText& text : result.texts) {
-    Json one;
+    OrderedJson one;
     one["index"] = choices.size();
     add_scores(one, text, return_token_ids);
     choices.push_back(std::move(one));
@@ -156,7 +156,7 @@ std::string format_scores(const ScoreResult& result, bool return_token_ids) {
 }
 
 std::string format_error(const RowError& error) {
-  Json json;
+  OrderedJson json;
   if (error.batch_format) json["id"] = "batch_req_" + id_suffix(error.custom_id);
   json["custom_id"] = error.custom_id;
   if (error.batch_format) json["response"] = nullptr;

@@ -8,7 +8,7 @@
 namespace flexgen {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr double least_logprob = -9999;  // in OpenAI's answers, too: JSON has no infinity
 
@@ -37,12 +37,12 @@ bool is_text(std::string_view bytes) {
   return true;
 }
 
-Json number(float log_probability) { return std::max(printed_logprob(log_probability), least_logprob); }
+OrderedJson number(float log_probability) { return std::max(printed_logprob(log_probability), least_logprob); }
 
 /// The likeliest tokens, and the token itself if it is none of them. Of two that read alike the likelier counts.
-Json top_json(const ChoiceToken& token, const std::string& text) {
+OrderedJson top_json(const ChoiceToken& token, const std::string& text) {
   if (!token.log_probability) return nullptr;
-  Json top = Json::object();
+  OrderedJson top = OrderedJson::object();
   for (const TokenLogprob& one : token.top) top.emplace(token_text(one.bytes), number(one.log_probability));
   top.emplace(text, number(*token.log_probability));
   return top;
@@ -61,18 +61,19 @@ std::string token_text(std::string_view bytes) {
   return text;
 }
 
-Json logprobs_json(const std::vector<ChoiceToken>& tokens) {
-  Json texts = Json::array(), values = Json::array(), tops = Json::array(), offsets = Json::array();
+OrderedJson logprobs_json(const std::vector<ChoiceToken>& tokens) {
+  OrderedJson texts = OrderedJson::array(), values = OrderedJson::array(), tops = OrderedJson::array(),
+              offsets = OrderedJson::array();
   std::int64_t offset = 0;
   for (const ChoiceToken& token : tokens) {
     const std::string text = token_text(token.bytes);
     tops.push_back(top_json(token, text));
     texts.push_back(text);
-    values.push_back(token.log_probability ? number(*token.log_probability) : Json());
+    values.push_back(token.log_probability ? number(*token.log_probability) : OrderedJson());
     offsets.push_back(offset);
     offset += std::ranges::count_if(token.bytes, [](char byte) { return !continues_character(byte); });
   }
-  Json json;
+  OrderedJson json;
   json["tokens"] = std::move(texts);
   json["token_logprobs"] = std::move(values);
   json["top_logprobs"] = std::move(tops);

@@ -41,7 +41,8 @@ class AlignedBuffer {
 class BounceArea {
  public:
   static constexpr std::uint64_t slot_bytes = 256 * 1024;
-  static constexpr std::uint32_t num_slots = 64;  // 16 MiB in flight, as deep as the default queue
+  static constexpr std::uint32_t num_slots = 64;                   // 16 MiB in flight, as deep as the default queue
+  static constexpr std::uint64_t no_slot_tag = ~std::uint64_t{0};  // of a transfer that needs none
 
   /// Marks all slots free: no transfer may be in flight.
   void reset();

@@ -14,7 +14,6 @@ namespace flexgen {
 namespace {
 
 constexpr std::uint64_t min_straight_bytes = 64 * KiB;
-constexpr std::uint64_t straight_tag = ~std::uint64_t{0};
 
 /// Cuts extents into requests: straight ones, and bounce pieces that are copied out when they are done.
 class ReadSource : public IoSource {
@@ -32,7 +31,7 @@ class ReadSource : public IoSource {
     if (const std::uint64_t straight = straight_bytes()) {
       const ExtentRead& read = reads_[current_];
       request = {read.extent.file->fd(), read.extent.offset_bytes + position_, read.destination + position_, straight};
-      tag = straight_tag;
+      tag = BounceArea::no_slot_tag;
       position_ += straight;
       return true;
     }
@@ -40,7 +39,7 @@ class ReadSource : public IoSource {
   }
 
   void done(std::uint64_t tag) override {
-    if (tag == straight_tag) return;
+    if (tag == BounceArea::no_slot_tag) return;
     const auto slot = static_cast<std::uint32_t>(tag);
     const CopyOut& copy = copies_[slot];
     std::memcpy(copy.destination, bounce_.data(slot) + copy.skip_bytes, copy.size_bytes);

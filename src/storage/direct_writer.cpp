@@ -9,8 +9,6 @@
 namespace flexgen {
 namespace {
 
-constexpr std::uint64_t straight_tag = ~std::uint64_t{0};
-
 // Copies bytes [begin, begin + size) of head + body + zeros.
 void gather(const ExtentWrite& write, std::uint64_t begin, std::uint64_t size, std::byte* destination) {
   std::uint64_t part_begin = 0;
@@ -44,7 +42,7 @@ class WriteSource : public IoSource {
     if (size > 0) {
       // The kernel only reads a buffer that is written out.
       request.data = const_cast<std::byte*>(write.body.data());
-      tag = straight_tag;
+      tag = BounceArea::no_slot_tag;
     } else {
       const auto slot = bounce_.take();
       if (!slot) return false;
@@ -62,7 +60,7 @@ class WriteSource : public IoSource {
   }
 
   void done(std::uint64_t tag) override {
-    if (tag != straight_tag) bounce_.give_back(static_cast<std::uint32_t>(tag));
+    if (tag != BounceArea::no_slot_tag) bounce_.give_back(static_cast<std::uint32_t>(tag));
   }
 
  private:

@@ -1,13 +1,12 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pre_tokenizer.hpp"
 
 #include <fmt/core.h>
-#include <pcre2.h>
 
 #include <algorithm>
 #include <string>
 
 #include "base/error.hpp"
+#include "text/pcre2_memory.hpp"
 #include "text/unicode_classes.hpp"
 #include "text/utf8.hpp"
 
@@ -38,10 +37,6 @@ std::string pcre2_text(int error) {
   pcre2_get_error_message(error, buffer, sizeof buffer);
   return reinterpret_cast<const char*>(buffer);
 }
-
-struct FreeMatchData {
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-};
 
 // Where a run of white space [begin, end) ends as a word: before its last character when a word follows, because
 // that character may belong to it (\s+(?!\S)); a run of one character stays whole (\s+).
@@ -80,7 +75,7 @@ PreTokenizer::PreTokenizer(bool use_jit) {
 
 void PreTokenizer::for_each_word(std::string_view text, const std::function<void(std::string_view)>& on_word) const {
   if (text.empty()) return;
-  const std::unique_ptr<pcre2_match_data, FreeMatchData> match(pcre2_match_data_create(1, nullptr));
+  const MatchData match(pcre2_match_data_create(1, nullptr));
   FLEXGEN_CHECK(match != nullptr, "out of memory for PCRE2 match data");
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   for (std::size_t begin = 0; begin < text.size();) {

@@ -1,14 +1,13 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/word_splitter.hpp"
 
 #include <fmt/core.h>
-#include <pcre2.h>
 
 #include <algorithm>
 #include <cctype>
 #include <utility>
 
 #include "base/error.hpp"
+#include "text/pcre2_memory.hpp"
 #include "text/unicode_classes.hpp"
 #include "text/utf8.hpp"
 
@@ -26,17 +25,10 @@ bool is_number(char32_t code_point) {
   });
 }
 
-struct FreeCode {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-};
-struct FreeMatchData {
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-};
-
-std::unique_ptr<pcre2_code, FreeCode> compile(const std::string& pattern) {
+CompiledPattern compile(const std::string& pattern) {
   int error = 0;
   PCRE2_SIZE offset = 0;
-  std::unique_ptr<pcre2_code, FreeCode> code(
+  CompiledPattern code(
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF, &error, &offset, nullptr));
   if (!code)
     throw UserError(ExitCode::model, fmt::format("cannot use the pattern '{}' of tokenizer.json", pattern),
@@ -107,8 +99,7 @@ class WordSplitter::Rule {
 
   Stretch next_of_pattern(std::string_view piece, std::size_t from) const {
     if (from >= piece.size()) return {};
-    const std::unique_ptr<pcre2_match_data, FreeMatchData> data(
-        pcre2_match_data_create_from_pattern(code_.get(), nullptr));
+    const MatchData data(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
     FLEXGEN_CHECK(data != nullptr, "out of memory for PCRE2 match data");
     const int rc = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(piece.data()), piece.size(), from,
                                PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data.get(), nullptr);
@@ -133,7 +124,7 @@ class WordSplitter::Rule {
   }
 
   SplitRule rule_;
-  std::unique_ptr<pcre2_code, FreeCode> code_;
+  CompiledPattern code_;
 };
 
 WordSplitter::WordSplitter(WordRules rules) : rules_(std::move(rules)) {

@@ -27,7 +27,7 @@ constexpr std::int64_t kCompressedRun = 4096;
 constexpr std::int64_t kTasksPerThread = 4;  // so that ragged lengths balance
 constexpr std::int64_t kWorthThreads = 32768;
 
-struct Task {
+struct DecodeTask {
   std::int32_t row = 0, first_head = 0, num_heads = 0;
   std::int64_t work = 0;
 };
@@ -115,7 +115,7 @@ std::int64_t run_length(const AttentionArgs& args, std::int32_t row, std::int64_
 
 class DecodeRun {
  public:
-  DecodeRun(const AttentionArgs& args, const Task& task)
+  DecodeRun(const AttentionArgs& args, const DecodeTask& task)
       : args_(args),
         task_(task),
         dim_(args.cache.head_dim),
@@ -245,7 +245,7 @@ class DecodeRun {
   }
 
   const AttentionArgs& args_;
-  const Task& task_;
+  const DecodeTask& task_;
   const HostKernels& kernels_ = host_kernels();
   const StoredKernels& stored_ = stored_kernels();
   const std::int64_t dim_;
@@ -267,14 +267,14 @@ class DecodeRun {
 };
 
 /// Runs of heads of all rows, the longest first. `tasks` has room for most_tasks.
-std::span<const Task> list_tasks(const AttentionArgs& args, int num_threads, Task* tasks) {
+std::span<const DecodeTask> list_tasks(const AttentionArgs& args, int num_threads, DecodeTask* tasks) {
   const std::int64_t num_heads = args.cache.num_heads;
   const std::int64_t heads_at_most = most_heads(args.cache.quant, args.cache.head_dim);
   std::int64_t total = 0;
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row)
     if (row_tokens_on_host(args.batch, row).is_decode()) total += num_heads * seen_of(args, row).length();
   const std::int64_t target = total / (kTasksPerThread * num_threads);
-  Task* end = tasks;
+  DecodeTask* end = tasks;
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row) {
     if (!row_tokens_on_host(args.batch, row).is_decode()) continue;
     const std::int64_t length = seen_of(args, row).length();
@@ -290,7 +290,7 @@ std::span<const Task> list_tasks(const AttentionArgs& args, int num_threads, Tas
       head += run;
     }
   }
-  std::sort(tasks, end, [](const Task& a, const Task& b) {
+  std::sort(tasks, end, [](const DecodeTask& a, const DecodeTask& b) {
     return a.work != b.work ? a.work > b.work : a.row != b.row ? a.row < b.row : a.first_head < b.first_head;
   });
   return {tasks, end};
@@ -303,8 +303,8 @@ void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
                             args.batch.num_rows * args.batch.max_length;
   const int num_threads = work > kWorthThreads ? pool.num_threads() : 1;
   ScratchFrame scratch;
-  const std::span<const Task> tasks =
-      list_tasks(args, num_threads, scratch.take<Task>(most_tasks(args.batch.num_rows, args.cache.num_heads)));
+  const std::span<const DecodeTask> tasks =
+      list_tasks(args, num_threads, scratch.take<DecodeTask>(most_tasks(args.batch.num_rows, args.cache.num_heads)));
   parallel_for(pool, static_cast<std::int64_t>(tasks.size()), num_threads > 1,
                [&](std::int64_t task) { DecodeRun(args, tasks[static_cast<std::size_t>(task)]).run(); });
 }
@@ -312,7 +312,7 @@ void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
 std::uint64_t attention_decode_scratch_bytes(const AttentionSizes& most) {
   StoredHeads heads{most.dtype, most.quant, most.head_dim};
   heads.num_heads = std::min(most.num_heads, most_heads(most.quant, most.head_dim));
-  return scratch_piece_bytes<Task>(most_tasks(most.rows, most.num_heads)) +
+  return scratch_piece_bytes<DecodeTask>(most_tasks(most.rows, most.num_heads)) +
          DecodeScratch(heads, most.longest, most.sparsity < 1.0F).bytes();
 }
 

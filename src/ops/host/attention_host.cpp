@@ -35,7 +35,7 @@ std::int64_t query_block_floats(std::int64_t queries, std::int64_t dim, DType dt
 std::int64_t appended_floats(std::int64_t dim) { return dim; }
 
 /// One (row, head) and a run of its queries.
-struct Task {
+struct QueryTask {
   CacheSpan span;
   std::int64_t first_token = 0;     // packed row of the first query
   std::int64_t first_position = 0;  // its position
@@ -45,7 +45,7 @@ struct Task {
 
 class QueryBlock {
  public:
-  QueryBlock(const AttentionArgs& args, const Task& task) : args_(args), task_(task), dim_(args.cache.head_dim) {
+  QueryBlock(const AttentionArgs& args, const QueryTask& task) : args_(args), task_(task), dim_(args.cache.head_dim) {
     const std::int64_t n = task.num_queries;
     q_ = scratch_.floats(query_block_floats(n, dim_, args.q.dtype, args.cache.quant));
     sums_ = q_ + n * dim_;
@@ -129,7 +129,7 @@ class QueryBlock {
   }
 
   const AttentionArgs& args_;
-  const Task& task_;
+  const QueryTask& task_;
   const HostKernels& kernels_ = host_kernels();
   const std::int64_t dim_;
   const std::int64_t unit_bytes_ = cache_unit_bytes(args_.cache.quant, args_.q.dtype);
@@ -196,7 +196,7 @@ void attention_host(const AttentionArgs& args) {
     const RowTokens tokens = row_tokens_on_host(batch, row);
     const std::int64_t first = block * kQueries;
     if (first >= tokens.count || !tokens.is_prefill()) return;
-    Task task;
+    QueryTask task;
     task.span = span_of_query_head(args.cache.host_heads, args.cache.num_heads, row, head, tokens);
     task.first_token = tokens.first_token + first;
     task.first_position = tokens.start + first;

@@ -9,8 +9,8 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kPiece = 1024;              // floats on the stack: 4 KiB
-constexpr std::int64_t kElementsPerTask = 262144;  // below, one thread
+constexpr std::int64_t kPiece = 1024;                 // floats on the stack: 4 KiB
+constexpr std::int64_t kElementwisePerTask = 262144;  // below, one thread
 
 }  // namespace
 
@@ -29,7 +29,7 @@ void add_elements(const std::byte* x, const std::byte* y, std::byte* out, DType 
 }
 
 void add_host(const MatrixView& x, const MatrixView& y, const MatrixView& out) {
-  parallel_ranges(out.rows, 1 + kElementsPerTask / out.cols, [&](std::int64_t first, std::int64_t count) {
+  parallel_ranges(out.rows, 1 + kElementwisePerTask / out.cols, [&](std::int64_t first, std::int64_t count) {
     for (std::int64_t t = first; t < first + count; ++t)
       add_elements(x.row(t), y.row(t), out.row(t), out.dtype, out.cols);
   });
@@ -39,7 +39,7 @@ void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DT
   const HostKernels& kernels = host_kernels();
   const std::uint64_t from_bytes = element_bytes(from_dtype);
   const std::uint64_t to_bytes = element_bytes(to_dtype);
-  parallel_ranges(static_cast<std::int64_t>(count), kElementsPerTask, [&](std::int64_t first, std::int64_t length) {
+  parallel_ranges(static_cast<std::int64_t>(count), kElementwisePerTask, [&](std::int64_t first, std::int64_t length) {
     const std::byte* source = from + static_cast<std::uint64_t>(first) * from_bytes;
     std::byte* target = to + static_cast<std::uint64_t>(first) * to_bytes;
     if (from_dtype == to_dtype) {
@@ -59,7 +59,7 @@ void fill_random(std::byte* to, DType dtype, std::uint64_t count, float scale, s
                  std::uint64_t first_index) {
   const HostKernels& kernels = host_kernels();
   const std::uint64_t bytes = element_bytes(dtype);
-  parallel_ranges(static_cast<std::int64_t>(count), kElementsPerTask, [&](std::int64_t first, std::int64_t length) {
+  parallel_ranges(static_cast<std::int64_t>(count), kElementwisePerTask, [&](std::int64_t first, std::int64_t length) {
     alignas(64) float values[kPiece];
     for (std::int64_t i = first; i < first + length; i += kPiece) {
       const std::int64_t piece = std::min(kPiece, first + length - i);

@@ -5,7 +5,7 @@
 namespace flexgen {
 namespace {
 
-KernelSets<HostKernels> find_sets() {
+KernelSets<HostKernels> find_host_sets() {
   KernelSets<HostKernels> found = {&baseline_kernels};
 #if defined(__x86_64__)
   const InstructionSets runs = detect_instruction_sets();
@@ -16,17 +16,17 @@ KernelSets<HostKernels> find_sets() {
   return found;
 }
 
-const KernelSets<HostKernels>& kernel_sets() {
-  static const KernelSets<HostKernels> sets = find_sets();
+const KernelSets<HostKernels>& host_kernel_sets() {
+  static const KernelSets<HostKernels> sets = find_host_sets();
   return sets;
 }
 
 }  // namespace
 
-const HostKernels* const* supported_host_kernels() { return kernel_sets().data(); }
+const HostKernels* const* supported_host_kernels() { return host_kernel_sets().data(); }
 
 const HostKernels& host_kernels() {
-  static const HostKernels& chosen = fastest(kernel_sets());
+  static const HostKernels& chosen = fastest(host_kernel_sets());
   return chosen;
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 /// Gamma and beta, widened once by the calling thread.
 std::int64_t affine_floats(std::int64_t hidden) { return 2 * hidden; }
-std::int64_t row_floats(std::int64_t hidden) { return hidden; }
+std::int64_t normed_row_floats(std::int64_t hidden) { return hidden; }
 
 }  // namespace
 
@@ -28,7 +28,7 @@ void layer_norm_host(const LayerNormArgs& args) {
   const std::int64_t rows_per_task = 1 + 16384 / hidden;
   parallel_ranges(args.x.rows, rows_per_task, [&](std::int64_t first, std::int64_t count) {
     ScratchFrame own;
-    float* row = own.floats(row_floats(hidden));
+    float* row = own.floats(normed_row_floats(hidden));
     for (std::int64_t t = first; t < first + count; ++t) {
       kernels.to_float(args.x.row(t), args.x.dtype, row, hidden);
       kernels.normalize(row, hidden, gamma, beta, args.epsilon, row);
@@ -38,7 +38,7 @@ void layer_norm_host(const LayerNormArgs& args) {
 }
 
 std::uint64_t layer_norm_scratch_bytes(std::int64_t hidden) {
-  return scratch_piece_bytes<float>(affine_floats(hidden)) + scratch_piece_bytes<float>(row_floats(hidden));
+  return scratch_piece_bytes<float>(affine_floats(hidden)) + scratch_piece_bytes<float>(normed_row_floats(hidden));
 }
 
 }  // namespace flexgen

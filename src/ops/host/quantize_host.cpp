@@ -12,10 +12,10 @@
 namespace flexgen {
 namespace {
 
-constexpr std::int64_t kElementsPerTask = 32768;
+constexpr std::int64_t kQuantizeElementsPerTask = 32768;
 
 /// A row, widened.
-std::int64_t row_floats(std::int64_t cols) { return cols; }
+std::int64_t quantized_row_floats(std::int64_t cols) { return cols; }
 
 }  // namespace
 
@@ -23,10 +23,10 @@ bool quantize_rows_host(const MatrixView& from, const MatrixView& to, int refine
   const std::int64_t cols = from.cols;
   const StoredKernels& kernels = stored_kernels();
   std::atomic<bool> finite = true;
-  parallel_ranges(from.rows, 1 + kElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
+  parallel_ranges(from.rows, 1 + kQuantizeElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
     bool all = true;
     ScratchFrame scratch;
-    float* copy = from.dtype == DType::float32 ? nullptr : scratch.floats(row_floats(cols));
+    float* copy = from.dtype == DType::float32 ? nullptr : scratch.floats(quantized_row_floats(cols));
     for (std::int64_t r = first; r < first + count; ++r) {
       const float* wide = reinterpret_cast<const float*>(from.row(r));
       if (copy != nullptr) {
@@ -47,11 +47,13 @@ bool quantize_rows_host(const MatrixView& from, const MatrixView& to, int refine
   return finite.load(std::memory_order_relaxed);
 }
 
-std::uint64_t quantize_scratch_bytes(std::int64_t cols) { return scratch_piece_bytes<float>(row_floats(cols)); }
+std::uint64_t quantize_scratch_bytes(std::int64_t cols) {
+  return scratch_piece_bytes<float>(quantized_row_floats(cols));
+}
 
 void dequantize_rows_host(const MatrixView& from, const MatrixView& to) {
   const std::int64_t cols = from.cols;
-  parallel_ranges(from.rows, 1 + kElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
+  parallel_ranges(from.rows, 1 + kQuantizeElementsPerTask / (cols + 1), [&](std::int64_t first, std::int64_t count) {
     for (std::int64_t r = first; r < first + count; ++r)
       stored_kernels().decode(from.row(r), from.row(r) + from.quant.row_parameter_offset(cols), from.quant, cols,
                               to.dtype, to.row(r));

@@ -5,7 +5,7 @@
 namespace flexgen {
 namespace {
 
-KernelSets<StoredKernels> find_sets() {
+KernelSets<StoredKernels> find_stored_sets() {
   KernelSets<StoredKernels> found = {&baseline_stored_kernels};
 #if defined(__x86_64__)
   const InstructionSets runs = detect_instruction_sets();
@@ -16,17 +16,17 @@ KernelSets<StoredKernels> find_sets() {
   return found;
 }
 
-const KernelSets<StoredKernels>& kernel_sets() {
-  static const KernelSets<StoredKernels> sets = find_sets();
+const KernelSets<StoredKernels>& stored_kernel_sets() {
+  static const KernelSets<StoredKernels> sets = find_stored_sets();
   return sets;
 }
 
 }  // namespace
 
-const StoredKernels* const* supported_stored_kernels() { return kernel_sets().data(); }
+const StoredKernels* const* supported_stored_kernels() { return stored_kernel_sets().data(); }
 
 const StoredKernels& stored_kernels() {
-  static const StoredKernels& chosen = fastest(kernel_sets());
+  static const StoredKernels& chosen = fastest(stored_kernel_sets());
   return chosen;
 }
 
