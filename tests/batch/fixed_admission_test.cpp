@@ -74,23 +74,6 @@ TEST(FixedAdmission, MicroBatchesLieInTheSlotsOfTheirGroup) {
   EXPECT_EQ(slots(3), std::vector{3}) << "the first micro-batch has ended, the second stays where its cache is";
 }
 
-// Knows neither how many rows come nor whether another does, before it is asked for one.
-class UnknownRows final : public RowSource {
- public:
-  explicit UnknownRows(std::deque<RowRequest> rows) : rows_(std::move(rows)) {}
-  std::optional<RowRequest> next_row() override {
-    std::optional<RowRequest> row = rows_.next_row();
-    num_pulled += row ? 1 : 0;
-    return row;
-  }
-  std::optional<std::int64_t> num_left() const override { return std::nullopt; }
-
-  std::size_t num_pulled = 0;
-
- private:
-  ListedRows rows_;
-};
-
 TEST(FixedAdmission, WithoutACountBlocksAreFilledInTurn) {
   ScriptedJob job = uniform_job(2, 5, 1);
   UnknownRows source(job.rows);

@@ -2,6 +2,8 @@
 // that are few are shared out.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.hpp"
 #include "tests/batch/scripted_job.hpp"
 
@@ -178,6 +180,22 @@ TEST(RollingAdmission, ARowThatFitsNowhereIsAnError) {
   job.limits.slots = {CacheSpace{{16}}};
   job.add(17, 1);
   EXPECT_THROW(job.run(), InternalError);
+}
+
+TEST(RollingAdmission, WithoutACountAWindowIsPulledAheadAndNoMore) {
+  ScriptedJob job(1, 2);
+  for (int r = 0; r < 40; ++r) job.add(3, 2);
+  UnknownRows source(job.rows);
+  std::size_t num_ended = 0, most_ahead = 0;
+  job.runner.spoil = [&](std::vector<SampledTokens>&) {
+    num_ended = 0;
+    for (const auto& [row, told] : job.told) num_ended += told.ends.size();
+    most_ahead = std::max(most_ahead, source.num_pulled - num_ended);
+  };
+  job.run(source);
+  EXPECT_EQ(job.told.size(), 40U);
+  EXPECT_EQ(job.runner.num_sweeps(), 40) << "two rows at a time, two sweeps each";
+  EXPECT_EQ(most_ahead, 2U + 4 * 2) << "those in flight, and four times as many";
 }
 
 TEST(RollingAdmission, TheSameJobGivesTheSameSweeps) {
