@@ -54,7 +54,7 @@ TotalsByResource Tracer::totals(TracePhase phase) const {
 
 TotalsByResource Tracer::totals() const {
   TotalsByResource sum{};
-  for (const TracePhase phase : {TracePhase::other, TracePhase::prefill, TracePhase::decode}) {
+  for (const TracePhase phase : {TracePhase::other, TracePhase::prefill, TracePhase::decode, TracePhase::mixed}) {
     const TotalsByResource part = totals(phase);
     for (std::size_t r = 0; r < num_resources; ++r) {
       sum[r].busy_ns += part[r].busy_ns;

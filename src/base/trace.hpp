@@ -52,8 +52,8 @@ struct ResourceTotals {
 using TotalsByResource = std::array<ResourceTotals, num_resources>;
 
 /// What a job is doing; spans count for the phase in which they begin.
-enum class TracePhase : std::uint8_t { other, prefill, decode };
-inline constexpr std::size_t num_trace_phases = 3;
+enum class TracePhase : std::uint8_t { other, prefill, decode, mixed };
+inline constexpr std::size_t num_trace_phases = 4;
 
 class Tracer {
  public:

@@ -13,6 +13,11 @@ namespace {
 constexpr std::byte sweep_message{1};
 constexpr std::byte finish_message{2};
 
+TracePhase phase_of(const SweepWork& work) {
+  if (work.num_decode_tokens() == 0) return TracePhase::prefill;
+  return work.num_prompt_tokens() == 0 ? TracePhase::decode : TracePhase::mixed;
+}
+
 }  // namespace
 
 Stage::Stage(StageConfig config)
@@ -68,7 +73,7 @@ void Stage::guarded(const std::function<void()>& body) {
 
 void Stage::run_own_part(const SweepWork& work) {
   const std::uint64_t begin_ns = now_ns();
-  tracer_.begin_phase(work.num_prompt_tokens() > 0 ? TracePhase::prefill : TracePhase::decode, begin_ns);
+  tracer_.begin_phase(phase_of(work), begin_ns);
   const SweepShape shape{static_cast<std::int32_t>(layers_.size()),
                          static_cast<std::int32_t>(work.micro_batches.size())};
   executor_->begin_sweep(work);

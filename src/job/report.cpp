@@ -65,7 +65,10 @@ OrderedJson roofline_json(const RooflineReport& roofline) {
           {"binding_phase", roofline.binding_phase},
           {"advice", roofline.advice},
           {"rank", roofline.rank},
-          {"phases", {{"prefill", phase_json(roofline.prefill)}, {"decode", phase_json(roofline.decode)}}},
+          {"phases",
+           {{"prefill", phase_json(roofline.prefill)},
+            {"decode", phase_json(roofline.decode)},
+            {"mixed", phase_json(roofline.mixed)}}},
           {"rank_least_seconds", roofline.rank_least_seconds},
           {"profile", roofline.profile}};
 }
@@ -112,6 +115,19 @@ ThroughputReport measure_throughput(const JobReport& job, const TimingReport& ti
   if (timing.mixed_seconds > 0)
     rate.prefill_tokens_per_second = rate.decode_tokens_per_second = std::numeric_limits<double>::quiet_NaN();
   return rate;
+}
+
+ResourceReports PhaseResources::sum() const {
+  ResourceReports all = prefill;
+  for (const ResourceReports* phase : {&decode, &mixed})
+    for (const auto& [name, use] : *phase) {
+      ResourceReport& total = all[name];
+      total.busy_seconds += use.busy_seconds;
+      total.bytes += use.bytes;
+      total.count += use.count;
+      total.occupied_seconds += use.occupied_seconds;
+    }
+  return all;
 }
 
 double SweepsReport::rows_per_sweep() const {

@@ -66,11 +66,14 @@ struct ResourceReport {
 };
 using ResourceReports = std::map<std::string, ResourceReport>;  // by resource_name(): "compute", "host_to_gpu", ...
 
-/// Those of a phase; loading is in neither.
+/// Those of sweeps that bring prompts alone, tokens of decoding rows alone, or both; loading is in none.
 struct PhaseResources {
-  ResourceReports prefill, decode;
+  ResourceReports prefill, decode, mixed;
+
+  ResourceReports sum() const;
   static constexpr auto fields() {
-    return std::tuple(field("prefill", &PhaseResources::prefill), field("decode", &PhaseResources::decode));
+    return std::tuple(field("prefill", &PhaseResources::prefill), field("decode", &PhaseResources::decode),
+                      field("mixed", &PhaseResources::mixed));
   }
 };
 
@@ -268,6 +271,7 @@ struct RooflineReport {
   std::string binding_phase, binding_resource;
   std::string advice;
   RooflinePhase prefill, decode;
+  RooflinePhase mixed;                     // of a job whose sweeps mix, all of them; then the two above are empty
   std::vector<double> rank_least_seconds;  // by rank
 };
 

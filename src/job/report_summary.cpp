@@ -28,12 +28,9 @@ bool is_used(const TierReport& tier) { return tier.peak_bytes + tier.achieved.to
 
 /// What bound each rank: the resource that was in use most of the job's `seconds` of sweeps.
 std::string rank_line(const RankReport& rank, double seconds) {
-  ResourceReports used = rank.resources_by_phase.prefill;
-  for (const auto& [resource, totals] : rank.resources_by_phase.decode)
-    used[resource].occupied_seconds += totals.occupied_seconds;
   std::string name;
   double most = 0;
-  for (const auto& [resource, totals] : used)
+  for (const auto& [resource, totals] : rank.resources_by_phase.sum())
     if (totals.occupied_seconds > most) {
       most = totals.occupied_seconds;
       name = resource;
@@ -104,6 +101,7 @@ std::string roofline_text(const RooflineReport& roofline, std::size_t num_ranks)
   if (num_ranks > 1) text += line("roofline", fmt::format("of rank {}, the slowest stage", roofline.rank));
   if (!roofline.prefill.resources.empty()) text += phase_table("prefill", roofline.prefill);
   if (!roofline.decode.resources.empty()) text += phase_table("decode", roofline.decode);
+  if (!roofline.mixed.resources.empty()) text += phase_table("all sweeps", roofline.mixed);
   text += line("roofline", fmt::format("at most {:.2f} tokens/s by {}; reached {:.0f} %",
                                        roofline.bound_tokens_per_second, roofline.profile, 100 * roofline.fraction));
   return text + line("bound by", fmt::format("{} ({}); what would help most: {}", roofline.binding_resource,

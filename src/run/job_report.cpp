@@ -35,12 +35,12 @@ RankReport own_report(Stage& stage, double run_seconds, const Communicator& rank
   r.resources = resource_reports(stage.tracer().totals());
   r.resources_by_phase.prefill = resource_reports(stage.tracer().totals(TracePhase::prefill));
   r.resources_by_phase.decode = resource_reports(stage.tracer().totals(TracePhase::decode));
+  r.resources_by_phase.mixed = resource_reports(stage.tracer().totals(TracePhase::mixed));
   r.load_seconds = stage.load_seconds();
   r.pinning_seconds = stage.pinning_seconds();
   r.sweep_seconds = stage.sweep_seconds();
   // Of the whole run: a stage that waits for its neighbours is not busy.
-  const double computing = r.resources_by_phase.prefill["compute"].occupied_seconds +
-                           r.resources_by_phase.decode["compute"].occupied_seconds;
+  const double computing = r.resources_by_phase.sum()["compute"].occupied_seconds;
   if (run_seconds > 0) r.busy_fraction = std::min(1.0, computing / run_seconds);
   r.peak_host_bytes = peak_resident_set_bytes();
   return r;

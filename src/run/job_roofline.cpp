@@ -126,6 +126,19 @@ RooflinePhase phase_report(const PhaseBound& bound, const ResourceReports& resou
   return phase;
 }
 
+// Sweeps of a job that mix are one phase. In one whose bound has two, a few may mix where rows begin: those are
+// prefill.
+void add_phases(RooflineReport& roofline, const StageBound& bound, const PhaseResources& used,
+                const TimingReport& timing, bool on_gpu) {
+  if (bound.mixed.seconds > 0) {
+    roofline.mixed = phase_report(bound.mixed, used.sum(), timing.sweep_seconds(), on_gpu);
+    return;
+  }
+  const ResourceReports prefill = PhaseResources{used.prefill, {}, used.mixed}.sum();
+  roofline.prefill = phase_report(bound.prefill, prefill, timing.prefill_seconds + timing.mixed_seconds, on_gpu);
+  roofline.decode = phase_report(bound.decode, used.decode, timing.decode_seconds, on_gpu);
+}
+
 }  // namespace
 
 std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
@@ -162,10 +175,7 @@ void add_roofline(Report& report, const RanJob& job) {
   roofline.binding_phase = phase_name(bound.phase);
   roofline.binding_resource = ceiling_name(bound.binding);
   roofline.advice = advise(stages, ran, bound);
-  const StageBound& stage = bound.stages[bound.slowest];
-  roofline.prefill =
-      phase_report(stage.prefill, slowest.resources_by_phase.prefill, report.timing.prefill_seconds, on_gpu);
-  roofline.decode = phase_report(stage.decode, slowest.resources_by_phase.decode, report.timing.decode_seconds, on_gpu);
+  add_phases(roofline, bound.stages[bound.slowest], slowest.resources_by_phase, report.timing, on_gpu);
   for (const StageBound& other : bound.stages) roofline.rank_least_seconds.push_back(other.seconds());
   report.roofline = std::move(roofline);
 }

@@ -130,6 +130,33 @@ TEST(Report, Roofline) {
             "bound by    host_to_gpu (decode); what would help most: a larger block\n");
 }
 
+TEST(Report, ARooflineOfSweepsThatMixIsOneTable) {
+  Report report = with_roofline();
+  RooflineReport& roofline = *report.roofline;
+  roofline.mixed = std::exchange(roofline.decode, {});
+  roofline.prefill = {};
+  roofline.binding_phase = "mixed";
+  EXPECT_EQ(Json::parse(to_json(report))["roofline"]["phases"]["mixed"]["measured_seconds"], 8.0);
+  const std::string text = summary(report);
+  EXPECT_NE(text.find("slowest stage\nall sweeps  resource"), std::string::npos) << text;
+  EXPECT_EQ(text.find("prefill     resource"), std::string::npos);
+  EXPECT_NE(text.find("host_to_gpu (mixed)"), std::string::npos);
+}
+
+TEST(Report, ResourcesOfAllPhasesAddUp) {
+  PhaseResources phases;
+  phases.prefill["compute"] = {1, 10, 2, 0.5};
+  phases.mixed["compute"] = {2, 20, 3, 1.5};
+  phases.decode["disk_read"] = {4, 40, 5, 4};
+  const ResourceReports all = phases.sum();
+  EXPECT_EQ(all.size(), 2U);
+  EXPECT_EQ(all.at("compute").busy_seconds, 3);
+  EXPECT_EQ(all.at("compute").bytes, 30U);
+  EXPECT_EQ(all.at("compute").count, 5U);
+  EXPECT_EQ(all.at("compute").occupied_seconds, 2);
+  EXPECT_EQ(all.at("disk_read").occupied_seconds, 4);
+}
+
 TEST(Report, TiersAreSummedOverRanks) {
   const Json tiers = Json::parse(to_json(sample()))["tiers"];
   EXPECT_EQ(tiers["gpu"]["requested_bytes"], 180);
