@@ -15,12 +15,14 @@ namespace flexgen::test {
 namespace {
 
 // Blocks of greedy_parity.py: one row at a time (nothing to load ahead), a ragged block (remainders everywhere), a
-// large one. Rows for more than a block, so that a group is filled anew, and for more than one group per rank.
+// large one. Rows for more than a block, so that places are filled anew, and for more than one group per rank; budgets
+// that cut prompts into parts of few tokens, and none.
 struct Block {
   std::int32_t micro_batch_size, num_micro_batches;
   std::size_t num_rows;
+  std::int32_t token_budget;
 };
-constexpr Block kBlocks[] = {{1, 1, 7}, {7, 3, 50}, {64, 2, 150}};
+constexpr Block kBlocks[] = {{1, 1, 7, 6}, {7, 3, 50, 16}, {64, 2, 150, 0}};
 constexpr std::array<double, 6> kPlacements[] = {
     {100, 0, 100, 0, 100, 0}, {20, 80, 0, 100, 0, 100}, {0, 50, 0, 50, 0, 50}, {0, 0, 0, 0, 0, 0}};
 
@@ -119,6 +121,7 @@ TEST_P(PlacementGrid, GivesWhatTheResidentRunGives) {
   job.policy.placement = make_placement(one.percent);
   job.policy.micro_batch_size = one.block.micro_batch_size;
   job.policy.num_micro_batches = one.block.num_micro_batches;
+  job.policy.token_budget = one.block.token_budget;
   job.policy.overlap = one.overlap;
   job.policy.separate_layers = one.separate_layers;
   job.policy.host_attention_percent = one.host_attention_percent;
