@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/host_scratch.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -82,7 +83,9 @@ TEST_P(SharedPrefixes, GiveWhatRowsThatShareNothingGive) {
   job.policy.overlap = one.overlap;
   job.policy.host_attention_percent = one.host_attention_percent;
   job.policy.token_budget = one.token_budget;
+  const std::uint64_t beyond_before = host_scratch_bytes_beyond_reservation();
   const InProcessResult result = run_in_process(job);
+  EXPECT_EQ(host_scratch_bytes_beyond_reservation(), beyond_before) << "the plan has less scratch than was taken";
 
   const InProcessResult& expected = sharing_nothing(one);
   EXPECT_EQ(expected.num_saved_tokens, 0);
