@@ -41,9 +41,9 @@ std::vector<std::int32_t> begins(std::span<const CacheRow> runs) {
 }
 
 // Two prompts, one row that shares nothing, and five that decode.
-const std::vector<RowWork> rows{row_of({trunk}, 7), row_of({trunk, branch}, 3), row_of({}),
-                                row_of({part_of_trunk}), row_of({trunk}), row_of({trunk, branch}),
-                                row_of({trunk, branch}), row_of({other})};
+const std::vector<RowWork> rows{
+    row_of({trunk}, 7),      row_of({trunk, branch}, 3), row_of({}),     row_of({part_of_trunk}), row_of({trunk}),
+    row_of({trunk, branch}), row_of({trunk, branch}),    row_of({other})};
 
 TEST(SharedRuns, NeighboursThatDecodeHaveASpanTogether) {
   const SharedRuns shared = runs_of(rows);

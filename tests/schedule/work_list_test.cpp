@@ -61,7 +61,8 @@ TEST(WorkList, RowsThatShareLieTogether) {
                                      {.cache_begin = 600, .shared = {trunk}},
                                      {.cache_begin = 384}};
   for (std::size_t i = 0; i < ordered.size(); ++i)
-    for (std::size_t j = 0; j < ordered.size(); ++j) EXPECT_EQ(lies_before(ordered[i], ordered[j]), i < j) << i << " " << j;
+    for (std::size_t j = 0; j < ordered.size(); ++j)
+      EXPECT_EQ(lies_before(ordered[i], ordered[j]), i < j) << i << " " << j;
   EXPECT_EQ(ordered[3].own_begin(), 192);
 }
 
