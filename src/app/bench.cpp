@@ -86,7 +86,7 @@ int run_bench(MpiSession& session, const Options& options) {
   std::unique_ptr<Progress> progress;
   DType dtype = DType::float32;
   if (ranks.rank() == 0) {
-    rows.emplace(input.model.vocab, lengths);
+    rows.emplace(input.model.vocab, lengths, options.bench.shared_len);
     input.rows = &*rows;
     input.on_start = [&](const Policy& policy) {
       dtype = policy.dtype;

@@ -85,6 +85,7 @@ std::vector<OptionRow> bench_rows(Options& o) {
       {"dummy", "", into::on_off(o.model.dummy),
        "random weights, made in place in their tier; only config.json is needed"},
       {"prompt-len", "N|A:B", range_into(bench.prompt_len), "tokens per prompt; A:B: drawn from A to B"},
+      {"shared-len", "N", into::count(bench.shared_len), "of these, how many all rows have in common, in front"},
       {"gen-len", "N|A:B", range_into(bench.gen_len), "tokens to generate per row; A:B: drawn from A to B"},
       {"seed", "N", into::count(bench.seed), "of what is drawn: the same rows again"},
       {"input", "FILE", into::text(o.rows.input),
@@ -145,6 +146,8 @@ std::vector<OptionRow> policy_rows(PolicyRequest& policy, ModelChoice& model, Pe
        "micro-batches that share one pass over the weights (K)"},
       {"token-budget", "N", into::positive(policy.token_budget),
        "tokens that a micro-batch brings in a sweep at most, at least B; default: what keeps the block full"},
+      {"prefix-sharing", "BOOL", into::on_off(policy.prefix_sharing),
+       "rows whose prompts begin alike hold that once; the tokens are the same [true where it can be done]"},
       {"dtype", "TYPE", dtype_into(policy.dtype),
        "float32 | float16 | bfloat16; default on a CPU bfloat16 where it multiplies that, else float32; on a GPU "
        "the model's own"},

@@ -34,6 +34,7 @@ struct ScoreOptions {
 /// The shape of bench's job.
 struct BenchOptions {
   LengthRange prompt_len{512, 512};
+  std::int64_t shared_len = 0;  // tokens that all prompts begin with
   LengthRange gen_len{32, 32};
   std::int64_t num_rows = 0;  // 0: full blocks for every group, or all rows of the input
   std::int64_t seed = 20260101;

@@ -1,6 +1,7 @@
 #include "batch/admission.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -15,6 +16,13 @@ constexpr std::int64_t most_rows_ahead = 1024;
 constexpr std::int64_t least_first_chunk = 64;
 
 std::int64_t share(std::int64_t rows, std::int64_t groups) { return (rows + groups - 1) / groups; }
+
+// Positions that a row may have which leaves the slot's other free places as many as rows take on average.
+std::int32_t room_for_one(const SlotRows& slot, double mean_positions) {
+  const double free = slot.cache().num_free();
+  const double places = slot.num_free_places();
+  return static_cast<std::int32_t>(std::max(free / places, free - (places - 1) * std::max(0.0, mean_positions)));
+}
 
 }  // namespace
 
@@ -75,13 +83,16 @@ Admission::Lack Admission::refill(SlotRows& slot, WaitingRows& rows, std::int64_
   // Of a budget that has no more to spare beside a full micro-batch, any token will do.
   const std::int64_t least = std::min<std::int64_t>(least_first_chunk, num_tokens_ - shape_.micro_batch_size + 1);
   while (num_wanted > 0 && rows.any()) {
-    const std::optional<Row> row = slot.num_free_places() > 0 ? choose(slot, rows) : std::nullopt;
+    if (slot.num_free_places() == 0) return Lack::room;
+    const std::optional<Row> row = choose(slot, rows);
+    if (!row && slot.drop_idle_prefix()) continue;
     if (!row) return Lack::room;
-    const std::int64_t prompt = rows.num_prompt_tokens(*row);
+    const std::int64_t prompt = std::ssize(rows.at(*row).prompt) - slot.num_shared(rows.at(*row));
     if (tokens < std::min(prompt, least)) return Lack::tokens;
     tokens -= std::min<std::int64_t>(prompt, call_tokens);
     if (row == rows.oldest()) reserved_slot_.reset();
-    slot.admit(rows.take(*row));
+    const std::vector<std::int32_t> cuts = rows.cuts(*row);
+    slot.admit(rows.take(*row), cuts);
     --num_wanted;
     rows.fill();
   }
@@ -91,14 +102,30 @@ Admission::Lack Admission::refill(SlotRows& slot, WaitingRows& rows, std::int64_
 // None: none of the rows has room in the slot, or it is reserved.
 std::optional<Admission::Row> Admission::choose(const SlotRows& slot, const WaitingRows& rows) const {
   const std::int32_t longest = slot.cache().longest_free();
-  if (is_overdue(rows) && rows.positions(rows.oldest()) <= longest) return rows.oldest();
-  if (reserved_slot_ == slot.number() || rows.positions(rows.shortest()) > longest) return std::nullopt;
+  if (is_overdue(rows) && slot.has_room_for(rows.at(rows.oldest()))) return rows.oldest();
+  if (reserved_slot_ == slot.number()) return std::nullopt;
+  if (const std::optional<Row> row = choose_sharing(slot, rows)) return row;
+  if (rows.positions(rows.shortest()) > longest) return std::nullopt;
   if (rows.are_last()) return rows.longest_lived_within(longest);
-  const double free = slot.cache().num_free();
-  const double places = slot.num_free_places();
-  const double room = std::max(free / places, free - (places - 1) * rows.mean_positions());
-  const std::optional<Row> best = rows.longest_within(std::min(longest, static_cast<std::int32_t>(room)));
+  const std::optional<Row> best = rows.longest_within(std::min(longest, room_for_one(slot, rows.mean_positions())));
   return best ? best : rows.shortest();
+}
+
+// As `choose`, of the rows that begin with what the slot holds: they need positions for the rest alone.
+std::optional<Admission::Row> Admission::choose_sharing(const SlotRows& slot, const WaitingRows& rows) {
+  if (!slot.prefixes().any()) return std::nullopt;
+  for (const SlotPrefixes::Prefix* prefix : slot.prefixes().by_use()) {
+    const PrefixTree::Ordered* sharing = rows.rows_that_begin_with(prefix->tokens);
+    if (sharing == nullptr) continue;
+    const std::int32_t held = prefix->end();
+    const std::int32_t most = held + slot.cache().longest_free(slot.cache().band_of(prefix->run.begin));
+    if (sharing->begin()->first > most) continue;
+    if (rows.are_last()) return rows.longest_lived_of(*sharing, most);
+    const std::int32_t room = held + room_for_one(slot, rows.mean_positions() - held);
+    const auto longer = sharing->upper_bound({std::min(most, room), std::numeric_limits<Row>::max()});
+    return longer == sharing->begin() ? longer->second : std::prev(longer)->second;
+  }
+  return std::nullopt;
 }
 
 // For a row that must wait no more: the slot that has most room already, unless one is reserved.

@@ -6,6 +6,9 @@
 // is short. A row that was passed over too often is next: where it fits nowhere, one slot takes nothing else until it
 // does. Fixed: a block is filled in the order of the job when it is empty.
 //
+// Rows that begin with what a slot holds already go there before others. What of a row's beginning others that wait
+// have, too, is held for them when the first of these rows enters; it goes when nobody uses it and its room is wanted.
+//
 // Where the source knows how many rows are left, the groups have as many each: else one would work while the other
 // stages wait. Deterministic. Single-threaded.
 #pragma once
@@ -41,6 +44,7 @@ class Admission {
   enum class Lack : std::uint8_t { rows, tokens, room };
   Lack refill(SlotRows& slot, WaitingRows& rows, std::int64_t& num_wanted);
   std::optional<Row> choose(const SlotRows& slot, const WaitingRows& rows) const;
+  static std::optional<Row> choose_sharing(const SlotRows& slot, const WaitingRows& rows);
   void reserve(Block& block, const WaitingRows& rows);
   bool is_overdue(const WaitingRows& rows) const;
 

@@ -13,7 +13,11 @@ namespace flexgen {
 
 BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const BlockLimits& limits,
                          std::vector<std::int32_t> eos_tokens)
-    : runner_(runner), num_tokens_(limits.num_tokens), eos_tokens_(std::move(eos_tokens)), admission_(shape, limits) {
+    : runner_(runner),
+      num_tokens_(limits.num_tokens),
+      eos_tokens_(std::move(eos_tokens)),
+      beginnings_(shape.num_prefixes > 0 ? Beginnings::compared : Beginnings::ignored),
+      admission_(shape, limits) {
   const auto num_slots = static_cast<std::size_t>(shape.num_micro_batches);
   FLEXGEN_CHECK(limits.slots.size() == num_slots * static_cast<std::size_t>(shape.num_groups) &&
                     limits.num_tokens >= shape.micro_batch_size,
@@ -21,7 +25,7 @@ BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const Blo
   for (std::int32_t g = 0; g < shape.num_groups; ++g) {
     const std::int32_t first_slot = g * shape.num_micro_batches;
     const auto spaces = std::span(limits.slots).subspan(static_cast<std::size_t>(first_slot), num_slots);
-    groups_.push_back({Block(first_slot, shape.micro_batch_size, spaces), {}});
+    groups_.push_back({Block(first_slot, shape.micro_batch_size, spaces, shape.num_prefixes), {}});
     groups_.back().work.group = GroupId(g);
   }
   in_flight_.resize(groups_.size());
@@ -60,13 +64,24 @@ void BatchDriver::count_time(const SweepWork& work) {
   SweepTotals& totals = decode_tokens == 0 ? times_.prefill : prompt_tokens == 0 ? times_.decode : times_.mixed;
   totals.seconds += seconds;
   ++totals.num_sweeps;
-  for (const MicroBatchWork& batch : work.micro_batches) totals.num_rows += std::ssize(batch.rows);
+  for (const MicroBatchWork& batch : work.micro_batches) {
+    totals.num_rows += std::ranges::count_if(batch.rows, [](const RowWork& row) { return row.row != no_row; });
+    count_saved(batch);
+  }
   totals.num_prompt_tokens += prompt_tokens;
   totals.num_decode_tokens += decode_tokens;
 }
 
+// A row that begins to read behind what it shares has saved that; what was read for all of them has cost as much.
+void BatchDriver::count_saved(const MicroBatchWork& batch) {
+  for (const RowWork& row : batch.rows) {
+    if (row.row == no_row) num_saved_tokens_ -= row.count();
+    else if (row.reads_prompt && row.start == row.own_begin()) num_saved_tokens_ += row.start;
+  }
+}
+
 void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
-  WaitingRows waiting(rows, admission_.window());
+  WaitingRows waiting(rows, admission_.window(), beginnings_);
   const OutputReader outputs(eos_tokens_, callbacks);
   last_ns_ = now_ns();
   bool any = true;

@@ -48,6 +48,8 @@ class BatchDriver {
 
   const PhaseTimes& times() const { return times_; }
   const CacheUse& cache_use() const { return cache_use_; }
+  /// Tokens of prompts that no sweep has read, because others had them in common.
+  std::int64_t num_saved_tokens() const { return num_saved_tokens_; }
 
  private:
   struct Group {
@@ -60,16 +62,19 @@ class BatchDriver {
   bool anything_follows(WaitingRows& waiting) const;
   void count_held();
   void count_time(const SweepWork& work);
+  void count_saved(const MicroBatchWork& batch);
 
   SweepRunner& runner_;
   std::int32_t num_tokens_;  // of a micro-batch in a sweep
   std::vector<std::int32_t> eos_tokens_;
+  Beginnings beginnings_;
   Admission admission_;
   std::vector<Group> groups_;
   std::vector<std::int64_t> in_flight_;  // sequences, by group
   std::int64_t num_sweeps_ = 0;
   PhaseTimes times_;
   CacheUse cache_use_;
+  std::int64_t num_saved_tokens_ = 0;
   std::uint64_t last_ns_ = 0;
 };
 

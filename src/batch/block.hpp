@@ -21,9 +21,11 @@ class Block {
   /// @param first_slot  of the engine's cache slots, the one of micro-batch 0; the others follow it
   /// @param num_places  B
   /// @param spaces      of its K slots
-  Block(std::int32_t first_slot, std::int32_t num_places, std::span<const CacheSpace> spaces) {
+  /// @param num_prefixes  of each slot (SlotRows)
+  Block(std::int32_t first_slot, std::int32_t num_places, std::span<const CacheSpace> spaces,
+        std::int32_t num_prefixes = 0) {
     for (const CacheSpace& space : spaces)
-      slots_.emplace_back(first_slot + static_cast<std::int32_t>(slots_.size()), num_places, space);
+      slots_.emplace_back(first_slot + static_cast<std::int32_t>(slots_.size()), num_places, space, num_prefixes);
   }
 
   std::int32_t first_slot() const { return slots_.front().number(); }
@@ -33,7 +35,7 @@ class Block {
 
   bool is_empty() const { return num_sequences() == 0; }
   std::int64_t num_sequences() const { return sum(&SlotRows::num_sequences); }
-  /// Positions of the cache that its sequences hold.
+  /// Positions of the cache that its sequences hold, and what they share.
   std::int64_t num_held() const { return sum(&SlotRows::num_held); }
   /// Whether any of them goes on after the sweep under way, unless it stops before.
   bool wants_more() const { return std::ranges::any_of(slots_, &SlotRows::wants_more); }

@@ -25,6 +25,17 @@ std::optional<CacheRun> CacheRuns::take(std::int32_t positions) {
   return run;
 }
 
+std::optional<CacheRun> CacheRuns::take(std::int32_t positions, CacheRun band) {
+  const std::int32_t length = whole_grains(positions);
+  for (auto at = by_length_.lower_bound({length, 0}); at != by_length_.end(); ++at) {
+    if (at->second < band.begin || at->second >= band.end()) continue;
+    const CacheRun run{at->second, length};
+    take(run);
+    return run;
+  }
+  return std::nullopt;
+}
+
 void CacheRuns::take(CacheRun run) {
   const auto after = by_begin_.upper_bound(run.begin);
   FLEXGEN_CHECK(run.length > 0 && after != by_begin_.begin(), "a run of the cache was taken that is not free");
@@ -62,6 +73,30 @@ void CacheRuns::remove_free(CacheRun run) {
   by_begin_.erase(run.begin);
   by_length_.erase({run.length, run.begin});
   num_free_ -= run.length;
+}
+
+std::int32_t CacheRuns::longest_free(CacheRun band) const {
+  const auto at = std::find_if(by_length_.rbegin(), by_length_.rend(), [band](const auto& free) {
+    return free.second >= band.begin && free.second < band.end();
+  });
+  return at == by_length_.rend() ? 0 : at->first;
+}
+
+std::vector<CacheRun> CacheRuns::bands() const {
+  std::vector<CacheRun> bands;
+  std::int32_t begin = 0;
+  for (const std::int32_t end : band_ends_) {
+    bands.push_back({begin, end - begin});
+    begin = end;
+  }
+  return bands;
+}
+
+CacheRun CacheRuns::band_of(std::int32_t position) const {
+  const auto end = std::ranges::upper_bound(band_ends_, position);
+  FLEXGEN_CHECK(end != band_ends_.end(), "a position lies outside its slot");
+  const std::int32_t begin = end == band_ends_.begin() ? 0 : *std::prev(end);
+  return {begin, *end - begin};
 }
 
 bool CacheRuns::is_border(std::int32_t position) const { return std::ranges::binary_search(band_ends_, position); }

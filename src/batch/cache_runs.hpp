@@ -35,6 +35,8 @@ class CacheRuns {
 
   /// A run of `positions`, whole grains of them; none where no free run is as long.
   std::optional<CacheRun> take(std::int32_t positions);
+  /// The same within a band.
+  std::optional<CacheRun> take(std::int32_t positions, CacheRun band);
   /// That very run, which must be free.
   void take(CacheRun run);
   /// What was taken; it becomes one with its free neighbours in its band.
@@ -44,6 +46,11 @@ class CacheRuns {
   std::int32_t num_free() const { return num_free_; }
   /// Of the longest run that could be taken.
   std::int32_t longest_free() const { return by_length_.empty() ? 0 : by_length_.rbegin()->first; }
+  /// The same within a band. O(n) at worst.
+  std::int32_t longest_free(CacheRun band) const;
+  std::vector<CacheRun> bands() const;
+  /// The band of a position.
+  CacheRun band_of(std::int32_t position) const;
 
  private:
   void add_free(CacheRun run);

@@ -36,7 +36,7 @@ void OutputReader::take_micro_batch(const MicroBatchWork& batch, const SampledTo
     Outputs outputs{std::span(sampled.tokens).subspan(at, count), {}};
     if (work.wants_scores)  // after the prompt's last token comes none of it
       outputs.scores = std::span(sampled.scores).subspan(at, count - (work.next_token < 0 ? 1 : 0));
-    take_row(work, outputs, {batch.slot - block.first_slot(), work.cache_row}, block);
+    if (work.row != no_row) take_row(work, outputs, {batch.slot - block.first_slot(), work.cache_row}, block);
     at += count;
   }
   FLEXGEN_CHECK(at == sampled.tokens.size(), not_of_the_sweep);

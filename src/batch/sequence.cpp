@@ -4,12 +4,15 @@
 
 namespace flexgen {
 
-Sequence::Sequence(RowRequest request, std::int32_t cache_row, CacheRun run)
+Sequence::Sequence(RowRequest request, std::int32_t cache_row, CacheRun run, std::vector<SharedRun> shared)
     : request_(std::move(request)),
       cache_row_(cache_row),
       run_(run),
+      shared_(std::move(shared)),
       num_prompt_tokens_(static_cast<std::int32_t>(request_.prompt.size())),
-      num_wanted_(positions_wanted(request_)) {}
+      num_wanted_(positions_wanted(request_)) {
+  for (const SharedRun& run_before : shared_) num_computed_ += run_before.length;
+}
 
 RowWork Sequence::next_work(std::int32_t max_tokens) {
   RowWork work;
@@ -17,6 +20,7 @@ RowWork Sequence::next_work(std::int32_t max_tokens) {
   work.cache_row = cache_row_;
   work.cache_begin = run_.begin;
   work.start = num_computed_;
+  work.shared = shared_;
   work.reads_prompt = num_computed_ < num_prompt_tokens_;
   if (!work.reads_prompt) {
     work.tokens.assign(1, last_token_);

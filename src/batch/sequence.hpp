@@ -24,11 +24,13 @@ class Sequence {
  public:
   /// @param cache_row  its place in its micro-batch's cache, for its life
   /// @param run        its positions of the slot's cache, as long
-  Sequence(RowRequest request, std::int32_t cache_row, CacheRun run);
+  /// @param shared     what it has of its prompt in runs that others use, too: `run` goes on from there
+  Sequence(RowRequest request, std::int32_t cache_row, CacheRun run, std::vector<SharedRun> shared = {});
 
   RowId id() const { return request_.id; }
   bool stops_at_eos() const { return request_.stop_at_eos; }
   CacheRun run() const { return run_; }
+  const std::vector<SharedRun>& shared() const { return shared_; }
 
   /// What a sweep brings of it: of its prompt what comes next, at most `max_tokens` (> 0), or the token that it was
   /// given last. That counts as computed from now on.
@@ -51,6 +53,7 @@ class Sequence {
   RowRequest request_;  // the prompt is let go once it is read
   std::int32_t cache_row_;
   CacheRun run_;
+  std::vector<SharedRun> shared_;
   std::int32_t num_prompt_tokens_;
   std::int32_t num_wanted_;
   std::int32_t num_computed_ = 0;

@@ -16,13 +16,16 @@ std::vector<RowWork> decode_work(SlotRows& slot) {
     Sequence& sequence = slot.at(cache_row);
     if (sequence.num_prompt_left() == 0) rows.push_back(sequence.next_work(1));
   }
+  if (slot.prefixes().any()) std::ranges::sort(rows, lies_before);
   return rows;
 }
 
 std::vector<RowWork> prompt_work(SlotRows& slot, std::int32_t num_tokens) {
-  std::vector<RowWork> rows;
+  std::vector<RowWork> rows = slot.prefixes().next_work(num_tokens);
+  for (const RowWork& row : rows) num_tokens -= row.count();
   for (const std::int32_t cache_row : slot.reading()) {
     if (num_tokens == 0) break;
+    if (!slot.can_go_on(cache_row)) continue;
     num_tokens -= rows.emplace_back(slot.at(cache_row).next_work(std::min(num_tokens, call_tokens))).count();
   }
   slot.drop_read();
@@ -35,6 +38,7 @@ std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_t
   std::vector<MicroBatchWork> micro_batches;
   for (SlotRows& slot : block.slots()) {
     if (slot.num_sequences() == 0) continue;
+    slot.prefixes().begin_sweep();
     std::vector<RowWork> decoding = decode_work(slot);  // before a prompt that is read now would count as one of them
     const std::int32_t left = num_tokens - static_cast<std::int32_t>(decoding.size());
     FLEXGEN_CHECK(left >= 0, "the sequences of a micro-batch have more tokens than it may bring");

@@ -17,7 +17,10 @@ bool WaitingRows::pull() {
   by_length_.emplace(positions, num_pulled_);
   by_life_.emplace(row->max_new_tokens, positions, -num_pulled_);
   sum_positions_ += positions;
-  rows_.emplace_hint(rows_.end(), num_pulled_++, std::move(*row));
+  const RowRequest& waits = rows_.emplace_hint(rows_.end(), num_pulled_, std::move(*row))->second;
+  // Every token of a prompt that is scored has a score of its own: it must be read for this row.
+  if (beginnings_ == Beginnings::compared && !waits.score_prompt) tree_.add(num_pulled_, positions, waits.prompt);
+  ++num_pulled_;
   return true;
 }
 
@@ -45,6 +48,19 @@ WaitingRows::Arrival WaitingRows::longest_lived_within(std::int32_t positions) c
   throw InternalError("all rows that wait are longer");
 }
 
+std::optional<WaitingRows::Arrival> WaitingRows::longest_lived_of(const PrefixTree::Ordered& rows,
+                                                                  std::int32_t positions) const {
+  std::optional<Arrival> best;
+  for (const auto& [length, row] : rows) {
+    if (length > positions) break;
+    // Of those that live as long the longest, and of those the one that was there first.
+    if (!best || rows_.at(row).max_new_tokens > rows_.at(*best).max_new_tokens ||
+        (rows_.at(row).max_new_tokens == rows_.at(*best).max_new_tokens && positions_of(rows_.at(*best)) < length))
+      best = row;
+  }
+  return best;
+}
+
 RowRequest WaitingRows::take(Arrival row) {
   const auto at = rows_.find(row);
   FLEXGEN_CHECK(at != rows_.end(), "a row was taken that does not wait");
@@ -52,6 +68,7 @@ RowRequest WaitingRows::take(Arrival row) {
   by_length_.erase({positions, row});
   by_life_.erase({at->second.max_new_tokens, positions, -row});
   sum_positions_ -= positions;
+  if (beginnings_ == Beginnings::compared && !at->second.score_prompt) tree_.remove(row);
   ++num_taken_;
   RowRequest request = std::move(at->second);
   rows_.erase(at);

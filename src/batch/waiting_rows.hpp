@@ -13,16 +13,21 @@
 #include <tuple>
 #include <utility>
 
+#include "batch/prefix_tree.hpp"
 #include "batch/row_source.hpp"
 
 namespace flexgen {
+
+/// Whether it is found out which rows begin alike.
+enum class Beginnings : std::uint8_t { ignored, compared };
 
 class WaitingRows {
  public:
   using Arrival = std::int64_t;  // rows of the source before it
 
   /// @param window  rows that are pulled ahead of their places at most, at least one
-  WaitingRows(RowSource& source, std::size_t window) : source_(source), window_(window) {}
+  WaitingRows(RowSource& source, std::size_t window, Beginnings beginnings = Beginnings::ignored)
+      : source_(source), window_(window), beginnings_(beginnings) {}
 
   /// Pulls one row ahead, at least.
   bool any();
@@ -46,7 +51,16 @@ class WaitingRows {
   /// Positions that one of them needs, in whole grains.
   std::int32_t positions(Arrival row) const { return positions_of(rows_.at(row)); }
   double mean_positions() const { return static_cast<double>(sum_positions_) / static_cast<double>(rows_.size()); }
-  std::int64_t num_prompt_tokens(Arrival row) const { return std::ssize(rows_.at(row).prompt); }
+  const RowRequest& at(Arrival row) const { return rows_.at(row); }
+
+  /// Rows in the window that begin with these tokens, whole grains of them, by positions; null: none does.
+  const PrefixTree::Ordered* rows_that_begin_with(PrefixTree::Tokens tokens) const {
+    return tree_.rows_that_begin_with(tokens);
+  }
+  /// Of these, the one that makes most tokens of those that have so many positions at most; none: all are longer. O(n).
+  std::optional<Arrival> longest_lived_of(const PrefixTree::Ordered& rows, std::int32_t positions) const;
+  /// PrefixTree::cuts: the pieces of its prompt that others in the window have, too.
+  std::vector<std::int32_t> cuts(Arrival row) const { return tree_.cuts(row); }
 
   RowRequest take(Arrival row);
 
@@ -56,6 +70,8 @@ class WaitingRows {
 
   RowSource& source_;
   std::size_t window_;
+  Beginnings beginnings_;
+  PrefixTree tree_;  // of the rows in the window
   std::map<Arrival, RowRequest> rows_;
   std::set<std::pair<std::int32_t, Arrival>> by_length_;               // (positions, row)
   std::set<std::tuple<std::int32_t, std::int32_t, Arrival>> by_life_;  // (new tokens, positions, - row)

@@ -19,20 +19,35 @@ bool goes_on_reading(const RowWork& row) {
   return row.reads_prompt && !row.wants_token && (!row.wants_scores || row.next_token >= 0);
 }
 
-// Rows as the next sweep will find them, in its order: those that go on reading their prompts, then those that decode.
-// Rows that were only scored end here.
-std::vector<CacheRow> rows_of_next_sweep(const MicroBatchWork& batch) {
-  std::vector<CacheRow> rows;
-  for (const RowWork& row : batch.rows)
-    if (goes_on_reading(row)) rows.push_back({row.cache_row, row.cache_begin, row.length(), 2});
-  const auto num_reading = std::ssize(rows);
-  for (const RowWork& row : batch.rows)
-    if (row.wants_token) rows.push_back({row.cache_row, row.cache_begin, row.length(), 1});
-  std::ranges::sort(rows.begin() + num_reading, rows.end(), {}, &CacheRow::begin);
-  return rows;
+CacheRow row_of_next_sweep(const RowWork& row) {
+  CacheRow next = cache_row_of(row);
+  next.start += next.count;
+  next.count = row.wants_token ? 1 : 2;
+  return next;
+}
+
+std::vector<CacheRow> joined(std::span<const CacheRow> rows, std::span<const CacheRow> runs) {
+  std::vector<CacheRow> all(rows.begin(), rows.end());
+  all.insert(all.end(), runs.begin(), runs.end());
+  return all;
 }
 
 }  // namespace
+
+// Rows as the next sweep will find them, in its order: those that go on reading their prompts, then those that decode.
+// Rows that were only scored end here.
+CacheLane::RowsToCome::RowsToCome(const MicroBatchWork& batch) : slot(batch.slot) {
+  std::vector<const RowWork*> next;
+  for (const RowWork& row : batch.rows)
+    if (goes_on_reading(row)) next.push_back(&row);
+  const auto num_reading = std::ssize(next);
+  for (const RowWork& row : batch.rows)
+    if (row.wants_token) next.push_back(&row);
+  std::sort(next.begin() + num_reading, next.end(),
+            [](const RowWork* row, const RowWork* other) { return lies_before(*row, *other); });
+  for (const RowWork* row : next) rows.push_back(row_of_next_sweep(*row));
+  shared = shared_runs(next);
+}
 
 CacheLane::CacheLane(const StagePlan& plan, StageMemory& memory, const LayerCalls& calls, const Surroundings& around)
     : store_(memory.cache),
@@ -47,8 +62,7 @@ CacheLane::CacheLane(const StagePlan& plan, StageMemory& memory, const LayerCall
 
 void CacheLane::begin_sweep(const SweepWork& work) {
   group_ = work.group;
-  const MicroBatchWork& first = work.micro_batches.front();
-  rows_to_come_[group_.index()] = {first.slot, rows_of_next_sweep(first)};
+  rows_to_come_[group_.index()] = RowsToCome(work.micro_batches.front());
 }
 
 EventPtr& CacheLane::stored(LayerId layer, std::int32_t slot) {
@@ -60,21 +74,23 @@ bool CacheLane::is_staged(LayerId layer, const MicroBatch& batch) const {
   return has(layer) && store_.is_staged(index(layer), batch.slot, calls_.split(batch.slot, batch.rows).device);
 }
 
-StagingSlot& CacheLane::start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows) {
+StagingSlot& CacheLane::start_load(LayerId layer, std::int32_t where, std::vector<CacheRow> rows) {
   StagingSlot& slot = slots_.next();
   loads_.wait(slot.free);
   loads_.wait(stored(layer, where));
-  loads_.post([this, index = index(layer), where, rows = std::vector(rows.begin(), rows.end()),
-               data = slot.data](Transfer& transfer) { store_.load(index, where, rows, data, transfer); });
+  loads_.post([this, index = index(layer), where, rows = std::move(rows), data = slot.data](Transfer& transfer) {
+    store_.load(index, where, rows, data, transfer);
+  });
   slot.loaded = loads_.record();
   return slot;
 }
 
 void CacheLane::load(LayerId layer, const MicroBatch& batch) {
   if (!is_staged(layer, batch)) return;
-  const std::span<const CacheRow> rows = calls_.split(batch.slot, batch.rows).device;
+  const std::span<const CacheRow> own = calls_.split(batch.slot, batch.rows).device;
+  std::vector<CacheRow> rows = joined(own, batch.shared.runs_of_first(static_cast<std::int32_t>(own.size())));
   StagingSlot* slot = take_early(layer, batch.slot, rows);
-  if (!slot) slot = &start_load(layer, batch.slot, rows);
+  if (!slot) slot = &start_load(layer, batch.slot, std::move(rows));
   inputs_.push_back({slot->data, slot, slot->loaded});
   loads_.end_call();
 }
@@ -89,7 +105,9 @@ void CacheLane::load_next_sweeps() {
   const LayerId layer(static_cast<std::int32_t>(first - index_.begin()));
   const std::span<const CacheRow> rows = calls_.split(next.slot, next.rows).device;
   if (!store_.is_staged(0, next.slot, rows)) return;
-  early_ = Early{layer, next.slot, {rows.begin(), rows.end()}, &start_load(layer, next.slot, rows)};
+  std::vector<CacheRow> all = joined(rows, next.shared.runs_of_first(static_cast<std::int32_t>(rows.size())));
+  StagingSlot& stage = start_load(layer, next.slot, all);
+  early_ = Early{layer, next.slot, std::move(all), &stage};
   loads_.end_call();
 }
 
@@ -120,7 +138,9 @@ void CacheLane::take_any() { input_ = {slots_.any_memory(), nullptr, nullptr}; }
 
 KvView CacheLane::view(LayerId layer, const MicroBatch& batch, Stream& compute) {
   if (!has(layer)) return {};
-  return tables_.view(index(layer), batch.slot, calls_.split(batch.slot, batch.rows).device, input_.data, compute);
+  const std::span<const CacheRow> rows = calls_.split(batch.slot, batch.rows).device;
+  const std::span<const CacheRow> runs = batch.shared.runs_of_first(static_cast<std::int32_t>(rows.size()));
+  return tables_.view(index(layer), batch.slot, {rows, runs}, input_.data, compute);
 }
 
 void CacheLane::store(LayerId layer, const MicroBatch& batch, const EventPtr& computed) {

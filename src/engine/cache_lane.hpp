@@ -54,8 +54,11 @@ class CacheLane {
  private:
   // The first micro-batch of a group's next sweep, as its last one leaves it.
   struct RowsToCome {
+    RowsToCome() = default;
+    explicit RowsToCome(const MicroBatchWork& batch);
     std::int32_t slot = 0;  // of the cache
     std::vector<CacheRow> rows;
+    SharedRuns shared;
   };
   // The cache of a sweep's first cached layer and first micro-batch, loaded by the sweep before.
   struct Early {
@@ -65,7 +68,7 @@ class CacheLane {
     StagingSlot* stage = nullptr;
   };
   bool is_staged(LayerId layer, const MicroBatch& batch) const;
-  StagingSlot& start_load(LayerId layer, std::int32_t where, std::span<const CacheRow> rows);
+  StagingSlot& start_load(LayerId layer, std::int32_t where, std::vector<CacheRow> rows);
   StagingSlot* take_early(LayerId layer, std::int32_t slot, std::span<const CacheRow> rows);
 
   KvCache& store_;

@@ -15,13 +15,15 @@ CacheTables::CacheTables(const StagePlan& plan, StageMemory& memory, const Devic
   if (device.is_cuda()) device_ = reinterpret_cast<KvHead*>(memory.tiers.on_device(Piece::cache_tables).data);
 }
 
-KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage,
+KvView CacheTables::view(std::int32_t layer, std::int32_t slot, const TableRows& of, std::byte* stage,
                          Stream& compute) {
   const std::int32_t heads = plan_.input.model.attention.kv_heads;
   const std::size_t table = static_cast<std::size_t>(layer) * static_cast<std::size_t>(plan_.memory.cache.num_slots) +
                             static_cast<std::size_t>(slot);
-  std::vector<KvHead> fresh(rows.size() * static_cast<std::size_t>(heads));
-  cache_.fill_table(layer, slot, rows, stage, fresh);
+  const std::size_t num_own = of.rows.size() * static_cast<std::size_t>(heads);
+  std::vector<KvHead> fresh(num_own + of.runs.size() * static_cast<std::size_t>(heads));
+  cache_.fill_table(layer, slot, of.rows, stage, std::span(fresh).first(num_own));
+  cache_.fill_table(layer, slot, of.runs, stage, std::span(fresh).subspan(num_own));
   KvHead* host = reinterpret_cast<KvHead*>(host_.data()) + table * entries_;
   const std::size_t bytes = fresh.size() * sizeof(KvHead);
   if (bytes > 0 && (used_[table] != fresh.size() || std::memcmp(host, fresh.data(), bytes) != 0)) {
@@ -31,8 +33,10 @@ KvView CacheTables::view(std::int32_t layer, std::int32_t slot, std::span<const 
              reinterpret_cast<std::byte*>(device_ + table * entries_), bytes, "cache table");
   }
   used_[table] = fresh.size();
-  return {device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.attention.head_size,
-          plan_.input.policy.cache_format};
+  KvView view{device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.attention.head_size,
+              plan_.input.policy.cache_format};
+  view.shared.host_heads = host + num_own;
+  return view;
 }
 
 }  // namespace flexgen

@@ -12,14 +12,21 @@
 
 namespace flexgen {
 
+/// Whose heads a table lists, one after the other.
+struct TableRows {
+  std::span<const CacheRow> rows;  // those that the computation attends for
+  std::span<const CacheRow> runs;  // what they share
+};
+
 class CacheTables {
  public:
   /// Takes Piece::cache_tables; on the host there is one image alone.
   CacheTables(const StagePlan& plan, StageMemory& memory, const Device& device);
 
   /// The cache of these rows of a (cache layer, slot), whose staged part is at `stage`; for work that is enqueued on
-  /// `compute` afterwards. What used the table of that layer and slot before must be over.
-  KvView view(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows, std::byte* stage, Stream& compute);
+  /// `compute` afterwards. What used the table of that layer and slot before must be over. Of the runs it has the heads
+  /// alone: which row shares which is a chunk's affair.
+  KvView view(std::int32_t layer, std::int32_t slot, const TableRows& of, std::byte* stage, Stream& compute);
 
  private:
   const StagePlan& plan_;

@@ -53,6 +53,7 @@ EventPtr HostAttention::start(std::int32_t layer, const MicroBatch& batch, std::
   task.first_row = static_cast<std::int32_t>(rows.device.size()) - chunk.first_row;
   task.rows.assign(rows.host.begin(), rows.host.end());
   const auto num_rows = static_cast<std::int32_t>(task.rows.size());
+  task.shared = batch.shared.part(static_cast<std::int32_t>(rows.device.size()), num_rows);
   const MatrixView from = projected(k, chunk.batch.num_rows).row_range(task.first_row, num_rows);
   to_host_.wait(ready);
   to_host_.post([this, from, k] {
@@ -74,15 +75,20 @@ void HostAttention::work_on(const Task& task) {
   const auto num_rows = static_cast<std::int32_t>(task.rows.size());
   const auto k = static_cast<std::size_t>(task.k);
   HostArrays arrays;
-  const AttentionCall call =
-      calls_.on_host(task.rows, arrays, contiguous_view(host_projected_[k], num_rows, 3LL * model.hidden, dtype),
-                     contiguous_view(host_attended_[k], num_rows, model.hidden, dtype));
-  memory_.cache.fill_host_table(task.layer, task.slot, task.rows, arrays.heads);
+  const AttentionCall call = calls_.on_host(task.rows, task.shared, arrays,
+                                            contiguous_view(host_projected_[k], num_rows, 3LL * model.hidden, dtype),
+                                            contiguous_view(host_attended_[k], num_rows, model.hidden, dtype));
+  const std::span<KvHead> heads(arrays.heads);
+  const std::size_t num_own = task.rows.size() * static_cast<std::size_t>(model.attention.kv_heads);
+  memory_.cache.fill_host_table(task.layer, task.slot, task.rows, heads.first(num_own));
+  memory_.cache.fill_host_table(task.layer, task.slot, task.shared.runs, heads.subspan(num_own));
   {
     const std::uint64_t position = memory_.cache.layout().shape.position_bytes();
     std::uint64_t bytes = 0;
-    for (const std::int32_t start : arrays.start)
-      bytes += static_cast<std::uint64_t>(start + 1) * position * static_cast<std::uint64_t>(model.attention.kv_heads);
+    for (const std::span<const CacheRow> read : {std::span<const CacheRow>(task.rows), {task.shared.runs}})
+      for (const CacheRow& run : read)
+        bytes += static_cast<std::uint64_t>(run.start + run.count) * position *
+                 static_cast<std::uint64_t>(model.attention.kv_heads);
     const TraceSpan span(&tracer_, Resource::host_attention, "attention", bytes);
     attend(host_, model.attention, call);
   }

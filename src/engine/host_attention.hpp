@@ -44,6 +44,7 @@ class HostAttention {
     std::int32_t k = 0;
     std::int32_t first_row = 0;  // packed row of the micro-batch's last chunk
     std::vector<CacheRow> rows;
+    SharedRuns shared;
     EventPtr arrived;
     EventPtr stored;  // may be null
   };

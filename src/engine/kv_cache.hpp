@@ -21,8 +21,9 @@ namespace flexgen {
 struct CacheRow {
   std::int32_t cache_row = 0;  // place in the slot
   std::int32_t begin = 0;      // first of the slot's positions that are its own
-  std::int32_t start = 0;      // positions that exist
+  std::int32_t start = 0;      // of its own positions, those that exist
   std::int32_t count = 0;      // positions that are being added
+  std::int32_t own_begin = 0;  // positions before its own, which it shares
 };
 
 class KvCache {

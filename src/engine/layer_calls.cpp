@@ -33,6 +33,9 @@ LayerCall LayerCalls::whole(const MicroBatch& batch, const BatchChunk& chunk, co
   if (call.cache.heads) {
     call.cache.heads += static_cast<std::ptrdiff_t>(chunk.first_row) * call.cache.num_heads;
     call.cache.host_heads += static_cast<std::ptrdiff_t>(chunk.first_row) * call.cache.num_heads;
+    call.cache.shared.num_spans = static_cast<std::int32_t>(chunk.spans.size());
+    call.cache.shared.host_spans = chunk.spans.data();
+    call.cache.shared.host_own_begin = chunk.own_begin.data();
   }
   call.attention_sparsity = static_cast<float>(plan_.input.policy.attention_sparsity);
   return call;
@@ -45,30 +48,38 @@ LayerCall LayerCalls::half(const MicroBatch& batch, const LayerOperands& operand
   LayerCall call = whole(batch, chunk, operands);
   call.batch.num_rows = call.batch.num_tokens =
       static_cast<std::int32_t>(split(batch.slot, batch.rows).device.size()) - chunk.first_row;
+  call.cache.shared.num_spans = static_cast<std::int32_t>(
+      std::ranges::count_if(chunk.spans, [&](const SharedSpan& span) { return span.first_row < call.batch.num_rows; }));
   call.projected = projected;
   call.attended = attended;
   return call;
 }
 
-AttentionCall LayerCalls::on_host(std::span<const CacheRow> rows, HostArrays& arrays, const MatrixView& projected,
-                                  const MatrixView& attended) const {
+AttentionCall LayerCalls::on_host(std::span<const CacheRow> rows, const SharedRuns& shared, HostArrays& arrays,
+                                  const MatrixView& projected, const MatrixView& attended) const {
   const AttentionSpec& spec = plan_.input.model.attention;
   arrays.offset.resize(rows.size() + 1);
   std::iota(arrays.offset.begin(), arrays.offset.end(), 0);
   arrays.start.resize(rows.size());
-  arrays.heads.resize(rows.size() * static_cast<std::size_t>(spec.kv_heads));
+  const std::size_t num_own = rows.size() * static_cast<std::size_t>(spec.kv_heads);
+  arrays.heads.resize(num_own + shared.runs.size() * static_cast<std::size_t>(spec.kv_heads));
 
   AttentionCall call;
   call.batch.num_rows = call.batch.num_tokens = static_cast<std::int32_t>(rows.size());
   call.batch.max_count = 1;
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    arrays.start[r] = rows[r].start;
-    call.batch.max_length = std::max(call.batch.max_length, rows[r].start + 1);
+    arrays.start[r] = rows[r].own_begin + rows[r].start;
+    call.batch.max_length = std::max(call.batch.max_length, arrays.start[r] + 1);
   }
   call.batch.host_token_offset = call.batch.token_offset = arrays.offset.data();
   call.batch.host_start = call.batch.start = arrays.start.data();
   call.cache = {arrays.heads.data(), arrays.heads.data(), spec.kv_heads, spec.head_size,
                 plan_.input.policy.cache_format};
+  if (shared.any()) {
+    for (const CacheRow& row : rows) arrays.own_begin.push_back(row.own_begin);
+    call.cache.shared = {static_cast<std::int32_t>(shared.spans.size()), shared.spans.data(), arrays.own_begin.data(),
+                         arrays.heads.data() + num_own};
+  }
   call.projected = projected;
   call.attended = attended;
   call.sparsity = static_cast<float>(plan_.input.policy.attention_sparsity);

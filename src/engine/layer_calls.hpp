@@ -32,9 +32,10 @@ struct LayerOperands {
 
 /// The index arrays of a call of attention on the host.
 struct HostArrays {
-  std::vector<std::int32_t> offset;  // [rows + 1]
-  std::vector<std::int32_t> start;   // [rows]
-  std::vector<KvHead> heads;         // [rows * kv_heads]
+  std::vector<std::int32_t> offset;     // [rows + 1]
+  std::vector<std::int32_t> start;      // [rows]
+  std::vector<KvHead> heads;            // [rows * kv_heads], and then [runs * kv_heads] of what they share
+  std::vector<std::int32_t> own_begin;  // [rows]
 };
 
 class LayerCalls {
@@ -56,8 +57,9 @@ class LayerCalls {
 
   /// Attention of the host's rows. Fills the arrays that the call points to but for `heads`, which only gets its size.
   /// @param projected, attended  of these rows, host memory
-  AttentionCall on_host(std::span<const CacheRow> rows, HostArrays& arrays, const MatrixView& projected,
-                        const MatrixView& attended) const;
+  /// @param shared               of these rows; must outlive the call, too
+  AttentionCall on_host(std::span<const CacheRow> rows, const SharedRuns& shared, HostArrays& arrays,
+                        const MatrixView& projected, const MatrixView& attended) const;
 
  private:
   const StagePlan& plan_;

@@ -89,13 +89,30 @@ std::size_t first_single_token(std::span<const RowWork> rows) {
   return first;
 }
 
+SharedRuns shared_runs_of(std::span<const RowWork> rows) {
+  if (std::ranges::all_of(rows, &std::vector<SharedRun>::empty, &RowWork::shared)) return {};
+  std::vector<const RowWork*> each;
+  for (const RowWork& row : rows) each.push_back(&row);
+  return shared_runs(each);
+}
+
+void list_spans(const MicroBatch& batch, BatchChunk& chunk) {
+  if (!batch.shared.any()) return;
+  const auto rows =
+      std::span(batch.rows)
+          .subspan(static_cast<std::size_t>(chunk.first_row), static_cast<std::size_t>(chunk.batch.num_rows));
+  chunk.spans = batch.shared.spans_of(chunk.first_row, chunk.batch.num_rows);
+  for (const CacheRow& row : rows) chunk.own_begin.push_back(row.own_begin);
+}
+
 MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls, Packer& packer) {
   MicroBatch batch;
   batch.slot = work.slot;
   for (const RowWork& row : work.rows) {
-    batch.rows.push_back({row.cache_row, row.cache_begin, row.start, row.count()});
+    batch.rows.push_back(cache_row_of(row));
     batch.has_scores = batch.has_scores || row.wants_scores;
   }
+  batch.shared = shared_runs_of(work.rows);
   const std::size_t cut = decode_calls == DecodeCalls::own ? first_single_token(work.rows) : 0;
   std::size_t first = 0;
   while (first < work.rows.size()) {
@@ -108,6 +125,7 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls
     chunk.first_row = static_cast<std::int32_t>(first);
     chunk.first_token = batch.num_tokens;
     chunk.first_output = batch.num_outputs;
+    list_spans(batch, chunk);
     batch.num_tokens += chunk.batch.num_tokens;
     batch.num_outputs += chunk.num_outputs;
     batch.chunks.push_back(chunk);

@@ -12,6 +12,7 @@
 
 #include "device/stream.hpp"
 #include "engine/kv_cache.hpp"
+#include "engine/shared_runs.hpp"
 #include "engine/tier_memory.hpp"
 #include "ops/batch_view.hpp"
 #include "policy/memory_plan.hpp"
@@ -28,7 +29,9 @@ struct BatchChunk {
   const std::int32_t* output_rows = nullptr;  // [outputs], device, relative to the chunk
   const std::int32_t* targets = nullptr;      // [outputs], device: tokens that are scored, -1: none; null: no scores
   std::int32_t num_outputs = 0;
-  std::int32_t first_output = 0;  // in the micro-batch
+  std::int32_t first_output = 0;        // in the micro-batch
+  std::vector<SharedSpan> spans;        // of its rows; `run` counts those of the micro-batch
+  std::vector<std::int32_t> own_begin;  // [rows], where there are spans
 };
 
 /// How rows of one token are called beside prompts. A micro-batch's prompts come first (SweepWork).
@@ -42,6 +45,7 @@ struct MicroBatch {
   std::int32_t num_tokens = 0;
   std::int32_t num_outputs = 0;
   std::vector<CacheRow> rows;
+  SharedRuns shared;
   bool has_scores = false;
   std::vector<BatchChunk> chunks;
 };

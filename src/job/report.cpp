@@ -104,11 +104,12 @@ ResourceReports resource_reports(const TotalsByResource& totals) {
 
 double ScoreReport::perplexity() const { return std::exp(-log_probability / static_cast<double>(tokens)); }
 
-ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing) {
+ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing,
+                                    std::uint64_t saved_prompt_tokens) {
   const auto generated = static_cast<double>(job.generated_tokens);
   const double decoded = job.generated_tokens > job.sequences ? generated - static_cast<double>(job.sequences) : 0.0;
   const auto made = generated + static_cast<double>(job.scored_tokens);
-  const auto prompts = static_cast<double>(job.prompt_tokens);
+  const auto prompts = static_cast<double>(job.prompt_tokens - saved_prompt_tokens);
   const double seconds = timing.sweep_seconds();
   ThroughputReport rate{per_second(made, seconds), per_second(prompts, timing.prefill_seconds),
                         per_second(decoded, timing.decode_seconds), per_second(prompts + decoded, seconds)};

@@ -205,12 +205,16 @@ struct SweepsReport {
   SweepTotalsReport prefill, decode, mixed;
   std::uint64_t cache_positions = 0;       // reserved: a position is a token's keys and values in all layers
   std::uint64_t held_cache_positions = 0;  // by sequences, at the peak
+  std::uint64_t computed_prompt_tokens = 0;
+  std::uint64_t saved_prompt_tokens = 0;  // computed for others that begin alike
 
   double rows_per_sweep() const;
   static constexpr auto fields() {
     return std::tuple(field("prefill", &SweepsReport::prefill), field("decode", &SweepsReport::decode),
                       field("mixed", &SweepsReport::mixed), field("cache_positions", &SweepsReport::cache_positions),
-                      field("held_cache_positions", &SweepsReport::held_cache_positions));
+                      field("held_cache_positions", &SweepsReport::held_cache_positions),
+                      field("computed_prompt_tokens", &SweepsReport::computed_prompt_tokens),
+                      field("saved_prompt_tokens", &SweepsReport::saved_prompt_tokens));
   }
 };
 
@@ -294,8 +298,9 @@ struct Report {
 
 /// The tracer's totals under their names.
 ResourceReports resource_reports(const TotalsByResource& totals);
-/// Zero where the time is zero.
-ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing);
+/// Zero where the time is zero. Of the prompts, `saved_prompt_tokens` did not go through the model.
+ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing,
+                                    std::uint64_t saved_prompt_tokens = 0);
 /// Tiers summed over the ranks.
 TierReports sum_tiers(const std::vector<RankReport>& ranks);
 

@@ -73,6 +73,13 @@ std::string blocks_text(const SweepsReport& sweeps, const PolicyReport& policy) 
                      100 * held / static_cast<double>(sweeps.cache_positions));
 }
 
+std::string prompts_text(const SweepsReport& sweeps) {
+  const std::uint64_t all = sweeps.computed_prompt_tokens + sweeps.saved_prompt_tokens;
+  return fmt::format("{} tokens read, {} ({:.0f} %) saved: rows share what they begin with",
+                     sweeps.computed_prompt_tokens, sweeps.saved_prompt_tokens,
+                     100 * static_cast<double>(sweeps.saved_prompt_tokens) / static_cast<double>(all));
+}
+
 std::string seconds_text(double seconds) { return std::isfinite(seconds) ? fmt::format("{:.3f}", seconds) : "-"; }
 
 std::string amount_text(const RooflineResource& r) {
@@ -131,6 +138,7 @@ std::string summary(const Report& report) {
       line("throughput", report.score ? fmt::format("{:.2f} tokens scored/s", rate.tokens_per_second)
                                       : fmt::format("{:.2f} tokens/s ({})", rate.tokens_per_second, rate_text(rate)));
   if (report.sweeps.cache_positions > 0) text += line("blocks", blocks_text(report.sweeps, report.policy));
+  if (report.sweeps.saved_prompt_tokens > 0) text += line("prompts", prompts_text(report.sweeps));
   const TierReports tiers = sum_tiers(report.ranks);
   if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
   if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);

@@ -20,7 +20,8 @@ std::uint64_t attention_scratch(const AttentionSpec& spec, const BlockShape& blo
                              largest.longest,
                              block.dtype,
                              block.cache_format,
-                             static_cast<float>(block.attention_sparsity)};
+                             static_cast<float>(block.attention_sparsity),
+                             block.num_prefixes > 0};
   return calls == HostCalls::all ? attention_scratch_bytes(sizes) : attention_decode_scratch_bytes(sizes);
 }
 

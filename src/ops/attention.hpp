@@ -5,6 +5,7 @@
 // Sparse attention as in FlexGen (Sheng et al. 2023, section 4.3): of the weights that the softmax gives the positions
 // before the new one, the largest floor(sparsity * their number) and that of the new one meet their values, as they
 // are, without being scaled up to a sum of 1.
+// Rows that begin alike may keep that once (SharedSpans): a decode step then reads it once for all of them.
 #pragma once
 
 #include "ops/batch_view.hpp"
@@ -32,8 +33,12 @@ struct AttentionArgs {
   float sparsity = 1.0F;
 };
 
-/// Softmax and sums in float32. Scratch (split keys on the GPU) comes from the context's workspace:
-/// at most attention_workspace_bytes.
+/// Whether `attention` and `append_kv` take caches with shared spans there.
+bool attention_takes_spans(const Device& device);
+
+/// Softmax and sums in float32. What rows share gives every row the bits that it would give where the row had it for
+/// itself, but for a compressed cache's single tokens of a prompt. Sparse attention knows no shared spans. Scratch
+/// (split keys on the GPU) comes from the context's workspace: at most attention_workspace_bytes.
 void attention(const OpContext& context, const AttentionArgs& args);
 void attention_reference(const AttentionArgs& args);
 

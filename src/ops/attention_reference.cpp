@@ -13,18 +13,32 @@
 namespace flexgen {
 namespace {
 
-/// Element d of the key (value) at position p, as stored.
-float stored_key(const AttentionArgs& args, const CacheSpan& span, std::int64_t p, std::int64_t d) {
-  const QuantFormat& quant = args.cache.quant;
-  const std::byte* key = span.at(CachePart::keys, p, cache_unit_bytes(quant, args.q.dtype));
-  return quant.is_none() ? load_element(key, args.q.dtype, d)
-                         : stored_element(key, span.parameters(CachePart::keys, p), quant, d);
+/// Where position p of a row lies: a part of its cache, and the position in it.
+struct Place {
+  CacheSpan span;
+  std::int64_t position = 0;
+};
+
+Place place_of(const KvView& cache, std::int32_t row, std::int32_t kv_head, const RowTokens& tokens, std::int64_t p) {
+  const SharedSpans& shared = cache.shared;
+  for (std::int32_t i = 0; i < shared.num_spans; ++i)
+    if (const SharedSpan& span = shared.host_spans[i]; span.has(row) && p >= span.begin && p < span.begin + span.length)
+      return {span_of_shared(cache, span, kv_head), p - span.begin};
+  return {span_of_kv_head(cache.host_heads, cache.num_heads, row, kv_head, tokens), p - own_begin_on_host(cache, row)};
 }
-float stored_value(const AttentionArgs& args, const CacheSpan& span, std::int64_t p, std::int64_t d) {
+
+/// Element d of a key (value), as stored.
+float stored_key(const AttentionArgs& args, const Place& at, std::int64_t d) {
   const QuantFormat& quant = args.cache.quant;
-  const std::byte* value = span.at(CachePart::values, p, cache_unit_bytes(quant, args.q.dtype));
+  const std::byte* key = at.span.at(CachePart::keys, at.position, cache_unit_bytes(quant, args.q.dtype));
+  return quant.is_none() ? load_element(key, args.q.dtype, d)
+                         : stored_element(key, at.span.parameters(CachePart::keys, at.position), quant, d);
+}
+float stored_value(const AttentionArgs& args, const Place& at, std::int64_t d) {
+  const QuantFormat& quant = args.cache.quant;
+  const std::byte* value = at.span.at(CachePart::values, at.position, cache_unit_bytes(quant, args.q.dtype));
   return quant.is_none() ? load_element(value, args.q.dtype, d)
-                         : stored_element(value, span.parameters(CachePart::values, p), quant, d);
+                         : stored_element(value, at.span.parameters(CachePart::values, at.position), quant, d);
 }
 
 /// Zeroes the weights that sparse attention leaves out: before the last, all but the `num_chosen` largest.
@@ -36,27 +50,31 @@ void keep_largest(std::vector<double>& weight, std::int32_t num_chosen) {
 }
 
 /// out [head_dim] of one query: softmax over the positions that it sees, all scores at hand at once.
-void attend(const AttentionArgs& args, const CacheSpan& span, std::int64_t token, std::int32_t head, VisibleRange seen,
-            float sparsity) {
+void attend(const AttentionArgs& args, std::int32_t row, std::int64_t token, std::int32_t head, float sparsity) {
   const DType dtype = args.q.dtype;
   const std::int64_t dim = args.cache.head_dim;
-  std::vector<double> weight(static_cast<std::size_t>(seen.length()));  // of position seen.first + i
-  const auto of = [&](std::int64_t p) -> double& { return weight[static_cast<std::size_t>(p - seen.first)]; };
+  const RowTokens tokens = row_tokens_on_host(args.batch, row);
+  const VisibleRange seen = visible_range(tokens.position_of(static_cast<std::int32_t>(token)));
+  std::vector<Place> place;
+  for (std::int32_t p = seen.first; p < seen.end; ++p)
+    place.push_back(place_of(args.cache, row, kv_head_of(head), tokens, p));
+  std::vector<double> weight(place.size());  // of position seen.first + i
   double maximum = -std::numeric_limits<double>::infinity();
-  for (std::int64_t p = seen.first; p < seen.end; ++p) {
+  for (std::size_t i = 0; i < place.size(); ++i) {
     double dot = 0.0;
     for (std::int64_t d = 0; d < dim; ++d)
-      dot += static_cast<double>(load_element(args.q.row(token), dtype, head * dim + d)) * stored_key(args, span, p, d);
-    of(p) = dot * args.scale;
-    maximum = std::max(maximum, dot * args.scale);
+      dot +=
+          static_cast<double>(load_element(args.q.row(token), dtype, head * dim + d)) * stored_key(args, place[i], d);
+    weight[i] = dot * args.scale;
+    maximum = std::max(maximum, weight[i]);
   }
   double sum = 0.0;
   for (double& w : weight) sum += w = std::exp(w - maximum);
   if (sparsity < 1.0F) keep_largest(weight, num_chosen_positions(sparsity, seen));
   for (std::int64_t d = 0; d < dim; ++d) {
     double value = 0.0;
-    for (std::int64_t p = seen.first; p < seen.end; ++p)
-      if (sparsity >= 1.0F || of(p) != 0.0) value += of(p) * stored_value(args, span, p, d);
+    for (std::size_t i = 0; i < place.size(); ++i)
+      if (sparsity >= 1.0F || weight[i] != 0.0) value += weight[i] * stored_value(args, place[i], d);
     store_element(args.out.row(token), dtype, head * dim + d, static_cast<float>(value / sum));
   }
 }
@@ -88,7 +106,7 @@ void append_kv_reference(const BatchView& batch, const MatrixView& k, const Matr
     for (std::int32_t head = 0; head < cache.num_heads; ++head) {
       const CacheSpan span = span_of_kv_head(cache.host_heads, cache.num_heads, row, head, tokens);
       for (std::int32_t t = tokens.first_token; t < tokens.first_token + tokens.count; ++t)
-        append(k, v, cache, span, t, head, tokens.position_of(t));
+        append(k, v, cache, span, t, head, tokens.position_of(t) - own_begin_on_host(cache, row));
     }
   }
 }
@@ -97,11 +115,9 @@ void attention_reference(const AttentionArgs& args) {
   for (std::int32_t row = 0; row < args.batch.num_rows; ++row) {
     const RowTokens tokens = row_tokens_on_host(args.batch, row);
     const float sparsity = tokens.is_decode() ? args.sparsity : 1.0F;
-    for (std::int32_t head = 0; head < args.cache.num_heads; ++head) {
-      const CacheSpan span = span_of_query_head(args.cache.host_heads, args.cache.num_heads, row, head, tokens);
+    for (std::int32_t head = 0; head < args.cache.num_heads; ++head)
       for (std::int32_t t = tokens.first_token; t < tokens.first_token + tokens.count; ++t)
-        attend(args, span, t, head, visible_range(tokens.position_of(t)), sparsity);
-    }
+        attend(args, row, t, head, sparsity);
   }
 }
 

@@ -35,6 +35,27 @@ struct KvHead {
   std::int32_t v_parameters = 0;
 };
 
+/// Positions begin .. begin + length - 1 of rows first_row .. first_row + num_rows - 1, which these have in common and
+/// keep once. Both are multiples of prefix_grain.
+struct SharedSpan {
+  std::int32_t first_row = 0;
+  std::int32_t num_rows = 0;
+  std::int32_t begin = 0;
+  std::int32_t length = 0;
+  std::int32_t run = 0;  // where its keys and values lie: SharedSpans::host_heads[run * num_heads ..], from 0 on
+
+  bool has(std::int32_t row) const { return row >= first_row && row < first_row + num_rows; }
+};
+
+/// What rows of a batch share. A row's spans follow one another from its position 0 on; what comes after them is its
+/// own, and its part of KvView::heads begins there. Rows of a span have all spans before it in common: a tree.
+struct SharedSpans {
+  std::int32_t num_spans = 0;                    // 0: every row keeps all of its positions for itself
+  const SharedSpan* host_spans = nullptr;        // [num_spans], by first_row, then by begin
+  const std::int32_t* host_own_begin = nullptr;  // [num_rows]: a row's first position that is not shared
+  const KvHead* host_heads = nullptr;            // [runs * num_heads]
+};
+
 /// The cache of one (layer, micro-batch) in memory of the computing device.
 struct KvView {
   const KvHead* heads = nullptr;       // [num_rows * num_heads], row-major; device memory
@@ -42,6 +63,7 @@ struct KvView {
   std::int32_t num_heads = 0;
   std::int32_t head_dim = 0;
   QuantFormat quant = {};
+  SharedSpans shared = {};
 };
 
 }  // namespace flexgen

@@ -79,7 +79,8 @@ inline std::int64_t cache_unit_bytes(const QuantFormat& quant, DType dtype) {
 
 enum class CachePart : std::uint8_t { keys, values };
 
-/// Where the keys and values of a row's positions 0 .. num_positions - 1 lie for one head. `unit_bytes`: see
+/// Where the keys and values of a row's positions 0 .. num_positions - 1 lie for one head, or those of a part of it
+/// that lies for itself (SharedSpans): positions count from the part's own beginning. `unit_bytes`: see
 /// cache_unit_bytes. Parameters are of compressed caches only, whose unit is a byte.
 struct CacheSpan {
   KvHead head;
@@ -113,6 +114,15 @@ FLEXGEN_HOST_DEVICE CacheSpan span_of_kv_head(const KvHead* heads, std::int32_t 
 FLEXGEN_HOST_DEVICE CacheSpan span_of_query_head(const KvHead* heads, std::int32_t num_heads, std::int32_t row,
                                                  std::int32_t query_head, const RowTokens& tokens) {
   return span_of_kv_head(heads, num_heads, row, kv_head_of(query_head), tokens);
+}
+
+/// The row's first position that it does not share.
+inline std::int32_t own_begin_on_host(const KvView& cache, std::int32_t row) {
+  return cache.shared.num_spans > 0 ? cache.shared.host_own_begin[row] : 0;
+}
+/// Head `kv_head` of what rows share.
+inline CacheSpan span_of_shared(const KvView& cache, const SharedSpan& shared, std::int32_t kv_head) {
+  return {heads_of_row(cache.shared.host_heads, cache.num_heads, shared.run)[kv_head], shared.length};
 }
 
 }  // namespace flexgen

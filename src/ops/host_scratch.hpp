@@ -29,6 +29,7 @@ struct AttentionSizes {
   DType dtype = DType::float32;
   QuantFormat quant;  // of the cache
   float sparsity = 1.0F;
+  bool shares_spans = false;  // rows may share some (SharedSpans)
 };
 
 // Bytes of one thread at most, the caller of the op or one of the loop's: a call never takes more on any thread.

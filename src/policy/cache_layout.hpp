@@ -20,7 +20,7 @@
 namespace flexgen {
 
 struct CacheShape {
-  std::int32_t rows = 0;  // B
+  std::int32_t rows = 0;  // places of a slot: B, and those of what rows share
   std::int32_t heads = 0;
   std::int32_t head_dim = 0;
   DType dtype = DType::float32;

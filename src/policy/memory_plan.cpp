@@ -10,8 +10,8 @@ constexpr std::uint64_t token_bytes = 4;  // int32, and float32 of its score
 CacheLayout lay_out_cache(const PlanInput& in) {
   const auto cached = std::count_if(in.slice.layers.begin(), in.slice.layers.end(),
                                     [](const auto& layer) { return layer.has_cache(); });
-  const CacheShape shape{in.policy.micro_batch_size, in.model.attention.kv_heads, in.model.attention.head_size,
-                         in.policy.dtype, in.policy.cache_format};
+  const CacheShape shape{in.policy.micro_batch_size + in.policy.num_prefixes, in.model.attention.kv_heads,
+                         in.model.attention.head_size, in.policy.dtype, in.policy.cache_format};
   return plan_cache(shape, static_cast<std::int32_t>(cached), cache_bands(in.policy, in.job));
 }
 

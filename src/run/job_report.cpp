@@ -76,13 +76,17 @@ SweepTotalsReport totals_report(const SweepTotals& totals) {
 
 }  // namespace
 
-SweepsReport sweeps_report(const PhaseTimes& times, const CacheUse& cache) {
+SweepsReport sweeps_report(const BatchDriver& driver) {
+  const PhaseTimes& times = driver.times();
+  const CacheUse& cache = driver.cache_use();
   SweepsReport r;
   r.prefill = totals_report(times.prefill);
   r.decode = totals_report(times.decode);
   r.mixed = totals_report(times.mixed);
   r.cache_positions = static_cast<std::uint64_t>(cache.num_positions);
   r.held_cache_positions = static_cast<std::uint64_t>(cache.most_held);
+  r.computed_prompt_tokens = r.prefill.prompt_tokens + r.mixed.prompt_tokens;
+  r.saved_prompt_tokens = static_cast<std::uint64_t>(driver.num_saved_tokens());
   return r;
 }
 

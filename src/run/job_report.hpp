@@ -9,7 +9,7 @@
 namespace flexgen {
 
 /// What the driver counted.
-SweepsReport sweeps_report(const PhaseTimes& times, const CacheUse& cache);
+SweepsReport sweeps_report(const BatchDriver& driver);
 
 /// Collective. Model, policy and ranks are filled in on rank 0; job and timing are the caller's.
 /// @param run_seconds  from the first sweep to the end

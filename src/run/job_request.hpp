@@ -26,6 +26,7 @@ struct PolicyRequest {
   std::optional<std::int32_t> gpu_batch_size, num_gpu_batches;
   std::optional<std::int32_t> token_budget;  // of a micro-batch in a sweep
   bool static_blocks = false;                // blocks keep their rows until the last has ended
+  std::optional<bool> prefix_sharing;        // of rows that begin alike; none: where it can be done
   std::optional<DType> dtype;
   bool overlap = true;
   std::optional<bool> sep_layer;  // none: true, but for attention on the host where one layer fits

@@ -9,9 +9,11 @@
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
 #include "model/slice_description.hpp"
+#include "ops/attention.hpp"
 #include "ops/parallel_for.hpp"
 #include "policy/greedy_fill.hpp"
 #include "run/machine.hpp"
+#include "spec/block_limits.hpp"
 
 namespace flexgen {
 namespace {
@@ -78,6 +80,29 @@ QuantFormat weight_format(const PolicyRequest& request, const ModelSpec& model) 
 constexpr std::int32_t default_micro_batch_size = 4;
 constexpr std::int32_t default_num_micro_batches = 1;
 
+// Common beginnings that a slot holds at most. A place costs an entry of the cache's tables and, on ssd, a block of
+// memory, both for every layer and slot.
+constexpr std::int32_t most_prefixes = 16;
+
+// Whatever rows share, their tokens are the same: where it cannot be done, they share nothing.
+std::string why_not_shared(const Policy& policy, const Device& device) {
+  if (policy.rule == BlockRule::fixed) return "with --static-blocks rows do not wait for each other";
+  if (policy.attention_sparsity < 1) return "sparse attention chooses among all positions of a row at once";
+  if (!attention_takes_spans(device)) return "attention on a GPU has no part for it yet";
+  return "";
+}
+
+void choose_sharing(const PolicyRequest& request, const JobOutline& job, Policy& policy) {
+  policy.wants_sharing = request.prefix_sharing.value_or(true);
+  if (!policy.wants_sharing) return;
+  const std::string why_not = why_not_shared(policy, job.device);
+  if (request.prefix_sharing && !why_not.empty())
+    throw UserError(ExitCode::usage, "--prefix-sharing cannot be done here", why_not, "Leave it out");
+  const bool has_what_to_share =
+      job.shape.num_rows > 1 && job.shape.max_prompt_tokens > prefix_grain && !job.shape.scores;
+  if (why_not.empty() && has_what_to_share) policy.num_prefixes = most_prefixes;
+}
+
 // All that is asked for or has a default, the same on every rank.
 Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Communicator& ranks) {
   Policy policy;
@@ -95,6 +120,7 @@ Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Com
   policy.token_budget = request.token_budget.value_or(0);
   if (request.static_blocks) policy.rule = BlockRule::fixed;
   if (request.placement) policy.placement = *request.placement;
+  ranks.agree_on_error([&] { choose_sharing(request, job, policy); });
   return policy;
 }
 

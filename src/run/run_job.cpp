@@ -105,7 +105,7 @@ SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, co
     on_error(std::current_exception());
     throw;
   }
-  return sweeps_report(driver.times(), driver.cache_use());
+  return sweeps_report(driver);
 }
 
 void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
@@ -158,7 +158,7 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   report.sweeps = sweeps;
   if (ranks.rank() == 0) {
     report.job = input.count_job();
-    report.throughput = measure_throughput(report.job, report.timing);
+    report.throughput = measure_throughput(report.job, report.timing, sweeps.saved_prompt_tokens);
     add_roofline(report, {input.model, job.policy, job.shape, job.slices, job.profiles, job.device, *transport, ranks});
   }
   stage.reset();

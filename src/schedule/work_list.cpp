@@ -1,5 +1,6 @@
 #include "schedule/work_list.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -58,6 +59,19 @@ class Reader {
 
 }  // namespace
 
+bool lies_before(const RowWork& row, const RowWork& other) {
+  const std::size_t depth = std::min(row.shared.size(), other.shared.size());
+  for (std::size_t i = 0; i < depth; ++i) {
+    const SharedRun &own = row.shared[i], &others = other.shared[i];
+    if (own.cache_begin != others.cache_begin) return own.cache_begin < others.cache_begin;
+    if (own.length != others.length) return own.length < others.length;
+  }
+  const auto next = [depth](const RowWork& of) {
+    return of.shared.size() > depth ? of.shared[depth].cache_begin : of.cache_begin;
+  };
+  return next(row) < next(other);
+}
+
 std::int64_t SweepWork::num_prompt_tokens() const {
   std::int64_t total = 0;
   for (const MicroBatchWork& batch : micro_batches)
@@ -91,6 +105,12 @@ std::vector<std::byte> encode_work(const SweepWork& work) {
       out.put(row.next_token);
       out.put_tokens(row.tokens);
       out.put(row.reads_prompt);
+      out.put(static_cast<std::int64_t>(row.shared.size()));
+      for (const SharedRun& run : row.shared) {
+        out.put(run.cache_row);
+        out.put(run.cache_begin);
+        out.put(run.length);
+      }
     }
   }
   return std::move(out.bytes);
@@ -105,7 +125,7 @@ SweepWork decode_work(std::span<const std::byte> message) {
   work.micro_batches.resize(in.get_count(2 * sizeof(std::int64_t)));
   for (MicroBatchWork& batch : work.micro_batches) {
     batch.slot = in.get_int();
-    batch.rows.resize(in.get_count(9 * sizeof(std::int64_t)));
+    batch.rows.resize(in.get_count(10 * sizeof(std::int64_t)));
     for (RowWork& row : batch.rows) {
       row.row = RowId(in.get());
       row.cache_row = in.get_int();
@@ -116,6 +136,8 @@ SweepWork decode_work(std::span<const std::byte> message) {
       row.next_token = in.get_int();
       row.tokens = in.get_tokens();
       row.reads_prompt = in.get() != 0;
+      row.shared.resize(in.get_count(3 * sizeof(std::int64_t)));
+      for (SharedRun& run : row.shared) run = {in.get_int(), in.get_int(), in.get_int()};
     }
   }
   FLEXGEN_CHECK(in.at_end(), "work list has trailing bytes");

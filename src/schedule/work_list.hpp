@@ -13,6 +13,18 @@
 
 namespace flexgen {
 
+/// Nobody's: what of a prompt several rows have in common is read for all of them.
+inline constexpr RowId no_row{-1};
+
+/// Positions that rows have in common, the first ones of a run of the slot's cache.
+struct SharedRun {
+  std::int32_t cache_row = 0;    // place of what keeps them in the slot's cache
+  std::int32_t cache_begin = 0;  // first of the slot's positions that are its own
+  std::int32_t length = 0;       // how many of them, a multiple of prefix_grain
+
+  bool operator==(const SharedRun&) const = default;
+};
+
 struct RowWork {
   RowId row = {};
   std::int32_t cache_row = 0;             // the row's place in its micro-batch's cache, 0 .. B-1, fixed for its life
@@ -23,13 +35,23 @@ struct RowWork {
   std::int32_t next_token = -1;           // scored too: what the prompt has after this chunk of it; -1: nothing
   std::vector<std::int32_t> tokens = {};  // new tokens, at least one
   bool reads_prompt = false;              // the tokens are of its prompt (prefill), not the one it made last (decode)
+  std::vector<SharedRun> shared = {};     // its positions from 0 on, read in sweeps before; what follows is its own
 
   std::int32_t count() const { return static_cast<std::int32_t>(tokens.size()); }
   /// Positions whose logits are computed: all of a row that is scored, else the last one or none.
   std::int32_t num_outputs() const { return wants_scores ? count() : wants_token ? 1 : 0; }
   std::int32_t length() const { return start + count(); }
+  /// The row's first position that is not shared: it lies at cache_begin.
+  std::int32_t own_begin() const {
+    std::int32_t total = 0;
+    for (const SharedRun& run : shared) total += run.length;
+    return total;
+  }
   bool operator==(const RowWork&) const = default;
 };
+
+/// The order of rows that decode: by where their caches lie, and so that those that share lie together.
+bool lies_before(const RowWork& row, const RowWork& other);
 
 struct MicroBatchWork {
   std::int32_t slot = 0;  // which cache slot of the engine the rows live in: group * K + k

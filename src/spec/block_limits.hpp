@@ -10,6 +10,11 @@ namespace flexgen {
 /// Sequences take whole grains of a cache's positions.
 inline constexpr std::int32_t cache_grain = 8;
 
+/// Rows share whole runs of so many positions: the blocks in which attention sums up, so that the order of its sums,
+/// and with it every bit, is that of a row that shares nothing.
+inline constexpr std::int32_t prefix_grain = 64;
+static_assert(prefix_grain % cache_grain == 0);
+
 /// Tokens that one call of a layer may have, and so a row in a sweep.
 inline constexpr std::int32_t call_tokens = 4096;
 

@@ -46,6 +46,7 @@ std::string to_flags(const Policy& p) {
       at.hidden.gpu_percent, at.hidden.dram_percent, p.micro_batch_size, p.num_micro_batches, dtype_name(p.dtype));
   if (p.token_budget > 0) flags += fmt::format(" --token-budget {}", p.token_budget);
   if (p.rule != BlockShape{}.rule) flags += " --static-blocks";  // the one way to ask for another
+  if (!p.wants_sharing) flags += " --prefix-sharing false";
   if (!p.weight_format.is_none()) flags += fmt::format(" --compress-weight --weight-bits {}", p.weight_format.bits);
   if (!p.cache_format.is_none()) flags += fmt::format(" --compress-cache --cache-bits {}", p.cache_format.bits);
   const std::int32_t group = p.weight_format.is_none() ? p.cache_format.group : p.weight_format.group;

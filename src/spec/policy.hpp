@@ -60,6 +60,8 @@ struct BlockShape {
   std::int32_t num_micro_batches = 1;  // K: micro-batches that share one pass over the weights
   std::int32_t num_groups = 1;         // blocks in flight: at least the number of stages
   BlockRule rule = BlockRule::rolling;
+  bool wants_sharing = true;      // rows that begin alike hold that once, where the job and the device can
+  std::int32_t num_prefixes = 0;  // such beginnings that a micro-batch's cache holds at most; 0: rows share nothing
   std::int32_t token_budget = 0;  // tokens that a micro-batch may bring in a sweep; 0: as many as the job wants
   DType dtype = DType::float32;   // of weights, cache and activations
   QuantFormat weight_format;      // of matrices; none: dtype

@@ -169,10 +169,10 @@ TEST(Options, BadValuesAreUsageErrors) {
 // Every option that has a value, with one that cannot be: the message names the option and the value.
 TEST(Options, ErrorsNameTheirOption) {
   for (const char* name :
-       {"gen-len",        "prompt-len",        "num-rows",  "gpu-batch-size", "num-gpu-batches", "gpu-mem",
-        "cpu-mem",        "disk-mem",          "overlap",   "sep-layer",      "pin-weight",      "compress-weight",
-        "compress-cache", "cpu-cache-compute", "dummy",     "quiet",          "attn-sparsity",   "dtype",
-        "device",         "transport",         "log-level", "percent"})
+       {"gen-len",        "prompt-len", "num-rows",       "gpu-batch-size",    "num-gpu-batches", "gpu-mem",
+        "cpu-mem",        "disk-mem",   "overlap",        "sep-layer",         "pin-weight",      "compress-weight",
+        "prefix-sharing", "shared-len", "compress-cache", "cpu-cache-compute", "dummy",           "quiet",
+        "attn-sparsity",  "dtype",      "device",         "transport",         "log-level",       "percent"})
     for (const char* word : {"1e3x", "15XB", "", "nan"}) {
       const std::string option = std::string("--") + name;
       expect_usage_error("bench", "--model m " + option + "=" + word, option + " " + (*word ? word : "''"));

@@ -19,6 +19,7 @@ TEST(PolicyFlags, RoundTripThroughTheParser) {
         policy.micro_batch_size = 48;
         policy.num_micro_batches = 3;
         policy.token_budget = on ? 480 : 0;
+        policy.wants_sharing = on;
         policy.dtype = dtype;
         policy.overlap = policy.separate_layers = policy.pin_weights = on;
         policy.host_attention_percent = on ? 100 : 0;
@@ -35,6 +36,7 @@ TEST(PolicyFlags, RoundTripThroughTheParser) {
         EXPECT_EQ(options.policy.sep_layer, std::optional(on));
         EXPECT_EQ(options.policy.cpu_attention_percent, on ? 100 : 0);
         EXPECT_EQ(options.policy.pin_weight, on);
+        EXPECT_EQ(options.policy.prefix_sharing.value_or(true), on);
       }
 }
 

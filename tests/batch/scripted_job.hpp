@@ -46,6 +46,13 @@ struct ScriptedJob {
     return row;
   }
 
+  /// The same, of given tokens.
+  RowRequest& add(std::vector<std::int32_t> prompt, std::int32_t max_new_tokens) {
+    RowRequest& row = add(0, max_new_tokens);
+    row.prompt = std::move(prompt);
+    return row;
+  }
+
   PhaseTimes run(RowSource& source) {
     RowCallbacks callbacks;
     callbacks.on_token = [&](RowId row, std::int32_t token) {
@@ -67,6 +74,7 @@ struct ScriptedJob {
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
     cache_use = driver.cache_use();
+    num_saved_tokens = driver.num_saved_tokens();
     return driver.times();
   }
   PhaseTimes run() {
@@ -95,6 +103,7 @@ struct ScriptedJob {
   std::function<bool(RowId, std::int32_t token)> stops;  // a stop string; may be empty
   std::map<RowId, Told> told;
   CacheUse cache_use;  // of the last run
+  std::int64_t num_saved_tokens = 0;
 };
 
 }  // namespace flexgen::test

@@ -86,6 +86,7 @@ TEST(TakenMemory, IsWhatThePlanNames) {
        }},
       {"scores", [](InProcessJob& job) { job.scores = true; }},
       {"sparse", [](InProcessJob& job) { job.policy.attention_sparsity = 0.5; }},
+      {"shares", [](InProcessJob& job) { job.policy.num_prefixes = 4; }},
       {"half", [](InProcessJob& job) { job.policy.dtype = DType::float16; }},
   };
   HostScratchWatch scratch_watch;

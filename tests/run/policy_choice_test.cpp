@@ -53,6 +53,31 @@ TEST(PolicyChoice, AttentionOnTheHostTakesOneLayerWhereItFits) {
   EXPECT_LT(gpu_bytes_needed(two), needed);
 }
 
+// For a job of such prompts.
+Policy choose_with_prompts(const PolicyRequest& request, std::int32_t prompt_tokens) {
+  const ModelSpec model = test::model_of("opt-30b");
+  InProcessWorld world(1);
+  const std::unique_ptr<Communicator> alone = world.communicator(0);
+  return choose_policy(request, {model, balanced_slices(model, 1), {prompt_tokens, 8, prompt_tokens + 7, 4}, Device{}},
+                       {plenty, plenty, plenty}, *alone);
+}
+
+TEST(PolicyChoice, RowsShareWhereTheyCan) {
+  PolicyRequest request = all_in_dram();
+  EXPECT_EQ(choose_with_prompts(request, 64).num_prefixes, 0) << "a row reads its last token itself";
+  EXPECT_GT(choose_with_prompts(request, 65).num_prefixes, 0);
+  request.attn_sparsity = 0.5;
+  EXPECT_EQ(choose_with_prompts(request, 65).num_prefixes, 0);
+  request.prefix_sharing = true;
+  EXPECT_THROW(choose_with_prompts(request, 65), UserError);
+  request.attn_sparsity = 1;
+  EXPECT_GT(choose_with_prompts(request, 65).num_prefixes, 0);
+  request.static_blocks = true;
+  EXPECT_THROW(choose_with_prompts(request, 65), UserError);
+  request.prefix_sharing = false;
+  EXPECT_EQ(choose_with_prompts(request, 65).num_prefixes, 0);
+}
+
 TEST(PolicyChoice, SepLayerIsTakenAsGiven) {
   PolicyRequest two = attended_by_the_host();
   two.sep_layer = true;

@@ -33,6 +33,10 @@ SweepWork random_work(std::mt19937& random) {
       row.reads_prompt = below(2) != 0;
       row.tokens.resize(static_cast<std::size_t>(below(10)));
       for (std::int32_t& token : row.tokens) token = static_cast<std::int32_t>(below(50272));
+      row.shared.resize(static_cast<std::size_t>(below(4)));
+      for (SharedRun& run : row.shared)
+        run = {static_cast<std::int32_t>(below(80)), static_cast<std::int32_t>(below(4096)),
+               static_cast<std::int32_t>(below(2048))};
     }
   }
   return work;
@@ -44,6 +48,22 @@ TEST(WorkList, RoundTrip) {
     const SweepWork work = random_work(random);
     EXPECT_EQ(decode_work(encode_work(work)), work);
   }
+}
+
+// Those that share lie together, and in the order of what they share.
+TEST(WorkList, RowsThatShareLieTogether) {
+  const SharedRun trunk{8, 256, 128}, half{8, 256, 64}, branch{9, 512, 64};
+  const std::vector<RowWork> ordered{{.cache_begin = 0},
+                                     {.cache_begin = 700, .shared = {half}},
+                                     {.cache_begin = 96, .shared = {trunk}},
+                                     {.cache_begin = 40, .shared = {trunk, branch}},
+                                     {.cache_begin = 640, .shared = {trunk, branch}},
+                                     {.cache_begin = 600, .shared = {trunk}},
+                                     {.cache_begin = 384}};
+  for (std::size_t i = 0; i < ordered.size(); ++i)
+    for (std::size_t j = 0; j < ordered.size(); ++j)
+      EXPECT_EQ(lies_before(ordered[i], ordered[j]), i < j) << i << " " << j;
+  EXPECT_EQ(ordered[3].own_begin(), 192);
 }
 
 TEST(WorkList, LargePrompt) {

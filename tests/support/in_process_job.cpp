@@ -60,6 +60,7 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
   ListedRows source(std::move(rows));
   driver.run(source, callbacks);
   result.times = driver.times();
+  result.num_saved_tokens = driver.num_saved_tokens();
 }
 
 void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Collected& collected,

@@ -50,6 +50,7 @@ struct InProcessResult {
   std::vector<std::vector<std::vector<float>>> logits;  // [row][step][vocab]; empty without keep_logits
   std::vector<TraceEvent> trace;                        // of all ranks; empty without keep_trace
   PhaseTimes times;
+  std::int64_t num_saved_tokens = 0;  // BatchDriver's
 };
 
 /// Runs it to its end. Whatever any rank throws is thrown here once all ranks have ended.

@@ -14,6 +14,7 @@
 #include "ops/cache_span.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/host/scratch.hpp"
+#include "ops/host/shared_spans_host.hpp"
 #include "ops/host/stored/stored_kernels.hpp"
 #include "ops/host_scratch.hpp"
 #include "ops/parallel_for.hpp"
@@ -68,12 +69,13 @@ struct DecodeScratch {
 /// What the calling thread takes: a head may be a task.
 std::int64_t most_tasks(std::int64_t rows, std::int64_t num_heads) { return rows * num_heads; }
 
-/// What the one new token of a row attends.
+/// What the one new token of a row attends of the row's own positions.
 VisibleRange seen_of(const AttentionArgs& args, std::int32_t row) {
-  return visible_range(row_tokens_on_host(args.batch, row).start);
+  const VisibleRange seen = visible_range(row_tokens_on_host(args.batch, row).start);
+  return {std::max(seen.first, own_begin_on_host(args.cache, row)), seen.end};
 }
 
-/// Addresses of the first position that the row's new token attends: keys, values.
+/// Addresses of the first of them: keys, values.
 struct HeadPlace {
   StoredPlace key, value;
   std::int64_t position_stride;
@@ -83,7 +85,8 @@ HeadPlace place_of(const AttentionArgs& args, std::int32_t row, std::int64_t hea
   const RowTokens tokens = row_tokens_on_host(args.batch, row);
   const CacheSpan span =
       span_of_query_head(args.cache.host_heads, args.cache.num_heads, row, static_cast<std::int32_t>(head), tokens);
-  const std::int64_t first = seen_of(args, row).first, unit = cache_unit_bytes(args.cache.quant, args.q.dtype);
+  const std::int64_t first = seen_of(args, row).first - own_begin_on_host(args.cache, row);
+  const std::int64_t unit = cache_unit_bytes(args.cache.quant, args.q.dtype);
   if (args.cache.quant.is_none())
     return {
         {span.at(CachePart::keys, first, unit)}, {span.at(CachePart::values, first, unit)}, span.position_bytes(unit)};
@@ -115,23 +118,22 @@ std::int64_t run_length(const AttentionArgs& args, std::int32_t row, std::int64_
 
 class DecodeRun {
  public:
-  DecodeRun(const AttentionArgs& args, const DecodeTask& task)
+  /// `shared`: where the row's softmax stands when it comes to its own positions.
+  DecodeRun(const AttentionArgs& args, const DecodeTask& task, const SharedStates& shared)
       : args_(args),
         task_(task),
+        shared_(shared),
         dim_(args.cache.head_dim),
         seen_(seen_of(args, task.row)),
         length_(seen_.length()),
         place_(place_of(args, task.row, task.first_head)) {
-    heads_ = {args.q.dtype, args.cache.quant, dim_, task.num_heads, 0, 0, place_.position_stride};
+    heads_ = one_stored_head(args.q.dtype, args.cache.quant, dim_);
+    heads_.num_heads = task.num_heads;
+    heads_.position_stride = place_.position_stride;
     if (task.num_heads > 1) {
       const HeadPlace second = place_of(args, task.row, task.first_head + 1);
       heads_.head_stride = second.key.data - place_.key.data;
       heads_.parameter_stride = second.key.parameters - place_.key.parameters;
-    } else {
-      const QuantFormat& quant = args.cache.quant;
-      heads_.head_stride =
-          quant.is_none() ? dim_ * static_cast<std::int64_t>(element_bytes(args.q.dtype)) : quant.code_bytes(dim_);
-      heads_.parameter_stride = quant.is_none() ? 0 : quant.parameter_bytes(dim_);
     }
   }
 
@@ -154,9 +156,8 @@ class DecodeRun {
     for (std::int64_t h = 0; h < n; ++h) {
       kernels_.to_float(element(args_.q, token, h), args_.q.dtype, use_.wide, dim_);
       stored_.arrange_query(heads_, use_.wide, q + h * arranged);
-      use_.states[h] = kNothingSeen;
     }
-    std::fill(use_.sums, use_.sums + n * arranged, 0.0F);
+    begin(arranged);
     if (sparse) take_chosen(q, arranged, num_chosen_positions(args_.sparsity, seen_));
     else take_all(q, arranged);
     for (std::int64_t h = 0; h < n; ++h) {
@@ -167,6 +168,16 @@ class DecodeRun {
   }
 
  private:
+  void begin(std::int64_t arranged) {
+    std::fill(use_.states, use_.states + task_.num_heads, kNothingSeen);
+    std::fill(use_.sums, use_.sums + task_.num_heads * arranged, 0.0F);
+    if (!shared_.has(task_.row)) return;
+    for (std::int64_t h = 0; h < task_.num_heads; ++h) {
+      use_.states[h] = shared_.state(task_.row, task_.first_head + h);
+      std::copy_n(shared_.sums(task_.row, task_.first_head + h), arranged, use_.sums + h * arranged);
+    }
+  }
+
   std::byte* element(const MatrixView& view, std::int64_t token, std::int64_t head) const {
     const auto col = static_cast<std::uint64_t>((task_.first_head + head) * dim_);
     return view.row(token) + col * element_bytes(view.dtype);
@@ -246,6 +257,7 @@ class DecodeRun {
 
   const AttentionArgs& args_;
   const DecodeTask& task_;
+  const SharedStates& shared_;
   const HostKernels& kernels_ = host_kernels();
   const StoredKernels& stored_ = stored_kernels();
   const std::int64_t dim_;
@@ -305,15 +317,19 @@ void attention_decode_host(const AttentionArgs& args, ThreadPool& pool) {
   ScratchFrame scratch;
   const std::span<const DecodeTask> tasks =
       list_tasks(args, num_threads, scratch.take<DecodeTask>(most_tasks(args.batch.num_rows, args.cache.num_heads)));
+  const SharedStates shared(args, scratch);
+  attend_shared_spans(args, pool, num_threads > 1, shared);
   parallel_for(pool, static_cast<std::int64_t>(tasks.size()), num_threads > 1,
-               [&](std::int64_t task) { DecodeRun(args, tasks[static_cast<std::size_t>(task)]).run(); });
+               [&](std::int64_t task) { DecodeRun(args, tasks[static_cast<std::size_t>(task)], shared).run(); });
 }
 
 std::uint64_t attention_decode_scratch_bytes(const AttentionSizes& most) {
   StoredHeads heads{most.dtype, most.quant, most.head_dim};
   heads.num_heads = std::min(most.num_heads, most_heads(most.quant, most.head_dim));
-  return scratch_piece_bytes<DecodeTask>(most_tasks(most.rows, most.num_heads)) +
-         DecodeScratch(heads, most.longest, most.sparsity < 1.0F).bytes();
+  const std::uint64_t tasks = scratch_piece_bytes<DecodeTask>(most_tasks(most.rows, most.num_heads));
+  const std::uint64_t run = DecodeScratch(heads, most.longest, most.sparsity < 1.0F).bytes();
+  if (!most.shares_spans) return tasks + run;
+  return tasks + SharedStates::bytes(most) + std::max(run, shared_spans_scratch_bytes(most));
 }
 
 }  // namespace flexgen

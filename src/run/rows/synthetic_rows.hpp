@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <random>
-#include <utility>
 #include <vector>
 
 #include "batch/row_source.hpp"
@@ -14,8 +13,8 @@ namespace flexgen {
 /// Made as they are pulled. All of them generate as many tokens as they are allowed to.
 class SyntheticRows final : public RowSource {
  public:
-  SyntheticRows(std::int32_t vocab, std::vector<RowLengths> lengths)
-      : token_(0, vocab - 1), lengths_(std::move(lengths)) {}
+  /// @param num_shared  tokens that all prompts begin with, as far as they are as long
+  SyntheticRows(std::int32_t vocab, std::vector<RowLengths> lengths, std::int64_t num_shared = 0);
 
   std::optional<RowRequest> next_row() override;
   std::optional<std::int64_t> num_left() const override { return std::ssize(lengths_) - num_made_; }
@@ -24,6 +23,7 @@ class SyntheticRows final : public RowSource {
   std::mt19937_64 random_{20260101};
   std::uniform_int_distribution<std::int32_t> token_;
   std::vector<RowLengths> lengths_;
+  std::vector<std::int32_t> shared_;
   std::int64_t num_made_ = 0;
 };
 

@@ -80,5 +80,14 @@ TEST(SyntheticRows, AreAsLongAsTheyWereSaidToBe) {
   EXPECT_FALSE(rows.next_row());
 }
 
+TEST(SyntheticRows, BeginWithWhatAllHaveInCommon) {
+  SyntheticRows rows(1000, {{6, 1}, {2, 1}, {6, 1}}, 4);
+  const std::vector<std::int32_t> first = rows.next_row()->prompt, second = rows.next_row()->prompt,
+                                  third = rows.next_row()->prompt;
+  EXPECT_TRUE(std::equal(first.begin(), first.begin() + 4, third.begin()));
+  EXPECT_NE(first, third);
+  EXPECT_EQ(second, (std::vector{first[0], first[1]}));
+}
+
 }  // namespace
 }  // namespace flexgen::test
