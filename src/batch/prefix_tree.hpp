@@ -1,8 +1,8 @@
 // How the rows that wait begin: a tree of blocks of tokens, in which those that begin alike have a way in common.
 //
-// Blocks are of prefix_grain tokens. A prompt's last token is in none: every row has to read something itself. A block
-// that one row alone has is not gone beyond until another comes to it, so that rows that share nothing cost a node
-// each.
+// Blocks are of prefix_grain tokens. A prompt's last two tokens are in none: every row has to read something itself. A
+// block that one row alone has is not gone beyond until another comes to it, so that rows that share nothing cost a
+// node each.
 //
 // Keeps a pointer to every row's prompt until it is removed. Calls take O(d log n) of n rows, d blocks deep, unless
 // they say more. Deterministic. Single-threaded.
@@ -21,9 +21,9 @@
 
 namespace flexgen {
 
-/// Tokens that a row whose prompt has so many may share: whole blocks.
+/// Tokens that a row whose prompt has so many may share: whole blocks, and at least two are left (prompt_chunk.hpp).
 constexpr std::int32_t shareable_tokens(std::size_t prompt_tokens) {
-  return prompt_tokens == 0 ? 0 : static_cast<std::int32_t>(prompt_tokens - 1) / prefix_grain * prefix_grain;
+  return prompt_tokens < 2 ? 0 : static_cast<std::int32_t>(prompt_tokens - 2) / prefix_grain * prefix_grain;
 }
 
 class PrefixTree {

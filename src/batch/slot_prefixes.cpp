@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "batch/prompt_chunk.hpp"
 
 namespace flexgen {
 namespace {
@@ -117,6 +118,9 @@ std::vector<RowWork> SlotPrefixes::next_work(std::int32_t num_tokens) {
   for (std::size_t i = 0; i < prefixes_.size() && num_tokens > 0; ++i) {
     std::optional<Prefix>& prefix = prefixes_[i];
     if (!prefix || prefix->num_read == prefix->run.length || !are_there(prefix->before)) continue;
+    const std::int32_t left = prefix->run.length - prefix->num_read;
+    const std::int32_t count = works.empty() ? least_prompt_chunk(left, num_tokens) : prompt_chunk(left, num_tokens);
+    if (count == 0) break;
     RowWork& work = works.emplace_back();
     work.row = no_row;
     work.cache_row = place_of(i);
@@ -125,7 +129,6 @@ std::vector<RowWork> SlotPrefixes::next_work(std::int32_t num_tokens) {
     work.wants_token = false;
     work.reads_prompt = true;
     work.shared = prefix->before;
-    const std::int32_t count = std::min({prefix->run.length - prefix->num_read, num_tokens, call_tokens});
     const auto first = prefix->tokens.begin() + work.start;
     work.tokens.assign(first, first + count);
     prefix->num_read += count;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "batch/prompt_chunk.hpp"
 
 namespace flexgen {
 namespace {
@@ -20,13 +21,18 @@ std::vector<RowWork> decode_work(SlotRows& slot) {
   return rows;
 }
 
-std::vector<RowWork> prompt_work(SlotRows& slot, std::int32_t num_tokens) {
+std::vector<RowWork> prompt_work(SlotRows& slot, std::int32_t num_tokens, bool is_all) {
   std::vector<RowWork> rows = slot.prefixes().next_work(num_tokens);
   for (const RowWork& row : rows) num_tokens -= row.count();
   for (const std::int32_t cache_row : slot.reading()) {
     if (num_tokens == 0) break;
     if (!slot.can_go_on(cache_row)) continue;
-    num_tokens -= rows.emplace_back(slot.at(cache_row).next_work(std::min(num_tokens, call_tokens))).count();
+    Sequence& sequence = slot.at(cache_row);
+    const std::int32_t left = sequence.num_prompt_left();
+    const std::int32_t count =
+        is_all && rows.empty() ? least_prompt_chunk(left, num_tokens) : prompt_chunk(left, num_tokens);
+    if (count == 0) break;
+    num_tokens -= rows.emplace_back(sequence.next_work(count)).count();
   }
   slot.drop_read();
   return rows;
@@ -42,7 +48,7 @@ std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_t
     std::vector<RowWork> decoding = decode_work(slot);  // before a prompt that is read now would count as one of them
     const std::int32_t left = num_tokens - static_cast<std::int32_t>(decoding.size());
     FLEXGEN_CHECK(left >= 0, "the sequences of a micro-batch have more tokens than it may bring");
-    std::vector<RowWork> rows = prompt_work(slot, left);
+    std::vector<RowWork> rows = prompt_work(slot, left, decoding.empty());
     rows.insert(rows.end(), std::make_move_iterator(decoding.begin()), std::make_move_iterator(decoding.end()));
     micro_batches.push_back({slot.number(), std::move(rows)});
   }

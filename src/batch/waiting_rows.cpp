@@ -1,5 +1,7 @@
 #include "batch/waiting_rows.hpp"
 
+#include <ranges>
+
 #include "base/error.hpp"
 #include "batch/sequence.hpp"
 
@@ -43,8 +45,8 @@ std::optional<WaitingRows::Arrival> WaitingRows::longest_within(std::int32_t pos
 }
 
 WaitingRows::Arrival WaitingRows::longest_lived_within(std::int32_t positions) const {
-  for (auto row = by_life_.rbegin(); row != by_life_.rend(); ++row)
-    if (std::get<1>(*row) <= positions) return -std::get<2>(*row);
+  for (const auto& [life, needed, arrival] : std::views::reverse(by_life_))
+    if (needed <= positions) return -arrival;
   throw InternalError("all rows that wait are longer");
 }
 

@@ -10,11 +10,11 @@ namespace {
 
 using Cuts = std::vector<std::int32_t>;
 
-// Blocks of one number each, and a last token that is in none.
+// Blocks of one number each, and two last tokens that are in none.
 std::vector<std::int32_t> prompt_of(const std::vector<std::int32_t>& blocks) {
   std::vector<std::int32_t> prompt;
   for (const std::int32_t block : blocks) prompt.insert(prompt.end(), prefix_grain, block);
-  prompt.push_back(-1);
+  prompt.insert(prompt.end(), 2, -1);
   return prompt;
 }
 
@@ -25,7 +25,7 @@ struct Rows {
   }
   std::vector<PrefixTree::Arrival> beginning_with(const std::vector<std::int32_t>& blocks) const {
     std::vector<std::int32_t> tokens = prompt_of(blocks);
-    tokens.pop_back();
+    tokens.resize(tokens.size() - 2);
     std::vector<PrefixTree::Arrival> rows;
     if (const PrefixTree::Ordered* found = tree.rows_that_begin_with(tokens))
       for (const auto& [positions, row] : *found) rows.push_back(row);
@@ -36,10 +36,10 @@ struct Rows {
   std::map<PrefixTree::Arrival, std::vector<std::int32_t>> prompts;
 };
 
-TEST(PrefixTree, ALastTokenIsInNoBlock) {
+TEST(PrefixTree, TheLastTwoTokensAreInNoBlock) {
   EXPECT_EQ(shareable_tokens(0), 0);
-  EXPECT_EQ(shareable_tokens(prefix_grain), 0);
-  EXPECT_EQ(shareable_tokens(prefix_grain + 1), prefix_grain);
+  EXPECT_EQ(shareable_tokens(prefix_grain + 1), 0);
+  EXPECT_EQ(shareable_tokens(prefix_grain + 2), prefix_grain);
   Rows rows;
   rows.prompts[0] = std::vector<std::int32_t>(prefix_grain, 1);
   rows.tree.add(0, 64, rows.prompts[0]);
