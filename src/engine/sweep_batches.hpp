@@ -19,6 +19,14 @@
 
 namespace flexgen {
 
+/// How the tokens of outputs are chosen where any is not simply the likeliest.
+struct OutputChoices {
+  const SampleRow* how =
+      nullptr;  // [outputs], device; null: all are the likeliest. A scored output has its target here
+  const SampleRow* host_how = nullptr;     // the same on the host
+  TokenAdjustment* adjustments = nullptr;  // of all of them, device
+};
+
 struct BatchChunk {
   BatchView batch;
   std::int32_t first_row = 0;                 // in the micro-batch
@@ -29,6 +37,7 @@ struct BatchChunk {
   const std::int32_t* targets = nullptr;      // [outputs], device: tokens that are scored, -1: none; null: no scores
   std::int32_t num_outputs = 0;
   std::int32_t first_output = 0;  // in the micro-batch
+  OutputChoices choices;
 };
 
 /// How rows of one token are called beside prompts. A micro-batch's prompts come first (SweepWork).
@@ -43,6 +52,7 @@ struct MicroBatch {
   std::int32_t num_outputs = 0;
   std::vector<CacheRow> rows;
   bool has_scores = false;
+  std::int32_t max_top = 0;  // alternatives of an output, at most
   std::vector<BatchChunk> chunks;
 };
 

@@ -101,7 +101,8 @@ Delivered outputs_of(bool scores, bool keep_logits, std::uint64_t most, std::vec
   const std::vector<MicroBatch>& batches = parts.prepare(work);
   for (std::int32_t k = 0; k < 2; ++k) {
     const MicroBatch& batch = batches[static_cast<std::size_t>(k)];
-    for (const BatchChunk& chunk : batch.chunks) lane.compute(context, head, LayerCall{}, chunk, MicroBatchId(k));
+    for (const BatchChunk& chunk : batch.chunks)
+      lane.compute(context, head, LayerCall{}, batch, chunk, MicroBatchId(k));
     lane.deliver(MicroBatchId(k), batch, out);
   }
   EXPECT_EQ(parts.memory->workspace.used_bytes(), 0U);

@@ -22,7 +22,9 @@ class SweepBatchesTest : public ::testing::Test {
     BlockShape block;
     block.num_micro_batches = num_micro_batches;
     block.micro_batch_size = rows;
-    const auto entries = static_cast<std::uint64_t>(index_array_entries(block, tokens, scores));
+    JobShape job;
+    job.scores = scores;
+    const auto entries = static_cast<std::uint64_t>(index_array_entries(block, tokens, job));
     MemoryPieces pieces;
     pieces.add(Piece::index_arrays, TierKind::gpu, {entries * sizeof(std::int32_t), num_index_sets, piece_alignment});
     tiers_ = std::make_unique<PlannedTiers>(pieces);
