@@ -18,18 +18,23 @@ bool wants_text(const Request& request) {
          !request.choices.empty();
 }
 
-void check(const Request& request, const RowRules& rules) {
-  if (rules.tokenizer.is_none() && wants_text(request))
+void require_text(const Request& request, const Tokenizer& tokenizer) {
+  if (tokenizer.is_none() && wants_text(request))
     throw UserError(ExitCode::rows_failed, "stop strings, echo, log-probabilities and choices cannot be given",
                     "the model's folder has no tokenizer files, so that results have no text", "Leave them out");
-  const auto check_token = [&](const char* field, std::int32_t token) {
-    if (token >= rules.model.vocab)
-      throw RowError{static_cast<const RowIdentity&>(request), "invalid_field",
-                     fmt::format("field '{}' names token {}: the model's vocabulary has {} entries. Correct the row",
-                                 field, token, rules.model.vocab)};
+}
+
+/// Why a field that names tokens cannot be honoured; empty where all are the model's.
+std::string foreign_token(const Request& request, std::int32_t vocab) {
+  const auto complain = [vocab](const char* field, std::int32_t token) {
+    return fmt::format("field '{}' names token {}: the model's vocabulary has {} entries. Correct the row", field,
+                       token, vocab);
   };
-  for (const TokenBias& one : request.sampling.logit_bias) check_token("logit_bias", one.token);
-  for (const std::int32_t token : request.stop_token_ids) check_token("stop_token_ids", token);
+  for (const TokenBias& one : request.sampling.logit_bias)
+    if (one.token >= vocab) return complain("logit_bias", one.token);
+  for (const std::int32_t token : request.stop_token_ids)
+    if (token >= vocab) return complain("stop_token_ids", token);
+  return "";
 }
 
 bool joins(const Ids& prompt, const Ids& joined) {
@@ -118,25 +123,8 @@ std::shared_ptr<const TokenRules> token_rules(const Request& request, const Mode
   return std::make_shared<const TokenRules>(std::move(rules));
 }
 
-}  // namespace
-
-RowRequest OpenRow::to_run(std::size_t sequence) const {
-  const Sequence& one = sequences[sequence];
-  RowRequest run;
-  run.prompt.reserve(prompts[one.prompt].ids.size() + one.choice.size());
-  run.prompt = prompts[one.prompt].ids;
-  run.prompt.insert(run.prompt.end(), one.choice.begin(), one.choice.end());
-  run.max_new_tokens = one.max_new_tokens;
-  run.stop_at_eos = !request.ignore_eos;
-  run.score_prompt = scores_prompts;
-  run.stop_tokens = request.stop_token_ids;
-  run.rules = rules;
-  run.answer = static_cast<std::uint32_t>(sequence);
-  return run;
-}
-
-std::unique_ptr<OpenRow> open_row(Request request, const RowRules& rules) {
-  check(request, rules);
+std::unique_ptr<OpenRow> make_row(Request request, const RowRules& rules) {
+  require_text(request, rules.tokenizer);
   auto row = std::make_unique<OpenRow>();
   const std::vector<Prompt> prompts = std::exchange(request.prompts, {});
   row->request = std::move(request);
@@ -154,6 +142,34 @@ std::unique_ptr<OpenRow> open_row(Request request, const RowRules& rules) {
     sequence.token_scores = TokenRecord(num_top);
   }
   return row;
+}
+
+}  // namespace
+
+RowRequest OpenRow::to_run(std::size_t sequence) const {
+  const Sequence& one = sequences[sequence];
+  RowRequest run;
+  run.prompt.reserve(prompts[one.prompt].ids.size() + one.choice.size());
+  run.prompt = prompts[one.prompt].ids;
+  run.prompt.insert(run.prompt.end(), one.choice.begin(), one.choice.end());
+  run.max_new_tokens = one.max_new_tokens;
+  run.stop_at_eos = !request.ignore_eos;
+  run.score_prompt = scores_prompts;
+  run.stop_tokens = request.stop_token_ids;
+  run.rules = rules;
+  run.answer = static_cast<std::uint32_t>(sequence);
+  return run;
+}
+
+std::variant<std::unique_ptr<OpenRow>, RowError> open_row(Request request, const RowRules& rules) {
+  RowIdentity identity = request;
+  if (std::string problem = foreign_token(request, rules.model.vocab); !problem.empty())
+    return RowError{std::move(identity), "invalid_field", std::move(problem)};
+  try {
+    return make_row(std::move(request), rules);
+  } catch (const UserError& error) {
+    return RowError{std::move(identity), "invalid_prompt", error.what()};
+  }
 }
 
 }  // namespace flexgen

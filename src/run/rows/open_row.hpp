@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "batch/row.hpp"
@@ -61,9 +62,8 @@ struct RowRules {
   PromptCut cut = PromptCut::none;
 };
 
-/// Throws UserError (rows_failed) when a prompt cannot run, or the model's folder lacks what the row needs; RowError
-/// when a field names what the model does not have.
-std::unique_ptr<OpenRow> open_row(Request request, const RowRules& rules);
+/// The row's sequences are yet to run; or why it cannot.
+std::variant<std::unique_ptr<OpenRow>, RowError> open_row(Request request, const RowRules& rules);
 
 /// Of a row whose sequences are all finished.
 Result result_of(const OpenRow& row, const Tokenizer& tokenizer);

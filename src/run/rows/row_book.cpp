@@ -27,14 +27,9 @@ void RowBook::add_error(const RowError& error) {
 }
 
 void RowBook::add_request(Request request) {
-  const RowIdentity identity = request;
-  try {
-    add_row(open_row(std::move(request), {tokenizer_, model_, cut_}));
-  } catch (const UserError& error) {
-    add_error({identity, "invalid_prompt", error.what()});
-  } catch (const RowError& error) {
-    add_error(error);
-  }
+  auto opened = open_row(std::move(request), {tokenizer_, model_, cut_});
+  if (const auto* error = std::get_if<RowError>(&opened)) add_error(*error);
+  else add_row(std::get<std::unique_ptr<OpenRow>>(std::move(opened)));
 }
 
 void RowBook::add_row(std::shared_ptr<OpenRow> row) {
