@@ -16,6 +16,17 @@ bool are_numbers(std::span<const std::int32_t> tokens, std::span<const float> sc
          std::ranges::all_of(scores, [](float score) { return std::isfinite(score); });
 }
 
+TokenScores scores_of(const SampledTokens& sampled, std::size_t first, std::size_t count) {
+  FLEXGEN_CHECK(first + count <= sampled.scores.size(), not_of_the_sweep);
+  const auto max_top = static_cast<std::size_t>(sampled.max_top);
+  FLEXGEN_CHECK(sampled.top_tokens.size() == sampled.tokens.size() * max_top &&
+                    sampled.top_scores.size() == sampled.top_tokens.size(),
+                not_of_the_sweep);
+  return {std::span(sampled.scores).subspan(first, count), sampled.max_top,
+          std::span(sampled.top_tokens).subspan(first * max_top, count * max_top),
+          std::span(sampled.top_scores).subspan(first * max_top, count * max_top)};
+}
+
 }  // namespace
 
 void OutputReader::take(const SweepWork& work, std::span<const SampledTokens> sampled, Block& block) const {
@@ -31,12 +42,16 @@ void OutputReader::take_micro_batch(const MicroBatchWork& batch, const SampledTo
   std::size_t at = 0;
   for (const RowWork& work : batch.rows) {
     const auto count = static_cast<std::size_t>(work.num_outputs());
-    FLEXGEN_CHECK(at + count <= sampled.tokens.size() && (!work.wants_scores || at + count <= sampled.scores.size()),
-                  not_of_the_sweep);
-    Outputs outputs{std::span(sampled.tokens).subspan(at, count), {}};
+    FLEXGEN_CHECK(at + count <= sampled.tokens.size(), not_of_the_sweep);
+    if (work.row == no_row) continue;  // what several rows share gives nothing
+    const Place place{batch.slot - block.first_slot(), work.cache_row};
+    const Sequence& sequence = block.at(place);
+    Outputs outputs{std::span(sampled.tokens).subspan(at, count), {}, {}};
     if (work.wants_scores)  // after the prompt's last token comes none of it
-      outputs.scores = std::span(sampled.scores).subspan(at, count - (work.next_token < 0 ? 1 : 0));
-    if (work.row != no_row) take_row(work, outputs, {batch.slot - block.first_slot(), work.cache_row}, block);
+      outputs.prompt = scores_of(sampled, at, count - (work.next_token < 0 ? 1 : 0));
+    if (work.wants_token && sequence.chooser() && sequence.chooser()->wants_scores())
+      outputs.token = scores_of(sampled, at + count - 1, 1);
+    take_row(work, outputs, place, block);
     at += count;
   }
   FLEXGEN_CHECK(at == sampled.tokens.size(), not_of_the_sweep);
@@ -49,22 +64,17 @@ void OutputReader::take_row(const RowWork& work, const Outputs& outputs, Place p
     block.slot(place.micro_batch).release(place.cache_row);
     callbacks_.on_finished(work.row, reason);
   };
-  if (!are_numbers(outputs.tokens, outputs.scores)) return finish(FinishReason::not_a_number);
-  if (work.wants_scores) {
-    sequence.take_scores(outputs.scores, outputs.tokens.first(outputs.scores.size()));
-    if (sequence.num_prompt_left() == 0) callbacks_.on_scores(work.row, sequence.scores(), sequence.greedy());
-  }
+  if (!are_numbers(outputs.tokens, outputs.prompt.scores) || !are_numbers({}, outputs.token.scores))
+    return finish(FinishReason::not_a_number);
+  if (!outputs.prompt.scores.empty()) callbacks_.on_scores(work.row, outputs.prompt);
   if (work.wants_token) {
     const std::int32_t token = outputs.tokens.back();
     sequence.take_token(token);
+    if (!outputs.token.scores.empty()) callbacks_.on_scores(work.row, outputs.token);
     const bool is_told_to_stop = callbacks_.on_token(work.row, token);
-    if (is_told_to_stop || stops_at(sequence, token)) return finish(FinishReason::stop);
+    if (is_told_to_stop || sequence.stops_at(token, eos_tokens_)) return finish(FinishReason::stop);
   }
   if (!sequence.wants_more()) finish(FinishReason::length);
-}
-
-bool OutputReader::stops_at(const Sequence& sequence, std::int32_t token) const {
-  return sequence.stops_at_eos() && std::ranges::find(eos_tokens_, token) != eos_tokens_.end();
 }
 
 }  // namespace flexgen

@@ -28,13 +28,13 @@ class OutputReader {
  private:
   /// A row's share of what its micro-batch gave.
   struct Outputs {
-    std::span<const std::int32_t> tokens;  // greedy choices, RowWork::num_outputs of them
-    std::span<const float> scores;         // of the prompt's tokens after each that it brought, as far as there are any
+    std::span<const std::int32_t> tokens;  // choices, RowWork::num_outputs of them
+    TokenScores prompt;                    // of the prompt's tokens after each that it brought, as far as there are any
+    TokenScores token;                     // of its new token, where that is wanted
   };
 
   void take_micro_batch(const MicroBatchWork& batch, const SampledTokens& sampled, Block& block) const;
   void take_row(const RowWork& work, const Outputs& outputs, Place place, Block& block) const;
-  bool stops_at(const Sequence& sequence, std::int32_t token) const;
 
   std::span<const std::int32_t> eos_tokens_;
   const RowCallbacks& callbacks_;

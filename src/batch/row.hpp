@@ -3,19 +3,40 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "base/ids.hpp"
+#include "spec/sampling.hpp"
 
 namespace flexgen {
+
+/// How a row's tokens are chosen where they are not simply the likeliest, and what is told beside them.
+struct TokenRules {
+  SamplingOptions sampling = {};
+  std::int32_t num_prompt_top = 0;            // alternatives to each token of a prompt that is scored
+  std::vector<std::int32_t> end_tokens = {};  // all that would end it: none is chosen before sampling.min_tokens
+};
 
 struct RowRequest {
   RowId id;
   std::vector<std::int32_t> prompt;  // at least one token
   std::int32_t max_new_tokens = 1;   // at least one, or 0 where the prompt is scored
   bool stop_at_eos = true;
-  bool score_prompt = false;  // on_scores is told how likely the prompt was
+  bool score_prompt = false;                     // on_scores is told how likely the prompt was
+  std::vector<std::int32_t> stop_tokens = {};    // end it, as the model's own end does
+  std::shared_ptr<const TokenRules> rules = {};  // of all sequences of an input row; null: none
+  std::uint32_t answer = 0;                      // of these the number: each draws for itself
+};
+
+/// Of tokens that follow each other in a row.
+struct TokenScores {
+  std::span<const float> scores;  // [tokens] log-probabilities
+  std::int32_t max_top = 0;       // alternatives to a token, at most
+  std::span<const std::int32_t>
+      top_tokens;                     // [tokens, max_top] the likeliest in its place, in their order; -1: no more
+  std::span<const float> top_scores;  // their log-probabilities
 };
 
 /// not_a_number: the model gave a logit or a score that is none, or no finite one; nothing of the row is of use.
@@ -26,9 +47,9 @@ struct RowCallbacks {
   /// A row's next token; true: the row is to stop here (a stop string). The end-of-sequence token is passed too.
   std::function<bool(RowId, std::int32_t token)> on_token;
   std::function<void(RowId, FinishReason)> on_finished;
-  /// Of a row whose prompt is scored, before its first token: score[i] is the log-probability of prompt token i + 1
-  /// after tokens 0 .. i, greedy[i] the token that was likeliest there; both have one entry less than the prompt.
-  std::function<void(RowId, std::span<const float> scores, std::span<const std::int32_t> greedy)> on_scores;
+  /// Of a row whose prompt is scored the prompt's tokens but for the first, as they are read, some at a time; of one
+  /// whose rules ask for log-probabilities each new token, before on_token.
+  std::function<void(RowId, const TokenScores&)> on_scores;
 };
 
 }  // namespace flexgen

@@ -12,6 +12,19 @@ Sequence::Sequence(RowRequest request, std::int32_t cache_row, CacheRun run, std
       num_prompt_tokens_(static_cast<std::int32_t>(request_.prompt.size())),
       num_wanted_(positions_wanted(request_)) {
   for (const SharedRun& run_before : shared_) num_computed_ += run_before.length;
+  if (request_.rules) chooser_.emplace(request_.rules, request_.prompt, request_.answer);
+}
+
+bool Sequence::stops_at(std::int32_t token, std::span<const std::int32_t> eos_tokens) const {
+  const auto has = [token](std::span<const std::int32_t> tokens) {
+    return std::ranges::find(tokens, token) != tokens.end();
+  };
+  return (request_.stop_at_eos && has(eos_tokens)) || has(request_.stop_tokens);
+}
+
+void Sequence::take_token(std::int32_t token) {
+  last_token_ = token;
+  if (chooser_) chooser_->take(token);
 }
 
 RowWork Sequence::next_work(std::int32_t max_tokens) {
@@ -45,11 +58,6 @@ std::vector<std::int32_t> Sequence::next_of_prompt(std::int32_t count) {
   std::vector<std::int32_t> tokens(end - count, end);
   if (num_computed_ == num_prompt_tokens_) std::vector<std::int32_t>().swap(prompt);
   return tokens;
-}
-
-void Sequence::take_scores(std::span<const float> scores, std::span<const std::int32_t> greedy) {
-  scores_.insert(scores_.end(), scores.begin(), scores.end());
-  greedy_.insert(greedy_.end(), greedy.begin(), greedy.end());
 }
 
 }  // namespace flexgen

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/ids.hpp"
 #include "batch/cache_runs.hpp"
 #include "batch/row.hpp"
+#include "batch/token_chooser.hpp"
 #include "schedule/work_list.hpp"
 
 namespace flexgen {
@@ -28,7 +30,8 @@ class Sequence {
   Sequence(RowRequest request, std::int32_t cache_row, CacheRun run, std::vector<SharedRun> shared = {});
 
   RowId id() const { return request_.id; }
-  bool stops_at_eos() const { return request_.stop_at_eos; }
+  /// @param eos_tokens  the model's own
+  bool stops_at(std::int32_t token, std::span<const std::int32_t> eos_tokens) const;
   CacheRun run() const { return run_; }
   const std::vector<SharedRun>& shared() const { return shared_; }
 
@@ -38,12 +41,9 @@ class Sequence {
   /// Tokens of its prompt that no sweep has brought yet.
   std::int32_t num_prompt_left() const { return std::max(0, num_prompt_tokens_ - num_computed_); }
   /// The token that the last work made.
-  void take_token(std::int32_t token) { last_token_ = token; }
-  /// What a chunk of a prompt that is scored gave: one entry per token that is scored.
-  void take_scores(std::span<const float> scores, std::span<const std::int32_t> greedy);
-  /// Of the prompt so far, one entry less than it has tokens once it is read.
-  std::span<const float> scores() const { return scores_; }
-  std::span<const std::int32_t> greedy() const { return greedy_; }
+  void take_token(std::int32_t token);
+  /// Null where it is the likeliest, without more.
+  const TokenChooser* chooser() const { return chooser_ ? &*chooser_ : nullptr; }
   /// Whether anything of it is left to compute after the last work, unless it stops before.
   bool wants_more() const { return num_computed_ < num_wanted_; }
 
@@ -58,8 +58,7 @@ class Sequence {
   std::int32_t num_wanted_;
   std::int32_t num_computed_ = 0;
   std::int32_t last_token_ = 0;
-  std::vector<float> scores_;
-  std::vector<std::int32_t> greedy_;
+  std::optional<TokenChooser> chooser_;
 };
 
 }  // namespace flexgen

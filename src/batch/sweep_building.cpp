@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "base/error.hpp"
@@ -38,6 +39,17 @@ std::vector<RowWork> prompt_work(SlotRows& slot, std::int32_t num_tokens, bool i
   return rows;
 }
 
+// Most rows have none: the list stays empty.
+std::vector<RowChoice> choices_of(SlotRows& slot, std::span<const RowWork> rows) {
+  std::vector<RowChoice> choices;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    if (rows[r].num_outputs() == 0) continue;  // nobody's rows are of these
+    const TokenChooser* const chooser = slot.at(rows[r].cache_row).chooser();
+    if (chooser) choices.push_back(chooser->next(static_cast<std::int32_t>(r)));
+  }
+  return choices;
+}
+
 }  // namespace
 
 std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_tokens) {
@@ -50,7 +62,8 @@ std::vector<MicroBatchWork> build_micro_batches(Block& block, std::int32_t num_t
     FLEXGEN_CHECK(left >= 0, "the sequences of a micro-batch have more tokens than it may bring");
     std::vector<RowWork> rows = prompt_work(slot, left, decoding.empty());
     rows.insert(rows.end(), std::make_move_iterator(decoding.begin()), std::make_move_iterator(decoding.end()));
-    micro_batches.push_back({slot.number(), std::move(rows)});
+    std::vector<RowChoice> choices = choices_of(slot, rows);
+    micro_batches.push_back({slot.number(), std::move(rows), std::move(choices)});
   }
   return micro_batches;
 }

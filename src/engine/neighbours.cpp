@@ -6,8 +6,24 @@
 
 namespace flexgen {
 namespace {
+
 constexpr std::size_t token_header_bytes = 16;  // sweep, micro-batch, number of tokens
+constexpr const char* malformed = "token message is malformed";
+
+template <class T>
+void append(std::vector<std::byte>& message, const T* first, std::size_t count) {
+  const auto* raw = reinterpret_cast<const std::byte*>(first);
+  message.insert(message.end(), raw, raw + count * sizeof(T));
 }
+
+// The message is as long: its length has been looked at.
+template <class T>
+void take(std::span<const std::byte>& rest, T* first, std::size_t count) {
+  if (count > 0) std::memcpy(first, rest.data(), count * sizeof(T));
+  rest = rest.subspan(count * sizeof(T));
+}
+
+}  // namespace
 
 Neighbours::Neighbours(Transport* transport, TierMemory& memory)
     : transport_(transport),
@@ -52,36 +68,46 @@ void Neighbours::send_hidden(const std::byte* from, std::uint64_t bytes, Transfe
   transport_->send({host, bytes}, to, Channel::hidden)->wait();
 }
 
+// Scores stand behind the tokens where there are any, alternatives behind these: the length tells.
 void Neighbours::send_tokens(const SampledTokens& tokens) {
   const auto num_tokens = static_cast<std::int32_t>(tokens.tokens.size());
-  const std::size_t token_bytes = tokens.tokens.size() * sizeof(std::int32_t);
-  const std::size_t score_bytes = tokens.scores.size() * sizeof(float);
-  std::vector<std::byte> message(token_header_bytes + token_bytes + score_bytes);
-  std::memcpy(message.data(), &tokens.sweep, sizeof tokens.sweep);
-  std::memcpy(message.data() + 8, &tokens.micro_batch, sizeof tokens.micro_batch);
-  std::memcpy(message.data() + 12, &num_tokens, sizeof num_tokens);
-  if (token_bytes > 0) std::memcpy(message.data() + token_header_bytes, tokens.tokens.data(), token_bytes);
-  if (score_bytes > 0)
-    std::memcpy(message.data() + token_header_bytes + token_bytes, tokens.scores.data(), score_bytes);
+  std::vector<std::byte> message;
+  message.reserve(token_header_bytes +
+                  sizeof(std::int32_t) * (tokens.tokens.size() + tokens.scores.size() + 2 * tokens.top_tokens.size()));
+  append(message, &tokens.sweep, 1);
+  append(message, &tokens.micro_batch, 1);
+  append(message, &num_tokens, 1);
+  append(message, tokens.tokens.data(), tokens.tokens.size());
+  append(message, tokens.scores.data(), tokens.scores.size());
+  append(message, tokens.top_tokens.data(), tokens.top_tokens.size());
+  append(message, tokens.top_scores.data(), tokens.top_scores.size());
   transport_->send_message(message, 0, Channel::tokens);
 }
 
 SampledTokens Neighbours::receive_tokens() {
   const std::vector<std::byte> message = transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
-  FLEXGEN_CHECK(message.size() >= token_header_bytes, "token message is malformed");
+  FLEXGEN_CHECK(message.size() >= token_header_bytes, malformed);
+  std::span<const std::byte> rest(message);
   SampledTokens tokens;
   std::int32_t num_tokens = 0;
-  std::memcpy(&tokens.sweep, message.data(), sizeof tokens.sweep);
-  std::memcpy(&tokens.micro_batch, message.data() + 8, sizeof tokens.micro_batch);
-  std::memcpy(&num_tokens, message.data() + 12, sizeof num_tokens);
-  const std::size_t body = message.size() - token_header_bytes;
-  const std::size_t token_bytes = static_cast<std::size_t>(std::max(0, num_tokens)) * sizeof(std::int32_t);
-  FLEXGEN_CHECK(num_tokens >= 0 && (body == token_bytes || body == 2 * token_bytes), "token message is malformed");
-  tokens.tokens.resize(static_cast<std::size_t>(num_tokens));
-  tokens.scores.resize((body - token_bytes) / sizeof(float));
-  if (token_bytes > 0) std::memcpy(tokens.tokens.data(), message.data() + token_header_bytes, token_bytes);
-  if (body > token_bytes)
-    std::memcpy(tokens.scores.data(), message.data() + token_header_bytes + token_bytes, body - token_bytes);
+  take(rest, &tokens.sweep, 1);
+  take(rest, &tokens.micro_batch, 1);
+  take(rest, &num_tokens, 1);
+  FLEXGEN_CHECK(num_tokens >= 0 && (num_tokens > 0 || rest.empty()), malformed);
+  const auto count = static_cast<std::size_t>(num_tokens);
+  const std::size_t parts = count == 0 ? 1 : rest.size() / (count * sizeof(std::int32_t));  // an entry of each output
+  FLEXGEN_CHECK((parts == 1 || parts % 2 == 0) && parts > 0 && rest.size() == parts * count * sizeof(std::int32_t),
+                malformed);
+  tokens.tokens.resize(count);
+  take(rest, tokens.tokens.data(), count);
+  if (parts == 1) return tokens;
+  tokens.scores.resize(count);
+  take(rest, tokens.scores.data(), count);
+  tokens.max_top = static_cast<std::int32_t>(parts / 2) - 1;
+  tokens.top_tokens.resize(count * (parts / 2 - 1));
+  tokens.top_scores.resize(tokens.top_tokens.size());
+  take(rest, tokens.top_tokens.data(), tokens.top_tokens.size());
+  take(rest, tokens.top_scores.data(), tokens.top_scores.size());
   return tokens;
 }
 

@@ -4,8 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "engine/sampler.hpp"
-
 namespace flexgen {
 namespace {
 
@@ -27,10 +25,9 @@ OutputLane::OutputLane(const StagePlan& plan, const Layers& layers, StageMemory&
       vocab_(plan.input.model.vocab),
       max_outputs_(static_cast<std::size_t>(max_outputs(plan.input.policy, plan.input.job))),
       outputs_of_call_(outputs_of_call(layers, plan, memory.workspace, device)),
-      tokens_(memory.next_tokens),
-      scores_(memory.scores),
-      host_tokens_(reinterpret_cast<std::int32_t*>(memory.result_tokens.data())),
-      host_scores_(reinterpret_cast<float*>(memory.result_scores.data())) {
+      max_top_(static_cast<std::size_t>(plan.input.job.sampling.max_top)),
+      device_(memory.outputs),
+      host_(memory.results.arrays()) {
   if (keeps_logits())
     logits_ = Buffer(MemoryKind::device,
                      static_cast<std::uint64_t>(plan.input.policy.micro_batch_size) *
@@ -38,8 +35,16 @@ OutputLane::OutputLane(const StagePlan& plan, const Layers& layers, StageMemory&
                      device);
 }
 
-void OutputLane::compute(const OpContext& context, const Layer& head, const LayerCall& call, const BatchChunk& chunk,
-                         MicroBatchId k) const {
+OutputArrays OutputLane::at(const OutputArrays& all, MicroBatchId k, std::int64_t first, std::int32_t max_top) const {
+  const std::size_t begin = k.index() * max_outputs_;
+  const std::size_t output = begin + static_cast<std::size_t>(first);
+  const std::size_t top = begin * max_top_ + static_cast<std::size_t>(first) * static_cast<std::size_t>(max_top);
+  return {all.tokens + output, all.scores ? all.scores + output : nullptr,
+          all.top_tokens ? all.top_tokens + top : nullptr, all.top_scores ? all.top_scores + top : nullptr};
+}
+
+void OutputLane::compute(const OpContext& context, const Layer& head, const LayerCall& call, const MicroBatch& batch,
+                         const BatchChunk& chunk, MicroBatchId k) const {
   LayerCall range = call;
   for (std::int64_t first = 0; first < chunk.num_outputs; first += outputs_of_call_) {
     const std::int64_t count = std::min(outputs_of_call_, chunk.num_outputs - first);
@@ -54,32 +59,36 @@ void OutputLane::compute(const OpContext& context, const Layer& head, const Laye
     range.logits = contiguous_view(logits, count, vocab_, DType::float32);
     head.forward(context, range);
 
-    const std::size_t at = first_output(k) + static_cast<std::size_t>(chunk.first_output + first);
-    SampleArgs args{range.logits, tokens_ + at};
-    if (chunk.targets) {
-      args.targets = chunk.targets + first;
-      args.scores = scores_ + at;
+    SampleArgs args{range.logits, at(device_, k, chunk.first_output + first, batch.max_top)};
+    if (chunk.targets) args.targets = chunk.targets + first;
+    if (chunk.choices.how) {
+      args.choices = {chunk.choices.how + first, chunk.choices.host_how + first, chunk.choices.adjustments};
+      args.has_scores = batch.has_scores;
+      args.max_top = batch.max_top;
     }
     sample(context, args);
   }
 }
 
 void OutputLane::deliver(MicroBatchId k, const MicroBatch& batch, TransferStream& out) {
-  out.post(
-      [this, sweep = sweep_, k, count = static_cast<std::size_t>(batch.num_outputs),
-       has_scores = batch.has_scores](Transfer& transfer) { deliver_in_task(sweep, k, count, has_scores, transfer); });
+  const Delivery what{sweep_, k, static_cast<std::size_t>(batch.num_outputs), batch.has_scores, batch.max_top};
+  out.post([this, what](Transfer& transfer) { deliver_in_task(what, transfer); });
 }
 
-void OutputLane::deliver_in_task(std::int64_t sweep, MicroBatchId k, std::size_t count, bool has_scores,
-                                 Transfer& transfer) {
-  const std::size_t first = first_output(k);
-  std::int32_t* const tokens = host_tokens_ + first;
-  transfer.gpu_to_host(reinterpret_cast<std::byte*>(tokens), reinterpret_cast<const std::byte*>(tokens_ + first),
-                       count * sizeof(std::int32_t), "tokens");
-  float* const scores = host_scores_ + (has_scores ? first : 0);
-  if (has_scores)
-    transfer.gpu_to_host(reinterpret_cast<std::byte*>(scores), reinterpret_cast<const std::byte*>(scores_ + first),
-                         count * sizeof(float), "scores");
+void OutputLane::deliver_in_task(const Delivery& what, Transfer& transfer) {
+  const OutputArrays from = at(device_, what.k, 0, what.max_top), to = at(host_, what.k, 0, what.max_top);
+  const std::size_t count = what.count;
+  const auto fetch = [&]<class T>(const T* device, T* host, std::size_t num, const char* name) {
+    transfer.gpu_to_host(reinterpret_cast<std::byte*>(host), reinterpret_cast<const std::byte*>(device),
+                         num * sizeof(T), name);
+  };
+  fetch(from.tokens, to.tokens, count, "tokens");
+  const std::size_t num_top = count * static_cast<std::size_t>(what.max_top);
+  if (what.has_scores) fetch(from.scores, to.scores, count, "scores");
+  if (num_top > 0) {
+    fetch(from.top_tokens, to.top_tokens, num_top, "alternatives");
+    fetch(from.top_scores, to.top_scores, num_top, "scores of alternatives");
+  }
   std::vector<float> logits;
   if (keeps_logits()) {
     logits.resize(count * static_cast<std::size_t>(vocab_));
@@ -87,9 +96,13 @@ void OutputLane::deliver_in_task(std::int64_t sweep, MicroBatchId k, std::size_t
                          "logits");
   }
   transfer.stream().record_in_task()->await_result();
-  if (keeps_logits()) sinks_.logits(sweep, k, logits);
-  SampledTokens sampled{sweep, k.value, {tokens, tokens + count}, {}};
-  if (has_scores) sampled.scores.assign(scores, scores + count);
+  if (keeps_logits()) sinks_.logits(what.sweep, what.k, logits);
+  SampledTokens sampled{what.sweep, what.k.value, {to.tokens, to.tokens + count}, {}, what.max_top, {}, {}};
+  if (what.has_scores) sampled.scores.assign(to.scores, to.scores + count);
+  if (num_top > 0) {
+    sampled.top_tokens.assign(to.top_tokens, to.top_tokens + num_top);
+    sampled.top_scores.assign(to.top_scores, to.top_scores + num_top);
+  }
   sinks_.tokens(std::move(sampled));
 }
 

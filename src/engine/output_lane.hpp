@@ -2,7 +2,7 @@
 // whoever collects them.
 //
 //   compute: head -> logits of a range of outputs -> sample -> tokens and scores, range by range
-//   deliver: tokens, scores and, where they are kept, logits to the host -> sinks
+//   deliver: tokens, scores, alternatives and, where they are kept, logits to the host -> sinks
 //
 // It has no stream of its own: it computes on that of the context, and delivers on the stream that a stage before would
 // send hidden states on, which orders it (hidden_lane). One per SliceExecutor and called by its thread, the sinks by
@@ -16,6 +16,7 @@
 #include "base/ids.hpp"
 #include "device/buffer.hpp"
 #include "engine/neighbours.hpp"
+#include "engine/sampler.hpp"
 #include "engine/stage_memory.hpp"
 #include "engine/sweep_batches.hpp"
 #include "engine/transfer_stream.hpp"
@@ -41,27 +42,36 @@ class OutputLane {
   void begin_sweep(std::int64_t number) { sweep_ = number; }
 
   /// The head on a chunk of micro-batch k. Logits take what the context's workspace has room for at a time.
-  void compute(const OpContext& context, const Layer& head, const LayerCall& call, const BatchChunk& chunk,
-               MicroBatchId k) const;
+  void compute(const OpContext& context, const Layer& head, const LayerCall& call, const MicroBatch& batch,
+               const BatchChunk& chunk, MicroBatchId k) const;
   bool keeps_logits() const { return static_cast<bool>(sinks_.logits); }
 
   /// Posts to `out` what takes the outputs of micro-batch k away; `out` waits for them already.
   void deliver(MicroBatchId k, const MicroBatch& batch, TransferStream& out);
 
  private:
-  void deliver_in_task(std::int64_t sweep, MicroBatchId k, std::size_t count, bool has_scores, Transfer& transfer);
-  std::size_t first_output(MicroBatchId k) const { return k.index() * max_outputs_; }
+  // Of a micro-batch, where the task that delivers them runs.
+  struct Delivery {
+    std::int64_t sweep;
+    MicroBatchId k;
+    std::size_t count;  // outputs
+    bool has_scores;
+    std::int32_t max_top;  // of these
+  };
+
+  void deliver_in_task(const Delivery& what, Transfer& transfer);
+  /// Where in the arrays output `first` of micro-batch k is, of `max_top` alternatives each.
+  OutputArrays at(const OutputArrays& all, MicroBatchId k, std::int64_t first, std::int32_t max_top) const;
 
   OutputSinks sinks_;
   std::int64_t vocab_;
   std::size_t max_outputs_;       // of a micro-batch
   std::int64_t outputs_of_call_;  // of a call of the head, at most
-  std::int32_t* tokens_;          // [num_micro_batches * max_outputs], device
-  float* scores_;                 // the same; null where none are wanted
-  std::int32_t* host_tokens_;     // the same, in host memory
-  float* host_scores_;
-  Buffer logits_;           // [rows, vocab] float32 on the device, when they are kept
-  std::int64_t sweep_ = 0;  // its number
+  std::size_t max_top_;           // alternatives of an output
+  OutputArrays device_;           // of [num_micro_batches * max_outputs]
+  OutputArrays host_;             // the same, in host memory
+  Buffer logits_;                 // [rows, vocab] float32 on the device, when they are kept
+  std::int64_t sweep_ = 0;        // its number
 };
 
 }  // namespace flexgen

@@ -85,7 +85,7 @@ void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOpe
     LayerCall call = calls_.whole(batch(k), chunk, operands);
     if (weights_.lacks_plain(chunk)) make_plain(layer);
     call.weights = weights_.of_call(chunk);
-    if (what.description().kind == LayerKind::head) output_.compute(context_, what, call, chunk, k);
+    if (what.description().kind == LayerKind::head) output_.compute(context_, what, call, batch(k), chunk, k);
     else what.forward(context_, call);
   }
 }

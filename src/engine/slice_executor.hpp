@@ -85,7 +85,8 @@ class SliceExecutor final : public Executor {
   LayerCall half_call(MicroBatchId k, const LayerOperands& operands) const;
   void compute_half(LayerId layer, MicroBatchId k, const LayerOperands& operands);
   void finish_half_done(MicroBatchId k);
-  void warm_up_shape(std::int32_t num_rows, std::int32_t start, std::int32_t count);
+  MicroBatchWork rows_of_shape(std::int32_t num_rows, std::int32_t start, std::int32_t count) const;
+  void warm_up_rows(const MicroBatchWork& rows);
   void warm_up_layer(LayerId layer);
   void end_call();
 

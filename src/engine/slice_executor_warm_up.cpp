@@ -24,13 +24,16 @@ void SliceExecutor::warm_up() {
   const BlockShape& block = plan_.input.policy;
   const std::int32_t tokens = micro_batch_tokens(block, plan_.input.job);
   const std::int32_t prompt = std::clamp(plan_.input.job.max_prompt_tokens, 1, std::min(tokens, call_tokens));
-  warm_up_shape(std::min(block.micro_batch_size, tokens / prompt), 0, prompt);
-  if (plan_.input.job.max_row_tokens > prompt) warm_up_shape(block.micro_batch_size, prompt, 1);
+  warm_up_rows(rows_of_shape(std::min(block.micro_batch_size, tokens / prompt), 0, prompt));
+  if (plan_.input.job.max_row_tokens > prompt) warm_up_rows(rows_of_shape(block.micro_batch_size, prompt, 1));
+  if (!plan_.input.job.sampling.is_wanted) return;
+  MicroBatchWork sampled = rows_of_shape(1, 0, 1);
+  sampled.choices.push_back({.num_prompt_top = 0, .wants_score = true});
+  warm_up_rows(sampled);
 }
 
-void SliceExecutor::warm_up_shape(std::int32_t num_rows, std::int32_t start, std::int32_t count) {
+MicroBatchWork SliceExecutor::rows_of_shape(std::int32_t num_rows, std::int32_t start, std::int32_t count) const {
   const std::vector<std::int32_t> begins = begins_of_long_rows(plan_.memory.cache, start + count);
-  SweepWork work;
   MicroBatchWork rows;
   for (std::int32_t r = 0; r < num_rows; ++r)
     rows.rows.push_back(
@@ -39,6 +42,11 @@ void SliceExecutor::warm_up_shape(std::int32_t num_rows, std::int32_t start, std
          .cache_begin = begins[static_cast<std::size_t>(r) * begins.size() / static_cast<std::size_t>(num_rows)],
          .start = start,
          .tokens = std::vector<std::int32_t>(static_cast<std::size_t>(count), 0)});
+  return rows;
+}
+
+void SliceExecutor::warm_up_rows(const MicroBatchWork& rows) {
+  SweepWork work;
   // A whole block, as whether a layer is made plain depends on it; the first micro-batch is computed.
   work.micro_batches.assign(static_cast<std::size_t>(plan_.input.policy.num_micro_batches), rows);
   batches_ = index_arrays_.prepare(work, compute_);

@@ -14,7 +14,23 @@ std::vector<std::byte*> take_slots(const StagePlan& plan, Piece piece, TierMemor
   return slots;
 }
 
+OutputArrays outputs_in(std::byte* tokens, std::byte* scores, std::byte* top_tokens, std::byte* top_scores) {
+  return {reinterpret_cast<std::int32_t*>(tokens), reinterpret_cast<float*>(scores),
+          reinterpret_cast<std::int32_t*>(top_tokens), reinterpret_cast<float*>(top_scores)};
+}
+
+OutputArrays take_outputs(TierMemory& tiers) {
+  std::byte* const tokens = tiers.on_device(Piece::sampled_tokens).data;
+  std::byte* const scores = tiers.on_device(Piece::scores).data;
+  const PieceView alternatives = tiers.on_device(Piece::alternatives);
+  return outputs_in(tokens, scores, alternatives[0], alternatives[1]);
+}
+
 }  // namespace
+
+OutputArrays OutputPieces::arrays() const {
+  return outputs_in(tokens.data(), scores.data(), alternatives[0], alternatives[1]);
+}
 
 StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::shared_ptr<WeightSource> source,
                          const Device& device, const std::filesystem::path& offload_dir)
@@ -30,9 +46,8 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
       cache_slots(take_slots(plan, Piece::cache_slots, tiers)),
       hidden_slots(take_slots(plan, Piece::hidden_slots, tiers)),
       plain_layer(tiers.on_device(Piece::plain_layer).data),
-      next_tokens(reinterpret_cast<std::int32_t*>(tiers.on_device(Piece::sampled_tokens).data)),
-      scores(reinterpret_cast<float*>(tiers.on_device(Piece::scores).data)),
-      result_tokens(tiers.host_side(Piece::result_tokens)),
-      result_scores(tiers.host_side(Piece::result_scores)) {}
+      outputs(take_outputs(tiers)),
+      results{tiers.host_side(Piece::result_tokens), tiers.host_side(Piece::result_scores),
+              tiers.host_side(Piece::result_alternatives)} {}
 
 }  // namespace flexgen

@@ -9,6 +9,7 @@
 
 #include "engine/hidden_store.hpp"
 #include "engine/kv_cache.hpp"
+#include "engine/sampler.hpp"
 #include "engine/sweep_batches.hpp"
 #include "engine/tier_memory.hpp"
 #include "engine/weight_store.hpp"
@@ -16,6 +17,15 @@
 #include "policy/stage_plan.hpp"
 
 namespace flexgen {
+
+/// As OutputArrays.
+struct OutputPieces {
+  HostPiece tokens;
+  HostPiece scores;
+  HostPiece alternatives;  // tokens and scores
+
+  OutputArrays arrays() const;
+};
 
 class StageMemory {
  public:
@@ -35,10 +45,8 @@ class StageMemory {
   std::vector<std::byte*> cache_slots;   // empty when the whole cache is on the gpu tier
   std::vector<std::byte*> hidden_slots;  // empty when hidden states are resident
   std::byte* plain_layer = nullptr;      // null: compressed matrices are made plain in pieces, call by call
-  std::int32_t* next_tokens = nullptr;   // [num_micro_batches * max_outputs]
-  float* scores = nullptr;               // the same; null where none are wanted
-  HostPiece result_tokens;               // where the last stage's arrive in host memory: as next_tokens
-  HostPiece result_scores;               // as scores
+  OutputArrays outputs;                  // of [num_micro_batches * max_outputs], on the device
+  OutputPieces results;                  // where the last stage's arrive in host memory
 };
 
 }  // namespace flexgen

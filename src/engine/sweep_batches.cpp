@@ -19,7 +19,18 @@ class Packer {
     used_ += count;
     return host_ + used_ - count;
   }
-  const std::int32_t* on_device(const std::int32_t* host) const { return device_ + (host - host_); }
+  // Structs of whole ints, where their alignment wants them.
+  template <class T>
+  T* take_structs(std::int64_t count) {
+    constexpr std::int64_t alignment = alignof(T) / sizeof(std::int32_t);
+    take((alignment - used_ % alignment) % alignment);
+    return reinterpret_cast<T*>(take(count * static_cast<std::int64_t>(sizeof(T) / sizeof(std::int32_t))));
+  }
+  template <class T>
+  T* on_device(const T* host) const {
+    return reinterpret_cast<T*>(reinterpret_cast<std::byte*>(device_) +
+                                (reinterpret_cast<const std::byte*>(host) - reinterpret_cast<std::byte*>(host_)));
+  }
   std::int64_t used() const { return used_; }
 
  private:
@@ -82,6 +93,65 @@ BatchChunk pack_chunk(std::span<const RowWork> rows, Packer& packer) {
   return chunk;
 }
 
+// Of the prompt's own tokens that are scored, and of what else a row has as outputs.
+class ChoicePacker {
+ public:
+  /// @param how  [outputs of the chunk]
+  ChoicePacker(SampleRow* how, TokenAdjustment* adjustments) : how_(how), adjustments_(adjustments) {}
+
+  /// @param choice  the row's; null: it has none
+  void add(const RowWork& row, const RowChoice* choice) {
+    if (row.wants_scores) {
+      const std::int32_t num_top = choice ? choice->num_prompt_top : 0;
+      for (std::int32_t t = 1; t < row.count(); ++t)
+        *how_++ = {.num_top = num_top, .given_token = row.tokens[static_cast<std::size_t>(t)]};
+      if (row.next_token >= 0) *how_++ = {.num_top = num_top, .given_token = row.next_token};
+    }
+    if (row.num_outputs() == 0 || row.next_token >= 0) return;
+    SampleRow& last = *how_++ = {};
+    if (!choice || !row.wants_token) return;
+    last = choice->how;
+    last.first_adjustment = num_adjustments_;
+    last.num_adjustments = static_cast<std::int32_t>(choice->adjustments.size());
+    std::ranges::copy(choice->adjustments, adjustments_ + num_adjustments_);
+    num_adjustments_ += last.num_adjustments;
+  }
+
+ private:
+  SampleRow* how_;
+  TokenAdjustment* adjustments_;
+  std::int32_t num_adjustments_ = 0;
+};
+
+// Of the rows from `first` on, as many as the chunk has.
+OutputChoices pack_choices(const MicroBatchWork& work, std::size_t first, const BatchChunk& chunk, Packer& packer) {
+  const auto end = static_cast<std::int32_t>(first) + chunk.batch.num_rows;
+  const auto begin = std::ranges::lower_bound(work.choices, static_cast<std::int32_t>(first), {}, &RowChoice::row);
+  std::int64_t num_adjustments = 0;
+  for (auto choice = begin; choice != work.choices.end() && choice->row < end; ++choice)
+    num_adjustments += std::ssize(choice->adjustments);
+  auto* const how = packer.take_structs<SampleRow>(chunk.num_outputs);
+  auto* const adjustments = packer.take_structs<TokenAdjustment>(num_adjustments);
+  ChoicePacker into(how, adjustments);
+  auto choice = begin;
+  for (auto r = static_cast<std::int32_t>(first); r < end; ++r) {
+    const bool has_one = choice != work.choices.end() && choice->row == r;
+    into.add(work.rows[static_cast<std::size_t>(r)], has_one ? &*choice : nullptr);
+    if (has_one) ++choice;
+  }
+  return {packer.on_device(how), how, packer.on_device(adjustments)};
+}
+
+// What outputs of the rows come with.
+void count_wishes(const MicroBatchWork& work, MicroBatch& batch) {
+  for (const RowWork& row : work.rows) batch.has_scores = batch.has_scores || row.wants_scores;
+  for (const RowChoice& choice : work.choices) {
+    batch.has_scores = batch.has_scores || choice.wants_score;
+    const RowWork& row = work.rows[static_cast<std::size_t>(choice.row)];
+    batch.max_top = std::max({batch.max_top, choice.how.num_top, row.wants_scores ? choice.num_prompt_top : 0});
+  }
+}
+
 // The first of the rows at the end that bring one token each.
 std::size_t first_single_token(std::span<const RowWork> rows) {
   std::size_t first = rows.size();
@@ -108,11 +178,9 @@ void list_spans(const MicroBatch& batch, BatchChunk& chunk) {
 MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls, Packer& packer) {
   MicroBatch batch;
   batch.slot = work.slot;
-  for (const RowWork& row : work.rows) {
-    batch.rows.push_back(cache_row_of(row));
-    batch.has_scores = batch.has_scores || row.wants_scores;
-  }
+  for (const RowWork& row : work.rows) batch.rows.push_back(cache_row_of(row));
   batch.shared = shared_runs_of(work.rows);
+  count_wishes(work, batch);
   const std::size_t cut = decode_calls == DecodeCalls::own ? first_single_token(work.rows) : 0;
   std::size_t first = 0;
   while (first < work.rows.size()) {
@@ -126,6 +194,7 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls
     chunk.first_token = batch.num_tokens;
     chunk.first_output = batch.num_outputs;
     list_spans(batch, chunk);
+    if (!work.choices.empty()) chunk.choices = pack_choices(work, first, chunk, packer);
     batch.num_tokens += chunk.batch.num_tokens;
     batch.num_outputs += chunk.num_outputs;
     batch.chunks.push_back(chunk);

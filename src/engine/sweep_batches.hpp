@@ -20,6 +20,14 @@
 
 namespace flexgen {
 
+/// How the tokens of outputs are chosen where any is not simply the likeliest.
+struct OutputChoices {
+  const SampleRow* how =
+      nullptr;  // [outputs], device; null: all are the likeliest. A scored output has its target here
+  const SampleRow* host_how = nullptr;     // the same on the host
+  TokenAdjustment* adjustments = nullptr;  // of all of them, device
+};
+
 struct BatchChunk {
   BatchView batch;
   std::int32_t first_row = 0;                 // in the micro-batch
@@ -32,6 +40,7 @@ struct BatchChunk {
   std::int32_t first_output = 0;        // in the micro-batch
   std::vector<SharedSpan> spans;        // of its rows; `run` counts those of the micro-batch
   std::vector<std::int32_t> own_begin;  // [rows], where there are spans
+  OutputChoices choices;
 };
 
 /// How rows of one token are called beside prompts. A micro-batch's prompts come first (SweepWork).
@@ -47,6 +56,7 @@ struct MicroBatch {
   std::vector<CacheRow> rows;
   SharedRuns shared;
   bool has_scores = false;
+  std::int32_t max_top = 0;  // alternatives of an output, at most
   std::vector<BatchChunk> chunks;
 };
 

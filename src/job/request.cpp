@@ -166,7 +166,7 @@ ParsedRow parse_request(std::string_view line, std::size_t line_number, const Re
     Request request;
     static_cast<RowIdentity&>(request) = row;
     read_fields(body, defaults, request);
-    refuse_what_is_not_done(request);
+    if (defaults.is_scored) refuse_what_scoring_does_not(request);
     if (!row.batch_format) request.unread_fields = unread_fields(body, defaults.is_scored);
     return request;
   } catch (const RowProblem& problem) {

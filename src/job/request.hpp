@@ -62,12 +62,14 @@ struct Request : RowIdentity {
   std::int32_t prompt_logprobs = -1;         // as SamplingOptions::num_logprobs, of the prompt's tokens
   bool ignore_eos = false;                   // the model's own end ids end nothing
   std::vector<std::int32_t> stop_token_ids;  // end the sequence as those do
-  std::vector<std::string> choices;          // where any: the answer is one of them. Distinct, none empty
+  /// Where any, the answer is the likeliest of them behind the prompt. Distinct, none empty. max_tokens and `sampling`
+  /// are without effect then, but for num_logprobs.
+  std::vector<std::string> choices;
 };
 
 /// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,
 /// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known invalid_prompt,
-/// and not_a_number.
+/// invalid_field and not_a_number.
 struct RowError : RowIdentity {
   std::string code;
   std::string message;  // what, why, what to do

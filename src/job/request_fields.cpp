@@ -246,8 +246,11 @@ void check_fields(const Json& body, bool refuse_unknown) {
 
 std::vector<std::string> unread_fields(const Json& body, bool is_scored) {
   std::vector<std::string> names;
-  for (const auto& [name, value] : body.items())
-    if (!is_request_field(name) && name != "custom_id" && !(is_scored && name == "text")) names.push_back(name);
+  for (const auto& [name, value] : body.items()) {
+    const bool is_own =
+        name == "choices" ? !value.is_null() && !asks_for_choice(value, false) : !is_request_field(name);
+    if (is_own && name != "custom_id" && !(is_scored && name == "text")) names.push_back(name);
+  }
   return names;
 }
 

@@ -39,10 +39,13 @@ void read_fields(const nlohmann::json& body, const RequestDefaults& defaults, Re
 /// Of these, those that read_fields leaves to request_sampling.cpp: the others have been read.
 void read_sampling(const nlohmann::json& body, bool is_scored, Request& request);
 
-/// Throws RowProblem for what is read and the engine does not do: anything but plain greedy answers, one a prompt.
-void refuse_what_is_not_done(const Request& request);
+/// Throws RowProblem for what asks for an answer where texts are scored.
+void refuse_what_scoring_does_not(const Request& request);
 
 // What the sources of these have in common.
+
+/// Whether `choices` asks for an answer that is one of them. Else it is, in a plain row, the user's own.
+bool asks_for_choice(const nlohmann::json& choices, bool batch_format);
 
 /// The field's value; null when it is absent.
 const nlohmann::json* find_set(const nlohmann::json& body, const char* name);

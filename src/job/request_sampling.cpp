@@ -131,7 +131,7 @@ void read_answers(const Json& body, Request& request) {
 
 void read_choices(const Json& body, Request& request) {
   const Json* list = find_set(body, "choices");
-  if (!list) return;
+  if (!list || !asks_for_choice(*list, request.batch_format)) return;
   if (!list->is_array()) fail_type("choices", "a list of strings", *list);
   if (list->empty())
     throw RowProblem("invalid_field",
@@ -158,7 +158,7 @@ void read_choices(const Json& body, Request& request) {
 }
 
 void check_lengths(const Request& request, bool is_scored) {
-  if (request.max_tokens == 0 && !is_scored && !request.echo && request.prompt_logprobs < 0)
+  if (request.max_tokens == 0 && !is_scored && request.choices.empty() && !request.echo && request.prompt_logprobs < 0)
     throw RowProblem("unsupported_value",
                      "field 'max_tokens' cannot be honoured: 0 asks for nothing but the prompt. Add 'echo', give 1 or "
                      "more, or use 'flexgen-dist score'");
@@ -169,6 +169,11 @@ void check_lengths(const Request& request, bool is_scored) {
 }
 
 }  // namespace
+
+bool asks_for_choice(const Json& choices, bool batch_format) {
+  return batch_format ||
+         (choices.is_array() && std::ranges::all_of(choices, [](const Json& one) { return one.is_string(); }));
+}
 
 std::int32_t read_integer(const Json& value, const std::string& name, std::int32_t least, std::int32_t most) {
   if (!value.is_number_integer()) fail_type(name, "an integer", value);
@@ -199,7 +204,7 @@ void read_sampling(const Json& body, bool is_scored, Request& request) {
   check_lengths(request, is_scored);
 }
 
-void refuse_what_is_not_done(const Request& request) {
+void refuse_what_scoring_does_not(const Request& request) {
   const SamplingOptions& sampling = request.sampling;
   const std::pair<const char*, bool> fields[] = {{"temperature", sampling.temperature != 0},
                                                  {"n", request.n > 1},

@@ -49,6 +49,10 @@ void add_token_ids(OrderedJson& json, const Choice& choice, const ResultFormat& 
 void add_logprobs(OrderedJson& json, const Choice& choice, bool batch_format) {
   if (choice.logprobs) json["logprobs"] = logprobs_json(*choice.logprobs);
   else if (batch_format) json["logprobs"] = nullptr;
+  if (choice.prompt_logprobs) json["prompt_logprobs"] = logprobs_json(*choice.prompt_logprobs);
+  if (choice.choice_logprobs.empty()) return;
+  OrderedJson& sums = json["choice_logprobs"] = OrderedJson::array();
+  for (const double sum : choice.choice_logprobs) sums.push_back(printed_logprob(sum));
 }
 
 OrderedJson choices_json(const Result& result, const ResultFormat& format) {
@@ -104,7 +108,7 @@ void add_scores(OrderedJson& json, const ScoredText& text, bool return_token_ids
   OrderedJson scores = OrderedJson::array({nullptr});
   double sum = 0;
   for (const float score : text.log_probabilities) {
-    scores.push_back(printed_logprob(score));
+    scores.push_back(printed_logprob(static_cast<double>(score)));
     sum += static_cast<double>(score);
   }
   const std::size_t count = text.log_probabilities.size();
@@ -116,17 +120,8 @@ void add_scores(OrderedJson& json, const ScoredText& text, bool return_token_ids
 
 }  // namespace
 
-Usage count_usage(const std::vector<Choice>& choices) {
-  Usage usage;
-  for (const Choice& choice : choices) {
-    usage.prompt_tokens += choice.prompt_token_ids.size();
-    usage.completion_tokens += choice.token_ids.size();
-  }
-  return usage;
-}
-
 Result result_for(const Request& request) {
-  return Result{static_cast<const RowIdentity&>(request), request.prompt_is_list, {}, {}};
+  return Result{static_cast<const RowIdentity&>(request), request.prompt_is_list || request.n > 1, {}, {}};
 }
 
 std::string format_result(const Result& result, const ResultFormat& format) {

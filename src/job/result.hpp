@@ -35,16 +35,18 @@ struct ChoiceToken {
   std::vector<TokenLogprob> top = {};         // the likeliest in its place, in their order; as many as the row asks for
 };
 
-/// What one prompt of a row became.
+/// What one prompt of a row became, or one of the answers to it.
 struct Choice {
-  int index = 0;                               // position of the prompt in its row
-  std::string text;                            // generated text alone, without stop string and special tokens
-  std::string finish_reason;                   // "stop" (end-of-sequence or stop string) | "length"
-  std::vector<std::int32_t> token_ids;         // every generated id, the end-of-sequence id included
+  int index = 0;                        // position in its row: prompt by prompt, answer by answer
+  std::string text;                     // without stop string and special tokens; with `echo` behind the prompt's
+  std::string finish_reason;            // "stop" (end-of-sequence or stop string) | "length"
+  std::vector<std::int32_t> token_ids;  // every generated id, the end-of-sequence id included
   std::vector<std::int32_t> prompt_token_ids;  // as fed to the model
   /// Where the row asks for them, of every token of the text, an end-of-sequence token included: with `echo` those of
   /// the prompt first, but for what the tokenizer has put in front of it.
   std::optional<std::vector<ChoiceToken>> logprobs = {};
+  std::optional<std::vector<ChoiceToken>> prompt_logprobs = {};  // where the row asks for those of the prompt alone
+  std::vector<double> choice_logprobs = {};  // of each of the row's `choices`, in their order: sums over its tokens
 };
 
 struct Usage {
@@ -54,11 +56,8 @@ struct Usage {
   std::uint64_t total_tokens() const { return prompt_tokens + completion_tokens; }
 };
 
-/// Sums over the choices' ids.
-Usage count_usage(const std::vector<Choice>& choices);
-
 struct Result : RowIdentity {
-  bool prompt_is_list = false;  // a plain row then has "choices", otherwise its fields are flat
+  bool prompt_is_list = false;  // or answers are several: a plain row then has "choices", otherwise its fields are flat
   std::vector<Choice> choices;  // >= 1; one if !prompt_is_list
   Usage usage;
 };
@@ -98,6 +97,7 @@ struct ResultFormat {
 /// "token_logprobs","top_logprobs","text_offset"}, an entry for each token. A token whose bytes are no text is
 /// "bytes:\\xe2\\x80"; numbers are rounded to 7 decimals, the first may be null; top_logprobs are objects, of the
 /// likeliest tokens and the token itself; offsets count characters (code points) from the first entry on.
+/// "prompt_logprobs" have the same form. A row with `choices` has "choice_logprobs", a list of numbers.
 std::string format_result(const Result& result, const ResultFormat& format);
 
 /// Batch row: {"id","custom_id","response":null,"error":{"code","message"}}; plain row: {"custom_id","error":{...}}.

@@ -37,7 +37,9 @@ bool is_text(std::string_view bytes) {
   return true;
 }
 
-OrderedJson number(float log_probability) { return std::max(printed_logprob(log_probability), least_logprob); }
+OrderedJson number(float log_probability) {
+  return std::max(printed_logprob(static_cast<double>(log_probability)), least_logprob);
+}
 
 /// The likeliest tokens, and the token itself if it is none of them. Of two that read alike the likelier counts.
 OrderedJson top_json(const ChoiceToken& token, const std::string& text) {
@@ -50,8 +52,8 @@ OrderedJson top_json(const ChoiceToken& token, const std::string& text) {
 
 }  // namespace
 
-double printed_logprob(float log_probability) {
-  return std::round(static_cast<double>(log_probability) * 1e7) / 1e7 + 0.0;  // the sum: no -0
+double printed_logprob(double log_probability) {
+  return std::round(log_probability * 1e7) / 1e7 + 0.0;  // the sum: no -0
 }
 
 std::string token_text(std::string_view bytes) {

@@ -13,7 +13,7 @@
 namespace flexgen {
 
 /// A log-probability as results hold it: rounded to 7 decimals, so that a number reads the same wherever it stands.
-double printed_logprob(float log_probability);
+double printed_logprob(double log_probability);
 
 /// A token as text; "bytes:\xe2\x80" (with backslashes) where its bytes alone are no UTF-8.
 std::string token_text(std::string_view bytes);

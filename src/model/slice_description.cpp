@@ -43,6 +43,8 @@ std::uint64_t host_scratch(const ModelSpec& model, const std::vector<LayerDescri
   std::uint64_t most = calls == HostCalls::all ? layer_norm_scratch_bytes(model.hidden) : 0;
   for (const LayerDescription& layer : layers) {
     most = std::max(most, weight_scratch(layer, block, largest.tokens, calls));
+    if (layer.kind == LayerKind::head && largest.samples && calls == HostCalls::all)
+      most = std::max(most, sample_rows_scratch_bytes(model.vocab));
     if (layer.has_cache()) most = std::max(most, attention_scratch(model.attention, block, largest, calls));
   }
   return most;

@@ -22,32 +22,6 @@ void argmax_rows_reference(const MatrixView& logits, std::int32_t* token);
 void log_probabilities(const OpContext& context, const MatrixView& logits, const std::int32_t* target, float* score);
 void log_probabilities_reference(const MatrixView& logits, const std::int32_t* target, float* score);
 
-/// What changes a token's logit before the choice.
-struct TokenAdjustment {
-  std::int32_t token = 0;
-  std::int32_t in_prompt = 0;  // how often it stands there
-  std::int32_t in_output = 0;
-  float bias = 0.0F;       // minus infinity: the token is banned
-  float own_logit = 0.0F;  // out: as it came
-};
-
-/// How one row's token is chosen (spec/sampling.hpp has the meaning and limits of the fields).
-struct SampleRow {
-  float temperature = 0.0F;
-  float top_p = 1.0F;
-  float min_p = 0.0F;
-  float repetition_penalty = 1.0F;
-  float presence_penalty = 0.0F;
-  float frequency_penalty = 0.0F;
-  std::int32_t top_k = 0;
-  std::int32_t num_top = 0;           // alternatives that are asked for
-  std::int32_t given_token = -1;      // a token that stands there already: it is taken as it is; -1: one is chosen
-  std::int32_t first_adjustment = 0;  // of SampleRowsArgs::adjustment: the row's own, each of another token
-  std::int32_t num_adjustments = 0;
-  std::uint64_t seed = 0;
-  std::uint64_t draw = 0;  // the token's index in its sequence; the upper half tells sequences of one seed apart
-};
-
 /// All arrays are the computing device's memory, but for host_row.
 struct SampleRowsArgs {
   MatrixView logits;                      // [rows, vocab] float32; changed meanwhile, in the end as they came

@@ -30,6 +30,8 @@ constexpr std::array<Name, num_pieces> names{{
     {"scores"},
     {"result tokens"},
     {"result scores"},
+    {"alternatives"},
+    {"result alternatives"},
     {"queries, keys and values"},
     {"attention of the host"},
     {"disk staging of weights"},

@@ -31,6 +31,8 @@ enum class Piece : std::uint8_t {
   scores,          // the same, float32
   result_tokens,   // the same, where the last stage's arrive in host memory
   result_scores,
+  alternatives,         // [micro-batches, outputs, most of an output] int32, and their scores: two parts
+  result_alternatives,  // the same, where they arrive
 
   projected,  // of attention on the host: a block's queries, keys and values, on either side
   attended,   // and what attention made of them
@@ -46,7 +48,7 @@ enum class Piece : std::uint8_t {
   received_hidden,  // a GPU's hidden states on their way from and to other stages through host memory
   sent_hidden,
 };
-inline constexpr std::size_t num_pieces = 27;
+inline constexpr std::size_t num_pieces = 29;
 /// "weights", "KV cache", ...: as messages name it.
 std::string_view piece_name(Piece piece);
 MemoryUse use_of(Piece piece);

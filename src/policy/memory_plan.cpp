@@ -2,10 +2,16 @@
 
 #include <algorithm>
 
+#include "spec/sampling.hpp"
+
 namespace flexgen {
 namespace {
 
 constexpr std::uint64_t token_bytes = 4;  // int32, and float32 of its score
+
+template <class T>
+constexpr std::int64_t index_entries = sizeof(T) / sizeof(std::int32_t);
+static_assert(sizeof(SampleRow) % sizeof(std::int32_t) == 0 && sizeof(TokenAdjustment) % sizeof(std::int32_t) == 0);
 
 CacheLayout lay_out_cache(const PlanInput& in) {
   const auto cached = std::count_if(in.slice.layers.begin(), in.slice.layers.end(),
@@ -46,7 +52,7 @@ void add_tables(const PlanInput& in, MemoryPlan& plan) {
     plan.pieces.add(piece, tier, {bytes, count, piece_alignment});
   };
   const TierKind host_side = in.on_gpu ? TierKind::dram : TierKind::gpu;
-  const std::int64_t entries = index_array_entries(in.policy, plan.max_tokens, in.job.scores);
+  const std::int64_t entries = index_array_entries(in.policy, plan.max_tokens, in.job);
   const std::uint64_t tables =
       plan.cache.splits.size() * cache_table_entries(plan.cache.shape) * cache_table_entry_bytes;
   for (const TierKind tier : {TierKind::gpu, TierKind::dram}) {
@@ -58,14 +64,17 @@ void add_tables(const PlanInput& in, MemoryPlan& plan) {
       micro_batches(in) * static_cast<std::uint64_t>(max_outputs(in.policy, in.job)) * token_bytes;
   add(Piece::sampled_tokens, TierKind::gpu, outputs, 1);
   add(Piece::result_tokens, host_side, outputs, 1);
-  if (!in.job.scores) return;
+  if (!in.job.scores && !in.job.sampling.is_wanted) return;
   add(Piece::scores, TierKind::gpu, outputs, 1);
   add(Piece::result_scores, host_side, outputs, 1);
+  const std::uint64_t alternatives = outputs * static_cast<std::uint64_t>(in.job.sampling.max_top);
+  add(Piece::alternatives, TierKind::gpu, alternatives, 2);
+  add(Piece::result_alternatives, host_side, alternatives, 2);
 }
 
 CallSizes largest_call(const PlanInput& in, const MemoryPlan& plan) {
   return {in.policy.micro_batch_size, std::min<std::int64_t>(plan.max_tokens, call_tokens),
-          std::max(1, in.job.max_prompt_tokens)};
+          std::max(1, in.job.max_prompt_tokens), in.job.sampling.is_wanted};
 }
 
 void add_workspace(const PlanInput& in, MemoryPlan& plan) {
@@ -149,8 +158,15 @@ bool may_use_plain_layer(const PlanInput& in, std::int64_t max_tokens) {
 
 }  // namespace
 
-std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, bool scores) {
-  return block.num_micro_batches * (4LL * block.micro_batch_size + (scores ? 4 : 2) * tokens);
+std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, const JobShape& job) {
+  const std::int64_t rows = block.micro_batch_size;
+  std::int64_t entries = 4 * rows + (job.scores ? 4 : 2) * tokens;
+  if (job.sampling.is_wanted) {
+    const std::int64_t outputs = job.scores ? tokens : rows;
+    entries += outputs * index_entries<SampleRow>;
+    entries += rows * (1 + job.sampling.max_adjustments * index_entries<TokenAdjustment>);
+  }
+  return block.num_micro_batches * entries;
 }
 
 MemoryPlan plan_memory(const PlanInput& in) {

@@ -43,9 +43,10 @@ inline std::uint64_t cache_table_entries(const CacheShape& shape) {
 /// Sets of index arrays: one sweep is under way while the next is prepared.
 inline constexpr std::uint64_t num_index_sets = 2;
 /// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a call
-/// of its own; per token: id and position, and where it is scored output and target.
+/// of its own; per token: id and position, and where it is scored output and target. Where tokens are sampled, of every
+/// output a SampleRow, and of every row its adjustments and one entry that aligns those of a call.
 /// @param tokens  of one micro-batch at most
-std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, bool scores);
+std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, const JobShape& job);
 
 /// Positions of one micro-batch whose logits are wanted, at most.
 inline std::int64_t max_outputs(const BlockShape& block, const JobShape& job) {

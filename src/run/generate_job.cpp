@@ -28,6 +28,7 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
       progress->add_tokens(1);
       return book->add_token(id, token);
     };
+    input.callbacks.on_scores = [&](RowId id, const TokenScores& tokens) { book->add_scores(id, tokens); };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       if (book->finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
     };

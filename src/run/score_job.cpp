@@ -24,8 +24,8 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
       progress = Progress::to_stderr(book->num_rows(), book->num_to_score(), request.files.quiet);
       for (std::size_t i = 0; i < book->num_written(); ++i) progress->add_row(i < book->num_failed());
     };
-    input.callbacks.on_scores = [&](RowId id, std::span<const float> scores, std::span<const std::int32_t>) {
-      progress->add_tokens(book->add_scores(id, scores));
+    input.callbacks.on_scores = [&](RowId id, const TokenScores& tokens) {
+      progress->add_tokens(book->add_scores(id, tokens.scores));
     };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       const bool has_failed = reason == FinishReason::not_a_number;

@@ -12,10 +12,16 @@ namespace flexgen {
 
 /// What one micro-batch of a sweep gave, in the order of its rows' outputs (RowWork::num_outputs).
 struct SampledTokens {
-  std::int64_t sweep = 0;            // SweepWork::number
-  std::int32_t micro_batch = 0;      // its place in SweepWork::micro_batches
-  std::vector<std::int32_t> tokens;  // greedy choice, one per output; -1: a logit was no number
-  std::vector<float> scores;         // log-probability of the token that stands there; empty where none was wanted
+  std::int64_t sweep = 0;        // SweepWork::number
+  std::int32_t micro_batch = 0;  // its place in SweepWork::micro_batches
+  /// One per output: the choice, greedy where its row has no RowChoice, or the prompt's own token where alternatives to
+  /// that are wanted; -1: a logit was no number.
+  std::vector<std::int32_t> tokens;
+  std::vector<float> scores;  // log-probability of the token that stands there; empty where none was wanted
+  std::int32_t max_top = 0;   // alternatives of an output, at most
+  std::vector<std::int32_t> top_tokens =
+      {};                              // [outputs, max_top] the likeliest in its place, in their order; -1: no more
+  std::vector<float> top_scores = {};  // their log-probabilities
 };
 
 /// Called from one thread. Several sweeps may be under way; each is of a group of its own, and they are collected in

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
+#include <type_traits>
 
 #include "base/error.hpp"
 
@@ -18,8 +18,13 @@ class Writer {
   }
   void put_tokens(const std::vector<std::int32_t>& tokens) {
     put(static_cast<std::int64_t>(tokens.size()));
-    const auto* raw = reinterpret_cast<const std::byte*>(tokens.data());
-    bytes.insert(bytes.end(), raw, raw + tokens.size() * sizeof(std::int32_t));
+    put_raw(tokens.data(), tokens.size());
+  }
+  template <class T>
+  void put_raw(const T* first, std::size_t count) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    const auto* raw = reinterpret_cast<const std::byte*>(first);
+    bytes.insert(bytes.end(), raw, raw + count * sizeof(T));
   }
   std::vector<std::byte> bytes;
 };
@@ -43,8 +48,13 @@ class Reader {
   }
   std::vector<std::int32_t> get_tokens() {
     std::vector<std::int32_t> tokens(get_count(sizeof(std::int32_t)));
-    take(tokens.data(), tokens.size() * sizeof(std::int32_t));
+    get_raw(tokens.data(), tokens.size());
     return tokens;
+  }
+  template <class T>
+  void get_raw(T* first, std::size_t count) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    take(first, count * sizeof(T));
   }
   bool at_end() const { return rest_.empty(); }
 
@@ -56,6 +66,25 @@ class Reader {
   }
   std::span<const std::byte> rest_;
 };
+
+// All ranks of a job are one build of the program, so structs travel as they lie.
+void encode_choice(const RowChoice& choice, Writer& out) {
+  out.put(choice.row);
+  out.put(choice.num_prompt_top);
+  out.put(choice.wants_score);
+  out.put_raw(&choice.how, 1);
+  out.put(static_cast<std::int64_t>(choice.adjustments.size()));
+  out.put_raw(choice.adjustments.data(), choice.adjustments.size());
+}
+
+void decode_choice(Reader& in, RowChoice& choice) {
+  choice.row = in.get_int();
+  choice.num_prompt_top = in.get_int();
+  choice.wants_score = in.get() != 0;
+  in.get_raw(&choice.how, 1);
+  choice.adjustments.resize(in.get_count(sizeof(TokenAdjustment)));
+  in.get_raw(choice.adjustments.data(), choice.adjustments.size());
+}
 
 }  // namespace
 
@@ -112,6 +141,8 @@ std::vector<std::byte> encode_work(const SweepWork& work) {
         out.put(run.length);
       }
     }
+    out.put(static_cast<std::int64_t>(batch.choices.size()));
+    for (const RowChoice& choice : batch.choices) encode_choice(choice, out);
   }
   return std::move(out.bytes);
 }
@@ -122,7 +153,7 @@ SweepWork decode_work(std::span<const std::byte> message) {
   work.number = in.get();
   work.group = GroupId(in.get_int());
   work.more_follow = in.get() != 0;
-  work.micro_batches.resize(in.get_count(2 * sizeof(std::int64_t)));
+  work.micro_batches.resize(in.get_count(3 * sizeof(std::int64_t)));
   for (MicroBatchWork& batch : work.micro_batches) {
     batch.slot = in.get_int();
     batch.rows.resize(in.get_count(10 * sizeof(std::int64_t)));
@@ -139,6 +170,8 @@ SweepWork decode_work(std::span<const std::byte> message) {
       row.shared.resize(in.get_count(3 * sizeof(std::int64_t)));
       for (SharedRun& run : row.shared) run = {in.get_int(), in.get_int(), in.get_int()};
     }
+    batch.choices.resize(in.get_count(4 * sizeof(std::int64_t) + sizeof(SampleRow)));
+    for (RowChoice& choice : batch.choices) decode_choice(in, choice);
   }
   FLEXGEN_CHECK(in.at_end(), "work list has trailing bytes");
   return work;

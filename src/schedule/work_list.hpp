@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/ids.hpp"
+#include "spec/sampling.hpp"
 
 namespace flexgen {
 
@@ -50,12 +51,24 @@ struct RowWork {
   bool operator==(const RowWork&) const = default;
 };
 
+/// How a row's token is chosen where that is not simply the likeliest, or comes with log-probabilities.
+struct RowChoice {
+  std::int32_t row = 0;             // in MicroBatchWork::rows
+  std::int32_t num_prompt_top = 0;  // alternatives to each token of its prompt, where that is scored
+  bool wants_score = false;         // the log-probability of its new token
+  SampleRow how = {};               // of its new token, but for what is known where the token is chosen
+  std::vector<TokenAdjustment> adjustments = {};
+
+  bool operator==(const RowChoice&) const = default;
+};
+
 /// The order of rows that decode: by where their caches lie, and so that those that share lie together.
 bool lies_before(const RowWork& row, const RowWork& other);
 
 struct MicroBatchWork {
   std::int32_t slot = 0;  // which cache slot of the engine the rows live in: group * K + k
   std::vector<RowWork> rows;
+  std::vector<RowChoice> choices = {};  // of rows that have one and an output, in their order; none: all greedy
 
   std::int32_t num_tokens() const {
     std::int32_t total = 0;

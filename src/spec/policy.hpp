@@ -105,13 +105,26 @@ struct Budgets {
   }
 };
 
+/// What a job's rows ask for beside their likeliest tokens, as far as it takes memory.
+struct SamplingShape {
+  bool is_wanted = false;            // anything: tokens are drawn, logits are changed, or log-probabilities come along
+  std::int32_t max_top = 0;          // alternatives of a token
+  std::int32_t max_adjustments = 0;  // tokens of a row whose logits are changed before a choice
+
+  static constexpr auto fields() {
+    return std::tuple(field("is_wanted", &SamplingShape::is_wanted), field("max_top", &SamplingShape::max_top),
+                      field("max_adjustments", &SamplingShape::max_adjustments));
+  }
+};
+
 /// The sizes of a job: what decides its memory, and how its rows lie about their mean.
 struct JobShape {
   std::int32_t max_prompt_tokens = 0;
   std::int32_t max_new_tokens = 0;  // per row
   std::int32_t max_row_tokens = 0;  // positions of the longest row: prompt + new tokens - 1, the last is never read
   std::int64_t num_rows = 0;
-  bool scores = false;             // the log-probability of every token of the prompts is wanted
+  bool scores = false;  // the log-probability of every token of the prompts is wanted
+  SamplingShape sampling = {};
   std::int64_t prompt_tokens = 0;  // of all rows
   std::int64_t new_tokens = 0;
   /// Rows in flight are not the rows of the job: who makes many tokens is there for long. Sums over all rows, each
@@ -130,10 +143,10 @@ struct JobShape {
     return std::tuple(
         field("max_prompt_tokens", &JobShape::max_prompt_tokens), field("max_new_tokens", &JobShape::max_new_tokens),
         field("max_row_tokens", &JobShape::max_row_tokens), field("num_rows", &JobShape::num_rows),
-        field("scores", &JobShape::scores), field("prompt_tokens", &JobShape::prompt_tokens),
-        field("new_tokens", &JobShape::new_tokens), field("flight_sweeps", &JobShape::flight_sweeps),
-        field("flight_positions", &JobShape::flight_positions), field("flight_squares", &JobShape::flight_squares),
-        field("decode_positions", &JobShape::decode_positions));
+        field("scores", &JobShape::scores), field("sampling", &JobShape::sampling),
+        field("prompt_tokens", &JobShape::prompt_tokens), field("new_tokens", &JobShape::new_tokens),
+        field("flight_sweeps", &JobShape::flight_sweeps), field("flight_positions", &JobShape::flight_positions),
+        field("flight_squares", &JobShape::flight_squares), field("decode_positions", &JobShape::decode_positions));
   }
 };
 

@@ -24,6 +24,7 @@ struct CallSizes {
   std::int64_t rows = 0;
   std::int64_t tokens = 0;
   std::int64_t longest = 0;  // positions of a row that brings several tokens, those of the cache included
+  bool samples = false;      // tokens are drawn (host scratch alone differs)
 };
 
 /// Which calls run on the host: all of a slice there, or for a slice on a GPU the attention of rows that decode.

@@ -68,7 +68,6 @@ TEST(BatchDriver, ScoresAreOfThePromptAndComeBeforeTheTokens) {
   job.add(1, 0).score_prompt = true;  // nothing before its only token
   job.run();
   EXPECT_EQ(job.told[RowId(0)].scores, (std::vector<float>{-101, -102}));
-  EXPECT_EQ(job.told[RowId(0)].greedy, (Ids{1001, 1002})) << "what was likeliest after tokens 0 and 0 .. 1";
   EXPECT_TRUE(job.told[RowId(0)].tokens.empty());
   EXPECT_TRUE(job.told[RowId(1)].scores.empty());
   EXPECT_EQ(job.told[RowId(1)].tokens, (Ids{1102, 1103}));
@@ -220,8 +219,9 @@ TEST(BatchDriver, EveryRowOfARandomJobEndsOnceAsItWouldAlone) {
       ASSERT_EQ(told.ends.size(), 1U) << "round " << round << ", row " << row.id.value;
       ASSERT_EQ(told.ends, expected.ends);
       ASSERT_EQ(told.tokens, expected.tokens);
-      ASSERT_EQ(told.scores, expected.scores);
-      ASSERT_EQ(told.greedy, expected.greedy);
+      // A row without numbers hears of as many chunks as came before.
+      const bool has_numbers = told.ends.front() != FinishReason::not_a_number;
+      ASSERT_TRUE(!has_numbers || told.scores == expected.scores) << "round " << round << ", row " << row.id.value;
     }
     ASSERT_FALSE(HasFailure()) << "round " << round;
   }

@@ -19,7 +19,6 @@ namespace flexgen::test {
 struct Told {
   std::vector<std::int32_t> tokens;
   std::vector<float> scores;
-  std::vector<std::int32_t> greedy;
   std::vector<FinishReason> ends;  // one, or something is wrong
 };
 
@@ -64,10 +63,9 @@ struct ScriptedJob {
       told[row].ends.push_back(reason);
       runner.forget(row, reason);
     };
-    callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t> greedy) {
-      EXPECT_TRUE(told[row].tokens.empty() && told[row].scores.empty());
-      told[row].scores.assign(scores.begin(), scores.end());
-      told[row].greedy.assign(greedy.begin(), greedy.end());
+    callbacks.on_scores = [&](RowId row, const TokenScores& tokens) {
+      EXPECT_TRUE(told[row].tokens.empty());
+      told[row].scores.insert(told[row].scores.end(), tokens.scores.begin(), tokens.scores.end());
     };
     for (const RowRequest& row : rows) runner.expect(row);
     BatchDriver driver(runner, shape, limits, eos_tokens);

@@ -86,8 +86,9 @@ SweepWork work_of(bool scores) {
 }
 
 // Computes and delivers both micro-batches with a head of which `most` outputs fit the workspace.
-Delivered outputs_of(bool scores, bool keep_logits, std::uint64_t most, std::vector<std::int32_t>* calls = nullptr) {
-  LaneParts parts(block_of(2, 2), job_of(scores));
+Delivered outputs_of(const JobShape& job, const SweepWork& work, bool keep_logits, std::uint64_t most,
+                     std::vector<std::int32_t>* calls = nullptr) {
+  LaneParts parts(block_of(2, 2), job);
   auto made_up = std::make_unique<MadeUpHead>(parts.model.vocab, parts.memory->workspace.size_bytes() / most);
   const MadeUpHead& head = *made_up;
   parts.layers.back() = std::move(made_up);
@@ -95,18 +96,22 @@ Delivered outputs_of(bool scores, bool keep_logits, std::uint64_t most, std::vec
   OutputLane lane(parts.plan, parts.layers, *parts.memory, Device{}, sinks_of(delivered, keep_logits));
   EXPECT_EQ(lane.keeps_logits(), keep_logits);
   TransferStream out("out", Stream::Mode::inline_tasks, parts.around, {});
-  const SweepWork work = work_of(scores);
   lane.begin_sweep(work.number);
   const OpContext context{Device{}, nullptr, &parts.memory->workspace, Backend::native};
   const std::vector<MicroBatch>& batches = parts.prepare(work);
   for (std::int32_t k = 0; k < 2; ++k) {
     const MicroBatch& batch = batches[static_cast<std::size_t>(k)];
-    for (const BatchChunk& chunk : batch.chunks) lane.compute(context, head, LayerCall{}, chunk, MicroBatchId(k));
+    for (const BatchChunk& chunk : batch.chunks)
+      lane.compute(context, head, LayerCall{}, batch, chunk, MicroBatchId(k));
     lane.deliver(MicroBatchId(k), batch, out);
   }
   EXPECT_EQ(parts.memory->workspace.used_bytes(), 0U);
   if (calls) *calls = head.calls;
   return delivered;
+}
+
+Delivered outputs_of(bool scores, bool keep_logits, std::uint64_t most, std::vector<std::int32_t>* calls = nullptr) {
+  return outputs_of(job_of(scores), work_of(scores), keep_logits, most, calls);
 }
 
 TEST(OutputLane, EveryRowsTokenIsThatOfItsLastPosition) {
@@ -156,6 +161,54 @@ TEST(OutputLane, ScoresAreOfTheTokensThatFollow) {
             row.tokens[static_cast<std::size_t>(t) + 1] == head.token_of(static_cast<std::int32_t>(output));
         EXPECT_NEAR(score, (chosen ? 1.0F : 0.0F) - std::log(sum), 1e-5F) << "output " << output;
       }
+  }
+}
+
+// Prompts scored with alternatives in one row of two, and a token that is drawn behind one of them.
+TEST(OutputLane, AlternativesComeWithTheScoresInAnyRange) {
+  JobShape job = job_of(true);
+  job.sampling = {true, 3, 1};
+  SweepWork work = work_of(true);
+  for (MicroBatchWork& batch : work.micro_batches) {
+    RowChoice& choice = batch.choices.emplace_back();
+    choice.row = 1;
+    choice.num_prompt_top = 2;
+    choice.wants_score = true;
+    choice.how.temperature = 1e-6F;
+    choice.how.num_top = 3;
+    choice.adjustments = {{.token = 5, .bias = 50}};
+  }
+  const MadeUpHead head(tiny_model().vocab, 1);
+  const float sum = static_cast<float>(tiny_model().vocab - 1) + std::exp(1.0F);
+  std::vector<SampledTokens> first;
+  for (const std::uint64_t most : {512U, 7U}) {
+    const std::vector<SampledTokens> tokens = outputs_of(job, work, false, most).tokens;
+    ASSERT_EQ(tokens.size(), 2U);
+    for (std::size_t k = 0; k < 2; ++k) {
+      const SampledTokens& sampled = tokens[k];
+      const std::size_t count = 30 + 2 * k;
+      ASSERT_EQ(sampled.tokens.size(), count);
+      EXPECT_EQ(sampled.max_top, 3);
+      ASSERT_EQ(sampled.top_tokens.size(), 3 * count);
+      EXPECT_EQ(sampled.tokens.back(), 5) << "drawn of changed logits";
+      EXPECT_NEAR(sampled.scores.back(), -std::log(sum), 1e-5F) << "of those that came";
+      const std::size_t of_first = 10 + k;
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::int32_t num_top = i < of_first ? 0 : i + 1 == count ? 3 : 2;
+        for (std::int32_t t = 0; t < 3; ++t)
+          EXPECT_EQ(sampled.top_tokens[3 * i + static_cast<std::size_t>(t)] >= 0, t < num_top) << i << " " << t;
+        if (num_top == 0) continue;
+        EXPECT_EQ(sampled.top_tokens[3 * i], head.token_of(static_cast<std::int32_t>(i)));
+        EXPECT_NEAR(sampled.top_scores[3 * i], 1 - std::log(sum), 1e-5F);
+      }
+    }
+    if (first.empty()) first = tokens;
+    for (std::size_t k = 0; k < 2; ++k) {
+      EXPECT_EQ(tokens[k].tokens, first[k].tokens);
+      EXPECT_EQ(tokens[k].scores, first[k].scores);
+      EXPECT_EQ(tokens[k].top_tokens, first[k].top_tokens);
+      EXPECT_EQ(tokens[k].top_scores, first[k].top_scores);
+    }
   }
 }
 

@@ -30,11 +30,12 @@ class SamplerTest : public OnDevice {
       for (std::size_t c = 0; c < logits[r].size(); ++c)
         matrix.set(static_cast<std::int64_t>(r), static_cast<std::int64_t>(c), logits[r][c]);
     Sampled sampled{std::vector(logits.size(), no_token), std::vector(logits.size(), no_score)};
-    SampleArgs args{upload(matrix), upload(sampled.tokens), targets.empty() ? nullptr : upload(targets),
-                    upload(sampled.scores)};
+    SampleArgs args{upload(matrix), {upload(sampled.tokens), upload(sampled.scores), nullptr, nullptr}};
+    if (!targets.empty()) args.targets = upload(targets);
     sample(context(), args);
-    download(sampled.tokens.data(), reinterpret_cast<std::byte*>(args.tokens), logits.size() * sizeof(std::int32_t));
-    download(sampled.scores.data(), reinterpret_cast<std::byte*>(args.scores), logits.size() * sizeof(float));
+    download(sampled.tokens.data(), reinterpret_cast<std::byte*>(args.out.tokens),
+             logits.size() * sizeof(std::int32_t));
+    download(sampled.scores.data(), reinterpret_cast<std::byte*>(args.out.scores), logits.size() * sizeof(float));
     return sampled;
   }
 };

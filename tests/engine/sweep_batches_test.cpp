@@ -18,11 +18,14 @@ RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::in
 class SweepBatchesTest : public ::testing::Test {
  protected:
   SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false,
-                    DecodeCalls decode_calls = DecodeCalls::shared) {
+                    DecodeCalls decode_calls = DecodeCalls::shared, const SamplingShape& sampling = {}) {
     BlockShape block;
     block.num_micro_batches = num_micro_batches;
     block.micro_batch_size = rows;
-    const auto entries = static_cast<std::uint64_t>(index_array_entries(block, tokens, scores));
+    JobShape job;
+    job.scores = scores;
+    job.sampling = sampling;
+    const auto entries = static_cast<std::uint64_t>(index_array_entries(block, tokens, job));
     MemoryPieces pieces;
     pieces.add(Piece::index_arrays, TierKind::gpu, {entries * sizeof(std::int32_t), num_index_sets, piece_alignment});
     tiers_ = std::make_unique<PlannedTiers>(pieces);
@@ -163,6 +166,80 @@ TEST_F(SweepBatchesTest, HoldsTheWorstCaseAndNoMore) {
 
   work.micro_batches[1].rows[0].tokens.push_back(1);
   EXPECT_THROW(batches.prepare(work, stream()), InternalError);
+}
+
+RowChoice choice(std::int32_t row, float temperature, std::int32_t num_adjustments) {
+  RowChoice choice;
+  choice.row = row;
+  choice.how.temperature = temperature;
+  for (std::int32_t a = 0; a < num_adjustments; ++a) choice.adjustments.push_back({.token = 100 * row + a});
+  return choice;
+}
+
+// Rows over two chunks: scored and drawn, drawn, plain, scored in part, drawn with nothing that looks back.
+TEST_F(SweepBatchesTest, EveryOutputOfAMicroBatchHasItsChoice) {
+  SweepBatches batches = make(2, 5, 6000, true, DecodeCalls::shared, {true, 4, 3});
+  SweepWork work;
+  work.micro_batches = {
+      {0,
+       {row(1, 0, 0, 3), row(2, 1, 0, 4000), row(3, 2, 0, 200), row(4, 3, 0, 2, false), row(5, 4, 9, 1)},
+       {choice(0, 0.5F, 2), choice(1, 0.6F, 3), choice(3, 0, 0), choice(4, 0.7F, 0)}},
+      {1, {row(6, 0, 4, 1)}}};
+  std::vector<RowWork>& rows = work.micro_batches[0].rows;
+  rows[0].wants_scores = rows[3].wants_scores = true;
+  rows[3].next_token = 77;
+  work.micro_batches[0].choices[0].num_prompt_top = 4;
+  work.micro_batches[0].choices[0].how.num_top = 2;
+  work.micro_batches[0].choices[2].num_prompt_top = 1;
+  const std::vector<MicroBatch>& packed = batches.prepare(work, stream());
+  EXPECT_TRUE(packed[0].has_scores);
+  EXPECT_EQ(packed[0].max_top, 4);
+  EXPECT_EQ(packed[1].chunks.at(0).choices.how, nullptr) << "a micro-batch of plain rows has none";
+  EXPECT_EQ(packed[1].max_top, 0);
+
+  ASSERT_EQ(packed[0].chunks.size(), 2U);
+  const OutputChoices& first = packed[0].chunks[0].choices;
+  ASSERT_EQ(packed[0].chunks[0].num_outputs, 4);
+  EXPECT_EQ(first.host_how, first.how) << "the host device has one of both";
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first.how) % alignof(SampleRow), 0U);
+  const std::vector<std::int32_t> given{first.how[0].given_token, first.how[1].given_token, first.how[2].given_token};
+  EXPECT_EQ(given, (std::vector<std::int32_t>{10001, 10002, -1}));
+  EXPECT_EQ(first.how[1].num_top, 4);
+  EXPECT_EQ(first.how[2].num_top, 2);
+  EXPECT_EQ(first.how[2].temperature, 0.5F);
+  EXPECT_EQ(first.how[2].num_adjustments, 2);
+  EXPECT_EQ(first.how[3].first_adjustment, 2);
+  EXPECT_EQ(first.how[3].num_adjustments, 3);
+  EXPECT_EQ(first.adjustments[4].token, 102);
+
+  const OutputChoices& second = packed[0].chunks[1].choices;
+  ASSERT_EQ(packed[0].chunks[1].num_outputs, 4);
+  EXPECT_EQ(second.how[0], SampleRow{}) << "a plain row";
+  EXPECT_EQ(second.how[1].given_token, 40001);
+  EXPECT_EQ(second.how[2].given_token, 77) << "what the prompt has next";
+  EXPECT_EQ(second.how[2].num_top, 1);
+  EXPECT_EQ(second.how[3].temperature, 0.7F);
+  EXPECT_EQ(second.how[3].num_adjustments, 0);
+}
+
+TEST_F(SweepBatchesTest, HoldsTheWorstCaseOfChoicesAndNoMore) {
+  constexpr std::int32_t rows = 3, most = 5;
+  for (const bool scores : {false, true}) {
+    const std::int32_t length = scores ? call_tokens : 1;
+    SweepBatches batches =
+        make(2, rows, static_cast<std::int64_t>(rows) * length, scores, DecodeCalls::shared, {true, 2, most});
+    SweepWork work;
+    work.micro_batches.resize(2);
+    for (MicroBatchWork& batch : work.micro_batches)
+      for (std::int32_t r = 0; r < rows; ++r) {
+        batch.rows.push_back(row(r, r, 0, length));
+        batch.rows.back().wants_scores = scores;
+        batch.choices.push_back(choice(r, 1, most));
+      }
+    EXPECT_NO_THROW(batches.prepare(work, stream()));
+    for (int i = 0; i < 4; ++i) work.micro_batches[0].choices[0].adjustments.push_back({});
+    EXPECT_THROW(batches.prepare(work, stream()), InternalError);
+  }
 }
 
 TEST_F(SweepBatchesTest, KeepsTheArraysOfTheSweepBefore) {

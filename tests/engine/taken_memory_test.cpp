@@ -85,6 +85,21 @@ TEST(TakenMemory, IsWhatThePlanNames) {
          job.policy.micro_batch_size = 128;  // calls of many tokens
        }},
       {"scores", [](InProcessJob& job) { job.scores = true; }},
+      {"sampled",
+       [](InProcessJob& job) {
+         TokenRules rules;
+         rules.sampling.temperature = 1;
+         rules.sampling.repetition_penalty = 2;
+         rules.sampling.num_logprobs = rules.num_prompt_top = 3;
+         job.rules.assign(job.prompts.size(), std::make_shared<const TokenRules>(rules));
+       }},
+      {"scores and samples",
+       [](InProcessJob& job) {
+         TokenRules rules;
+         rules.num_prompt_top = 2;
+         job.rules.assign(job.prompts.size(), std::make_shared<const TokenRules>(rules));
+         job.scores = true;
+       }},
       {"sparse", [](InProcessJob& job) { job.policy.attention_sparsity = 0.5; }},
       {"shares", [](InProcessJob& job) { job.policy.num_prefixes = 4; }},
       {"half", [](InProcessJob& job) { job.policy.dtype = DType::float16; }},

@@ -1,4 +1,4 @@
-// Fields of sampling: their values, their limits, and that none is ignored while the engine does not do it.
+// Fields of sampling: their values and their limits.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -14,6 +14,7 @@ using Ids = std::vector<std::int32_t>;
 Request read(const std::string& fields, const std::string& custom_id = "a") {
   Request request;
   request.custom_id = custom_id;
+  request.batch_format = true;
   read_fields(nlohmann::json::parse("{\"prompt\":\"x\"" + (fields.empty() ? "" : "," + fields) + "}"), {}, request);
   return request;
 }
@@ -47,7 +48,7 @@ TEST(RequestSampling, AbsentFieldsAskForOneGreedyAnswer) {
     EXPECT_FALSE(request.ignore_eos);
     EXPECT_TRUE(request.stop_token_ids.empty());
     EXPECT_TRUE(request.choices.empty());
-    EXPECT_NO_THROW(refuse_what_is_not_done(request));
+    EXPECT_NO_THROW(refuse_what_scoring_does_not(request));
   }
 }
 
@@ -159,6 +160,7 @@ TEST(RequestSampling, LogprobsInBothForms) {
 TEST(RequestSampling, Lengths) {
   EXPECT_EQ(read(R"("max_tokens":0,"echo":true)").max_tokens, 0);
   EXPECT_EQ(read(R"("max_tokens":0,"prompt_logprobs":0)").max_tokens, 0);
+  EXPECT_EQ(read(R"("max_tokens":0,"choices":["a"])").max_tokens, 0);
   bad(R"("max_tokens":0)", {"'max_tokens'", "'echo'"}, "unsupported_value");
   bad(R"("max_tokens":0,"logprobs":1)", {"'max_tokens'"}, "unsupported_value");
   EXPECT_EQ(read(R"("max_tokens":5,"min_tokens":5)").sampling.min_tokens, 5);

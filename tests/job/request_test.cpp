@@ -144,7 +144,7 @@ TEST(Request, MaxTokens) {
   EXPECT_EQ(good(plain(R"("max_tokens":1)")).max_tokens, 1);
   EXPECT_EQ(good(plain(R"("max_tokens":2147483647)")).max_tokens, 2147483647);
   bad(plain(R"("max_tokens":0)"), "unsupported_value", {"'max_tokens'", "1 or more"});
-  bad(plain(R"("max_tokens":0,"echo":true)"), "unsupported_field", {"'echo'"});
+  EXPECT_EQ(good(plain(R"("max_tokens":0,"echo":true)")).max_tokens, 0);
   bad(plain(R"("max_tokens":-1)"), "invalid_field", {"-1", "out of range"});
   bad(plain(R"("max_tokens":2147483648)"), "invalid_field", {"out of range"});
   bad(plain(R"("max_tokens":99999999999999999999999)"), "invalid_field", {"an integer"});
@@ -181,26 +181,8 @@ TEST(Request, TheBestOfSeveralGreedyAnswersIsTheFirst) {
 }
 
 TEST(Request, WhatCannotBeHonouredIsRefusedInBothForms) {
-  const std::pair<const char*, const char*> unsupported[] = {{"temperature", "0.7"},
-                                                             {"n", "2"},
-                                                             {"logprobs", "5"},
-                                                             {"logprobs", "0"},
-                                                             {"logprobs", "true"},
-                                                             {"prompt_logprobs", "0"},
-                                                             {"echo", "true"},
-                                                             {"presence_penalty", "1"},
-                                                             {"frequency_penalty", "-0.5"},
-                                                             {"logit_bias", R"({"50256":-100})"},
-                                                             {"repetition_penalty", "1.1"},
-                                                             {"min_tokens", "4"},
-                                                             {"ignore_eos", "true"},
-                                                             {"stop_token_ids", "[1]"},
-                                                             {"choices", R"(["a","b"])"},
-                                                             {"messages", "[1]"},
-                                                             {"max_completion_tokens", "[1]"},
-                                                             {"tools", "[1]"},
-                                                             {"response_format", "[1]"}};
-  for (const auto& [field, value] : unsupported) {
+  for (const auto& [field, value] :
+       {std::pair{"messages", "[1]"}, {"max_completion_tokens", "[1]"}, {"tools", "[1]"}, {"response_format", "[1]"}}) {
     const std::string pair = fmt::format("\"{}\":{}", field, value);
     const std::string quoted = fmt::format("'{}'", field);
     bad(plain(pair), "unsupported_field", {quoted});
@@ -213,6 +195,43 @@ TEST(Request, WhatCannotBeHonouredIsRefusedInBothForms) {
     bad(plain(pair), "unsupported_value", {quoted, "supported is"});
     bad(batch(plain(pair)), "unsupported_value", {quoted, "supported is"});
   }
+}
+
+TEST(Request, TextsThatAreScoredHaveNoAnswerToBeAskedFor) {
+  for (const auto& [field, value] : {std::pair{"temperature", "0.7"},
+                                     {"n", "2"},
+                                     {"logprobs", "0"},
+                                     {"prompt_logprobs", "0"},
+                                     {"echo", "true"},
+                                     {"presence_penalty", "1"},
+                                     {"frequency_penalty", "-0.5"},
+                                     {"logit_bias", R"({"50256":-100})"},
+                                     {"repetition_penalty", "1.1"},
+                                     {"min_tokens", "4"},
+                                     {"ignore_eos", "true"},
+                                     {"stop_token_ids", "[1]"},
+                                     {"choices", R"(["a","b"])"}}) {
+    const std::string row = plain(fmt::format("\"{}\":{}", field, value));
+    EXPECT_NO_THROW(good(row)) << row;
+    const ParsedRow scored = parse_request(row, 1, {32, true});
+    const auto* const error = std::get_if<RowError>(&scored);
+    ASSERT_NE(error, nullptr) << row;
+    EXPECT_EQ(error->code, "unsupported_field");
+    EXPECT_NE(error->message.find(fmt::format("'{}'", field)), std::string::npos) << error->message;
+  }
+}
+
+// Data sets of questions often have such a column.
+TEST(Request, ChoicesThatAreNoTextsAreTheUsersOwnInAPlainRow) {
+  for (const char* choices : {R"({"text":["a","b"],"label":["A","B"]})", "3", R"(["a",1])", R"("a")"}) {
+    const std::string field = fmt::format("\"choices\":{}", choices);
+    const Request request = good(plain(field));
+    EXPECT_TRUE(request.choices.empty());
+    EXPECT_EQ(request.unread_fields, std::vector<std::string>{"choices"});
+    bad(batch(plain(field)), "invalid_field", {"choices"});
+  }
+  EXPECT_TRUE(good(plain(R"("choices":null)")).unread_fields.empty());
+  EXPECT_TRUE(good(plain(R"("choices":["a"])")).unread_fields.empty());
 }
 
 TEST(Request, WrongTypesNameFieldExpectedAndGot) {

@@ -14,7 +14,7 @@ Result one_choice(bool batch_format) {
   result.custom_id = "q1";
   result.batch_format = batch_format;
   result.choices = {{0, " Paris", "stop", {5, 2}, {2, 100, 7}}};
-  result.usage = count_usage(result.choices);
+  result.usage = {3, 2};
   return result;
 }
 
@@ -59,7 +59,7 @@ TEST(Result, PlainListHasChoices) {
   Result result = one_choice(false);
   result.prompt_is_list = true;
   result.choices.push_back({1, "x", "length", {9}, {2}});
-  result.usage = count_usage(result.choices);
+  result.usage = {4, 3};
   EXPECT_EQ(format_result(result, with_ids),
             R"({"custom_id":"q1","choices":[{"index":0,"text":" Paris","finish_reason":"stop","token_ids":[5,2],)"
             R"("prompt_token_ids":[2,100,7]},{"index":1,"text":"x","finish_reason":"length","token_ids":[9],)"

@@ -33,13 +33,16 @@ struct Form {
   DType dtype = DType::float32;
   QuantFormat weights, cache;
   double attention_sparsity = 1;
-  bool scores = false;  // of the prompts, in the place of logits
+  bool scores = false;   // of the prompts, in the place of logits
+  bool samples = false;  // tokens of every second row are drawn, with penalties, bans and log-probabilities
 };
 constexpr Form kPlain{"plain", DType::float32, {}, {}};
 constexpr Form kHalf{"half", DType::float16, {}, {}};
 constexpr Form kCompressed{"compressed", DType::float32, {4, 32}, {4, 32}};
 constexpr Form kSparse{"sparse", DType::float32, {}, {}, 0.4};
 constexpr Form kScored{"scored", DType::float32, {}, {}, 1, true};
+constexpr Form kSampled{"sampled", DType::float32, {}, {}, 1, false, true};
+constexpr Form kScoredAndSampled{"scored_sampled", DType::float32, {}, {}, 1, true, true};
 
 struct Case {
   Form form;
@@ -63,6 +66,25 @@ std::string name_of(const Case& one) {
 
 std::ostream& operator<<(std::ostream& out, const Case& one) { return out << name_of(one); }
 
+// What rows ask for differs from row to row: some are plain, so that blocks are mixed and some have none of it.
+std::shared_ptr<const TokenRules> rules_of(std::size_t r) {
+  if (r % 2 == 1 || r % 12 == 4) return nullptr;
+  TokenRules rules;
+  rules.sampling.seed = r;
+  rules.sampling.temperature = r % 4 == 0 ? 1.3F : 0.0F;
+  rules.sampling.top_k = r % 3 == 0 ? 40 : 0;
+  rules.sampling.top_p = r % 5 == 0 ? 0.8F : 1.0F;
+  rules.sampling.repetition_penalty = r % 6 == 0 ? 1.4F : 1.0F;
+  rules.sampling.presence_penalty = r % 8 == 2 ? 0.7F : 0.0F;
+  rules.sampling.frequency_penalty = r % 8 == 6 ? 0.4F : 0.0F;
+  if (r % 10 == 8) rules.sampling.logit_bias = {{static_cast<std::int32_t>(r % 31), 2.5F}};
+  rules.sampling.min_tokens = r % 4 == 2 ? 2 : 0;
+  rules.end_tokens = {3, 17, 99};
+  rules.sampling.num_logprobs = static_cast<std::int32_t>(r % 5) - 1;
+  rules.num_prompt_top = std::max(0, rules.sampling.num_logprobs);
+  return std::make_shared<const TokenRules>(std::move(rules));
+}
+
 // Prompts of 1 to 23 tokens; rows want 1 to 5 new ones, so that they leave their block one after another.
 InProcessJob job_of(const Form& form, std::size_t num_rows, const std::filesystem::path& offload_dir) {
   InProcessJob job;
@@ -79,6 +101,7 @@ InProcessJob job_of(const Form& form, std::size_t num_rows, const std::filesyste
     for (std::size_t t = 0; t < 1 + r * 7 % 23; ++t)
       prompt.push_back(static_cast<std::int32_t>((31 * r + 17 * t * t) % static_cast<std::size_t>(job.model.vocab)));
     job.fewer_tokens.push_back(static_cast<std::int32_t>(1 + r * 3 % 5));
+    if (form.samples) job.rules.push_back(rules_of(r));
   }
   job.offload_dir = offload_dir;
   job.make_source = [](int) { return make_random_source(); };
@@ -111,6 +134,14 @@ std::set<Resource> used_resources(const Case& one) {
   return used;
 }
 
+// Of the prompt's tokens and its own, as far as either are wanted.
+std::size_t num_scores(const InProcessJob& job, std::size_t r) {
+  const TokenRules* const rules = r < job.rules.size() ? job.rules[r].get() : nullptr;
+  const std::size_t of_tokens =
+      rules && rules->sampling.num_logprobs >= 0 ? static_cast<std::size_t>(job.fewer_tokens[r]) : 0;
+  return (job.scores ? job.prompts[r].size() - 1 : 0) + of_tokens;
+}
+
 class PlacementGrid : public ::testing::TestWithParam<Case> {};
 
 TEST_P(PlacementGrid, GivesWhatTheResidentRunGives) {
@@ -132,8 +163,10 @@ TEST_P(PlacementGrid, GivesWhatTheResidentRunGives) {
   for (std::size_t r = 0; r < job.prompts.size(); ++r) {
     ASSERT_EQ(result.ids[r].size(), static_cast<std::size_t>(job.fewer_tokens[r])) << "row " << r;
     ASSERT_EQ(result.ids[r], expected.ids[r]) << "row " << r;
-    ASSERT_EQ(result.scores[r].size(), one.form.scores ? job.prompts[r].size() - 1 : 0U) << "row " << r;
+    ASSERT_EQ(result.scores[r].size(), num_scores(job, r)) << "row " << r;
     ASSERT_EQ(result.scores[r], expected.scores[r]) << "row " << r;
+    ASSERT_EQ(result.top_tokens[r], expected.top_tokens[r]) << "row " << r;
+    ASSERT_EQ(result.top_scores[r], expected.top_scores[r]) << "row " << r;
     ASSERT_EQ(result.logits[r].size(), one.form.scores ? 0U : result.ids[r].size()) << "row " << r;
     ASSERT_TRUE(result.logits[r] == expected.logits[r]) << "row " << r << ": other logits";
   }
@@ -187,6 +220,9 @@ INSTANTIATE_TEST_SUITE_P(Half, PlacementGrid, ::testing::ValuesIn(some_combinati
 INSTANTIATE_TEST_SUITE_P(Compressed, PlacementGrid, ::testing::ValuesIn(all_combinations(kCompressed)), by_name);
 INSTANTIATE_TEST_SUITE_P(Sparse, PlacementGrid, ::testing::ValuesIn(some_combinations(kSparse)), by_name);
 INSTANTIATE_TEST_SUITE_P(Scored, PlacementGrid, ::testing::ValuesIn(some_combinations(kScored)), by_name);
+INSTANTIATE_TEST_SUITE_P(Sampled, PlacementGrid, ::testing::ValuesIn(all_combinations(kSampled)), by_name);
+INSTANTIATE_TEST_SUITE_P(ScoredAndSampled, PlacementGrid, ::testing::ValuesIn(some_combinations(kScoredAndSampled)),
+                         by_name);
 INSTANTIATE_TEST_SUITE_P(HostAttention, PlacementGrid, ::testing::ValuesIn(with_host_attention(kPlain)), by_name);
 INSTANTIATE_TEST_SUITE_P(CompressedHostAttention, PlacementGrid, ::testing::ValuesIn(with_host_attention(kCompressed)),
                          by_name);

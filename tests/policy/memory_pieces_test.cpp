@@ -72,6 +72,7 @@ std::vector<PlanInput> all_kinds() {
         PlanInput input = plan_for("opt-125m", 5, 3, percent);
         input.on_gpu = on_gpu;
         input.job.scores = scores;
+        if (scores == on_gpu) input.job.sampling = {true, scores ? 4 : 0, 9};
         input.links = {true, true, true};
         if (percent[2] + percent[3] == 100) input.policy.host_attention_percent = 50;
         inputs.push_back(input);
@@ -104,8 +105,13 @@ TEST(MemoryPlan, AGpuHasItsTwinsInDramAndTheHostHasNone) {
     }
     const TierKind results = input.on_gpu ? TierKind::dram : TierKind::gpu;
     EXPECT_EQ(pieces.at(Piece::result_tokens, results).content_bytes(), 4ULL * 3 * 5 * (input.job.scores ? 512 : 1));
-    EXPECT_EQ(pieces.has(Piece::scores, TierKind::gpu), input.job.scores);
-    EXPECT_EQ(pieces.has(Piece::result_scores, results), input.job.scores);
+    const bool has_scores = input.job.scores || input.job.sampling.is_wanted;
+    EXPECT_EQ(pieces.has(Piece::scores, TierKind::gpu), has_scores);
+    EXPECT_EQ(pieces.has(Piece::result_scores, results), has_scores);
+    const std::uint64_t tokens = pieces.at(Piece::result_tokens, results).content_bytes();
+    const auto max_top = static_cast<std::uint64_t>(input.job.sampling.max_top);
+    EXPECT_EQ(pieces.at(Piece::alternatives, TierKind::gpu).content_bytes(), 2 * max_top * tokens);
+    EXPECT_EQ(pieces.at(Piece::result_alternatives, results).content_bytes(), 2 * max_top * tokens);
     EXPECT_EQ(pieces.has(Piece::received_hidden, TierKind::dram), input.on_gpu);
   }
 }

@@ -38,6 +38,20 @@ SweepWork random_work(std::mt19937& random) {
         run = {static_cast<std::int32_t>(below(80)), static_cast<std::int32_t>(below(4096)),
                static_cast<std::int32_t>(below(2048))};
     }
+    for (std::int32_t r = 0; r < std::ssize(batch.rows); ++r) {
+      if (below(2) == 0) continue;
+      RowChoice& choice = batch.choices.emplace_back();
+      choice.row = r;
+      choice.num_prompt_top = static_cast<std::int32_t>(below(20));
+      choice.wants_score = below(2) != 0;
+      choice.how.temperature = static_cast<float>(below(2000)) / 1000;
+      choice.how.top_k = static_cast<std::int32_t>(below(100));
+      choice.how.draw = static_cast<std::uint64_t>(below(1LL << 60));
+      for (std::int64_t i = below(4); i > 0; --i)
+        choice.adjustments.push_back({.token = static_cast<std::int32_t>(below(50272)),
+                                      .in_output = static_cast<std::int32_t>(below(5)),
+                                      .bias = static_cast<float>(below(9))});
+    }
   }
   return work;
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "batch/token_chooser.hpp"
 #include "comm/in_process.hpp"
 #include "engine/stage.hpp"
 #include "model/layer.hpp"
@@ -36,14 +37,34 @@ JobShape shape_of(const InProcessJob& job) {
     shape.add_rows(static_cast<std::int32_t>(job.prompts[r].size()),
                    r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens);
   shape.scores = job.scores;
+  for (std::size_t r = 0; r < job.rules.size(); ++r)
+    if (job.rules[r]) count_rules(*job.rules[r], std::ssize(job.prompts[r]), job.new_tokens, shape.sampling);
   return shape;
+}
+
+void keep_scores(const TokenScores& tokens, std::int32_t num_top, std::size_t row, InProcessResult& result) {
+  for (std::size_t i = 0; i < tokens.scores.size(); ++i) {
+    result.scores[row].push_back(tokens.scores[i]);
+    for (std::int32_t t = 0; t < num_top; ++t) {
+      const std::size_t at = i * static_cast<std::size_t>(tokens.max_top) + static_cast<std::size_t>(t);
+      result.top_tokens[row].push_back(tokens.top_tokens[at]);
+      result.top_scores[row].push_back(tokens.top_scores[at]);
+    }
+  }
 }
 
 void generate(const InProcessJob& job, Stage& stage, Collected& collected, InProcessResult& result) {
   std::deque<RowRequest> rows;
-  for (std::size_t r = 0; r < job.prompts.size(); ++r)
-    rows.push_back({RowId(static_cast<std::int64_t>(r)), job.prompts[r],
-                    r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens, false, job.scores});
+  for (std::size_t r = 0; r < job.prompts.size(); ++r) {
+    RowRequest& row = rows.emplace_back();
+    row.id = RowId(static_cast<std::int64_t>(r));
+    row.prompt = job.prompts[r];
+    row.max_new_tokens = r < job.fewer_tokens.size() ? job.fewer_tokens[r] : job.new_tokens;
+    row.stop_at_eos = false;
+    row.score_prompt = job.scores;
+    if (r < job.rules.size()) row.rules = job.rules[r];
+    row.answer = static_cast<std::uint32_t>(r);
+  }
   RowCallbacks callbacks;
   callbacks.on_token = [&](RowId row, std::int32_t token) {
     collected.order.push_back(row);
@@ -52,8 +73,10 @@ void generate(const InProcessJob& job, Stage& stage, Collected& collected, InPro
     return false;
   };
   callbacks.on_finished = [&](RowId row, FinishReason reason) { result.reasons[row.index()] = reason; };
-  callbacks.on_scores = [&](RowId row, std::span<const float> scores, std::span<const std::int32_t>) {
-    result.scores[row.index()].assign(scores.begin(), scores.end());
+  callbacks.on_scores = [&](RowId row, const TokenScores& tokens) {
+    const std::size_t r = row.index();
+    const bool has_rules = r < job.rules.size() && job.rules[r];
+    keep_scores(tokens, has_rules ? job.rules[r]->num_prompt_top : 0, r, result);
   };
   const PlanInput& plan = stage.plan().input;
   BatchDriver driver(stage, plan.policy, block_limits(plan.policy, plan.job), job.model.eos_tokens);
@@ -124,6 +147,8 @@ InProcessResult run_in_process(const InProcessJob& job) {
   result.ids.resize(job.prompts.size());
   result.reasons.resize(job.prompts.size());
   result.scores.resize(job.prompts.size());
+  result.top_tokens.resize(job.prompts.size());
+  result.top_scores.resize(job.prompts.size());
   result.logits.resize(job.prompts.size());
   Collected collected;
   InProcessWorld world(job.num_ranks);

@@ -29,6 +29,8 @@ struct InProcessJob {
   std::int32_t new_tokens = 1;             // of every row
   std::vector<std::int32_t> fewer_tokens;  // of the first rows: what they want instead
   bool scores = false;                     // the prompts are scored; new_tokens may then be 0
+  /// Of the first rows; null: the likeliest tokens. Alternatives are as many of its prompt's tokens as of its own.
+  std::vector<std::shared_ptr<const TokenRules>> rules;
   std::filesystem::path offload_dir;
   bool keep_logits = true;
   bool keep_trace = false;
@@ -46,7 +48,9 @@ struct InProcessJob {
 struct InProcessResult {
   std::vector<std::vector<std::int32_t>> ids;           // [row][step]
   std::vector<FinishReason> reasons;                    // [row]
-  std::vector<std::vector<float>> scores;               // [row], of its prompt; empty without job.scores
+  std::vector<std::vector<float>> scores;               // [row], of its prompt and tokens, where they are asked for
+  std::vector<std::vector<std::int32_t>> top_tokens;    // [row][score * alternatives], as many as its rules ask for
+  std::vector<std::vector<float>> top_scores;           // the same
   std::vector<std::vector<std::vector<float>>> logits;  // [row][step][vocab]; empty without keep_logits
   std::vector<TraceEvent> trace;                        // of all ranks; empty without keep_trace
   PhaseTimes times;

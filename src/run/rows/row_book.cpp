@@ -7,16 +7,16 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "run/model/model_text.hpp"
+#include "batch/token_chooser.hpp"
 #include "run/rows/number_fault.hpp"
 
 namespace flexgen {
 
 void RowBook::read(RequestReader& reader) {
-  while (const std::optional<ParsedRow> row = reader.next()) {
+  while (std::optional<ParsedRow> row = reader.next()) {
     ++counts_.rows;
     if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
-    else add_request(std::get<Request>(*row));
+    else add_request(std::move(std::get<Request>(*row)));
   }
   counts_.sequences = sequences_.size();
 }
@@ -26,48 +26,23 @@ void RowBook::add_error(const RowError& error) {
   writer_.write(format_error(error));
 }
 
-// The row's prompts as they will run. Throws UserError (rows_failed) when one cannot.
-std::vector<RowBook::FittedPrompt> RowBook::fit_prompts(const Request& request) {
-  const PromptFit fit{model_.max_positions, cut_};
-  std::vector<FittedPrompt> fitted;
-  bool is_cut = false;
-  for (const Prompt& prompt : request.prompts) {
-    FittedPrompt& one = fitted.emplace_back();
-    one.ids = prompt_ids(tokenizer_, model_, prompt);
-    const std::size_t length = one.ids.size();
-    const std::int64_t num_begin_tokens = std::holds_alternative<std::string>(prompt) ? tokenizer_.num_begin_ids() : 0;
-    one.max_new_tokens = fit.apply(one.ids, request.max_tokens, !request.names_max_tokens, num_begin_tokens);
-    is_cut = is_cut || one.ids.size() < length;
-  }
-  num_cut_ += is_cut ? 1 : 0;
-  return fitted;
+void RowBook::add_request(Request request) {
+  auto opened = open_row(std::move(request), {tokenizer_, model_, cut_});
+  if (const auto* error = std::get_if<RowError>(&opened)) add_error(*error);
+  else add_row(std::get<std::unique_ptr<OpenRow>>(std::move(opened)));
 }
 
-void RowBook::add_request(const Request& request) {
-  std::vector<FittedPrompt> prompts;
-  try {
-    if (tokenizer_.is_none() && !request.stop.empty())
-      throw UserError(ExitCode::rows_failed, "stop strings cannot be looked for",
-                      "the model's folder has no tokenizer files, so that results have no text", "Leave 'stop' out");
-    prompts = fit_prompts(request);
-  } catch (const UserError& error) {
-    add_error({static_cast<const RowIdentity&>(request), "invalid_prompt", error.what()});
-    return;
-  }
-  auto row = std::make_shared<OpenRow>();
-  row->result = result_for(request);
-  row->result.choices.resize(prompts.size());
-  row->stop = request.stop;
-  row->num_open = prompts.size();
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const std::int32_t num_new = prompts[i].max_new_tokens;
-    const auto length = static_cast<std::int32_t>(prompts[i].ids.size());
-    shape_.add_rows(length, num_new);
-    max_new_tokens_ += static_cast<std::uint64_t>(num_new);
-    counts_.prompt_tokens += prompts[i].ids.size();
-    row->result.choices[i].index = static_cast<int>(i);
-    row->result.choices[i].prompt_token_ids = std::move(prompts[i].ids);
-    sequences_.push_back({row, i, num_new, nullptr, nullptr});
+void RowBook::add_row(std::shared_ptr<OpenRow> row) {
+  num_cut_ += row->is_cut ? 1 : 0;
+  shape_.scores = shape_.scores || row->scores_prompts;
+  for (const OpenRow::FittedPrompt& prompt : row->prompts) counts_.prompt_tokens += prompt.ids.size();
+  for (std::size_t i = 0; i < row->sequences.size(); ++i) {
+    const OpenRow::Sequence& sequence = row->sequences[i];
+    const auto length = std::ssize(row->prompts[sequence.prompt].ids) + std::ssize(sequence.choice);
+    shape_.add_rows(static_cast<std::int32_t>(length), sequence.max_new_tokens);
+    if (row->rules) count_rules(*row->rules, length, sequence.max_new_tokens, shape_.sampling);
+    max_new_tokens_ += static_cast<std::uint64_t>(sequence.max_new_tokens);
+    sequences_.push_back({row, i, nullptr, nullptr});
   }
 }
 
@@ -76,50 +51,59 @@ std::optional<RowRequest> RowBook::next_row() {
   const RowId id(num_pulled_++);
   OpenSequence& sequence = sequences_[id.index()];
   sequence.decoder = std::make_unique<StreamingDecoder>(tokenizer_);
-  sequence.matcher = std::make_unique<StopMatcher>(sequence.row->stop);
-  RowRequest request;
+  sequence.matcher = std::make_unique<StopMatcher>(sequence.row->request.stop);
+  RowRequest request = sequence.row->to_run(sequence.number);
   request.id = id;
-  request.max_new_tokens = sequence.max_new_tokens;
-  request.prompt = sequence.row->result.choices[sequence.choice].prompt_token_ids;
   return request;
+}
+
+void RowBook::add_scores(RowId id, const TokenScores& tokens) {
+  const OpenSequence& sequence = sequences_[id.index()];
+  const OpenRow& row = *sequence.row;
+  if (row.has_failed) return;
+  OpenRow::Sequence& one = *sequence;
+  const auto num_read = std::ssize(row.prompts[one.prompt].ids) + std::ssize(one.choice);
+  const bool is_of_prompt = row.scores_prompts && one.prompt_scores.size() + 1 < num_read;
+  (is_of_prompt ? one.prompt_scores : one.token_scores).add(tokens);
 }
 
 bool RowBook::add_token(RowId id, std::int32_t token) {
   OpenSequence& sequence = sequences_[id.index()];
   ++counts_.generated_tokens;
   if (sequence.row->has_failed) return true;
-  sequence.row->result.choices[sequence.choice].token_ids.push_back(token);
-  if (model_.is_eos(token)) return false;  // ends the row by itself, and is no text
+  (*sequence).token_ids.push_back(token);
+  if (is_end(*sequence.row, token)) return false;  // ends the row by itself, and is no text
   return sequence.matcher->push(sequence.decoder->push(token));
+}
+
+bool RowBook::is_end(const OpenRow& row, std::int32_t token) const {
+  return model_.is_eos(token) ||
+         std::ranges::find(row.request.stop_token_ids, token) != row.request.stop_token_ids.end();
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
   const OpenSequence sequence = std::move(sequences_[id.index()]);  // what it holds ends with it
   OpenRow& row = *sequence.row;
   if (row.has_failed) return false;
-  Choice& choice = row.result.choices[sequence.choice];
+  OpenRow::Sequence& one = *sequence;
   if (reason == FinishReason::not_a_number) {
-    fail_numbers(row, choice);
+    fail_numbers(row, one);
     return true;
   }
-  finish_choice(sequence, choice, reason);
+  if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
+  one.text = sequence.matcher->text();
+  one.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
   if (--row.num_open > 0) return false;
-  row.result.usage = count_usage(row.result.choices);
-  writer_.write(format_result(row.result, format_));
+  writer_.write(format_result(result_of(row, tokenizer_), format_));
   return true;
 }
 
-void RowBook::finish_choice(const OpenSequence& sequence, Choice& choice, FinishReason reason) {
-  if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
-  choice.text = sequence.matcher->text();
-  choice.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
-}
-
-void RowBook::fail_numbers(OpenRow& row, const Choice& choice) {
-  const std::string where = row.result.prompt_is_list ? fmt::format(" to prompt[{}]", choice.index) : "";
+void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
+  const std::string where = row.request.prompt_is_list ? fmt::format(" to prompt[{}]", sequence.prompt) : "";
   const RowError error = number_error(
-      row.result,
-      fmt::format("the model gave no number for token {} of the answer{}", choice.token_ids.size() + 1, where), dtype_);
+      row.request,
+      fmt::format("the model gave no number for token {} of the answer{}", sequence.token_ids.size() + 1, where),
+      dtype_);
   row.has_failed = true;
   add_error(error);
   if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));

@@ -12,7 +12,7 @@
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
-#include "run/rows/prompt_fit.hpp"
+#include "run/rows/open_row.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 #include "text/stop_matcher.hpp"
@@ -29,7 +29,7 @@ class RowBook final : public RowSource {
   /// Reads all rows; errors go to the writer as they are found.
   void read(RequestReader& reader);
 
-  /// What the engine is to run next: a sequence per prompt, in the order of the rows. What is not pulled yet is kept as
+  /// What the engine is to run next: the sequences of the rows, in their order. What is not pulled yet is kept as
   /// ids alone.
   std::optional<RowRequest> next_row() override;
   std::optional<std::int64_t> num_left() const override { return std::ssize(sequences_) - num_pulled_; }
@@ -45,35 +45,26 @@ class RowBook final : public RowSource {
   std::uint64_t max_new_tokens() const { return max_new_tokens_; }
 
   /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
+  void add_scores(RowId id, const TokenScores& tokens);
   bool add_token(RowId id, std::int32_t token);
   /// True when that finished a row of the input. A sequence without numbers makes its whole row an error, at once.
   bool finish(RowId id, FinishReason reason);
 
  private:
-  struct OpenRow {  // an input row with sequences still running
-    Result result;
-    std::vector<std::string> stop;
-    std::size_t num_open = 0;
-    bool has_failed = false;  // its error is written: the other sequences come to nothing
-  };
   struct OpenSequence {
     std::shared_ptr<OpenRow> row;
-    std::size_t choice = 0;
-    std::int32_t max_new_tokens = 0;
+    std::size_t number = 0;                     // in OpenRow::sequences
     std::unique_ptr<StreamingDecoder> decoder;  // from next_row on
     std::unique_ptr<StopMatcher> matcher;
+
+    OpenRow::Sequence& operator*() const { return row->sequences[number]; }
   };
 
-  struct FittedPrompt {
-    std::vector<std::int32_t> ids;
-    std::int32_t max_new_tokens = 0;
-  };
-
-  void add_request(const Request& request);
+  void add_request(Request request);
+  void add_row(std::shared_ptr<OpenRow> row);
   void add_error(const RowError& error);
-  static void finish_choice(const OpenSequence& sequence, Choice& choice, FinishReason reason);
-  void fail_numbers(OpenRow& row, const Choice& choice);
-  std::vector<FittedPrompt> fit_prompts(const Request& request);
+  bool is_end(const OpenRow& row, std::int32_t token) const;
+  void fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence);
 
   const Tokenizer& tokenizer_;
   const ModelSpec& model_;

@@ -76,7 +76,7 @@ void ScoreBook::add_windows(const std::shared_ptr<OpenRow>& row, std::size_t tex
   if (windows.empty()) return;
   scored.log_probabilities.resize(static_cast<std::size_t>(num_tokens) - 1);
   for (const ScoreWindow& place : windows) {
-    windows_.push_back({row, text, place});
+    windows_.push_back({row, text, place, 0});
     ++row->num_open;
     num_window_tokens_ += static_cast<std::uint64_t>(place.length);
     num_to_score_ += static_cast<std::uint64_t>(place.num_counted);
@@ -97,14 +97,17 @@ std::optional<RowRequest> ScoreBook::next_row() {
 }
 
 std::size_t ScoreBook::add_scores(RowId id, std::span<const float> scores) {
-  const Window& window = windows_[id.index()];
-  FLEXGEN_CHECK(static_cast<std::int32_t>(scores.size()) + 1 == window.place.length,
-                "a window and its scores are not of one length");
+  Window& window = windows_[id.index()];
+  const std::int64_t begin = window.num_scored;
+  window.num_scored += std::ssize(scores);
+  FLEXGEN_CHECK(window.num_scored < window.place.length, "a window has more scores than tokens");
   if (window.row->has_failed) return 0;
-  const auto counted = scores.last(static_cast<std::size_t>(window.place.num_counted));
-  const std::int64_t end = window.place.first + window.place.length - 1;  // scores of token 1 stand at 0
+  // The window's last are counted. Scores of token 1 stand at 0.
+  const std::int64_t num_passed =
+      std::clamp<std::int64_t>(window.place.length - 1 - window.place.num_counted - begin, 0, std::ssize(scores));
+  const auto counted = scores.subspan(static_cast<std::size_t>(num_passed));
   std::copy(counted.begin(), counted.end(),
-            window.row->result.texts[window.text].log_probabilities.begin() + (end - window.place.num_counted));
+            window.row->result.texts[window.text].log_probabilities.begin() + window.place.first + begin + num_passed);
   return counted.size();
 }
 

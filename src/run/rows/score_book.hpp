@@ -78,6 +78,7 @@ class ScoreBook final : public RowSource {
     std::shared_ptr<OpenRow> row;
     std::size_t text = 0;  // of the row
     ScoreWindow place;
+    std::int64_t num_scored = 0;  // of its tokens behind the first
   };
 
   void add_request(const Request& request);

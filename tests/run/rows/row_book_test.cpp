@@ -162,7 +162,7 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
             {{"custom_id", "too-long"}, {"prompt", long_text}},
             {{"custom_id", "too-many-new"}, {"prompt", "x"}, {"max_tokens", 2048}},
             {{"custom_id", "one-of-list"}, {"prompt", json::array({json::array({1}), json::array({99999})})}},
-            {{"custom_id", "sampled"}, {"prompt", "x"}, {"temperature", 0.7}}});
+            {{"custom_id", "biased"}, {"prompt", "x"}, {"logit_bias", {{"4096", 1}}}}});
   EXPECT_EQ(book_.counts().rows, 6U);
   EXPECT_EQ(book_.counts().failed_rows, 5U) << json(results()).dump();
   ASSERT_EQ(rows.size(), 1U);
@@ -179,7 +179,9 @@ TEST_F(RowBookTest, BadRowsGetTheirErrorAtOnceAndTheGoodOnesRun) {
   EXPECT_EQ(lines[2].at("custom_id"), "too-many-new");
   EXPECT_EQ(lines[3].at("custom_id"), "one-of-list");
   EXPECT_NE(message(3).find("99999"), std::string::npos);
-  EXPECT_EQ(lines[4].at("custom_id"), "sampled");
+  EXPECT_EQ(lines[4].at("custom_id"), "biased");
+  EXPECT_EQ(lines[4].at("error").at("code"), "invalid_field");
+  EXPECT_NE(message(4).find("4096"), std::string::npos) << message(4);
   feed(rows[0].id, plain_ids(" ok"));
   EXPECT_TRUE(book_.finish(rows[0].id, FinishReason::length));
   EXPECT_EQ(results().back().at("text"), " ok");
