@@ -26,9 +26,11 @@ CacheRow row_of_next_sweep(const RowWork& row) {
   return next;
 }
 
+// A run may be a row itself, which is being read further, and then is loaded as that.
 std::vector<CacheRow> joined(std::span<const CacheRow> rows, std::span<const CacheRow> runs) {
   std::vector<CacheRow> all(rows.begin(), rows.end());
-  all.insert(all.end(), runs.begin(), runs.end());
+  for (const CacheRow& run : runs)
+    if (std::ranges::find(rows, run.begin, &CacheRow::begin) == rows.end()) all.push_back(run);
   return all;
 }
 

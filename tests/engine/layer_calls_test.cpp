@@ -121,6 +121,40 @@ TEST(LayerCalls, AHalfHasTheDevicesRowsAlone) {
   EXPECT_THROW(calls.half(batch, operands, {}, {}), InternalError);
 }
 
+// Positions count from the row's beginning, what it keeps from where it ceases to share.
+TEST(LayerCalls, WhatRowsShareComesBehindTheirHeads) {
+  const StagePlan plan = plan_of(100);
+  std::vector<CacheRow> rows = rows_of({4, 6, 7}, 5, 1);
+  rows[1].own_begin = rows[2].own_begin = 64;
+  const SharedRuns shared{{{8, 2 * row_positions, 64, 0}}, {{1, 2, 0, 64, 0}}};
+  HostArrays arrays;
+  const AttentionCall call = LayerCalls(plan).on_host(rows, shared, arrays, {}, {});
+  EXPECT_EQ(arrays.start, (std::vector<std::int32_t>{9, 64 + 11, 64 + 12}));
+  EXPECT_EQ(call.batch.max_length, 64 + 13);
+  EXPECT_EQ(arrays.heads.size(), 4U * num_heads);
+  EXPECT_EQ(call.cache.shared.host_heads, arrays.heads.data() + 3 * num_heads);
+  EXPECT_EQ(call.cache.shared.num_spans, 1);
+  EXPECT_EQ(call.cache.shared.host_spans, shared.spans.data());
+  EXPECT_EQ(arrays.own_begin, (std::vector<std::int32_t>{0, 64, 64}));
+}
+
+TEST(LayerCalls, AHalfHasTheSpansOfTheDevicesRows) {
+  const StagePlan plan = plan_of(100);
+  MicroBatch batch;
+  batch.rows = rows_of({0, 1, 4, 6}, 5, 1);
+  batch.num_tokens = 4;
+  BatchChunk& chunk = batch.chunks.emplace_back();
+  chunk.batch.num_rows = chunk.batch.num_tokens = 4;
+  chunk.batch.max_count = 1;
+  chunk.spans = {{1, 1, 0, 64, 0}, {2, 2, 0, 64, 1}};
+  std::vector<KvHead> heads(4 * num_heads);
+  LayerOperands operands;
+  operands.cache = {heads.data(), heads.data(), num_heads, hidden / num_heads, {}};
+  const LayerCalls calls(plan);
+  EXPECT_EQ(calls.whole(batch, chunk, operands).cache.shared.num_spans, 2);
+  EXPECT_EQ(calls.half(batch, operands, {}, {}).cache.shared.num_spans, 1);
+}
+
 TEST(LayerCalls, TheHostsCallHasOneTokenOfEachOfItsRows) {
   const StagePlan plan = plan_of(100);
   const std::vector<CacheRow> rows = rows_of({4, 6, 7}, 5, 1);
@@ -128,7 +162,7 @@ TEST(LayerCalls, TheHostsCallHasOneTokenOfEachOfItsRows) {
   std::vector<float> projected(3 * 3 * hidden), attended(3 * hidden);
   const MatrixView q = contiguous_view(reinterpret_cast<std::byte*>(projected.data()), 3, 3 * hidden, DType::float32);
   const MatrixView out = contiguous_view(reinterpret_cast<std::byte*>(attended.data()), 3, hidden, DType::float32);
-  const AttentionCall call = LayerCalls(plan).on_host(rows, arrays, q, out);
+  const AttentionCall call = LayerCalls(plan).on_host(rows, {}, arrays, q, out);
   EXPECT_EQ(arrays.offset, (std::vector<std::int32_t>{0, 1, 2, 3}));
   EXPECT_EQ(arrays.start, (std::vector<std::int32_t>{9, 11, 12}));
   EXPECT_EQ(arrays.heads.size(), 3U * num_heads);
@@ -140,6 +174,7 @@ TEST(LayerCalls, TheHostsCallHasOneTokenOfEachOfItsRows) {
   EXPECT_EQ(call.batch.host_token_offset, arrays.offset.data());
   EXPECT_EQ(call.cache.heads, arrays.heads.data());
   EXPECT_EQ(call.cache.num_heads, num_heads);
+  EXPECT_EQ(call.cache.shared.num_spans, 0);
   EXPECT_EQ(call.projected.data, q.data);
   EXPECT_EQ(call.attended.data, out.data);
   EXPECT_EQ(call.sparsity, 0.5F);

@@ -110,6 +110,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{.name = "dram_inline", .percent = kDram, .overlap = false},
                       Case{.name = "spread", .percent = kSpread, .num_ranks = 2, .micro_batch_size = 16},
                       Case{.name = "disk", .percent = kDisk, .num_ranks = 3},
+                      Case{.name = "disk_chunks", .percent = kDisk, .token_budget = 40},
                       Case{.name = "disk_alone", .percent = kDisk, .num_micro_batches = 1},
                       Case{.name = "host", .percent = kDram, .micro_batch_size = 20, .host_attention_percent = 100},
                       Case{.name = "host_half",
