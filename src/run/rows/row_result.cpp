@@ -8,8 +8,6 @@
 namespace flexgen {
 namespace {
 
-using Sequence = OpenRow::Sequence;
-
 class ResultMaker {
  public:
   ResultMaker(const OpenRow& row, const Tokenizer& tokenizer) : row_(row), tokenizer_(tokenizer) {}
@@ -26,10 +24,12 @@ class ResultMaker {
   }
 
  private:
-  const OpenRow::FittedPrompt& prompt_of(const Sequence& sequence) const { return row_.prompts[sequence.prompt]; }
+  const OpenRow::FittedPrompt& prompt_of(const OpenRow::Sequence& sequence) const {
+    return row_.prompts[sequence.prompt];
+  }
 
   /// The row's answers, the likeliest first where they are some of several, else in their order.
-  std::vector<std::size_t> best_of(std::span<const Sequence> all) const {
+  std::vector<std::size_t> best_of(std::span<const OpenRow::Sequence> all) const {
     std::vector<std::size_t> order(all.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     if (row_.request.best_of == row_.request.n) return order;
@@ -40,7 +40,7 @@ class ResultMaker {
     return order;
   }
 
-  Choice answer_of(const Sequence& sequence) const {
+  Choice answer_of(const OpenRow::Sequence& sequence) const {
     const Request& request = row_.request;
     Choice choice;
     choice.text = prompt_of(sequence).text + sequence.text;
@@ -57,14 +57,14 @@ class ResultMaker {
     return choice;
   }
 
-  Choice chosen_of(std::span<const Sequence> all) const {
+  Choice chosen_of(std::span<const OpenRow::Sequence> all) const {
     const Request& request = row_.request;
     Choice choice;
     const std::int64_t first = std::ssize(prompt_of(all.front()).ids) - 1;  // of its scores that are the choice's
-    for (const Sequence& one : all) choice.choice_logprobs.push_back(one.prompt_scores.sum(first));
+    for (const OpenRow::Sequence& one : all) choice.choice_logprobs.push_back(one.prompt_scores.sum(first));
     const auto best =
         static_cast<std::size_t>(std::ranges::max_element(choice.choice_logprobs) - choice.choice_logprobs.begin());
-    const Sequence& sequence = all[best];
+    const OpenRow::Sequence& sequence = all[best];
     choice.text = request.choices[best];
     choice.finish_reason = "stop";
     choice.token_ids = sequence.choice;
@@ -77,14 +77,14 @@ class ResultMaker {
     return choice;
   }
 
-  void add_prompt(const Sequence& sequence, Choice& choice) const {
+  void add_prompt(const OpenRow::Sequence& sequence, Choice& choice) const {
     choice.prompt_token_ids = prompt_of(sequence).ids;
     if (row_.request.prompt_logprobs >= 0)
       choice.prompt_logprobs = prompt_entries(sequence, row_.request.prompt_logprobs);
   }
 
   /// Of what the row gave as prompt: what the tokenizer put in front is none of it.
-  std::vector<ChoiceToken> prompt_entries(const Sequence& sequence, std::int32_t num_top) const {
+  std::vector<ChoiceToken> prompt_entries(const OpenRow::Sequence& sequence, std::int32_t num_top) const {
     const OpenRow::FittedPrompt& prompt = prompt_of(sequence);
     std::vector<ChoiceToken> entries;
     for (std::int64_t i = prompt.num_begin_tokens; i < std::ssize(prompt.ids); ++i) {
@@ -110,7 +110,7 @@ Result result_of(const OpenRow& row, const Tokenizer& tokenizer) {
   }
   for (std::size_t i = 0; i < result.choices.size(); ++i) result.choices[i].index = static_cast<int>(i);
   // Sequences that were not chosen have been generated all the same.
-  for (const Sequence& sequence : row.sequences) result.usage.completion_tokens += sequence.token_ids.size();
+  for (const OpenRow::Sequence& sequence : row.sequences) result.usage.completion_tokens += sequence.token_ids.size();
   if (!row.request.choices.empty())
     for (const Choice& choice : result.choices) result.usage.completion_tokens += choice.token_ids.size();
   return result;
