@@ -42,8 +42,8 @@ struct Choice {
   std::string finish_reason;            // "stop" (end-of-sequence or stop string) | "length"
   std::vector<std::int32_t> token_ids;  // every generated id, the end-of-sequence id included
   std::vector<std::int32_t> prompt_token_ids;  // as fed to the model
-  /// Where the row asks for them, of every token of the text, an end-of-sequence token included: with `echo` those of
-  /// the prompt first, but for what the tokenizer has put in front of it.
+  /// Where the row asks for them, of every generated token, an end-of-sequence token and a stop string's included: with
+  /// `echo` those of the prompt first, but for what the tokenizer has put in front of it.
   std::optional<std::vector<ChoiceToken>> logprobs = {};
   std::optional<std::vector<ChoiceToken>> prompt_logprobs = {};  // where the row asks for those of the prompt alone
   std::vector<double> choice_logprobs = {};  // of each of the row's `choices`, in their order: sums over its tokens

@@ -22,7 +22,7 @@ class RowsTest(FaultCase):
         good = rows.read_text(encoding="utf-8").splitlines()
         bad = ['{"custom_id": "torn", "prompt": ', '{"custom_id": "ids", "prompt": [5, 4096]}', '[1]',
                json.dumps({"custom_id": "long", "prompt": "yes " * 3000}),
-               '{"custom_id": "sampled", "prompt": "x", "temperature": 1.0}', '{"custom_id": "row-0", "prompt": "again"}']
+               '{"custom_id": "hot", "prompt": "x", "temperature": 2.5}', '{"custom_id": "row-0", "prompt": "again"}']
         mixed = [line for pair in zip(bad, good + good) for line in pair][:2 * len(good)] + bad[len(good):]
         rows.write_text("\n".join(mixed) + "\n", encoding="utf-8")
         self.expect(ROWS_FAILED, self.words(rows), "6 of 10 rows failed")
@@ -30,7 +30,7 @@ class RowsTest(FaultCase):
         self.assertEqual(len(results), 10)
         failed = {name for name, result in results.items() if "error" in result}
         self.assertEqual(len(failed), 6)
-        self.assertTrue({"ids", "long", "sampled"} <= failed)
+        self.assertTrue({"ids", "long", "hot"} <= failed)
 
         rows.write_text("\n".join(good) + "\n", encoding="utf-8")
         alone = self.folder / "alone.jsonl"
