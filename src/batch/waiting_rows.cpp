@@ -1,6 +1,6 @@
 #include "batch/waiting_rows.hpp"
 
-#include <ranges>
+#include <algorithm>
 
 #include "base/error.hpp"
 #include "batch/sequence.hpp"
@@ -45,8 +45,9 @@ std::optional<WaitingRows::Arrival> WaitingRows::longest_within(std::int32_t pos
 }
 
 WaitingRows::Arrival WaitingRows::longest_lived_within(std::int32_t positions) const {
-  for (const auto& [life, needed, arrival] : std::views::reverse(by_life_))
-    if (needed <= positions) return -arrival;
+  const auto row = std::find_if(by_life_.rbegin(), by_life_.rend(),
+                                [&](const auto& waiting) { return std::get<1>(waiting) <= positions; });
+  if (row != by_life_.rend()) return -std::get<2>(*row);
   throw InternalError("all rows that wait are longer");
 }
 

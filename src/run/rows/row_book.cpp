@@ -32,7 +32,7 @@ void RowBook::add_request(Request request) {
   else add_row(std::get<std::unique_ptr<OpenRow>>(std::move(opened)));
 }
 
-void RowBook::add_row(std::shared_ptr<OpenRow> row) {
+void RowBook::add_row(const std::shared_ptr<OpenRow>& row) {
   num_cut_ += row->is_cut ? 1 : 0;
   shape_.scores = shape_.scores || row->scores_prompts;
   for (const OpenRow::FittedPrompt& prompt : row->prompts) counts_.prompt_tokens += prompt.ids.size();

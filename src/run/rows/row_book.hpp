@@ -61,7 +61,7 @@ class RowBook final : public RowSource {
   };
 
   void add_request(Request request);
-  void add_row(std::shared_ptr<OpenRow> row);
+  void add_row(const std::shared_ptr<OpenRow>& row);
   void add_error(const RowError& error);
   bool is_end(const OpenRow& row, std::int32_t token) const;
   void fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence);
