@@ -1,7 +1,7 @@
 // The positions of one slot's cache as free runs: a sequence takes a run of whole grains within one band for its life,
 // and gives it back. Best fit, so that long runs are left for long sequences; the lowest of those that fit alike.
 //
-// All calls take O(log n) of n free runs. Single-threaded.
+// Calls take O(log n) of n free runs, unless they say more. Single-threaded.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,6 @@
 #include "spec/block_limits.hpp"
 
 namespace flexgen {
-
-/// Positions that a sequence of so many holds: whole grains, at least one.
-constexpr std::int32_t whole_grains(std::int32_t positions) {
-  return (positions < 1 ? 1 : (positions + cache_grain - 1) / cache_grain) * cache_grain;
-}
 
 /// A part of a slot's positions.
 struct CacheRun {
@@ -35,7 +30,7 @@ class CacheRuns {
 
   /// A run of `positions`, whole grains of them; none where no free run is as long.
   std::optional<CacheRun> take(std::int32_t positions);
-  /// The same within a band.
+  /// The same within a band. O(n) at worst.
   std::optional<CacheRun> take(std::int32_t positions, CacheRun band);
   /// That very run, which must be free.
   void take(CacheRun run);

@@ -10,8 +10,8 @@ Sequence::Sequence(RowRequest request, std::int32_t cache_row, CacheRun run, std
       run_(run),
       shared_(std::move(shared)),
       num_prompt_tokens_(static_cast<std::int32_t>(request_.prompt.size())),
-      num_wanted_(positions_wanted(request_)) {
-  for (const SharedRun& run_before : shared_) num_computed_ += run_before.length;
+      num_wanted_(positions_wanted(request_)),
+      num_computed_(total_length(shared_)) {
   if (request_.rules) chooser_.emplace(request_.rules, request_.prompt, request_.answer);
 }
 

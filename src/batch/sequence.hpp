@@ -56,7 +56,7 @@ class Sequence {
   std::vector<SharedRun> shared_;
   std::int32_t num_prompt_tokens_;
   std::int32_t num_wanted_;
-  std::int32_t num_computed_ = 0;
+  std::int32_t num_computed_;
   std::int32_t last_token_ = 0;
   std::optional<TokenChooser> chooser_;
 };

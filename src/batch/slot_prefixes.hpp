@@ -68,11 +68,4 @@ class SlotPrefixes {
   std::int64_t num_uses_ = 0;
 };
 
-/// Positions that these are together.
-constexpr std::int32_t total_length(std::span<const SharedRun> shared) {
-  std::int32_t total = 0;
-  for (const SharedRun& run : shared) total += run.length;
-  return total;
-}
-
 }  // namespace flexgen

@@ -50,10 +50,7 @@ void KvCache::for_each_segment(std::int32_t layer, std::int32_t slot, std::span<
 }
 
 bool KvCache::is_staged(std::int32_t layer, std::int32_t slot, std::span<const CacheRow> rows) const {
-  bool any = false;
-  for_each_segment(layer, slot, rows,
-                   [&](const CacheRow&, const CacheSegment& segment) { any = any || segment.tier != TierKind::gpu; });
-  return any;
+  return std::ranges::any_of(rows, [&](const CacheRow& row) { return layout_.is_staged(layer, slot, row.begin); });
 }
 
 std::uint64_t KvCache::position_bytes(const CacheSegment& segment) const {

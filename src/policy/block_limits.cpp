@@ -14,10 +14,6 @@ constexpr std::int32_t least_prompt_tokens = 256;
 // Sweeps of a job that may pass until its blocks are full, at most one in so many.
 constexpr double sweeps_per_filling = 16;
 
-std::int32_t whole_grains(double positions) {
-  return static_cast<std::int32_t>(std::ceil(positions / cache_grain - 1e-9)) * cache_grain;
-}
-
 // Prompt tokens of a micro-batch in a sweep. In the long run `flow` keeps it full; a job that has no long run reads as
 // many as fill it in time.
 double wanted_prompt_tokens(const BlockShape& block, const JobShape& job) {
@@ -64,7 +60,8 @@ std::int32_t cache_positions(const BlockShape& block, const JobShape& job) {
   const double rows = block.micro_batch_size;
   // Half a grain more each, on average; where all are alike, what they take.
   const double row = variance > 0 ? mean + cache_grain / 2.0 : longest;
-  return std::clamp(whole_grains(rows * row + std::sqrt(rows * variance)), longest, most);
+  const double positions = std::ceil(rows * row + std::sqrt(rows * variance) - 1e-9 * cache_grain);  // but for rounding
+  return std::clamp(whole_grains(static_cast<std::int32_t>(positions)), longest, most);
 }
 
 std::int32_t micro_batch_tokens(const BlockShape& block, const JobShape& job) {

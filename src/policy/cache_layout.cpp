@@ -96,6 +96,14 @@ void CacheLayout::append_segments(std::int32_t layer, std::int32_t slot, std::in
   FLEXGEN_CHECK(false, "a row's cache lies outside its slot");
 }
 
+bool CacheLayout::is_staged(std::int32_t layer, std::int32_t slot, std::int32_t begin) const {
+  const std::vector<CacheBand>& in_slot = bands[static_cast<std::size_t>(slot)];
+  std::size_t band = 0;
+  for (; band + 1 < in_slot.size() && begin >= in_slot[band].num_positions; ++band)
+    begin -= in_slot[band].num_positions;
+  return split(layer, slot).bands[band].gpu < shape.heads;
+}
+
 std::int32_t CacheLayout::first_host_position(std::int32_t slot) const {
   std::int32_t position = 0;
   for (const CacheBand& band : bands[static_cast<std::size_t>(slot)]) {

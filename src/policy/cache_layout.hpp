@@ -75,6 +75,8 @@ struct CacheLayout {
   /// The segments of the sequence whose run of positions begins at `begin`, in the order of its heads.
   void append_segments(std::int32_t layer, std::int32_t slot, std::int32_t begin,
                        std::vector<CacheSegment>& segments) const;
+  /// Whether any of that sequence's heads lies outside the gpu tier.
+  bool is_staged(std::int32_t layer, std::int32_t slot, std::int32_t begin) const;
   /// From here on a slot's sequences are attended by the host; its number of positions where none are.
   std::int32_t first_host_position(std::int32_t slot) const;
   /// With the last block of every region, which stays in memory until it is full.

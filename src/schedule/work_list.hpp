@@ -26,6 +26,13 @@ struct SharedRun {
   bool operator==(const SharedRun&) const = default;
 };
 
+/// Positions that these are together.
+constexpr std::int32_t total_length(std::span<const SharedRun> shared) {
+  std::int32_t total = 0;
+  for (const SharedRun& run : shared) total += run.length;
+  return total;
+}
+
 struct RowWork {
   RowId row = {};
   std::int32_t cache_row = 0;             // the row's place in its micro-batch's cache, 0 .. B-1, fixed for its life
@@ -43,11 +50,7 @@ struct RowWork {
   std::int32_t num_outputs() const { return wants_scores ? count() : wants_token ? 1 : 0; }
   std::int32_t length() const { return start + count(); }
   /// The row's first position that is not shared: it lies at cache_begin.
-  std::int32_t own_begin() const {
-    std::int32_t total = 0;
-    for (const SharedRun& run : shared) total += run.length;
-    return total;
-  }
+  std::int32_t own_begin() const { return total_length(shared); }
   bool operator==(const RowWork&) const = default;
 };
 

@@ -9,6 +9,10 @@ namespace flexgen {
 
 /// Sequences take whole grains of a cache's positions.
 inline constexpr std::int32_t cache_grain = 8;
+/// Positions that a sequence of so many holds: whole grains, at least one.
+constexpr std::int32_t whole_grains(std::int32_t positions) {
+  return (positions < 1 ? 1 : (positions + cache_grain - 1) / cache_grain) * cache_grain;
+}
 
 /// Rows share whole runs of so many positions: the blocks in which attention sums up, so that the order of its sums,
 /// and with it every bit, is that of a row that shares nothing.

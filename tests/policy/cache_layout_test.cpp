@@ -124,6 +124,9 @@ TEST(CacheLayout, RunsOfPositionsHaveMemoryOfTheirOwn) {
         std::vector<CacheSegment> segments;
         layout.append_segments(layer, slot, begin, segments);
         std::int32_t heads = 0;
+        EXPECT_EQ(layout.is_staged(layer, slot, begin), std::ranges::any_of(segments, [](const CacheSegment& segment) {
+                    return segment.tier != TierKind::gpu;
+                  }));
         for (const CacheSegment& segment : segments) {
           heads += segment.num_heads;
           const std::uint64_t bytes =

@@ -149,7 +149,7 @@ std::unique_ptr<OpenRow> make_row(Request request, const RowRules& rules) {
 RowRequest OpenRow::to_run(std::size_t sequence) const {
   const Sequence& one = sequences[sequence];
   RowRequest run;
-  run.prompt.reserve(prompts[one.prompt].ids.size() + one.choice.size());
+  run.prompt.reserve(static_cast<std::size_t>(num_prompt_tokens(one)));
   run.prompt = prompts[one.prompt].ids;
   run.prompt.insert(run.prompt.end(), one.choice.begin(), one.choice.end());
   run.max_new_tokens = one.max_new_tokens;

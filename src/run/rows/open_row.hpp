@@ -51,6 +51,10 @@ struct OpenRow {
   bool has_failed = false;  // its error is written: the other sequences come to nothing
 
   std::size_t sequences_per_prompt() const { return sequences.size() / prompts.size(); }
+  /// Of its prompt and its choice together, as they are run.
+  std::int64_t num_prompt_tokens(const Sequence& sequence) const {
+    return std::ssize(prompts[sequence.prompt].ids) + std::ssize(sequence.choice);
+  }
   /// What is to run for a sequence, but for its id.
   RowRequest to_run(std::size_t sequence) const;
 };

@@ -38,7 +38,7 @@ void RowBook::add_row(const std::shared_ptr<OpenRow>& row) {
   for (const OpenRow::FittedPrompt& prompt : row->prompts) counts_.prompt_tokens += prompt.ids.size();
   for (std::size_t i = 0; i < row->sequences.size(); ++i) {
     const OpenRow::Sequence& sequence = row->sequences[i];
-    const auto length = std::ssize(row->prompts[sequence.prompt].ids) + std::ssize(sequence.choice);
+    const std::int64_t length = row->num_prompt_tokens(sequence);
     shape_.add_rows(static_cast<std::int32_t>(length), sequence.max_new_tokens);
     if (row->rules) count_rules(*row->rules, length, sequence.max_new_tokens, shape_.sampling);
     max_new_tokens_ += static_cast<std::uint64_t>(sequence.max_new_tokens);
@@ -62,8 +62,7 @@ void RowBook::add_scores(RowId id, const TokenScores& tokens) {
   const OpenRow& row = *sequence.row;
   if (row.has_failed) return;
   OpenRow::Sequence& one = *sequence;
-  const auto num_read = std::ssize(row.prompts[one.prompt].ids) + std::ssize(one.choice);
-  const bool is_of_prompt = row.scores_prompts && one.prompt_scores.size() + 1 < num_read;
+  const bool is_of_prompt = row.scores_prompts && one.prompt_scores.size() + 1 < row.num_prompt_tokens(one);
   (is_of_prompt ? one.prompt_scores : one.token_scores).add(tokens);
 }
 
