@@ -1,6 +1,7 @@
 #include "batch/cache_runs.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 
 #include "base/error.hpp"
@@ -17,12 +18,13 @@ CacheRuns::CacheRuns(const CacheSpace& space) {
 }
 
 std::optional<CacheRun> CacheRuns::take(std::int32_t positions) {
-  const std::int32_t length = whole_grains(positions);
-  const auto best = by_length_.lower_bound({length, 0});
-  if (best == by_length_.end()) return std::nullopt;
-  const CacheRun run{best->second, length};
-  take(run);
-  return run;
+  std::vector<CacheRun> emptiest_first = bands();
+  std::ranges::stable_sort(emptiest_first, std::greater{}, [this](const CacheRun& band) {
+    return static_cast<double>(num_free(band)) / band.length;
+  });
+  for (const CacheRun& band : emptiest_first)
+    if (const std::optional<CacheRun> run = take(positions, band)) return run;
+  return std::nullopt;
 }
 
 std::optional<CacheRun> CacheRuns::take(std::int32_t positions, CacheRun band) {
@@ -73,6 +75,13 @@ void CacheRuns::remove_free(CacheRun run) {
   by_begin_.erase(run.begin);
   by_length_.erase({run.length, run.begin});
   num_free_ -= run.length;
+}
+
+std::int32_t CacheRuns::num_free(CacheRun band) const {
+  std::int32_t total = 0;
+  for (auto at = by_begin_.lower_bound(band.begin); at != by_begin_.end() && at->first < band.end(); ++at)
+    total += at->second;
+  return total;
 }
 
 std::int32_t CacheRuns::longest_free(CacheRun band) const {

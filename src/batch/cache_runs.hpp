@@ -1,5 +1,6 @@
 // The positions of one slot's cache as free runs: a sequence takes a run of whole grains within one band for its life,
-// and gives it back. Best fit, so that long runs are left for long sequences; the lowest of those that fit alike.
+// and gives it back. Bands fill and drain alike, as each of them is another resource's work; within a band best fit, so
+// that long runs are left for long sequences, and the lowest of those that fit alike.
 //
 // Calls take O(log n) of n free runs, unless they say more. Single-threaded.
 #pragma once
@@ -28,7 +29,8 @@ class CacheRuns {
  public:
   explicit CacheRuns(const CacheSpace& space);
 
-  /// A run of `positions`, whole grains of them; none where no free run is as long.
+  /// A run of `positions`, whole grains of them, in the band of which the largest part is free; none where no free run
+  /// is as long. O(n) at worst.
   std::optional<CacheRun> take(std::int32_t positions);
   /// The same within a band. O(n) at worst.
   std::optional<CacheRun> take(std::int32_t positions, CacheRun band);
@@ -39,6 +41,8 @@ class CacheRuns {
 
   std::int32_t num_positions() const { return num_positions_; }
   std::int32_t num_free() const { return num_free_; }
+  /// The same within a band. O(n) at worst.
+  std::int32_t num_free(CacheRun band) const;
   /// Of the longest run that could be taken.
   std::int32_t longest_free() const { return by_length_.empty() ? 0 : by_length_.rbegin()->first; }
   /// The same within a band. O(n) at worst.

@@ -42,13 +42,35 @@ TEST(CacheRuns, GivenBackTheyAreOneWithTheirNeighboursOfTheBand) {
   std::vector<CacheRun> all;
   while (const std::optional<CacheRun> run = runs.take(8)) all.push_back(*run);
   ASSERT_EQ(all.size(), 5U);
-  EXPECT_EQ(all.front().begin, 24) << "the shorter band fits better";
   for (const CacheRun& run : all) runs.give_back(run);
   EXPECT_EQ(runs.num_free(), 40);
   EXPECT_EQ(runs.longest_free(), 24) << "bands stay apart";
   EXPECT_EQ(runs.take(25), std::nullopt);
   EXPECT_EQ(runs.take(24), (CacheRun{0, 24}));
   EXPECT_EQ(runs.take(16), (CacheRun{24, 16}));
+}
+
+// What is taken of each band stays a like part of it, filling and draining: each is another resource's work.
+TEST(CacheRuns, BandsFillAlike) {
+  CacheRuns runs(CacheSpace{{160, 40, 80}});
+  std::vector<CacheRun> all;
+  while (const std::optional<CacheRun> run = runs.take(8)) {
+    all.push_back(*run);
+    for (const CacheRun& band : runs.bands())
+      EXPECT_NEAR(static_cast<double>(runs.num_free(band)) / band.length,
+                  1 - static_cast<double>(all.size()) / 35, 8.0 / 40)
+          << all.size();
+  }
+  ASSERT_EQ(all.size(), 35U);
+  EXPECT_EQ(all[0].begin, 0);
+  EXPECT_EQ(all[1].begin, 160);
+  EXPECT_EQ(all[2].begin, 200);
+}
+
+TEST(CacheRuns, ABandWithoutRoomIsPassedOver) {
+  CacheRuns runs(CacheSpace{{32, 16}});
+  EXPECT_EQ(runs.take(8), (CacheRun{0, 8}));
+  EXPECT_EQ(runs.take(24), (CacheRun{8, 24})) << "the emptier band is too short";
 }
 
 TEST(CacheRuns, AnyFreeRunCanBeTaken) {

@@ -32,14 +32,14 @@ TEST(SlotRows, TheLowestPlaceAndTheBestRunAreTaken) {
   SlotRows slot(0, 3, CacheSpace{{24, 16}});
   slot.admit(row(0, 9, 4));  // 12 positions
   slot.admit(row(1, 1, 0));
-  EXPECT_EQ(slot.at(0).run(), (CacheRun{24, 16}));
-  EXPECT_EQ(slot.at(1).run(), (CacheRun{0, 8}));
+  EXPECT_EQ(slot.at(0).run(), (CacheRun{0, 16}));
+  EXPECT_EQ(slot.at(1).run(), (CacheRun{24, 8}));
   EXPECT_EQ(slot.num_held(), 24);
   EXPECT_EQ(slot.num_free_places(), 1);
-  EXPECT_EQ(slot.by_begin(), (std::map<std::int32_t, std::int32_t>{{0, 1}, {24, 0}}));
+  EXPECT_EQ(slot.by_begin(), (std::map<std::int32_t, std::int32_t>{{0, 0}, {24, 1}}));
   slot.release(0);
   EXPECT_EQ(slot.num_held(), 8);
-  EXPECT_THROW(slot.admit(row(2, 17, 1)), InternalError) << "no run is as long";
+  EXPECT_THROW(slot.admit(row(2, 24, 2)), InternalError) << "no run is as long";
   slot.admit(row(3, 4, 4));
   slot.admit(row(4, 4, 4));
   EXPECT_EQ(slot.at(0).id(), RowId(3));
