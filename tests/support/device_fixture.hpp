@@ -137,8 +137,10 @@ class OnDevice : public ::testing::TestWithParam<DeviceKind> {
     if (bytes > 0) stream_->copy(static_cast<std::byte*>(to), from, bytes, Resource::compute, "download");
     stream_->synchronize();
   }
-  /// What the device's side of the matrix, which has neither gaps nor a shift, now holds.
-  static HostMatrix download(TwinMatrix& matrix) {
+  /// What the device's side of the matrix, which has neither gaps nor a shift, holds after all that was asked of the
+  /// context's stream: the matrix copies on another.
+  HostMatrix download(TwinMatrix& matrix) {
+    stream_->synchronize();
     const MatrixView view = matrix.host();
     HostMatrix copy(view.rows, view.cols, view.dtype);
     copy.bytes() = matrix.memory().download();
