@@ -19,9 +19,8 @@ CacheRuns::CacheRuns(const CacheSpace& space) {
 
 std::optional<CacheRun> CacheRuns::take(std::int32_t positions) {
   std::vector<CacheRun> emptiest_first = bands();
-  std::ranges::stable_sort(emptiest_first, std::greater{}, [this](const CacheRun& band) {
-    return static_cast<double>(num_free(band)) / band.length;
-  });
+  std::ranges::stable_sort(emptiest_first, std::greater{},
+                           [this](const CacheRun& band) { return static_cast<double>(num_free(band)) / band.length; });
   for (const CacheRun& band : emptiest_first)
     if (const std::optional<CacheRun> run = take(positions, band)) return run;
   return std::nullopt;

@@ -11,7 +11,7 @@ namespace {
 // A prompt is not cut finer than this for the sake of an even flow: sweeps of so few tokens cost the same.
 constexpr std::int32_t least_prompt_tokens = 256;
 
-// Sweeps of a job that may pass until its blocks are full, at most one in so many.
+// Sweeps of a job that may pass until its blocks are full, at most one in so many; none of one that fills them once.
 constexpr double sweeps_per_filling = 16;
 
 // Prompt tokens of a micro-batch in a sweep. In the long run `flow` keeps it full; a job that has no long run reads as
@@ -21,7 +21,7 @@ double wanted_prompt_tokens(const BlockShape& block, const JobShape& job) {
   const double flow = rows * static_cast<double>(job.prompt_tokens) / job.flight_sweeps;
   const auto num_rows = static_cast<double>(job.num_rows);
   const double in_flight = std::min(num_rows, static_cast<double>(block.block_rows() * block.num_groups));
-  const double filling = std::max(1.0, job.flight_sweeps / in_flight / sweeps_per_filling);
+  const double filling = num_rows > in_flight ? std::max(1.0, job.flight_sweeps / in_flight / sweeps_per_filling) : 1.0;
   return std::max(2 * flow, rows * static_cast<double>(job.prompt_tokens) / num_rows / filling);
 }
 

@@ -22,8 +22,8 @@ struct CacheBand {
 std::int32_t cache_positions(const BlockShape& block, const JobShape& job);
 
 /// Tokens that a micro-batch may bring in a sweep. Rolling: one a row, and twice the prompt tokens that keep the block
-/// full in the long run, so that it fills in half a row's life, or more where the job is short; fixed: all prompts at
-/// once.
+/// full in the long run, so that it fills in half a row's life, or more where the job is short (at once where all its
+/// rows are in flight together); fixed: all prompts at once.
 std::int32_t micro_batch_tokens(const BlockShape& block, const JobShape& job);
 
 /// The bands of every cache slot. Where the host attends, whole sequences lie on a tier; else every sequence has its

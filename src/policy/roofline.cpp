@@ -345,6 +345,14 @@ StageBound bound_stage(const StageInput& stage, const RooflineJob& job) {
   return bound;
 }
 
+Needs needs_of_sweep(const StageInput& stage, const RooflineJob& job, double beginning, double decoding) {
+  const StageModel model(stage);
+  const BlockRows block = rows_of_block(model, job, decoding);
+  std::array kinds{block.prompts, block.decoding};
+  kinds[0].rows = beginning;
+  return needs_of(model.traffic(kinds), stage.ceilings);
+}
+
 RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job) {
   FLEXGEN_CHECK(!stages.empty(), "a run has at least one stage");
   RunBound run;

@@ -12,6 +12,7 @@
 #include "ops/attention.hpp"
 #include "ops/parallel_for.hpp"
 #include "policy/greedy_fill.hpp"
+#include "policy/token_flow.hpp"
 #include "run/machine.hpp"
 #include "spec/block_limits.hpp"
 
@@ -149,6 +150,23 @@ void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Bu
   log::info("policy " + to_flags(policy));
 }
 
+// The largest budget that a rank chooses, as the slowest may be the one that wants it, if it fits all of them.
+void choose_flow(const JobOutline& job, const Budgets& budgets, const std::optional<LoadedProfile>& profile,
+                 Communicator& ranks, Policy& policy) {
+  std::int32_t budget = 0;
+  const bool has_profile = profile && (!job.device.is_cuda() || profile->profile.gpu);
+  const PlanInput plan = job.stage_input(policy, static_cast<std::size_t>(ranks.rank()));
+  if (has_profile)
+    budget = choose_token_budget(
+        {plan, budgets,
+         ceilings_of(profile->profile, job.device.is_cuda(), policy.dtype, ranks.place(ranks.rank()).local_size, "")});
+  for (const std::string& other : ranks.all_gather(std::to_string(budget))) budget = std::max(budget, std::stoi(other));
+  if (budget == 0) return;
+  PlanInput with_budget = plan;
+  with_budget.policy.token_budget = budget;
+  if (ranks_agree(explain_misfit(plan_memory(with_budget), budgets).empty(), ranks)) policy.token_budget = budget;
+}
+
 }  // namespace
 
 void require_cache_off_ssd(const Placement& placement) {
@@ -171,7 +189,8 @@ PlanInput JobOutline::stage_input(const Policy& policy, std::size_t rank) const 
                     {rank > 0, rank + 1 < slices.size(), hidden_through_host});
 }
 
-Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks) {
+Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
+                     const std::optional<LoadedProfile>& profile, Communicator& ranks) {
   Policy policy = requested_policy(request, job, ranks);
   if (!request.placement) fill_greedily(request, job, budgets, ranks, policy);
   ranks.agree_on_error([&] { require_token_for_each_row(policy.token_budget, policy.micro_batch_size); });
@@ -184,6 +203,7 @@ Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const 
     policy.separate_layers =
         !ranks_agree(explain_misfit(plan_memory(job.stage_input(policy, own)), budgets).empty(), ranks);
   }
+  choose_flow(job, budgets, profile, ranks, policy);
   ranks.agree_on_error([&] { require_fit(job.stage_input(policy, own), budgets); });
   return policy;
 }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "comm/communicator.hpp"
 #include "device/device.hpp"
 #include "policy/stage_plan.hpp"
 #include "run/job_request.hpp"
+#include "run/profile_file.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 
@@ -33,6 +35,8 @@ struct JobOutline {
 };
 
 /// Collective. Throws AgreedError on every rank when it does not fit one of them.
-Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks);
+/// @param profile  of this rank's machine, where it has one
+Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
+                     const std::optional<LoadedProfile>& profile, Communicator& ranks);
 
 }  // namespace flexgen

@@ -64,7 +64,8 @@ AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communi
   });
   job.hidden_through_host =
       ranks.size() > 1 && job.device.is_cuda() && !wants_nccl(request.machine.transport, job.device, ranks);
-  job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets, ranks);
+  job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets,
+                             job.profiles[static_cast<std::size_t>(ranks.rank())], ranks);
   ranks.all_equal("the policy", to_flags(job.policy));
   return job;
 }

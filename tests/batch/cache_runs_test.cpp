@@ -57,8 +57,8 @@ TEST(CacheRuns, BandsFillAlike) {
   while (const std::optional<CacheRun> run = runs.take(8)) {
     all.push_back(*run);
     for (const CacheRun& band : runs.bands())
-      EXPECT_NEAR(static_cast<double>(runs.num_free(band)) / band.length,
-                  1 - static_cast<double>(all.size()) / 35, 8.0 / 40)
+      EXPECT_NEAR(static_cast<double>(runs.num_free(band)) / band.length, 1 - static_cast<double>(all.size()) / 35,
+                  8.0 / 40)
           << all.size();
   }
   ASSERT_EQ(all.size(), 35U);

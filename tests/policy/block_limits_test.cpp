@@ -73,6 +73,7 @@ TEST(BlockLimits, ABudgetHoldsATokenOfEveryRowAndTheFlowOfPrompts) {
   EXPECT_EQ(micro_batch_tokens(policy_of(48), job), 48 + 2 * 48 * 512 / 32);
   EXPECT_EQ(micro_batch_tokens(policy_of(2), job), 2 + 256) << "not finer";
   EXPECT_EQ(micro_batch_tokens(policy_of(48), rows_alike(4, 100, 1000)), 48 * 4) << "never more than all prompts";
+  EXPECT_EQ(micro_batch_tokens(policy_of(48), rows_alike(512, 32, 48)), 48 * 512) << "one wave begins at once";
   Policy policy = policy_of(48);
   policy.token_budget = 100;
   EXPECT_EQ(micro_batch_tokens(policy, job), 100);

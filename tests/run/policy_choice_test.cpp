@@ -33,7 +33,7 @@ Policy choose(const PolicyRequest& request, std::uint64_t gpu_bytes) {
   InProcessWorld world(1);
   const std::unique_ptr<Communicator> alone = world.communicator(0);
   return choose_policy(request, {model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}},
-                       {gpu_bytes, plenty, plenty}, *alone);
+                       {gpu_bytes, plenty, plenty}, std::nullopt, *alone);
 }
 
 std::uint64_t gpu_bytes_needed(const Policy& policy) {
@@ -59,7 +59,7 @@ Policy choose_with_prompts(const PolicyRequest& request, std::int32_t prompt_tok
   InProcessWorld world(1);
   const std::unique_ptr<Communicator> alone = world.communicator(0);
   return choose_policy(request, {model, balanced_slices(model, 1), {prompt_tokens, 8, prompt_tokens + 7, 4}, Device{}},
-                       {plenty, plenty, plenty}, *alone);
+                       {plenty, plenty, plenty}, std::nullopt, *alone);
 }
 
 TEST(PolicyChoice, RowsShareWhereTheyCan) {
@@ -95,7 +95,7 @@ TEST(PolicyChoice, RanksTakeOneFillThatFitsTheSmallestBudgets) {
   InProcessWorld(2).run([&](Transport&, Communicator& ranks) {
     const Budgets own{ranks.rank() == 0 ? plenty : 20ULL << 30, plenty, plenty};
     chosen[static_cast<std::size_t>(ranks.rank())] =
-        choose_policy(open, {model, balanced_slices(model, 2), {64, 8, 72, 4}, Device{}}, own, ranks);
+        choose_policy(open, {model, balanced_slices(model, 2), {64, 8, 72, 4}, Device{}}, own, std::nullopt, ranks);
   });
   EXPECT_EQ(chosen[0], chosen[1]);
   EXPECT_LT(chosen[0].placement.weights.gpu_percent, 100) << "the slices are larger than 20 GiB";
