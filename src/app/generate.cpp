@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "run/generate_job.hpp"
 #include "run/interrupt.hpp"
+#include "run/machine.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/model/model_folder.hpp"
 #include "run/model/model_text.hpp"
@@ -54,6 +55,7 @@ JobFiles open_job_files(const Options& options, const std::filesystem::path& dir
 
 int run_generate(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
+  const DeviceStart device_start(options.machine, ranks);
   const ModelFolder folder = open_model(options.model, ranks, ModelUse::generation);
   std::filesystem::path directory = folder.directory;
   ModelSpec model = folder.spec;

@@ -7,6 +7,7 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "run/interrupt.hpp"
+#include "run/machine.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/model/model_folder.hpp"
 #include "run/model/model_text.hpp"
@@ -70,6 +71,7 @@ ScoreFiles open_score_files(const Options& options, const std::filesystem::path&
 
 int run_score(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
+  const DeviceStart device_start(options.machine, ranks);
   const ModelFolder folder = open_model(options.model, ranks, ModelUse::weights);
   std::filesystem::path directory = folder.directory;
   ModelSpec model = folder.spec;
