@@ -154,7 +154,7 @@ struct PrefillBlock {
 };
 
 /// Where the tiles of a row's keys and values lie, from its first position on: each in one part of the row.
-template <typename T, bool kSpans>
+template <typename T, int kSteps, bool kSpans>
 struct RowTiles {
   const std::byte* keys;  // of the part's first position
   const std::byte* values;
@@ -170,6 +170,10 @@ struct RowTiles {
     values = span.at(CachePart::values, 0, sizeof(T));
     begin = part.begin;
     end = part.end;
+  }
+  /// Starts the copy of the tile from position `first` on, of the positions before `seen_end`; base: keys or values.
+  __device__ void load(uint4* tile, const std::byte* base, int first, int seen_end, int head_dim) const {
+    PrefillBlock<T, kSteps>::load_tile(tile, base, stride_bytes, first - begin, seen_end - begin, head_dim);
   }
 };
 
@@ -246,10 +250,9 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
   const int warp_query = first_query + static_cast<int>(threadIdx.x) / 32 * 16;
 
   const int first_tile = seen.first / kKeyTile * kKeyTile;
-  RowTiles<T, kSpans> tiles;
+  RowTiles<T, kSteps, kSpans> tiles;
   tiles.enter(p, row, head, tokens, first_tile);
-  Block::load_tile(key_tile, tiles.keys, tiles.stride_bytes, first_tile - tiles.begin, seen.end - tiles.begin,
-                   p.head_dim);
+  tiles.load(key_tile, tiles.keys, first_tile, seen.end, p.head_dim);
   commit_copies();
   std::uint32_t q[kSteps][4];
   Block::load_q(q, p, tokens.first_token + warp_query, count - warp_query, head, lane);
@@ -257,8 +260,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
   PrefillSoftmax softmax;
 
   for (int first_key = first_tile; first_key < seen.end; first_key += kKeyTile) {
-    Block::load_tile(value_tile, tiles.values, tiles.stride_bytes, first_key - tiles.begin, seen.end - tiles.begin,
-                     p.head_dim);
+    tiles.load(value_tile, tiles.values, first_key, seen.end, p.head_dim);
     commit_copies();
     wait_for_copies<1>();  // the keys
     __syncthreads();
@@ -268,8 +270,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
     if (first_key + kKeyTile < seen.end) {
       const int next_key = first_key + kKeyTile;
       if (kSpans && next_key >= tiles.end) tiles.enter(p, row, head, tokens, next_key);
-      Block::load_tile(key_tile, tiles.keys, tiles.stride_bytes, next_key - tiles.begin, seen.end - tiles.begin,
-                       p.head_dim);
+      tiles.load(key_tile, tiles.keys, next_key, seen.end, p.head_dim);
     }
     commit_copies();  // maybe empty: the count of groups stays the same
 
