@@ -13,7 +13,7 @@ namespace {
 
 std::uint64_t workspace_bytes() {  // for all that these programs call
   return linear_workspace_bytes(kGpu) + linear_compressed_workspace_bytes(kGpu) +
-         attention_workspace_bytes(kGpu, 32 * 512, 128, 56, 128, kHalf, {8, 64}, 2048);
+         attention_workspace_bytes(kGpu, {128, 56, 128, 2048, kHalf, {8, 64}});
 }
 
 /// Overwrites device memory with random float16 numbers, which are small and finite in any dtype: equal ones would make

@@ -36,6 +36,7 @@ KvView CacheTables::view(std::int32_t layer, std::int32_t slot, const TableRows&
   KvView view{device_ ? device_ + table * entries_ : host, host, heads, plan_.input.model.attention.head_size,
               plan_.input.policy.cache_format};
   view.shared.host_heads = host + num_own;
+  view.shared.heads = view.heads + num_own;
   return view;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "base/error.hpp"
 
@@ -33,9 +34,9 @@ LayerCall LayerCalls::whole(const MicroBatch& batch, const BatchChunk& chunk, co
   if (call.cache.heads) {
     call.cache.heads += static_cast<std::ptrdiff_t>(chunk.first_row) * call.cache.num_heads;
     call.cache.host_heads += static_cast<std::ptrdiff_t>(chunk.first_row) * call.cache.num_heads;
-    call.cache.shared.num_spans = static_cast<std::int32_t>(chunk.spans.size());
-    call.cache.shared.host_spans = chunk.spans.data();
-    call.cache.shared.host_own_begin = chunk.own_begin.data();
+    call.cache.shared = chunk.shared;
+    call.cache.shared.host_heads = operands.cache.shared.host_heads;
+    call.cache.shared.heads = operands.cache.shared.heads;
   }
   call.attention_sparsity = static_cast<float>(plan_.input.policy.attention_sparsity);
   return call;
@@ -48,8 +49,9 @@ LayerCall LayerCalls::half(const MicroBatch& batch, const LayerOperands& operand
   LayerCall call = whole(batch, chunk, operands);
   call.batch.num_rows = call.batch.num_tokens =
       static_cast<std::int32_t>(split(batch.slot, batch.rows).device.size()) - chunk.first_row;
+  const std::span spans(chunk.shared.host_spans, static_cast<std::size_t>(call.cache.shared.num_spans));
   call.cache.shared.num_spans = static_cast<std::int32_t>(
-      std::ranges::count_if(chunk.spans, [&](const SharedSpan& span) { return span.first_row < call.batch.num_rows; }));
+      std::ranges::count_if(spans, [&](const SharedSpan& span) { return span.first_row < call.batch.num_rows; }));
   call.projected = projected;
   call.attended = attended;
   return call;
@@ -77,8 +79,10 @@ AttentionCall LayerCalls::on_host(std::span<const CacheRow> rows, const SharedRu
                 plan_.input.policy.cache_format};
   if (shared.any()) {
     for (const CacheRow& row : rows) arrays.own_begin.push_back(row.own_begin);
-    call.cache.shared = {static_cast<std::int32_t>(shared.spans.size()), shared.spans.data(), arrays.own_begin.data(),
-                         arrays.heads.data() + num_own};
+    call.cache.shared.num_spans = static_cast<std::int32_t>(shared.spans.size());
+    call.cache.shared.host_spans = shared.spans.data();
+    call.cache.shared.host_own_begin = arrays.own_begin.data();
+    call.cache.shared.host_heads = arrays.heads.data() + num_own;
   }
   call.projected = projected;
   call.attended = attended;

@@ -17,6 +17,13 @@ std::vector<std::int32_t> begins_of_long_rows(const CacheLayout& cache, std::int
   return begins;
 }
 
+// All of them with a common beginning, whose place is the slot's first such.
+MicroBatchWork sharing(MicroBatchWork work, std::int32_t place) {
+  const SharedRun run{place, work.rows.front().cache_begin, prefix_grain};
+  for (RowWork& row : work.rows) row.shared = {run};
+  return work;
+}
+
 }  // namespace
 
 void SliceExecutor::warm_up() {
@@ -26,6 +33,11 @@ void SliceExecutor::warm_up() {
   const std::int32_t prompt = std::clamp(plan_.input.job.max_prompt_tokens, 1, std::min(tokens, call_tokens));
   warm_up_rows(rows_of_shape(std::min(block.micro_batch_size, tokens / prompt), 0, prompt));
   if (plan_.input.job.max_row_tokens > prompt) warm_up_rows(rows_of_shape(block.micro_batch_size, prompt, 1));
+  const std::int32_t own = plan_.input.job.max_row_tokens - prefix_grain;  // of a row that shares a grain
+  if (block.num_prefixes > 0 && own > 0) {
+    warm_up_rows(sharing(rows_of_shape(1, prefix_grain, std::min(own, 2)), block.micro_batch_size));
+    warm_up_rows(sharing(rows_of_shape(block.micro_batch_size, prefix_grain, 1), block.micro_batch_size));
+  }
   if (!plan_.input.job.sampling.is_wanted) return;
   MicroBatchWork sampled = rows_of_shape(1, 0, 1);
   sampled.choices.push_back({.num_prompt_top = 0, .wants_score = true});

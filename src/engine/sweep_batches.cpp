@@ -4,8 +4,12 @@
 
 #include "base/error.hpp"
 #include "engine/upload.hpp"
+#include "ops/row_spans.hpp"
 
 namespace flexgen {
+
+static_assert(sizeof(SharedSpan) == shared_span_entries * sizeof(std::int32_t));
+
 namespace {
 
 // Appends ints to the host image and knows where they will be on the device.
@@ -166,13 +170,33 @@ SharedRuns shared_runs_of(std::span<const RowWork> rows) {
   return shared_runs(each);
 }
 
-void list_spans(const MicroBatch& batch, BatchChunk& chunk) {
-  if (!batch.shared.any()) return;
+void pack_spans(const MicroBatch& batch, BatchChunk& chunk, Packer& packer) {
+  const std::int32_t num_rows = chunk.batch.num_rows;
+  const std::vector<SharedSpan> spans = batch.shared.spans_of(chunk.first_row, num_rows);
+  if (spans.empty()) return;
   const auto rows =
-      std::span(batch.rows)
-          .subspan(static_cast<std::size_t>(chunk.first_row), static_cast<std::size_t>(chunk.batch.num_rows));
-  chunk.spans = batch.shared.spans_of(chunk.first_row, chunk.batch.num_rows);
-  for (const CacheRow& row : rows) chunk.own_begin.push_back(row.own_begin);
+      std::span(batch.rows).subspan(static_cast<std::size_t>(chunk.first_row), static_cast<std::size_t>(num_rows));
+  auto* const list = packer.take_structs<SharedSpan>(std::ssize(spans));
+  std::ranges::copy(spans, list);
+  std::int32_t* own_begin = packer.take(num_rows);
+  std::int32_t* own_start = packer.take(num_rows);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    own_begin[r] = rows[r].own_begin;
+    own_start[r] = rows[r].start;
+  }
+  std::int64_t num_entries = 0;
+  for (const SharedSpan& span : spans) num_entries += span.num_rows;
+  std::int32_t* first = packer.take(num_rows + 1);
+  std::int32_t* index = packer.take(num_entries);
+  list_row_spans(spans, num_rows, first, index);
+  SharedSpans& shared = chunk.shared;
+  shared.num_spans = static_cast<std::int32_t>(spans.size());
+  shared.host_spans = list;
+  shared.host_own_begin = own_begin;
+  shared.host_row_spans = {first, index};
+  shared.row_spans = {packer.on_device(first), packer.on_device(index)};
+  shared.spans = packer.on_device(list);
+  shared.own_start = packer.on_device(own_start);
 }
 
 MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls, Packer& packer) {
@@ -193,7 +217,7 @@ MicroBatch pack_micro_batch(const MicroBatchWork& work, DecodeCalls decode_calls
     chunk.first_row = static_cast<std::int32_t>(first);
     chunk.first_token = batch.num_tokens;
     chunk.first_output = batch.num_outputs;
-    list_spans(batch, chunk);
+    pack_spans(batch, chunk, packer);
     if (!work.choices.empty()) chunk.choices = pack_choices(work, first, chunk, packer);
     batch.num_tokens += chunk.batch.num_tokens;
     batch.num_outputs += chunk.num_outputs;

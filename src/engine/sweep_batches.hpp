@@ -37,9 +37,8 @@ struct BatchChunk {
   const std::int32_t* output_rows = nullptr;  // [outputs], device, relative to the chunk
   const std::int32_t* targets = nullptr;      // [outputs], device: tokens that are scored, -1: none; null: no scores
   std::int32_t num_outputs = 0;
-  std::int32_t first_output = 0;        // in the micro-batch
-  std::vector<SharedSpan> spans;        // of its rows; `run` counts those of the micro-batch
-  std::vector<std::int32_t> own_begin;  // [rows], where there are spans
+  std::int32_t first_output = 0;  // in the micro-batch
+  SharedSpans shared;             // of its rows, all but the heads; `run` counts those of the micro-batch
   OutputChoices choices;
 };
 

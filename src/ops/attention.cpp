@@ -15,9 +15,12 @@ namespace {
 
 void check_spans(const OpContext& context, const BatchView& batch, const SharedSpans& shared) {
   if (shared.num_spans == 0) return;
-  FLEXGEN_CHECK(attention_takes_spans(context.device), "attention: this device has no shared spans");
   FLEXGEN_CHECK(shared.host_spans != nullptr && shared.host_own_begin != nullptr && shared.host_heads != nullptr,
                 "attention: the shared spans have no tables");
+  FLEXGEN_CHECK(
+      !context.device.is_cuda() || (shared.spans != nullptr && shared.own_start != nullptr && shared.heads != nullptr &&
+                                    shared.row_spans.first != nullptr && shared.host_row_spans.first != nullptr),
+      "attention: the shared spans have no tables on the device");
   for (const SharedSpan& span : std::span(shared.host_spans, static_cast<std::size_t>(shared.num_spans)))
     FLEXGEN_CHECK(span.begin % prefix_grain == 0 && span.length % prefix_grain == 0 && span.first_row >= 0 &&
                       span.num_rows > 0 && span.first_row + span.num_rows <= batch.num_rows,
@@ -76,18 +79,12 @@ void attention(const OpContext& context, const AttentionArgs& args) {
   }
 }
 
-bool attention_takes_spans(const Device& device) { return !device.is_cuda(); }
-
-std::uint64_t attention_workspace_bytes(const Device& device, std::int64_t num_tokens, std::int64_t num_rows,
-                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype,
-                                        const QuantFormat& quant, std::int64_t longest) {
-  static_cast<void>(num_tokens);  // the bound holds for any
+std::uint64_t attention_workspace_bytes(const Device& device, const AttentionSizes& most) {
   if (!device.is_cuda()) return 0;
 #ifdef FLEXGEN_HAS_CUDA
-  return attention_workspace_bytes_cuda(num_rows, num_heads, head_dim, dtype, quant, longest);
+  return attention_workspace_bytes_cuda(most);
 #else
-  static_cast<void>(num_rows), static_cast<void>(num_heads), static_cast<void>(head_dim);
-  static_cast<void>(dtype), static_cast<void>(quant), static_cast<void>(longest);
+  static_cast<void>(most);
   fail_without_cuda("attention");
 #endif
 }

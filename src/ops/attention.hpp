@@ -8,6 +8,7 @@
 // Rows that begin alike may keep that once (SharedSpans): a decode step then reads it once for all of them.
 #pragma once
 
+#include "ops/attention_sizes.hpp"
 #include "ops/batch_view.hpp"
 #include "ops/context.hpp"
 #include "ops/matrix_view.hpp"
@@ -33,12 +34,15 @@ struct AttentionArgs {
   float sparsity = 1.0F;
 };
 
-/// Whether `attention` and `append_kv` take caches with shared spans there.
-bool attention_takes_spans(const Device& device);
-
 /// Softmax and sums in float32. What rows share gives every row the bits that it would give where the row had it for
-/// itself, but for a compressed cache's single tokens of a prompt. Sparse attention knows no shared spans. Scratch
-/// (split keys on the GPU) comes from the context's workspace: at most attention_workspace_bytes.
+/// itself, but for
+///   - a compressed cache's single tokens of a prompt;
+///   - single tokens on a GPU in float16 and bfloat16, head_dim a multiple of 8 up to 128: a span is attended once for
+///     all of its rows on tensor cores, weights rounded to the dtype as those of a prompt are, codes dequantized to it,
+///     and merged with the row's own part. Results differ in the last bits of the dtype then, but not by how many rows
+///     a span has, nor by which.
+/// Sparse attention knows no shared spans. Scratch (split keys and spans on the GPU) comes from the context's
+/// workspace: at most attention_workspace_bytes.
 void attention(const OpContext& context, const AttentionArgs& args);
 void attention_reference(const AttentionArgs& args);
 
@@ -46,10 +50,8 @@ void attention_reference(const AttentionArgs& args);
 /// the threads of `pool` and the caller's. Any thread; takes nothing from a workspace.
 void attention_decode_host(const AttentionArgs& args, ThreadPool& pool);
 
-/// Upper bound of the scratch that `attention` takes for a micro-batch of these sizes on this device. `longest`: most
-/// positions of a row that brings several tokens, of interest where the cache is compressed.
-std::uint64_t attention_workspace_bytes(const Device& device, std::int64_t num_tokens, std::int64_t num_rows,
-                                        std::int32_t num_heads, std::int32_t head_dim, DType dtype,
-                                        const QuantFormat& quant = {}, std::int64_t longest = 0);
+/// Upper bound of the scratch that `attention` takes from the workspace for a micro-batch of at most these sizes on
+/// this device.
+std::uint64_t attention_workspace_bytes(const Device& device, const AttentionSizes& most);
 
 }  // namespace flexgen

@@ -47,6 +47,12 @@ struct SharedSpan {
   bool has(std::int32_t row) const { return row >= first_row && row < first_row + num_rows; }
 };
 
+/// The spans of each row, root first: row r has spans index[first[r]] .. index[first[r + 1] - 1] (ops/row_spans.hpp).
+struct RowSpans {
+  const std::int32_t* first = nullptr;  // [num_rows + 1]
+  const std::int32_t* index = nullptr;
+};
+
 /// What rows of a batch share. A row's spans follow one another from its position 0 on; what comes after them is its
 /// own, and its part of KvView::heads begins there. Rows of a span have all spans before it in common: a tree.
 struct SharedSpans {
@@ -54,6 +60,12 @@ struct SharedSpans {
   const SharedSpan* host_spans = nullptr;        // [num_spans], by first_row, then by begin
   const std::int32_t* host_own_begin = nullptr;  // [num_rows]: a row's first position that is not shared
   const KvHead* host_heads = nullptr;            // [runs * num_heads]
+  // What a GPU's ops take, all null where ops run on the host:
+  RowSpans host_row_spans = {};
+  RowSpans row_spans = {};                  // the same on the device
+  const SharedSpan* spans = nullptr;        // host_spans on the device
+  const std::int32_t* own_start = nullptr;  // [num_rows], device: start, counted from host_own_begin
+  const KvHead* heads = nullptr;            // host_heads on the device
 };
 
 /// The cache of one (layer, micro-batch) in memory of the computing device.

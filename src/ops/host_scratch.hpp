@@ -6,8 +6,8 @@
 
 #include <cstdint>
 
+#include "ops/attention_sizes.hpp"
 #include "spec/dtype.hpp"
-#include "spec/quantization.hpp"
 
 namespace flexgen {
 
@@ -18,18 +18,6 @@ struct LinearSizes {
   std::int64_t inputs = 0;
   DType dtype = DType::float32;  // of tokens
   bool compressed = false;       // the matrix is
-};
-
-/// Upper bounds of a micro-batch's attention.
-struct AttentionSizes {
-  std::int64_t rows = 0;
-  std::int64_t num_heads = 0;  // of the cache
-  std::int64_t head_dim = 0;
-  std::int64_t longest = 0;  // positions of a row, those of the cache included
-  DType dtype = DType::float32;
-  QuantFormat quant;  // of the cache
-  float sparsity = 1.0F;
-  bool shares_spans = false;  // rows may share some (SharedSpans)
 };
 
 // Bytes of one thread at most, the caller of the op or one of the loop's: a call never takes more on any thread.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "spec/block_limits.hpp"
 #include "spec/sampling.hpp"
 
 namespace flexgen {
@@ -165,6 +166,10 @@ std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, c
     const std::int64_t outputs = job.scores ? tokens : rows;
     entries += outputs * index_entries<SampleRow>;
     entries += rows * (1 + job.sampling.max_adjustments * index_entries<TokenAdjustment>);
+  }
+  if (block.num_prefixes > 0) {
+    const std::int64_t spans = std::min(block.num_prefixes, job.max_prompt_tokens / prefix_grain);  // of a row
+    entries += rows * (4 + spans * (1 + shared_span_entries));
   }
   return block.num_micro_batches * entries;
 }

@@ -35,6 +35,8 @@ inline constexpr std::int64_t plain_layer_tokens = 512;
 inline constexpr std::uint64_t io_bounce_bytes = 16ULL << 20;
 /// One entry of the table that tells the attention op where a (row, head) lies.
 inline constexpr std::uint64_t cache_table_entry_bytes = 24;
+/// Entries of the index arrays that a SharedSpan takes.
+inline constexpr std::int64_t shared_span_entries = 5;
 /// Of one (layer, slot)'s table.
 inline std::uint64_t cache_table_entries(const CacheShape& shape) {
   return static_cast<std::uint64_t>(shape.rows) * static_cast<std::uint64_t>(shape.heads);
@@ -44,7 +46,8 @@ inline std::uint64_t cache_table_entries(const CacheShape& shape) {
 inline constexpr std::uint64_t num_index_sets = 2;
 /// Entries, 4 bytes each, of a sweep's index arrays. Per row: offset, start, output, and the closing offset of a call
 /// of its own; per token: id and position, and where it is scored output and target. Where tokens are sampled, of every
-/// output a SampleRow, and of every row its adjustments and one entry that aligns those of a call.
+/// output a SampleRow, and of every row its adjustments and one entry that aligns those of a call. Where rows share,
+/// also per row: where its own begins, start from there, its first span, and of every span the number and a SharedSpan.
 /// @param tokens  of one micro-batch at most
 std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, const JobShape& job);
 

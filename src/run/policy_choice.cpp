@@ -9,7 +9,6 @@
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
 #include "model/slice_description.hpp"
-#include "ops/attention.hpp"
 #include "ops/parallel_for.hpp"
 #include "policy/greedy_fill.hpp"
 #include "policy/token_flow.hpp"
@@ -86,17 +85,16 @@ constexpr std::int32_t default_num_micro_batches = 1;
 constexpr std::int32_t most_prefixes = 16;
 
 // Whatever rows share, their tokens are the same: where it cannot be done, they share nothing.
-std::string why_not_shared(const Policy& policy, const Device& device) {
+std::string why_not_shared(const Policy& policy) {
   if (policy.rule == BlockRule::fixed) return "with --static-blocks rows do not wait for each other";
   if (policy.attention_sparsity < 1) return "sparse attention chooses among all positions of a row at once";
-  if (!attention_takes_spans(device)) return "attention on a GPU has no part for it yet";
   return "";
 }
 
 void choose_sharing(const PolicyRequest& request, const JobOutline& job, Policy& policy) {
   policy.wants_sharing = request.prefix_sharing.value_or(true);
   if (!policy.wants_sharing) return;
-  const std::string why_not = why_not_shared(policy, job.device);
+  const std::string why_not = why_not_shared(policy);
   if (request.prefix_sharing && !why_not.empty())
     throw UserError(ExitCode::usage, "--prefix-sharing cannot be done here", why_not, "Leave it out");
   const bool has_what_to_share =

@@ -146,7 +146,9 @@ TEST(LayerCalls, AHalfHasTheSpansOfTheDevicesRows) {
   BatchChunk& chunk = batch.chunks.emplace_back();
   chunk.batch.num_rows = chunk.batch.num_tokens = 4;
   chunk.batch.max_count = 1;
-  chunk.spans = {{1, 1, 0, 64, 0}, {2, 2, 0, 64, 1}};
+  const std::vector<SharedSpan> spans{{1, 1, 0, 64, 0}, {2, 2, 0, 64, 1}};
+  chunk.shared.num_spans = 2;
+  chunk.shared.host_spans = spans.data();
   std::vector<KvHead> heads(4 * num_heads);
   LayerOperands operands;
   operands.cache = {heads.data(), heads.data(), num_heads, hidden / num_heads, {}};

@@ -15,16 +15,21 @@ namespace {
 
 using Percent = std::array<double, 6>;
 
+enum class Beginnings : std::uint8_t { own, shared };
+
 // Of the sweeps from the fourth on, by when every ring has gone round.
-DeviceCallCounts calls_of_steady_state(const Device& device, const Percent& percent) {
+DeviceCallCounts calls_of_steady_state(const Device& device, const Percent& percent, Beginnings beginnings) {
   const ScratchPlace scratch;
   InProcessJob job;
   job.model = tiny_model();
+  job.model.max_positions = 128;
   job.device = device;
   job.policy.micro_batch_size = 2;
   job.policy.num_micro_batches = 3;
   job.policy.placement = make_placement(percent);
-  for (std::size_t r = 0; r < 6; ++r) job.prompts.emplace_back(3 + r, 5);
+  const bool shares = beginnings == Beginnings::shared;
+  if (shares) job.policy.num_prefixes = 2;
+  for (std::size_t r = 0; r < 6; ++r) job.prompts.emplace_back((shares ? 67 : 3) + r, 5);
   job.new_tokens = 24;
   job.offload_dir = scratch.path();
   job.keep_logits = false;
@@ -34,23 +39,27 @@ DeviceCallCounts calls_of_steady_state(const Device& device, const Percent& perc
     if (step == 3) begin = device_call_counts();
     if (step == 22) end = device_call_counts();
   };
-  run_in_process(job);
+  EXPECT_EQ(run_in_process(job).num_saved_tokens > 0, shares);
   return {end.host_waits - begin.host_waits, end.allocations - begin.allocations};
 }
 
 class SteadyState : public testing::TestWithParam<Percent> {};
 
 TEST_P(SteadyState, HostNeitherAllocatesNorWaits) {
-  const DeviceCallCounts calls = calls_of_steady_state(Device{}, GetParam());
-  EXPECT_EQ(calls.allocations, 0);
-  EXPECT_EQ(calls.host_waits, 0);
+  for (const Beginnings beginnings : {Beginnings::own, Beginnings::shared}) {
+    const DeviceCallCounts calls = calls_of_steady_state(Device{}, GetParam(), beginnings);
+    EXPECT_EQ(calls.allocations, 0);
+    EXPECT_EQ(calls.host_waits, 0);
+  }
 }
 
 TEST_P(SteadyState, GpuNeitherAllocatesNorWaits) {
   if (num_cuda_devices() == 0) GTEST_SKIP() << "needs a GPU";
-  const DeviceCallCounts calls = calls_of_steady_state(Device{DeviceKind::cuda, 0}, GetParam());
-  EXPECT_EQ(calls.allocations, 0);
-  EXPECT_EQ(calls.host_waits, 0);
+  for (const Beginnings beginnings : {Beginnings::own, Beginnings::shared}) {
+    const DeviceCallCounts calls = calls_of_steady_state(Device{DeviceKind::cuda, 0}, GetParam(), beginnings);
+    EXPECT_EQ(calls.allocations, 0);
+    EXPECT_EQ(calls.host_waits, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Placements, SteadyState,

@@ -18,11 +18,14 @@ RowWork row(std::int64_t id, std::int32_t cache_row, std::int32_t start, std::in
 class SweepBatchesTest : public ::testing::Test {
  protected:
   SweepBatches make(std::int32_t num_micro_batches, std::int32_t rows, std::int64_t tokens, bool scores = false,
-                    DecodeCalls decode_calls = DecodeCalls::shared, const SamplingShape& sampling = {}) {
+                    DecodeCalls decode_calls = DecodeCalls::shared, const SamplingShape& sampling = {},
+                    std::int32_t num_prefixes = 0) {
     BlockShape block;
     block.num_micro_batches = num_micro_batches;
     block.micro_batch_size = rows;
+    block.num_prefixes = num_prefixes;
     JobShape job;
+    job.max_prompt_tokens = 1000;
     job.scores = scores;
     job.sampling = sampling;
     const auto entries = static_cast<std::uint64_t>(index_array_entries(block, tokens, job));
@@ -166,6 +169,55 @@ TEST_F(SweepBatchesTest, HoldsTheWorstCaseAndNoMore) {
 
   work.micro_batches[1].rows[0].tokens.push_back(1);
   EXPECT_THROW(batches.prepare(work, stream()), InternalError);
+}
+
+// Rows of two chunks: a prompt and one that decodes, then two that decode; a tree of two beginnings and a row by
+// itself.
+TEST_F(SweepBatchesTest, AChunkHasWhatItsRowsShare) {
+  const SharedRun trunk{6, 256, 128}, branch{7, 512, 64};
+  SweepWork work;
+  work.micro_batches = {{0, {row(1, 0, 200, 4000), row(2, 1, 130, 1), row(3, 2, 150, 4000), row(4, 3, 9, 1)}}};
+  std::vector<RowWork>& rows = work.micro_batches[0].rows;
+  rows[0].shared = rows[2].shared = {trunk, branch};
+  rows[2].start = 192 + 7;
+  rows[1].shared = {trunk};
+  SweepBatches batches = make(1, 4, 9000, false, DecodeCalls::shared, {}, 2);
+  const std::vector<BatchChunk>& chunks = batches.prepare(work, stream())[0].chunks;
+  ASSERT_EQ(chunks.size(), 2U);
+
+  using Ints = std::vector<std::int32_t>;
+  const auto ints = [](const std::int32_t* at, std::int64_t count) { return Ints(at, at + count); };
+  const SharedSpans& first = chunks[0].shared;
+  ASSERT_EQ(first.num_spans, 3) << "what a prompt has is listed for it alone";
+  EXPECT_EQ(ints(first.host_own_begin, 2), (Ints{192, 128}));
+  EXPECT_EQ(ints(first.own_start, 2), (Ints{8, 2}));
+  EXPECT_EQ(ints(first.host_row_spans.first, 3), (Ints{0, 2, 3}));
+  EXPECT_EQ(ints(first.host_row_spans.index, 3), (Ints{0, 1, 2}));
+  EXPECT_EQ(first.host_spans[1].begin, 128);
+  EXPECT_EQ(first.host_spans[2].first_row, 1);
+  EXPECT_EQ(first.host_spans[2].run, first.host_spans[0].run);
+  EXPECT_EQ(first.spans, first.host_spans) << "the host device has one copy";
+  EXPECT_EQ(first.row_spans.index, first.host_row_spans.index);
+  const SharedSpans& second = chunks[1].shared;
+  ASSERT_EQ(second.num_spans, 2);
+  EXPECT_EQ(ints(second.own_start, 2), (Ints{7, 9}));
+  EXPECT_EQ(ints(second.host_row_spans.first, 3), (Ints{0, 2, 2}));
+  EXPECT_EQ(ints(second.host_row_spans.index, 2), (Ints{0, 1}));
+}
+
+TEST_F(SweepBatchesTest, HoldsTheWorstOfWhatRowsShare) {
+  constexpr std::int32_t rows = 3, length = call_tokens;  // every row a chunk of its own
+  std::vector<SharedRun> runs;
+  for (std::int32_t i = 0; i < 5; ++i) runs.push_back({rows + i, 64 * i, 64});
+  SweepBatches batches = make(2, rows, static_cast<std::int64_t>(rows) * length, false, DecodeCalls::shared, {}, 5);
+  SweepWork work;
+  work.micro_batches.resize(2);
+  for (MicroBatchWork& batch : work.micro_batches)
+    for (std::int32_t r = 0; r < rows; ++r) batch.rows.emplace_back(row(r, r, 320, length)).shared = runs;
+  EXPECT_EQ(batches.prepare(work, stream())[1].chunks[2].shared.num_spans, 5);
+
+  work.micro_batches[1].rows[0].tokens.push_back(1);
+  EXPECT_THROW(batches.prepare(work, stream()), InternalError) << "no more than that";
 }
 
 RowChoice choice(std::int32_t row, float temperature, std::int32_t num_adjustments) {

@@ -128,5 +128,6 @@ struct CheckGroup {
 std::span<const CheckGroup> op_checks();
 std::span<const CheckGroup> compressed_op_checks();
 std::span<const CheckGroup> sampling_checks();
+std::span<const CheckGroup> shared_spans_checks();
 
 }  // namespace flexgen::gpu

@@ -14,6 +14,7 @@ std::vector<CheckGroup> all_groups() {
   std::vector<CheckGroup> groups(op_checks().begin(), op_checks().end());
   groups.insert(groups.end(), compressed_op_checks().begin(), compressed_op_checks().end());
   groups.insert(groups.end(), sampling_checks().begin(), sampling_checks().end());
+  groups.insert(groups.end(), shared_spans_checks().begin(), shared_spans_checks().end());
   return groups;
 }
 
@@ -39,7 +40,7 @@ int run(std::span<const CheckGroup> groups) {
   FLEXGEN_CUDA_CALL(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   // More rows, heads and positions than any check has.
   const Buffer scratch(MemoryKind::device,
-                       attention_workspace_bytes(kGpu, 4096, 64, 56, 256, DType::float16, {4, 64}, 4096) +
+                       attention_workspace_bytes(kGpu, {64, 56, 256, 4096, DType::float16, {4, 64}, 1.0F, true}) +
                            linear_workspace_bytes(kGpu) + linear_compressed_workspace_bytes(kGpu),
                        kGpu);
   Workspace workspace(scratch.data(), scratch.size_bytes());

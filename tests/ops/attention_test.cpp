@@ -109,9 +109,8 @@ class AttentionTest : public OnDevice {
     args.cache = setup.device_cache;
     args.scale = 1.0F / std::sqrt(static_cast<float>(problem.dim));
     args.out = upload(poisoned);
-    set_workspace(attention_workspace_bytes(device(), setup.host_batch.num_tokens, setup.host_batch.num_rows,
-                                            problem.heads, problem.dim, problem.dtype) +
-                  256);
+    const AttentionSizes sizes{setup.host_batch.num_rows, problem.heads, problem.dim, 0, problem.dtype};
+    set_workspace(attention_workspace_bytes(device(), sizes) + 256);
     attention(context(), args);
     return download(args.out, poisoned);
   }

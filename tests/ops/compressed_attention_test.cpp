@@ -252,7 +252,7 @@ TEST_P(CompressedAttentionOnDevice, PromptsChunksAndSingleTokens) {
       TwinMatrix q(work.num_tokens(), work.cols(), dtype, 0, 0, device());
       TwinMatrix out(work.num_tokens(), work.cols(), dtype, 0, 0, device());
       q.randomise(6, 2.0F);
-      set_workspace(attention_workspace_bytes(device(), work.num_tokens(), 6, 3, 64, dtype, quant, 130) + 256);
+      set_workspace(attention_workspace_bytes(device(), {6, 3, 64, 130, dtype, quant}) + 256);
       attention(context(), {work.batch(Side::device), q.device(), work.cache(Side::device), 0.125F, out.device()});
       const HostMatrix actual = download(out);
       attention_reference({work.batch(Side::host), q.host(), work.cache(Side::host), 0.125F, out.host()});

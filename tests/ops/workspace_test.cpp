@@ -34,7 +34,7 @@ TEST(Workspace, RefusesMoreThanWasPlanned) {
 }
 
 TEST(Workspace, HostOpsNeedNone) {
-  EXPECT_EQ(attention_workspace_bytes({}, 512, 8, 12, 64, DType::float16), 0U);
+  EXPECT_EQ(attention_workspace_bytes({}, {8, 12, 64, 512, DType::float16}), 0U);
   EXPECT_EQ(linear_workspace_bytes({}), 0U);
 }
 

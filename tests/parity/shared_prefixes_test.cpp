@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "device/device.hpp"
 #include "ops/host_scratch.hpp"
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
@@ -97,6 +98,57 @@ TEST_P(SharedPrefixes, GiveWhatRowsThatShareNothingGive) {
   }
   EXPECT_TRUE(std::filesystem::is_empty(scratch.path())) << "a scratch file is left";
 }
+
+// On a GPU products choose their kernels by the number of tokens, and a span that is attended once for all of its rows
+// is merged with what a row has for itself: results are near, and tokens differ where two are nearly as likely.
+struct GpuCase {
+  const char* name;
+  DType dtype;
+  QuantFormat cache;
+  double tolerance;  // of the first token's logits
+};
+
+std::ostream& operator<<(std::ostream& out, const GpuCase& one) { return out << one.name; }
+
+class SharedPrefixesOnGpu : public ::testing::TestWithParam<GpuCase> {};
+
+InProcessResult run_on_gpu(const GpuCase& one, const std::array<double, 6>& percent, std::int32_t num_prefixes) {
+  const ScratchPlace scratch;
+  InProcessJob job = job_of({.name = one.name, .dtype = one.dtype, .cache = one.cache});
+  job.model.hidden = job.model.embedding.width = 128;  // heads that tensor cores take
+  job.model.attention = AttentionSpec::of_heads(2, 128);
+  job.device = {DeviceKind::cuda, 0};
+  job.offload_dir = scratch.path();
+  job.policy.placement = make_placement(percent);
+  job.policy.micro_batch_size = 10;
+  job.policy.num_micro_batches = 2;
+  job.policy.num_prefixes = num_prefixes;
+  return run_in_process(job);
+}
+
+TEST_P(SharedPrefixesOnGpu, GiveNearlyWhatRowsThatShareNothingGive) {
+  if (num_cuda_devices() == 0) GTEST_SKIP() << "needs a GPU";
+  const GpuCase& one = GetParam();
+  const InProcessResult expected = run_on_gpu(one, {100, 0, 100, 0, 100, 0}, 0);
+  for (const std::array<double, 6>& percent :
+       {std::array<double, 6>{100, 0, 100, 0, 100, 0}, {20, 80, 0, 100, 0, 100}, {0, 50, 30, 40, 0, 50}}) {
+    const InProcessResult result = run_on_gpu(one, percent, 4);
+    EXPECT_GT(result.num_saved_tokens, 1500);
+    std::size_t num_equal = 0;
+    for (std::size_t r = 0; r < expected.ids.size(); ++r) {
+      if (result.ids[r] == expected.ids[r]) ++num_equal;
+      const std::vector<float>&actual = result.logits[r][0], &wanted = expected.logits[r][0];
+      for (std::size_t v = 0; v < wanted.size(); ++v) ASSERT_NEAR(actual[v], wanted[v], one.tolerance) << "row " << r;
+    }
+    EXPECT_GE(num_equal, expected.ids.size() * 9 / 10);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, SharedPrefixesOnGpu,
+                         ::testing::Values(GpuCase{"float32", DType::float32, {}, 1e-4},
+                                           GpuCase{"half", DType::float16, {}, 2e-2},
+                                           GpuCase{"compressed", DType::float16, {4, 32}, 5e-2}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 constexpr std::array<double, 6> kDram{20, 80, 0, 100, 0, 100}, kSpread{0, 50, 30, 40, 0, 50}, kDisk{0, 0, 0, 0, 0, 0};
 constexpr QuantFormat kFourBits{4, 32};

@@ -68,8 +68,9 @@ void AttentionPart::finish(const OpContext& context, const LayerCall& call, cons
 std::uint64_t AttentionPart::workspace_bytes(const Device& device, const BlockShape& block,
                                              const CallSizes& sizes) const {
   const std::int64_t q = spec_.query_width();
-  const std::uint64_t op_bytes = attention_workspace_bytes(
-      device, sizes.tokens, sizes.rows, spec_.heads, spec_.head_size, block.dtype, block.cache_format, sizes.longest);
+  AttentionSizes most{sizes.rows, spec_.heads, spec_.head_size, sizes.longest, block.dtype, block.cache_format};
+  most.shares_spans = block.num_prefixes > 0;
+  const std::uint64_t op_bytes = attention_workspace_bytes(device, most);
   return scratch_bytes(sizes.tokens, q, block.dtype) +
          scratch_bytes(sizes.tokens, q + 2 * spec_.kv_width(), block.dtype) + align_up(op_bytes, 256);
 }

@@ -62,18 +62,18 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 ///   count == 1                         decode kernel, long rows split over the key axis
 ///   count > 1, fp16 or bf16 (sm_80+)   tensor-core kernel, head_dim a multiple of 8 up to 128
 ///   count > 1, anything else           decode kernel, one block per (token, head)
-/// A compressed cache (groups of 32, 64 or 128) is read as it is by a decode kernel of its own; rows of count > 1 are
-/// dequantized in the workspace first. What these do not take (float32, a head_dim that is no multiple of 16 or beyond
-/// 128) is the general kernel's.
-/// A head_dim that 16-byte loads cannot cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the
-/// whole call to the general kernel (head_dim up to 2048).
+/// What rows share is read where it lies, by the same kernels and in the same order; but float16 and bfloat16 rows of
+/// count 1 with a head_dim of the tensor cores' have a span attended once for all of them, and merge that with their
+/// own part, whatever the number of rows. A compressed cache (groups of 32, 64 or 128) is read as it is by a decode
+/// kernel of its own; rows of count > 1 are dequantized in the workspace first. What these do not take (float32, a
+/// head_dim that is no multiple of 16 or beyond 128) is the general kernel's. A head_dim that 16-byte loads cannot
+/// cover (20 in fp16), one wider than 512 bytes, or unaligned memory sends the whole call to the general kernel
+/// (head_dim up to 2048).
 void attention_cuda(const OpContext& context, const AttentionArgs& args);
 
-/// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths; with a compressed cache, no
-/// row of count > 1 has more than `longest` positions.
-std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim,
-                                             DType dtype = DType::float16, const QuantFormat& quant = {},
-                                             std::int64_t longest = 0);
+/// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths: of `longest` it matters
+/// that with a compressed cache no row of count > 1 has more positions, and that no row shares more.
+std::uint64_t attention_workspace_bytes_cuda(const AttentionSizes& most);
 
 /// For tests and benchmarks: the decode kernel for all tokens and the general kernel, past the choice above.
 enum class AttentionKernel : std::uint8_t { automatic, per_token, general };

@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/error.hpp"
@@ -42,16 +43,27 @@ inline bool stored_rows_aligned(const MatrixView& matrix) {
   return aligned_to(matrix.data, 16) && (matrix.rows <= 1 || matrix.row_stride % 16 == 0);
 }
 
-/// True when every key and value of the cache starts on a 16-byte boundary.
-inline bool cache_aligned(const KvView& cache, std::int32_t num_rows, std::uint64_t element_size) {
+/// True when every key and value that these lead to starts on a boundary of `bytes`.
+inline bool heads_aligned(const KvHead* host_heads, std::int64_t num_heads, std::uint64_t element_size,
+                          std::uint64_t bytes) {
   std::uintptr_t addresses = 0;
   std::uint64_t offsets = 0;
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(num_rows) * cache.num_heads; ++i) {
-    const KvHead& head = cache.host_heads[i];
+  for (std::int64_t i = 0; i < num_heads; ++i) {
+    const KvHead& head = host_heads[i];
     addresses |= reinterpret_cast<std::uintptr_t>(head.base);
     offsets |= static_cast<std::uint64_t>(head.position_stride | head.v_offset);
   }
-  return addresses % 16 == 0 && offsets * element_size % 16 == 0;
+  return addresses % bytes == 0 && offsets * element_size % bytes == 0;
+}
+
+/// The same of the cache of these rows, what they share included.
+inline bool cache_aligned(const KvView& cache, std::int32_t num_rows, std::uint64_t element_size,
+                          std::uint64_t bytes = 16) {
+  std::int64_t num_runs = 0;
+  for (std::int32_t s = 0; s < cache.shared.num_spans; ++s)
+    num_runs = std::max<std::int64_t>(num_runs, cache.shared.host_spans[s].run + 1);
+  return heads_aligned(cache.host_heads, static_cast<std::int64_t>(num_rows) * cache.num_heads, element_size, bytes) &&
+         heads_aligned(cache.shared.host_heads, num_runs * cache.num_heads, element_size, bytes);
 }
 
 /// Calls f with a null pointer of the element type that stands for `dtype` on the GPU.

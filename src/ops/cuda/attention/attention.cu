@@ -6,6 +6,7 @@
 #include "ops/cuda/attention/decode.cuh"
 #include "ops/cuda/attention/general.cuh"
 #include "ops/cuda/attention/prefill.cuh"
+#include "ops/cuda/attention/span_decode.hpp"
 #include "ops/cuda/attention/sparse.hpp"
 #include "ops/cuda/cuda_kernels.hpp"
 #include "ops/cuda/cuda_launch.cuh"
@@ -14,6 +15,7 @@ namespace flexgen {
 namespace {
 
 constexpr std::int64_t kDequantizedBytes = 128LL << 20;  // enough rows to fill a GPU; a longer row goes alone
+constexpr std::int64_t kRowParts = 8;  // of spans, for which there is room; where rows have more, fewer go at a time
 
 /// What the rows of a batch ask for.
 struct BatchKinds {
@@ -61,16 +63,16 @@ DecodeParams decode_params(const AttentionArgs& args) {
   return p;
 }
 
-template <typename T>
+template <typename T, SpanUse kUse>
 void launch_decode_kernel(const OpContext& context, const DecodeParams& p, int lanes, dim3 grid) {
   constexpr int kThreads = kDecodeWarps * 32;
   const char* name = "launch of decode_kernel";
   if (lanes == 8) {
-    launch_dependent(context, decode_kernel<T, 8>, grid, kThreads, p, name);
+    launch_dependent(context, decode_kernel<T, 8, kUse>, grid, kThreads, p, name);
   } else if (lanes == 16) {
-    launch_dependent(context, decode_kernel<T, 16>, grid, kThreads, p, name);
+    launch_dependent(context, decode_kernel<T, 16, kUse>, grid, kThreads, p, name);
   } else {
-    launch_dependent(context, decode_kernel<T, 32>, grid, kThreads, p, name);
+    launch_dependent(context, decode_kernel<T, 32, kUse>, grid, kThreads, p, name);
   }
 }
 
@@ -81,10 +83,9 @@ std::uint64_t partial_state_bytes(std::int64_t num_rows, std::int32_t num_heads,
   return static_cast<std::uint64_t>(num_rows) * num_heads * splits * sizeof(SoftmaxState);
 }
 
-/// Rows of count 1, long ones split over the key axis.
-template <typename T>
-void attend_single_tokens(const OpContext& context, const AttentionArgs& args, int lanes, int longest) {
-  DecodeParams p = decode_params(args);
+/// Rows of count 1, long ones split over the key axis. p: all but what splits need.
+template <typename T, SpanUse kUse>
+void attend_single_tokens(const OpContext& context, DecodeParams p, const AttentionArgs& args, int lanes, int longest) {
   p.max_splits = num_splits(longest);
   Workspace::Scope scope(*context.workspace);
   if (p.max_splits > 1) {
@@ -95,23 +96,86 @@ void attend_single_tokens(const OpContext& context, const AttentionArgs& args, i
   }
   const unsigned pairs = grid_extent(static_cast<std::int64_t>(p.num_rows) * p.num_heads);
   if (args.cache.quant.is_none()) {
-    launch_decode_kernel<T>(context, p, lanes, dim3(pairs, p.max_splits));
+    launch_decode_kernel<T, kUse>(context, p, lanes, dim3(pairs, p.max_splits));
   } else {
     attend_compressed_tokens(context, p, args.q.dtype, args.cache);
   }
   if (p.max_splits > 1) {
     const int threads = std::min(256, (p.head_dim + 31) / 32 * 32);
-    launch_dependent(context, combine_splits_kernel<T>, pairs, threads, p, "launch of combine_splits_kernel");
+    launch_dependent(context, combine_splits_kernel<T, kUse>, pairs, threads, p, "launch of combine_splits_kernel");
   }
 }
 
-/// Rows of count > 1, one block per (token, head).
+/// What rows of one token have of what is shared, and for themselves.
+struct SharedKinds {
+  std::int64_t most_parts = 0;  // of a row's spans
+  std::int64_t longest_shared = 0;
+  int longest_own = 0;
+};
+
+SharedKinds shared_kinds_of(const BatchView& batch, const SharedSpans& shared) {
+  SharedKinds kinds;
+  if (shared.num_spans == 0) return kinds;
+  for (std::int32_t r = 0; r < batch.num_rows; ++r) {
+    const RowTokens tokens = row_tokens_on_host(batch, r);
+    if (!tokens.is_decode()) continue;
+    const RowSpans& rows = shared.host_row_spans;
+    std::int64_t parts = 0;
+    for (std::int32_t i = rows.first[r]; i < rows.first[r + 1]; ++i)
+      parts += pieces_of(shared.host_spans[rows.index[i]].length).count;
+    const std::int32_t own_begin = shared.host_own_begin[r];
+    kinds.most_parts = std::max(kinds.most_parts, parts);
+    kinds.longest_shared = std::max<std::int64_t>(kinds.longest_shared, own_begin);
+    kinds.longest_own = std::max(kinds.longest_own, visible_range(tokens.start - own_begin).length());
+  }
+  return kinds;
+}
+
+/// Parts of spans for which there is room at a time: all of one row's, in any case.
+std::int64_t part_room(std::int64_t num_rows, std::int64_t longest_shared) {
+  return std::max(num_rows * kRowParts, longest_shared / prefix_grain);
+}
+
+/// Rows of count 1, spans once for all of their rows; as many rows at a time as have room for their parts.
 template <typename T>
+void attend_merged_spans(const OpContext& context, const AttentionArgs& args, int lanes, const SharedKinds& kinds) {
+  DecodeParams all = decode_params(args);
+  const SharedSpans& shared = args.cache.shared;
+  const auto each = static_cast<std::int32_t>(
+      std::min<std::int64_t>(part_room(all.num_rows, kinds.longest_shared) / kinds.most_parts, all.num_rows));
+  const Workspace::Scope scope(*context.workspace);
+  all.parts.most = static_cast<int>(kinds.most_parts);
+  all.parts.sum = reinterpret_cast<float*>(context.workspace->take(
+      partial_sum_bytes(each, all.num_heads, all.head_dim, all.parts.most), "attention: sums of spans"));
+  all.parts.state = reinterpret_cast<SoftmaxState*>(
+      context.workspace->take(partial_state_bytes(each, all.num_heads, all.parts.most), "attention: states of spans"));
+  for (std::int32_t first = 0; first < all.num_rows; first += each) {
+    DecodeParams p = all;
+    p.num_rows = std::min(each, all.num_rows - first);
+    p.token_offset += first;
+    p.heads = heads_of_row(all.heads, all.num_heads, first);
+    p.shared = all.shared.from_row(first);
+    p.start = p.shared.own_start;
+    attend_spans(context, p, args.q.dtype, shared, {first, p.num_rows});
+    attend_single_tokens<T, SpanUse::merged>(context, p, args, lanes, kinds.longest_own);
+  }
+}
+
+/// Rows of count 1 where the tensor cores take a span's rows, if there are spans.
+template <typename T>
+void attend_single_tokens(const OpContext& context, const AttentionArgs& args, int lanes, int longest) {
+  const SharedKinds shared = shared_kinds_of(args.batch, args.cache.shared);
+  if (shared.most_parts > 0) attend_merged_spans<T>(context, args, lanes, shared);
+  else attend_single_tokens<T, SpanUse::none>(context, decode_params(args), args, lanes, longest);
+}
+
+/// Rows of count > 1, one block per (token, head).
+template <typename T, SpanUse kUse>
 void attend_each_token(const OpContext& context, const AttentionArgs& args, int lanes) {
   DecodeParams p = decode_params(args);
   p.per_token = true;
   const unsigned blocks = grid_extent(static_cast<std::int64_t>(args.batch.num_tokens) * p.num_heads);
-  launch_decode_kernel<T>(context, p, lanes, dim3(blocks));
+  launch_decode_kernel<T, kUse>(context, p, lanes, dim3(blocks));
 }
 
 template <typename T>
@@ -119,26 +183,31 @@ void attend_by_general_kernel(const OpContext& context, const AttentionArgs& arg
   FLEXGEN_CHECK(args.cache.head_dim <= kGeneralMaxHeadDim, "attention: head_dim is beyond what the GPU kernels take");
   const DecodeParams p = decode_params(args);
   const unsigned blocks = grid_extent(static_cast<std::int64_t>(args.batch.num_tokens) * p.num_heads);
-  auto* kernel = p.bits == 0 ? general_kernel<T, false> : general_kernel<T, true>;
+  auto* kernel = args.cache.shared.num_spans > 0
+                     ? (p.bits == 0 ? general_kernel<T, false, true> : general_kernel<T, true, true>)
+                     : (p.bits == 0 ? general_kernel<T, false, false> : general_kernel<T, true, false>);
   kernel<<<blocks, kGeneralWarps * 32, general_shared_bytes(p.head_dim), stream_of(context)>>>(p);
   check_launch("launch of general_kernel");
 }
 
 /// Rows of count > 1 on tensor cores.
+template <typename T, bool kSpans>
+void launch_prefill_kernel(const OpContext& context, const PrefillParams& p, dim3 grid) {
+  const int steps = (p.head_dim + 15) / 16;
+  auto* kernel = steps <= 4   ? prefill_kernel<T, 4, kSpans>
+                 : steps <= 6 ? prefill_kernel<T, 6, kSpans>
+                              : prefill_kernel<T, 8, kSpans>;
+  kernel<<<grid, kPrefillThreads, 0, stream_of(context)>>>(p);
+  check_launch("launch of prefill_kernel");
+}
+
 template <typename T>
 void attend_tiles(const OpContext& context, const AttentionArgs& args) {
   const PrefillParams p{query_params(args), (args.batch.max_count + kQueryTile - 1) / kQueryTile};
   FLEXGEN_CHECK(p.num_heads <= 65535 && args.batch.num_rows <= 65535, "attention: too many rows or heads in one call");
   const dim3 grid(p.num_query_tiles, p.num_heads, args.batch.num_rows);
-  const int steps = (p.head_dim + 15) / 16;
-  if (steps <= 4) {
-    prefill_kernel<T, 4><<<grid, kPrefillThreads, 0, stream_of(context)>>>(p);
-  } else if (steps <= 6) {
-    prefill_kernel<T, 6><<<grid, kPrefillThreads, 0, stream_of(context)>>>(p);
-  } else {
-    prefill_kernel<T, 8><<<grid, kPrefillThreads, 0, stream_of(context)>>>(p);
-  }
-  check_launch("launch of prefill_kernel");
+  if (args.cache.shared.num_spans > 0) launch_prefill_kernel<T, true>(context, p, grid);
+  else launch_prefill_kernel<T, false>(context, p, grid);
 }
 
 /// How many of so many rows are dequantized at a time, and into how much.
@@ -157,7 +226,7 @@ DequantizedRows dequantized_rows_of(std::int64_t num_rows, std::int64_t longest,
 }
 
 /// Rows of count > 1 of a compressed cache: a few rows at a time are dequantized into the workspace, so that what is
-/// attended is what is stored, and go on as rows of a plain cache.
+/// attended is what is stored, and go on as rows of a plain cache that share nothing.
 template <typename T>
 void attend_dequantized_tiles(const OpContext& context, const AttentionArgs& args) {
   const BatchView& batch = args.batch;
@@ -182,6 +251,10 @@ void attend_dequantized_tiles(const OpContext& context, const AttentionArgs& arg
     part.batch.start += first;
     KvView stored = args.cache;
     stored.heads = heads_of_row(stored.heads, stored.num_heads, first);
+    if (stored.shared.num_spans > 0) {
+      stored.shared.row_spans.first += first;
+      stored.shared.own_start += first;
+    }
     part.cache = {heads, nullptr, stored.num_heads, stored.head_dim};
     if (part.batch.max_count > 1) {
       dequantize_cache(context, part.batch, stored, args.q.dtype, longest, heads, plain);
@@ -213,6 +286,28 @@ void check_args(const AttentionArgs& args) {
   FLEXGEN_CHECK(args.q.cols == cols && args.out.cols == cols, "attention: q and out are heads * head_dim wide");
 }
 
+/// Rows of a plain cache by the kernels that move 16 bytes at a time.
+template <typename T>
+void attend_plain(const OpContext& context, const AttentionArgs& args, int lanes, const BatchKinds& kinds,
+                  bool tensor_cores) {
+  const bool walks = args.cache.shared.num_spans > 0;
+  if constexpr (sizeof(T) == 2) {
+    if (tensor_cores) {
+      if (kinds.any_decode) attend_single_tokens<T>(context, args, lanes, kinds.longest_decode);
+      if (kinds.any_prefill) attend_tiles<T>(context, args);
+      return;
+    }
+  }
+  if (kinds.any_decode) {
+    const DecodeParams p = decode_params(args);
+    if (walks) attend_single_tokens<T, SpanUse::walked>(context, p, args, lanes, kinds.longest_decode);
+    else attend_single_tokens<T, SpanUse::none>(context, p, args, lanes, kinds.longest_decode);
+  }
+  if (!kinds.any_prefill) return;
+  if (walks) attend_each_token<T, SpanUse::walked>(context, args, lanes);
+  else attend_each_token<T, SpanUse::none>(context, args, lanes);
+}
+
 }  // namespace
 
 void attention_cuda_with(const OpContext& context, const AttentionArgs& args, AttentionKernel kernel) {
@@ -233,15 +328,8 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
       attend_by_general_kernel<T>(context, args);
       return;
     }
-    if (kinds.any_decode) attend_single_tokens<T>(context, args, lanes, kinds.longest_decode);
-    if (!kinds.any_prefill) return;
-    if constexpr (sizeof(T) == 2) {
-      if (kernel == AttentionKernel::automatic && tensor_cores_take(context, args)) {
-        attend_tiles<T>(context, args);
-        return;
-      }
-    }
-    attend_each_token<T>(context, args, lanes);
+    attend_plain<T>(context, args, lanes, kinds,
+                    kernel == AttentionKernel::automatic && tensor_cores_take(context, args));
   });
   if (sparse) attend_sparsely(context, decode_params(args), args.q.dtype, args.sparsity, kinds.longest_decode);
 }
@@ -250,21 +338,25 @@ void attention_cuda(const OpContext& context, const AttentionArgs& args) {
   attention_cuda_with(context, args, AttentionKernel::automatic);
 }
 
-std::uint64_t attention_workspace_bytes_cuda(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim,
-                                             DType dtype, const QuantFormat& quant, std::int64_t longest) {
+std::uint64_t attention_workspace_bytes_cuda(const AttentionSizes& most) {
   const auto rounded = [](std::uint64_t bytes) { return (bytes + 255) / 256 * 256; };  // as Workspace::take aligns
-  const std::uint64_t splits = rounded(partial_sum_bytes(num_rows, num_heads, head_dim, kMaxSplits)) +
-                               rounded(partial_state_bytes(num_rows, num_heads, kMaxSplits));
+  const auto heads = static_cast<std::int32_t>(most.num_heads), head_dim = static_cast<std::int32_t>(most.head_dim);
+  std::uint64_t single = rounded(partial_sum_bytes(most.rows, heads, head_dim, kMaxSplits)) +
+                         rounded(partial_state_bytes(most.rows, heads, kMaxSplits));
+  if (most.shares_spans) {
+    const std::int64_t parts = part_room(most.rows, most.longest);
+    single += rounded(partial_sum_bytes(parts, heads, head_dim, 1)) + rounded(partial_state_bytes(parts, heads, 1));
+  }
   std::uint64_t dequantized = 0;
-  if (!quant.is_none()) {  // the most of rows, which shorter ones may need more of, and of bytes
-    const DequantizedRows each = dequantized_rows_of(num_rows, longest, num_heads, head_dim, dtype);
-    const DequantizedRows shorter = dequantized_rows_of(num_rows, 1, num_heads, head_dim, dtype);
+  if (!most.quant.is_none()) {  // the most of rows, which shorter ones may need more of, and of bytes
+    const DequantizedRows each = dequantized_rows_of(most.rows, most.longest, heads, head_dim, most.dtype);
+    const DequantizedRows shorter = dequantized_rows_of(most.rows, 1, heads, head_dim, most.dtype);
     const std::uint64_t row_bytes = each.cache_bytes / static_cast<std::uint64_t>(std::max<std::int64_t>(each.rows, 1));
     dequantized =
-        rounded(std::max(each.cache_bytes, std::min<std::uint64_t>(kDequantizedBytes, row_bytes * num_rows))) +
+        rounded(std::max(each.cache_bytes, std::min<std::uint64_t>(kDequantizedBytes, row_bytes * most.rows))) +
         rounded(shorter.table_bytes);
   }
-  return std::max(splits, dequantized) + 256;
+  return std::max(single, dequantized) + 256;
 }
 
 }  // namespace flexgen

@@ -15,7 +15,8 @@ void append_compressed_kv(const OpContext& context, const BatchView& batch, cons
                           const KvView& cache);
 
 /// Dequantizes the cache of those of `rows` that have count > 1 into `plain` [rows][slot_positions][2][heads][head_dim]
-/// of `dtype`, and writes the table of heads [rows, heads] that leads there. slot_positions: the longest of those rows.
+/// of `dtype`, what they share included, and writes the table of heads [rows, heads] that leads there. slot_positions:
+/// the longest of those rows.
 void dequantize_cache(const OpContext& context, const BatchView& rows, const KvView& cache, DType dtype,
                       std::int32_t slot_positions, KvHead* plain_heads, std::byte* plain);
 
@@ -23,7 +24,8 @@ void dequantize_cache(const OpContext& context, const BatchView& rows, const KvV
 /// 8 bytes, and a GPU with asynchronous copies and enough shared memory.
 bool compressed_decode_takes(const OpContext& context, const BatchView& batch, const KvView& cache);
 struct DecodeParams;
-/// `p` as for decode_kernel with as many splits as p.max_splits; the caller combines them.
+/// `p` as for decode_kernel with as many splits as p.max_splits; the caller combines them. With parts of spans
+/// (p.parts) as SpanUse::merged.
 void attend_compressed_tokens(const OpContext& context, const DecodeParams& p, DType dtype, const KvView& cache);
 
 }  // namespace flexgen

@@ -46,9 +46,9 @@ int stages_of(const Device& device, const StoredDecodeParams& p, int blocks) {
   return stages;
 }
 
-template <int kBits, int kDims>
+template <int kBits, int kDims, SpanUse kUse>
 void launch(const OpContext& context, StoredDecodeParams p) {
-  auto* kernel = stored_decode_kernel<kBits, kDims>;
+  auto* kernel = stored_decode_kernel<kBits, kDims, kUse>;
   static OncePerDevice allow;
   allow(context.device, [&] {
     FLEXGEN_CUDA_CALL(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -62,10 +62,16 @@ void launch(const OpContext& context, StoredDecodeParams p) {
                    static_cast<std::size_t>(p.stages) * stored_stage_bytes(p));
 }
 
-template <int kBits>
+template <int kBits, SpanUse kUse>
 void launch(const OpContext& context, const StoredDecodeParams& p) {
-  if (p.decode.head_dim <= 64) launch<kBits, 64>(context, p);
-  else launch<kBits, kMaxDims>(context, p);
+  if (p.decode.head_dim <= 64) launch<kBits, 64, kUse>(context, p);
+  else launch<kBits, kMaxDims, kUse>(context, p);
+}
+
+template <SpanUse kUse>
+void launch(const OpContext& context, const StoredDecodeParams& p) {
+  if (p.decode.bits == 4) launch<4, kUse>(context, p);
+  else launch<8, kUse>(context, p);
 }
 
 }  // namespace
@@ -73,13 +79,7 @@ void launch(const OpContext& context, const StoredDecodeParams& p) {
 bool compressed_decode_takes(const OpContext& context, const BatchView& batch, const KvView& cache) {
   if (cache.head_dim % 16 != 0 || cache.head_dim > kMaxDims) return false;
   if (stages_of(context.device, shape_of(cache), 1) < 2) return false;
-  std::uintptr_t bits = 0;
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(batch.num_rows) * cache.num_heads; ++i) {
-    const KvHead& head = cache.host_heads[i];
-    bits |= reinterpret_cast<std::uintptr_t>(head.base) | static_cast<std::uint32_t>(head.position_stride) |
-            static_cast<std::uint32_t>(head.v_offset);
-  }
-  return bits % 8 == 0;
+  return cache_aligned(cache, batch.num_rows, 1, 8);
 }
 
 void attend_compressed_tokens(const OpContext& context, const DecodeParams& decode, DType dtype, const KvView& cache) {
@@ -87,8 +87,8 @@ void attend_compressed_tokens(const OpContext& context, const DecodeParams& deco
   p.decode = decode;
   FLEXGEN_CHECK(p.columns <= kMostColumns, "attention: too many groups in a head");
   p.bfloat16 = dtype == DType::bfloat16;
-  if (cache.quant.bits == 4) launch<4>(context, p);
-  else launch<8>(context, p);
+  if (decode.parts.most > 0) launch<SpanUse::merged>(context, p);
+  else launch<SpanUse::none>(context, p);
 }
 
 }  // namespace flexgen

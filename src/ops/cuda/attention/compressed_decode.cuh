@@ -236,9 +236,10 @@ struct StoredSums {
 };
 
 /// Puts together what the two warps of every head have seen, as finish_block does for one head.
-template <typename T, int kDims>
-__device__ inline void finish_heads(const DecodeParams& p, const DecodeWork& work, int count,
-                                    const float (*shared_sum)[kDims],
+/// boost: log2 of what sums and weights have been multiplied by.
+template <typename T, SpanUse kUse, int kDims>
+__device__ inline void finish_heads(const DecodeParams& p, const DecodeWork& work, int count, int num_parts,
+                                    float boost, const float (*shared_sum)[kDims],
                                     const SoftmaxState (&shared_state)[kStoredWarps]) {
   static_assert(kStoredSets == 2);
 #pragma unroll
@@ -247,10 +248,15 @@ __device__ inline void finish_heads(const DecodeParams& p, const DecodeWork& wor
     if (h >= count || d >= p.head_dim) continue;
     const SoftmaxState part[kStoredSets] = {shared_state[h], shared_state[h + kStoredHeads]};
     float factor[kStoredSets];
-    const SoftmaxState all = softmax_merge(part, kStoredSets, factor, Shrink{});
-    const float sum = fmaf(shared_sum[h + kStoredHeads][d], factor[1], shared_sum[h][d] * factor[0]);
+    SoftmaxState all = softmax_merge(part, kStoredSets, factor, Shrink{});
+    float sum = fmaf(shared_sum[h + kStoredHeads][d], factor[1], shared_sum[h][d] * factor[0]);
     const int head = work.head + h;
+    if (kUse == SpanUse::merged) all.largest -= boost;  // relative to that, nothing was multiplied
     if (work.splits == 1) {
+      if (kUse == SpanUse::merged) {
+        const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + head;
+        sum = add_span_parts(p.parts, pair, num_parts, p.head_dim, d, all, sum);
+      }
       const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
       reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * (1.0F / all.weight));
     } else {
@@ -277,14 +283,14 @@ template <int kBits, int kDims>
 inline constexpr int kStoredBlocks = kDims <= 64 ? 3 : 2;
 
 /// Grid (rows * groups of kStoredHeads heads, splits), kStoredWarps warps, p.stages stages of shared memory. head_dim
-/// <= kDims, a multiple of 16; codes on boundaries of 8 bytes.
-template <int kBits, int kDims>
+/// <= kDims, a multiple of 16; codes on boundaries of 8 bytes. SpanUse::merged: as for decode_kernel.
+template <int kBits, int kDims, SpanUse kUse>
 __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>)
     stored_decode_kernel(const StoredDecodeParams p) {
   extern __shared__ uint4 shared[];
   __shared__ SoftmaxState shared_state[kStoredWarps];
 
-  start_dependents_after_predecessor();
+  if (kUse != SpanUse::merged) start_dependents_after_predecessor();
   DecodeParams groups = p.decode;  // a row's groups of heads for its heads
   groups.num_heads = (p.decode.num_heads + kStoredHeads - 1) / kStoredHeads;
   const int row = blockIdx.x / groups.num_heads, first_head = blockIdx.x % groups.num_heads * kStoredHeads;
@@ -296,6 +302,7 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>
   DecodeWork work;
   if (!decode_work(groups, work)) return;
   work.head = first_head;
+  const int num_parts = kUse == SpanUse::merged ? num_span_parts(p.decode.shared, row) : 0;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const bool busy = warp % kStoredHeads < count;
@@ -333,11 +340,13 @@ __global__ void __launch_bounds__(kStoredWarps * 32, kStoredBlocks<kBits, kDims>
   auto* shared_sum = reinterpret_cast<float(*)[kDims]>(shared);
   sums.finish(shared_sum[warp], p.decode.head_dim, p.decode.group_shift, lane);
   if (lane == 0) shared_state[warp] = sums.state;
+  if (kUse == SpanUse::merged) start_dependents_after_predecessor();
   __syncthreads();
+  constexpr float kBoost = StoredSums<kBits, kDims>::kBoost;
   if (p.bfloat16) {
-    finish_heads<__nv_bfloat16, kDims>(p.decode, work, count, shared_sum, shared_state);
+    finish_heads<__nv_bfloat16, kUse, kDims>(p.decode, work, count, num_parts, kBoost, shared_sum, shared_state);
   } else {
-    finish_heads<__half, kDims>(p.decode, work, count, shared_sum, shared_state);
+    finish_heads<__half, kUse, kDims>(p.decode, work, count, num_parts, kBoost, shared_sum, shared_state);
   }
 }
 

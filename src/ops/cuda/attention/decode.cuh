@@ -11,6 +11,7 @@
 
 #include "ops/batch_view.hpp"
 #include "ops/cuda/attention/params.cuh"
+#include "ops/cuda/attention/span_parts.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_elements.cuh"
 #include "ops/softmax_merge.hpp"
@@ -31,9 +32,11 @@ __host__ __device__ inline int num_splits(int length) {
 
 inline constexpr int kDecodeWarps = 8;
 
-/// Scores are in units of log2: see softmax_merge.hpp.
-struct Shrink {
-  __device__ float operator()(float from, float to) const { return exp2_fast(from - to); }
+/// What becomes of positions that rows share.
+enum class SpanUse : std::uint8_t {
+  none,    // there are none
+  walked,  // every row reads them as it would read its own, in the same order
+  merged,  // parts of the softmax are there (SpanParts): start counts what is the row's own, which alone is read
 };
 
 struct DecodeParams : QueryParams {
@@ -44,6 +47,7 @@ struct DecodeParams : QueryParams {
   int bits;         // of a compressed cache, else 0
   int group_shift;  // log2 of its groups' length
   bool per_token;   // false: grid over rows of count 1; true: grid over tokens of rows with count > 1, unsplit
+  SpanParts parts;  // SpanUse::merged
 };
 
 struct DecodeWork {
@@ -145,8 +149,35 @@ __device__ inline void multiply_keys(const float (&q)[kVectorElements<T>], const
   }
 }
 
+/// Where a lane's first position of a tile lies, tile after tile. kHop: positions from one to the next.
+template <typename T, SpanUse kUse, int kHop>
+struct LaneTiles {
+  const std::byte* key;
+  std::int64_t stride_bytes;
+  std::int64_t v_offset_bytes;
+  int part_end;  // SpanUse::walked
+
+  /// offset, dim: of the lane, in the tile's positions and in the head.
+  __device__ void enter(const DecodeParams& p, const DecodeWork& work, int tile, int offset, int dim) {
+    constexpr bool kWalked = kUse == SpanUse::walked;
+    const RowPart part = part_of<kWalked>(p.heads, p.shared, p.num_heads, work.row, work.tokens, tile);
+    const CacheSpan span{part.heads[kv_head_of(work.head)], part.end - part.begin};
+    stride_bytes = span.position_bytes(sizeof(T));
+    v_offset_bytes = span.offset_bytes(CachePart::values, sizeof(T));
+    key = span.at(CachePart::keys, tile - part.begin + offset, sizeof(T)) + dim * sizeof(T);
+    part_end = part.end;
+  }
+  __device__ void next(const DecodeParams& p, const DecodeWork& work, int tile, int offset, int dim) {
+    if (kUse == SpanUse::walked && tile >= part_end) {
+      enter(p, work, tile, offset, dim);
+    } else {
+      key += kHop * stride_bytes;
+    }
+  }
+};
+
 /// One warp's pass over its tiles of [begin, end).
-template <typename T, int kLanes>
+template <typename T, int kLanes, SpanUse kUse>
 __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, int warp, int lane,
                                  LaneSoftmax<kVectorElements<T>>& softmax) {
   constexpr int kVector = kVectorElements<T>;
@@ -159,23 +190,21 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
   int tile = work.begin + warp * kTile;
   int left = active ? work.end - tile - lane / kLanes : 0;  // positions from this lane's first one on
 
-  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, work.row, work.head, work.tokens);
-  const std::int64_t stride_bytes = span.position_bytes(sizeof(T));
-  const std::int64_t v_offset_bytes = span.offset_bytes(CachePart::values, sizeof(T));
-  const std::int64_t step_bytes = stride_bytes * kGroups;
-  const std::byte* key = span.at(CachePart::keys, tile + lane / kLanes, sizeof(T)) + dim * sizeof(T);
+  static_assert(prefix_grain % kTile == 0, "a tile lies in one part of its row");
+  LaneTiles<T, kUse, kHop> tiles;
+  tiles.enter(p, work, tile, lane / kLanes, dim);
   uint4 k[kUnroll] = {}, v[kUnroll] = {};
-  load_positions<kUnroll, kGroups>(k, key, step_bytes, left);
+  load_positions<kUnroll, kGroups>(k, tiles.key, tiles.stride_bytes * kGroups, left);
 
   float q[kVector];
   load_query<T>(p, work, dim, q);
 
   for (; tile < work.end; tile += kHop, left -= kHop) {
-    load_positions<kUnroll, kGroups>(v, key + v_offset_bytes, step_bytes, left);
+    load_positions<kUnroll, kGroups>(v, tiles.key + tiles.v_offset_bytes, tiles.stride_bytes * kGroups, left);
     float score[kUnroll];
     multiply_keys<T>(q, k, score);
-    key += kHop * stride_bytes;
-    load_positions<kUnroll, kGroups>(k, key, step_bytes, left - kHop);
+    tiles.next(p, work, tile + kHop, lane / kLanes, dim);
+    load_positions<kUnroll, kGroups>(k, tiles.key, tiles.stride_bytes * kGroups, left - kHop);
 
     float largest = softmax.state.largest;
 #pragma unroll
@@ -203,8 +232,9 @@ __device__ void attend_positions(const DecodeParams& p, const DecodeWork& work, 
 }
 
 /// Puts together what the warps of a block have seen, one thread per dimension: the row's result, or a split's part.
-template <typename T, int kWarps, int kWidth>
-__device__ inline void finish_block(const DecodeParams& p, const DecodeWork& work,
+/// num_parts: of the row's spans (SpanUse::merged).
+template <typename T, SpanUse kUse, int kWarps, int kWidth>
+__device__ inline void finish_block(const DecodeParams& p, const DecodeWork& work, int num_parts,
                                     const float (&shared_sum)[kWarps][kWidth],
                                     const SoftmaxState (&shared_state)[kWarps]) {
   static_assert(kWidth <= kWarps * 32, "one thread per dimension");
@@ -212,15 +242,16 @@ __device__ inline void finish_block(const DecodeParams& p, const DecodeWork& wor
   const SoftmaxState all = softmax_merge(shared_state, kWarps, factor, Shrink{});
   const std::int64_t pair = static_cast<std::int64_t>(work.row) * p.num_heads + work.head;
   const std::int64_t part = pair * p.max_splits + blockIdx.y;
-  const float inverse = 1.0F / all.weight;
   const int d = threadIdx.x;
   if (d < p.head_dim) {
     float sum = 0.0F;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) sum = fmaf(shared_sum[w][d], factor[w], sum);
     if (work.splits == 1) {
+      SoftmaxState total = all;
+      if (kUse == SpanUse::merged) sum = add_span_parts(p.parts, pair, num_parts, p.head_dim, d, total, sum);
       const std::int64_t at = work.token * p.out_stride + static_cast<std::int64_t>(work.head) * p.head_dim + d;
-      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
+      reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * (1.0F / total.weight));
     } else {
       p.partial_sum[part * p.head_dim + d] = sum;
     }
@@ -229,32 +260,35 @@ __device__ inline void finish_block(const DecodeParams& p, const DecodeWork& wor
 }
 
 /// Grid (rows or tokens * heads, splits), kDecodeWarps warps. head_dim <= kLanes * kVectorElements<T>.
-template <typename T, int kLanes>
+/// SpanUse::merged: right behind the kernel of the spans, beside which it attends.
+template <typename T, int kLanes, SpanUse kUse>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 3) decode_kernel(const DecodeParams p) {
   constexpr int kVector = kVectorElements<T>;
   __shared__ float shared_sum[kDecodeWarps][kLanes * kVector];
   __shared__ SoftmaxState shared_state[kDecodeWarps];
 
-  start_dependents_after_predecessor();
+  if (kUse != SpanUse::merged) start_dependents_after_predecessor();
   DecodeWork work;
   if (!decode_work(p, work)) return;
+  const int num_parts = kUse == SpanUse::merged ? num_span_parts(p.shared, work.row) : 0;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   LaneSoftmax<kVector> softmax;
-  attend_positions<T, kLanes>(p, work, warp, lane, softmax);
+  attend_positions<T, kLanes, kUse>(p, work, warp, lane, softmax);
 
   if (lane < kLanes) {
 #pragma unroll
     for (int i = 0; i < kVector; ++i) shared_sum[warp][lane * kVector + i] = softmax.sum[i];
   }
   if (lane == 0) shared_state[warp] = softmax.state;
+  if (kUse == SpanUse::merged) start_dependents_after_predecessor();
   __syncthreads();
 
-  finish_block<T>(p, work, shared_sum, shared_state);
+  finish_block<T, kUse>(p, work, num_parts, shared_sum, shared_state);
 }
 
 /// Adds up the splits of rows that have several. Grid (rows * heads), any block size.
-template <typename T>
+template <typename T, SpanUse kUse>
 __global__ void combine_splits_kernel(const DecodeParams p) {
   start_dependents_after_predecessor();
   const int row = blockIdx.x / p.num_heads;
@@ -267,15 +301,17 @@ __global__ void combine_splits_kernel(const DecodeParams p) {
   const std::int64_t first_part = static_cast<std::int64_t>(blockIdx.x) * p.max_splits;
   float factor[kMaxSplits];
   const SoftmaxState all = softmax_merge(p.partial_state + first_part, splits, factor, Shrink{});
-  const float inverse = 1.0F / all.weight;
+  const int num_parts = kUse == SpanUse::merged ? num_span_parts(p.shared, row) : 0;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) {
     float sum = 0.0F;
 #pragma unroll
     for (int s = 0; s < kMaxSplits; ++s) {
       if (s < splits) sum = fmaf(p.partial_sum[(first_part + s) * p.head_dim + d], factor[s], sum);
     }
+    SoftmaxState total = all;
+    if (kUse == SpanUse::merged) sum = add_span_parts(p.parts, blockIdx.x, num_parts, p.head_dim, d, total, sum);
     const std::int64_t at = tokens.first_token * p.out_stride + static_cast<std::int64_t>(head) * p.head_dim + d;
-    reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * inverse);
+    reinterpret_cast<T*>(p.out)[at] = from_float<T>(sum * (1.0F / total.weight));
   }
 }
 

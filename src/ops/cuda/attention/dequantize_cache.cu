@@ -1,9 +1,10 @@
 // Dequantizes the cache of rows that bring several tokens: bound by memory, a lane takes eight neighbouring codes.
-#include "ops/cache_span.hpp"
 #include "ops/cuda/attention/compressed.hpp"
+#include "ops/cuda/attention/params.cuh"
 #include "ops/cuda/compressed_elements.cuh"
 #include "ops/cuda/cuda_dependency.cuh"
 #include "ops/cuda/cuda_launch.cuh"
+#include "spec/block_limits.hpp"
 
 namespace flexgen {
 namespace {
@@ -15,16 +16,19 @@ struct DequantizeCacheParams {
   const std::int32_t* token_offset;  // [rows + 1]
   const std::int32_t* start;         // [rows]
   const KvHead* heads;               // [rows, num_heads], compressed
-  KvHead* plain_heads;               // [rows, num_heads], written
-  std::byte* plain;                  // [rows][slot_positions][2][num_heads][head_dim]
+  SpanTables shared;
+  KvHead* plain_heads;  // [rows, num_heads], written
+  std::byte* plain;     // [rows][slot_positions][2][num_heads][head_dim]
   std::int64_t slot_positions;
   int num_heads;
   int head_dim;
   int group_shift;
 };
 
-/// Grid (positions / kBlockPositions, rows).
-template <typename T, int kBits>
+static_assert(prefix_grain % kBlockPositions == 0, "what a block takes lies in one part");
+
+/// Grid (positions / kBlockPositions, rows). What the row shares comes to its slot, too.
+template <typename T, int kBits, bool kSpans>
 __global__ void __launch_bounds__(kThreads) dequantize_cache_kernel(const DequantizeCacheParams p) {
   start_dependents_after_predecessor();
   const int row = blockIdx.y;
@@ -33,7 +37,6 @@ __global__ void __launch_bounds__(kThreads) dequantize_cache_kernel(const Dequan
   const int length = tokens.num_positions();
   const std::int64_t width = static_cast<std::int64_t>(p.num_heads) * p.head_dim;
   T* slot = reinterpret_cast<T*>(p.plain) + row * p.slot_positions * 2 * width;
-  const KvHead* heads = heads_of_row(p.heads, p.num_heads, row);
   if (blockIdx.x == 0) {
     for (int h = threadIdx.x; h < p.num_heads; h += blockDim.x) {
       KvHead head{};
@@ -47,20 +50,22 @@ __global__ void __launch_bounds__(kThreads) dequantize_cache_kernel(const Dequan
   const bool vectors = p.head_dim % 8 == 0;
   const int first = blockIdx.x * kBlockPositions;
   const int last = min(first + kBlockPositions, length);
+  if (first >= last) return;
+  const RowPart stored = part_of<kSpans>(p.heads, p.shared, p.num_heads, row, tokens, first);
   for (int i = threadIdx.x; i < 2 * p.num_heads * units; i += blockDim.x) {
     const int vector = i / units;  // key of head 0, 1, ..., value of head 0, 1, ...
     const int dim = (i - vector * units) * 8;
     const CachePart part = vector >= p.num_heads ? CachePart::values : CachePart::keys;
-    const CacheSpan span{heads[part == CachePart::values ? vector - p.num_heads : vector], length};
+    const CacheSpan span{stored.heads[part == CachePart::values ? vector - p.num_heads : vector], length};
     T* to = slot + static_cast<std::int64_t>(vector) * p.head_dim + dim;
 #pragma unroll
     for (int q = 0; q < kBlockPositions; ++q) {
       const std::int64_t position = first + q;
       if (position >= last) break;
       EightCodes<kBits> held;
-      held.load(span.at(part, position, 1) + dim / 8 * kBits);
+      held.load(span.at(part, position - stored.begin, 1) + dim / 8 * kBits);
       float value[8];
-      const auto* lines = reinterpret_cast<const std::uint32_t*>(span.parameters(part, position));
+      const auto* lines = reinterpret_cast<const std::uint32_t*>(span.parameters(part, position - stored.begin));
       held.values(scale_and_minimum(lines[dim >> p.group_shift]), value);
       store_eight(to + position * 2 * width, value, p.head_dim - dim, vectors);
     }
@@ -75,6 +80,7 @@ void dequantize_cache(const OpContext& context, const BatchView& rows, const KvV
   p.token_offset = rows.token_offset;
   p.start = rows.start;
   p.heads = cache.heads;
+  p.shared = span_tables(cache.shared);
   p.plain_heads = plain_heads;
   p.plain = plain;
   p.slot_positions = slot_positions;
@@ -83,11 +89,12 @@ void dequantize_cache(const OpContext& context, const BatchView& rows, const KvV
   p.group_shift = group_shift_of(cache.quant);
   FLEXGEN_CHECK(rows.num_rows <= 65535, "attention: too many rows in one call");
   const dim3 grid(grid_extent((slot_positions + kBlockPositions - 1) / kBlockPositions), rows.num_rows);
-  const bool four = cache.quant.bits == 4;
+  const bool four = cache.quant.bits == 4, spans = cache.shared.num_spans > 0;
   with_element_type(dtype, [&](auto* element) {
     using T = std::remove_pointer_t<decltype(element)>;
-    launch_dependent(context, four ? dequantize_cache_kernel<T, 4> : dequantize_cache_kernel<T, 8>, grid, kThreads, p,
-                     "launch of dequantize_cache_kernel");
+    auto* kernel = spans ? (four ? dequantize_cache_kernel<T, 4, true> : dequantize_cache_kernel<T, 8, true>)
+                         : (four ? dequantize_cache_kernel<T, 4, false> : dequantize_cache_kernel<T, 8, false>);
+    launch_dependent(context, kernel, grid, kThreads, p, "launch of dequantize_cache_kernel");
   });
 }
 

@@ -37,13 +37,12 @@ struct CompressedElements {
   }
 };
 
-/// One warp's pass over its positions; `sum` [head_dim] of weighted values: a lane touches dimensions lane, lane + 32,
-/// ... only.
+/// One warp's pass over its positions 0 .. end - 1 of a part; `sum` [head_dim] of weighted values: a lane touches
+/// dimensions lane, lane + 32, ... only.
 template <typename T, bool kCompressed>
-__device__ SoftmaxState attend_generally(const DecodeParams& p, const CacheSpan& span, VisibleRange seen, int warp,
-                                         int lane, const float* q, float* sum) {
-  SoftmaxState state = nothing_seen();
-  for (int position = seen.first + warp; position < seen.end; position += kGeneralWarps) {
+__device__ void attend_generally(const DecodeParams& p, const CacheSpan& span, int end, int warp, int lane,
+                                 const float* q, float* sum, SoftmaxState& state) {
+  for (int position = warp; position < end; position += kGeneralWarps) {
     const auto elements = [&](const std::byte* at, const std::byte* parameters) {
       if constexpr (kCompressed) {
         return CompressedElements{at, parameters, p.bits, p.group_shift};
@@ -64,11 +63,10 @@ __device__ SoftmaxState attend_generally(const DecodeParams& p, const CacheSpan&
     state.weight += share;
     for (int d = lane; d < p.head_dim; d += 32) sum[d] = fmaf(share, value[d], sum[d] * factor);
   }
-  return state;
 }
 
 /// Grid (tokens * heads), kGeneralWarps warps. Of DecodeParams it reads all but the partials, splits and tokens.
-template <typename T, bool kCompressed>
+template <typename T, bool kCompressed, bool kSpans>
 __global__ void __launch_bounds__(kGeneralWarps * 32) general_kernel(const DecodeParams p) {
   extern __shared__ float general_shared[];
   __shared__ SoftmaxState shared_state[kGeneralWarps];
@@ -81,7 +79,6 @@ __global__ void __launch_bounds__(kGeneralWarps * 32) general_kernel(const Decod
 
   const int row = row_of_token(p.token_offset, p.num_rows, token);
   const RowTokens tokens = row_tokens(p.token_offset, p.start, row);
-  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, row, head, tokens);
   const std::int64_t head_at = static_cast<std::int64_t>(head) * p.head_dim;
   const T* q_row = reinterpret_cast<const T*>(p.q) + token * p.q_stride + head_at;
   for (int d = threadIdx.x; d < p.head_dim; d += blockDim.x) q[d] = to_float(q_row[d]) * p.scale_log2;
@@ -89,7 +86,14 @@ __global__ void __launch_bounds__(kGeneralWarps * 32) general_kernel(const Decod
   __syncthreads();
 
   const VisibleRange seen = visible_range(tokens.position_of(token));
-  const SoftmaxState state = attend_generally<T, kCompressed>(p, span, seen, warp, lane, q, sum);
+  SoftmaxState state = nothing_seen();
+  for (int first = seen.first; first < seen.end;) {
+    const RowPart part = part_of<kSpans>(p.heads, p.shared, p.num_heads, row, tokens, first);
+    const int end = min(part.end, seen.end);
+    const CacheSpan span{part.heads[kv_head_of(head)], part.end - part.begin};
+    attend_generally<T, kCompressed>(p, span, end - part.begin, warp, lane, q, sum, state);
+    first = end;
+  }
   if (lane == 0) shared_state[warp] = state;
   __syncthreads();
 

@@ -13,12 +13,14 @@
 #include "ops/cuda/attention/decode.cuh"
 #include "ops/cuda/attention/params.cuh"
 #include "ops/cuda/cuda_tensor_core.cuh"
+#include "spec/block_limits.hpp"
 
 namespace flexgen {
 
 inline constexpr int kQueryTile = 64;
 inline constexpr int kKeyTile = 64;
 inline constexpr int kPrefillThreads = 128;
+static_assert(prefix_grain % kKeyTile == 0, "a tile of keys lies in one part of its row");
 
 struct PrefillParams : QueryParams {
   int num_query_tiles;  // of the longest row
@@ -151,6 +153,30 @@ struct PrefillBlock {
   }
 };
 
+/// Where the tiles of a row's keys and values lie, from its first position on: each in one part of the row.
+template <typename T, int kSteps, bool kSpans>
+struct RowTiles {
+  const std::byte* keys;  // of the part's first position
+  const std::byte* values;
+  std::int64_t stride_bytes;
+  int begin;  // of the part
+  int end;
+
+  __device__ void enter(const PrefillParams& p, int row, int head, const RowTokens& tokens, int position) {
+    const RowPart part = part_of<kSpans>(p.heads, p.shared, p.num_heads, row, tokens, position);
+    const CacheSpan span{part.heads[kv_head_of(head)], part.end - part.begin};
+    stride_bytes = span.position_bytes(sizeof(T));
+    keys = span.at(CachePart::keys, 0, sizeof(T));
+    values = span.at(CachePart::values, 0, sizeof(T));
+    begin = part.begin;
+    end = part.end;
+  }
+  /// Starts the copy of the tile from position `first` on, of the positions before `seen_end`; base: keys or values.
+  __device__ void load(uint4* tile, const std::byte* base, int first, int seen_end, int head_dim) const {
+    PrefillBlock<T, kSteps>::load_tile(tile, base, stride_bytes, first - begin, seen_end - begin, head_dim);
+  }
+};
+
 /// Running softmax of a lane's two query rows (lane / 4 and lane / 4 + 8 of its warp).
 struct PrefillSoftmax {
   SoftmaxState state[2] = {nothing_seen(), nothing_seen()};  // weights of this lane's columns only, until `finish`
@@ -205,7 +231,7 @@ struct PrefillSoftmax {
   }
 };
 
-template <typename T, int kSteps>
+template <typename T, int kSteps, bool kSpans>
 __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_kernel(const PrefillParams p) {
   using Block = PrefillBlock<T, kSteps>;
   __shared__ __align__(16) uint4 key_tile[kKeyTile * Block::kChunks];
@@ -220,15 +246,13 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
   const int start = tokens.start;
   const VisibleRange seen = visible_range(start + first_query, start + min(count, first_query + kQueryTile) - 1);
 
-  const CacheSpan span = span_of_query_head(p.heads, p.num_heads, row, head, tokens);
-  const std::int64_t stride_bytes = span.position_bytes(sizeof(T));
-  const std::byte* keys = span.at(CachePart::keys, 0, sizeof(T));
-  const std::byte* values = span.at(CachePart::values, 0, sizeof(T));
   const int lane = threadIdx.x % 32;
   const int warp_query = first_query + static_cast<int>(threadIdx.x) / 32 * 16;
 
   const int first_tile = seen.first / kKeyTile * kKeyTile;
-  Block::load_tile(key_tile, keys, stride_bytes, first_tile, seen.end, p.head_dim);
+  RowTiles<T, kSteps, kSpans> tiles;
+  tiles.enter(p, row, head, tokens, first_tile);
+  tiles.load(key_tile, tiles.keys, first_tile, seen.end, p.head_dim);
   commit_copies();
   std::uint32_t q[kSteps][4];
   Block::load_q(q, p, tokens.first_token + warp_query, count - warp_query, head, lane);
@@ -236,7 +260,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
   PrefillSoftmax softmax;
 
   for (int first_key = first_tile; first_key < seen.end; first_key += kKeyTile) {
-    Block::load_tile(value_tile, values, stride_bytes, first_key, seen.end, p.head_dim);
+    tiles.load(value_tile, tiles.values, first_key, seen.end, p.head_dim);
     commit_copies();
     wait_for_copies<1>();  // the keys
     __syncthreads();
@@ -244,7 +268,9 @@ __global__ void __launch_bounds__(kPrefillThreads, kSteps <= 6 ? 3 : 2) prefill_
     Block::multiply_keys(scores, q, key_tile, lane);
     __syncthreads();  // every warp is done with the keys
     if (first_key + kKeyTile < seen.end) {
-      Block::load_tile(key_tile, keys, stride_bytes, first_key + kKeyTile, seen.end, p.head_dim);
+      const int next_key = first_key + kKeyTile;
+      if (kSpans && next_key >= tiles.end) tiles.enter(p, row, head, tokens, next_key);
+      tiles.load(key_tile, tiles.keys, next_key, seen.end, p.head_dim);
     }
     commit_copies();  // maybe empty: the count of groups stays the same
 
