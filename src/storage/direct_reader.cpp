@@ -116,12 +116,9 @@ StagingPlaces::StagingPlaces(std::size_t count, std::uint64_t place_bytes) : pla
 
 AlignedBuffer StagingPlaces::take() {
   std::unique_lock lock(mutex_);
-  const std::uint64_t turn = num_came_++;
-  changed_.wait(lock, [&] { return turn == num_served_ && !free_.empty(); });
+  changed_.wait(lock, [&] { return !free_.empty(); });
   AlignedBuffer place = std::move(free_.back());
   free_.pop_back();
-  ++num_served_;
-  changed_.notify_all();  // the next one's turn has come
   return place;
 }
 
@@ -130,17 +127,12 @@ std::size_t StagingPlaces::num_free() {
   return free_.size();
 }
 
-std::size_t StagingPlaces::num_waiting() {
-  const std::lock_guard lock(mutex_);
-  return num_came_ - num_served_;
-}
-
 void StagingPlaces::give_back(AlignedBuffer place) {
   {
     const std::lock_guard lock(mutex_);
     free_.push_back(std::move(place));
   }
-  changed_.notify_all();
+  changed_.notify_one();
 }
 
 StagedReader::StagedReader(std::shared_ptr<StagingPlaces> places, std::unique_ptr<IoQueue> queue)

@@ -41,9 +41,8 @@ struct ExtentRead {
 void read_extents(IoQueue& queue, std::span<const ExtentRead> reads);
 
 /// Memory into which the readers of a disk read, a place each at a time. As many read at once as there are places: past
-/// some point more in flight makes disks slower. Who came first is served first, so that a file which readers share out
-/// in its order is read in its order. What was given back last is taken first, while it lies in the caches: virtual
-/// disks, which copy, fill it faster. Thread-safe.
+/// some point more in flight makes disks slower. What was given back last is taken first, while it lies in the caches:
+/// virtual disks, which copy, fill it faster. Thread-safe.
 class StagingPlaces {
  public:
   StagingPlaces(std::size_t count, std::uint64_t place_bytes);
@@ -53,15 +52,12 @@ class StagingPlaces {
   void give_back(AlignedBuffer place);
   std::uint64_t place_bytes() const { return place_bytes_; }
   std::size_t num_free();
-  std::size_t num_waiting();
 
  private:
   std::uint64_t place_bytes_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<AlignedBuffer> free_;  // the last one is the next to be taken
-  std::uint64_t num_came_ = 0;
-  std::uint64_t num_served_ = 0;
 };
 
 /// Reads extents into staging memory: the whole blocks around each, so that nothing bounces and no edge is read by

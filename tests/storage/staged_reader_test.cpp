@@ -105,24 +105,6 @@ TEST(StagingPlaces, GivesFirstWhatWasGivenBackLastAndMakesOthersWait) {
   EXPECT_EQ(places.take().data(), last);
 }
 
-TEST(StagingPlaces, ServeInTheOrderInWhichReadersCame) {
-  StagingPlaces places(1, 4 * KiB);
-  AlignedBuffer held = places.take();
-  std::vector<int> served;  // only the holder of the one place adds to it
-  std::vector<std::jthread> readers;
-  for (int i = 0; i < 8; ++i) {
-    readers.emplace_back([&, i] {
-      AlignedBuffer place = places.take();
-      served.push_back(i);
-      places.give_back(std::move(place));
-    });
-    while (places.num_waiting() <= static_cast<std::size_t>(i)) std::this_thread::yield();
-  }
-  places.give_back(std::move(held));
-  readers.clear();
-  EXPECT_EQ(served, (std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
-}
-
 INSTANTIATE_TEST_SUITE_P(Engines, StagedReaderTest, ::testing::ValuesIn(all_engines), engine_name);
 
 }  // namespace
