@@ -10,7 +10,7 @@
 
 #include "batch/row_source.hpp"
 #include "job/report.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "job/result.hpp"
 #include "run/rows/open_row.hpp"
 #include "spec/model_spec.hpp"

@@ -12,7 +12,7 @@
 
 #include "batch/row_source.hpp"
 #include "job/report.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "job/result.hpp"
 #include "run/rows/score_windows.hpp"
 #include "spec/model_spec.hpp"
