@@ -21,8 +21,7 @@ class ByteSource {
 
 /// Why an input cannot be read on: the reader of rows says of which file, and behind which line.
 struct InputFault : std::runtime_error {
-  InputFault(const std::string& reason, std::string remedy_)
-      : std::runtime_error(reason), remedy(std::move(remedy_)) {}
+  InputFault(const std::string& reason, std::string remedy_) : std::runtime_error(reason), remedy(std::move(remedy_)) {}
   std::string remedy;
 };
 

@@ -26,9 +26,7 @@ FileDescriptor open_input(const std::string& path) {
 
 }  // namespace
 
-std::string display_name(const std::string& path) {
-  return path == "-" ? "standard input" : fmt::format("'{}'", path);
-}
+std::string display_name(const std::string& path) { return path == "-" ? "standard input" : fmt::format("'{}'", path); }
 
 InputFile::InputFile(const std::string& path) : file_(open_input(path)) {
   struct stat status {};

@@ -15,10 +15,25 @@ namespace {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr std::array<std::string_view, 19> result_fields{
-    "custom_id",       "text",  "finish_reason", "usage",          "choices", "logprobs", "prompt_logprobs",
-    "choice_logprobs", "index", "token_ids",     "prompt_token_ids", "error",   "attempts", "matched",
-    "token_logprobs",  "sum",   "count",         "perplexity",     "fields"};
+constexpr std::array<std::string_view, 19> result_fields{"custom_id",
+                                                         "text",
+                                                         "finish_reason",
+                                                         "usage",
+                                                         "choices",
+                                                         "logprobs",
+                                                         "prompt_logprobs",
+                                                         "choice_logprobs",
+                                                         "index",
+                                                         "token_ids",
+                                                         "prompt_token_ids",
+                                                         "error",
+                                                         "attempts",
+                                                         "matched",
+                                                         "token_logprobs",
+                                                         "sum",
+                                                         "count",
+                                                         "perplexity",
+                                                         "fields"};
 constexpr std::array<std::string_view, 4> batch_fields{"custom_id", "method", "url", "body"};
 
 template <class Names>

@@ -59,9 +59,7 @@ std::optional<std::uint64_t> KnownIds::add(std::string_view id, std::uint64_t wh
   return std::nullopt;
 }
 
-bool KnownIds::contains(std::string_view id) const {
-  return !hashes_.empty() && hashes_[find(hash_of(id))] != Hash{};
-}
+bool KnownIds::contains(std::string_view id) const { return !hashes_.empty() && hashes_[find(hash_of(id))] != Hash{}; }
 
 /// The slot that has it, or would take it.
 std::size_t KnownIds::find(const Hash& hash) const {

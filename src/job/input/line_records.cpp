@@ -21,8 +21,9 @@ bool LineRecords::next(Record& record) {
     ++line_number_;
     record = Record{.line_number = line_number_, .num_bytes = line_.size(), .text = line_, .fields = {}, .problem = {}};
     if (status == LineStatus::too_long) {
-      record.problem = Record::Problem{"line_too_long", fmt::format("line {} is too long: it has more than {}. Split the row",
-                                                                    line_number_, format_bytes(max_line_bytes_))};
+      record.problem =
+          Record::Problem{"line_too_long", fmt::format("line {} is too long: it has more than {}. Split the row",
+                                                       line_number_, format_bytes(max_line_bytes_))};
       return true;
     }
     if (record.text.ends_with('\r')) record.text.remove_suffix(1);

@@ -14,7 +14,9 @@ namespace {
 constexpr std::string_view parquet_mark = "PAR1";
 
 void refuse(const std::string& path, const std::optional<WrongKind>& kind) {
-  if (kind) throw UserError(ExitCode::file, fmt::format("cannot read rows from {}", display_name(path)), kind->what, kind->remedy);
+  if (kind)
+    throw UserError(ExitCode::file, fmt::format("cannot read rows from {}", display_name(path)), kind->what,
+                    kind->remedy);
 }
 
 }  // namespace
@@ -23,7 +25,8 @@ std::unique_ptr<RecordSource> open_records(const std::string& path, InputFormat 
   const InputFormat form = format_of(format, path);
   if (form == InputFormat::parquet) return open_parquet(path);
   auto text = std::make_unique<InputText>(path);
-  if (format == InputFormat::automatic && path != "-" && text->head().starts_with(parquet_mark)) return open_parquet(path);
+  if (format == InputFormat::automatic && path != "-" && text->head().starts_with(parquet_mark))
+    return open_parquet(path);
   if (form == InputFormat::jsonl) {
     refuse(path, find_wrong_kind(text->head(), text->head_is_whole()));
     return std::make_unique<LineRecords>(std::move(text), max_record_bytes);

@@ -43,8 +43,8 @@ class PackedBytes {
   /// Whether there are at least so many, few, after reading what it takes.
   bool await(std::size_t count) {
     while (end_ - begin_ < count) {
-      std::copy(bytes_.begin() + static_cast<std::ptrdiff_t>(begin_), bytes_.begin() + static_cast<std::ptrdiff_t>(end_),
-                bytes_.begin());
+      std::copy(bytes_.begin() + static_cast<std::ptrdiff_t>(begin_),
+                bytes_.begin() + static_cast<std::ptrdiff_t>(end_), bytes_.begin());
       end_ -= std::exchange(begin_, 0);
       const std::size_t added = from_->read(std::span(bytes_).subspan(end_));
       if (added == 0) return false;

@@ -23,7 +23,7 @@ struct Record {
 
   std::size_t line_number = 0;  // on which it begins, from 1
   std::size_t num_bytes = 0;
-  std::string_view text;                // of JSON: until the next record is read; of one that is too long its beginning
+  std::string_view text;  // of JSON: until the next record is read; of one that is too long its beginning
   std::optional<nlohmann::json> fields;  // of a table: an object
   std::optional<Problem> problem;        // why there is no row
 };

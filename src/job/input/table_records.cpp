@@ -34,7 +34,12 @@ bool is_utf8(const std::string& text) {
   };
   for (std::size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xC2 ? 0
+                               : lead < 0xE0 ? 2
+                               : lead < 0xF0 ? 3
+                               : lead < 0xF5 ? 4
+                                             : 0;
     if (length == 0) return false;
     for (std::size_t k = 1; k < length; ++k)
       if (!is_continuation(i + k)) return false;
@@ -72,16 +77,20 @@ void TableRecords::read_columns(const std::string& path) {
     if (!is_utf8(name)) refuse(path, "the name of a column is no UTF-8");
     if (!seen.insert(name).second) refuse(path, fmt::format("two of its columns are called '{}'", shorten(name, 60)));
     const bool is_text = std::ranges::find(text_fields, name) != text_fields.end();
-    const auto kind = is_text                   ? Column::Kind::text
+    const auto kind = is_text                  ? Column::Kind::text
                       : is_request_field(name) ? Column::Kind::json
-                                                : Column::Kind::own_text;
+                                               : Column::Kind::own_text;
     columns_.push_back({std::move(name), kind});
   }
 }
 
 bool TableRecords::next(Record& record) {
   if (!table_.next(record_)) return false;
-  record = Record{.line_number = record_.line_number, .num_bytes = record_.num_bytes, .text = {}, .fields = Json::object(), .problem = {}};
+  record = Record{.line_number = record_.line_number,
+                  .num_bytes = record_.num_bytes,
+                  .text = {},
+                  .fields = Json::object(),
+                  .problem = {}};
   std::string fault = record_.fault;
   if (fault.empty() && record_.fields.size() != columns_.size())
     fault = fmt::format("it has {} fields, the table {} columns", record_.fields.size(), columns_.size());
@@ -95,7 +104,8 @@ bool TableRecords::next(Record& record) {
   }
   if (!fault.empty())
     record.problem = Record::Problem{
-        "invalid_table_row", fmt::format("the row of line {} is not usable: {}. Correct the row", record.line_number, fault)};
+        "invalid_table_row",
+        fmt::format("the row of line {} is not usable: {}. Correct the row", record.line_number, fault)};
   return true;
 }
 

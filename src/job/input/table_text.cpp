@@ -43,7 +43,7 @@ bool TableText::take_bytes(TableRecord& record) {
 
 /// True where the byte ends the record.
 bool TableText::take(char byte, TableRecord& record) {
-  if (byte == '\0') add_fault(record, fmt::format("line {} has a NUL byte", line_number_));
+  if (byte == '\0' && record.fault.empty()) add_fault(record, fmt::format("line {} has a NUL byte", line_number_));
   if (byte == '\n') ++line_number_;
   if (state_ == State::quoted) {
     take_quoted(byte, record);
@@ -60,7 +60,8 @@ bool TableText::take(char byte, TableRecord& record) {
     else quote_line_ = line_number_;
     state_ = State::quoted;
   } else if (state_ == State::quote_in_quoted) {
-    if (byte != '\r') add_fault(record, fmt::format("on line {} text follows a quote that ended its field", line_number_));
+    if (byte != '\r')
+      add_fault(record, fmt::format("on line {} text follows a quote that ended its field", line_number_));
   } else {
     state_ = State::plain;
     keep(byte, record);
@@ -81,10 +82,10 @@ void TableText::keep(char byte, TableRecord& record) {
 bool TableText::has_room(std::size_t num_bytes, TableRecord& record) {
   num_kept_bytes_ += num_bytes;
   if (num_kept_bytes_ <= max_record_bytes_) return true;
-  add_fault(record, state_ == State::quoted
-                        ? fmt::format("it has more than {}, in a quote that was opened on line {}",
-                                      format_bytes(max_record_bytes_), quote_line_)
-                        : fmt::format("it has more than {}", format_bytes(max_record_bytes_)));
+  if (!record.fault.empty()) return false;
+  add_fault(record, state_ == State::quoted ? fmt::format("it has more than {}, in a quote that was opened on line {}",
+                                                          format_bytes(max_record_bytes_), quote_line_)
+                                            : fmt::format("it has more than {}", format_bytes(max_record_bytes_)));
   return false;
 }
 
@@ -96,7 +97,8 @@ void TableText::end_field(TableRecord& record) {
 }
 
 void TableText::end_record(TableRecord& record) {
-  if (state_ == State::quoted) add_fault(record, fmt::format("a quote that was opened on line {} never ends", quote_line_));
+  if (state_ == State::quoted)
+    add_fault(record, fmt::format("a quote that was opened on line {} never ends", quote_line_));
   if (state_ == State::plain && field_.ends_with('\r')) field_.pop_back();
   end_field(record);
 }

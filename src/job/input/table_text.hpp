@@ -51,7 +51,7 @@ class TableText {
   State state_ = State::field_begin;
   std::string field_;
   std::size_t line_number_ = 1;
-  std::size_t quote_line_ = 0;   // on which the quote was opened that is open
+  std::size_t quote_line_ = 0;      // on which the quote was opened that is open
   std::size_t num_kept_bytes_ = 0;  // of the record, or that it asked to keep
 };
 
