@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "job/broken_row.hpp"
 #include "job/input/input_file.hpp"
+#include "job/input/kept_fields.hpp"
 #include "job/input/record_source.hpp"
 #include "job/request_fields.hpp"
 
@@ -115,6 +116,7 @@ ParsedRow RequestReader::parse(const Record& record) const {
     return read_request(*record.fields, std::move(row), defaults_);
   }
   // What there is of it may still say whose result the error is.
+  if (record.fields && defaults_.kept_fields) row.kept_fields = defaults_.kept_fields->of(*record.fields, false);
   if (!record.fields) {
     identify_broken_row(record.text, row);
   } else if (const nlohmann::json* id = find_set(*record.fields, "custom_id"); id && id->is_string()) {
