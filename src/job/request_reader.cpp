@@ -51,8 +51,8 @@ void RequestReader::open_current() {
     fail(fault);
   }
   const std::optional<RecordSource::Extent> extent = records->extent();
-  input.size = extent ? std::optional(extent->size) : std::nullopt;
   const std::lock_guard lock(records_mutex_);
+  input.size = extent ? std::optional(extent->size) : std::nullopt;
   records_ = std::move(records);
   if (is_interrupted_) records_->interrupt();
 }
@@ -127,6 +127,7 @@ ParsedRow RequestReader::parse(const Record& record) const {
 }
 
 std::optional<double> RequestReader::share_read() const {
+  const std::lock_guard lock(records_mutex_);
   std::uint64_t size = 0;
   for (const Input& input : inputs_) {
     if (!input.size) return std::nullopt;

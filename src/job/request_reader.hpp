@@ -84,7 +84,7 @@ class RequestReader {
   std::vector<Input> inputs_;
   std::size_t current_ = 0;                // of these
   std::unique_ptr<RecordSource> records_;  // of the current one; null: all are read
-  std::mutex records_mutex_;               // it is replaced, or interrupted
+  mutable std::mutex records_mutex_;       // of it and of the inputs' sizes: others look at them
   bool is_interrupted_ = false;
   std::size_t line_number_ = 0;  // of the last row, in its input
   std::uint64_t num_rows_ = 0;

@@ -160,7 +160,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
 bool RowBook::wants_another(const OpenRow& row, OpenRow::Sequence& sequence) {
   const AnswerPattern::Outcome outcome = rules_.retry.pattern->search(sequence.text);
   sequence.has_matched = outcome == AnswerPattern::Outcome::matched;
-  if (outcome == AnswerPattern::Outcome::gone_astray && !std::exchange(has_warned_astray_, true))
+  if (outcome == AnswerPattern::Outcome::gone_astray && !std::exchange(has_warned_.of_pattern, true))
     log::warn(
         fmt::format("row '{}': the pattern of --retry-if-not takes too long on its answer, which counts as one that "
                     "does not match",
@@ -177,7 +177,8 @@ void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
   row.has_failed = true;
   counts_.failed_rows = errors_.count() + 1;
   errors_.add(error, counts_.rows);
-  if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
+  if (!std::exchange(has_warned_.of_numbers, true))
+    log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
 }
 
 }  // namespace flexgen

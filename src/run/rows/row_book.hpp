@@ -88,6 +88,11 @@ class RowBook final : public RowSource {
     std::size_t sequence = 0;                             // of it
     std::deque<std::pair<SharedRow, std::size_t>> again;  // sequences that run anew
   };
+  /// Once is enough.
+  struct Warned {
+    bool of_numbers = false;  // that were none
+    bool of_pattern = false;  // that went astray
+  };
   struct OpenSequence {
     SharedRow row;
     std::size_t number = 0;  // in OpenRow::sequences
@@ -112,7 +117,7 @@ class RowBook final : public RowSource {
   ResultFormat format_;
   BookRules rules_;
   DType dtype_ = DType::float32;
-  bool has_warned_ = false, has_warned_astray_ = false;  // of a row without numbers, of an answer for the pattern
+  Warned has_warned_;
   PlannedRows planned_;
   RowErrors errors_;
   JobReport counts_;

@@ -53,7 +53,7 @@ class RowsAhead {
   void fill(RequestReader& reader, const Look& look) {
     reader_ = &reader;
     has_ended_ = false;
-    while (rows_.empty() || has_room()) {
+    while (waits_.rows.empty() || has_room()) {
       std::optional<Opened> opened = read();
       if (!opened) {
         has_ended_ = true;
@@ -79,14 +79,14 @@ class RowsAhead {
     start();
     std::unique_lock lock(mutex_);
     for (;;) {
-      came_.wait(lock, [this] { return !rows_.empty() || !errors_.empty() || has_ended_; });
+      came_.wait(lock, [this] { return !waits_.rows.empty() || !waits_.errors.empty() || has_ended_; });
       hand_out_errors(lock, fail);
-      if (!rows_.empty()) break;
-      if (has_ended_ && errors_.empty()) return nullptr;
+      if (!waits_.rows.empty()) break;
+      if (has_ended_ && waits_.errors.empty()) return nullptr;
     }
-    Opened first = std::move(rows_.front());
-    rows_.pop_front();
-    num_bytes_ -= first.num_bytes;
+    Opened first = std::move(waits_.rows.front());
+    waits_.rows.pop_front();
+    waits_.num_bytes -= first.num_bytes;
     num_runs_ -= first.num_runs;
     went_.notify_one();
     return std::get<std::unique_ptr<Row>>(std::move(first.row));
@@ -105,7 +105,7 @@ class RowsAhead {
   /// That wait. Exact once the input has ended.
   std::size_t num_rows() const {
     const std::lock_guard lock(mutex_);
-    return rows_.size() + errors_.size();
+    return waits_.rows.size() + waits_.errors.size();
   }
   std::int64_t num_runs() const { return num_runs_.load(std::memory_order_relaxed); }
   /// Of the input, so far.
@@ -121,7 +121,15 @@ class RowsAhead {
   std::exception_ptr fault() const { return has_ended() ? fault_ : nullptr; }
 
  private:
-  bool has_room() const { return rows_.size() + errors_.size() < limits_.num_rows && num_bytes_ < limits_.num_bytes; }
+  struct Waiting {
+    std::deque<Opened> rows;
+    std::vector<std::pair<RowError, std::size_t>> errors;  // each with its bytes
+    std::size_t num_bytes = 0;
+  };
+
+  bool has_room() const {
+    return waits_.rows.size() + waits_.errors.size() < limits_.num_rows && waits_.num_bytes < limits_.num_bytes;
+  }
 
   /// None: the input has ended.
   std::optional<Opened> read() {
@@ -137,14 +145,14 @@ class RowsAhead {
   }
 
   void keep(Opened opened) {
-    num_bytes_ += opened.num_bytes;
+    waits_.num_bytes += opened.num_bytes;
     if (auto* error = std::get_if<RowError>(&opened.row)) {
-      errors_.emplace_back(std::move(*error), opened.num_bytes);
+      waits_.errors.emplace_back(std::move(*error), opened.num_bytes);
       has_errors_.store(true, std::memory_order_release);
       return;
     }
     num_runs_ += opened.num_runs;
-    rows_.push_back(std::move(opened));
+    waits_.rows.push_back(std::move(opened));
   }
 
   void read_on() {
@@ -164,9 +172,9 @@ class RowsAhead {
 
   template <class Fail>
   void hand_out_errors(std::unique_lock<std::mutex>& lock, const Fail& fail) {
-    while (!errors_.empty()) {
-      auto errors = std::exchange(errors_, {});
-      for (const auto& [error, num_bytes] : errors) num_bytes_ -= num_bytes;
+    while (!waits_.errors.empty()) {
+      auto errors = std::exchange(waits_.errors, {});
+      for (const auto& [error, num_bytes] : errors) waits_.num_bytes -= num_bytes;
       has_errors_.store(false, std::memory_order_release);
       went_.notify_one();
       lock.unlock();
@@ -191,9 +199,7 @@ class RowsAhead {
   RequestReader* reader_ = nullptr;
   mutable std::mutex mutex_;  // of what waits, once the thread runs
   std::condition_variable came_, went_;
-  std::deque<Opened> rows_;
-  std::vector<std::pair<RowError, std::size_t>> errors_;
-  std::size_t num_bytes_ = 0;
+  Waiting waits_;
   std::exception_ptr fault_;
   bool is_stopped_ = false;
   std::atomic<bool> has_errors_ = false, has_ended_ = true;
