@@ -21,7 +21,7 @@ OLDEST_ARCHITECTURE=75  # that nvcc 13 compiles for
 DEFAULT_ARCHITECTURES='75;80;86;89;90'
 CUDA_PACKAGES=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85)
 SYSTEM_PACKAGES=(g++ cmake ninja-build ccache python3 python3-venv libopenmpi-dev openmpi-bin libspdlog-dev libfmt-dev
-  liburing-dev libpcre2-dev libcxxopts-dev nlohmann-json3-dev libgtest-dev libgmock-dev)
+  liburing-dev libpcre2-dev libcxxopts-dev nlohmann-json3-dev libgtest-dev libgmock-dev zlib1g-dev libzstd-dev pkg-config)
 
 # --- steps, their clock and their log ---------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ at_least() {  # at_least 3.25.1 3.22
 
 missing_tools() {  # prints what is missing, one word each; nothing when the build can go on
   local tool
-  for tool in g++ cmake ninja python3 mpicxx mpirun; do
+  for tool in g++ cmake ninja pkg-config python3 mpicxx mpirun; do
     command -v "$tool" >/dev/null || echo "$tool"
   done
   if command -v g++ >/dev/null; then
@@ -82,6 +82,12 @@ liburing
 #endif
 #if !__has_include(<pcre2.h>)
 pcre2
+#endif
+#if !__has_include(<zlib.h>)
+zlib
+#endif
+#if !__has_include(<zstd.h>)
+zstd
 #endif
 #if !__has_include(<cxxopts.hpp>)
 cxxopts

@@ -1,7 +1,8 @@
 // Brings a command line into the form that the option parser reads.
 //
 // FlexGen's command lines can be pasted: `--percent 20 80 0 100 0 100` takes six words (or one, in quotes), and a
-// switch may be followed by true or false as a word of its own (`--overlap False`, `--pin-weight 0`). A JSON file
+// switch may be followed by true or false as a word of its own (`--overlap False`, `--pin-weight 0`). Names of files
+// may follow each other (`--input a.jsonl b.csv`), or stand each behind the option (`--input a --input b`). A JSON file
 // (`--config FILE.json`) may hold any option; what stands on the command line wins.
 #pragma once
 
@@ -14,7 +15,11 @@ namespace flexgen {
 struct ArgumentRules {
   std::set<std::string> switches;  // options without a value, or with true/false
   std::set<std::string> lists;     // options that take all numeric words that follow
+  std::set<std::string> files;     // options that take all words that follow, and may stand several times
 };
+
+/// Between the names of an option of files, where they are one word.
+inline constexpr char file_separator = '\x1F';
 
 struct NormalArguments {
   std::vector<std::string> words;

@@ -1,5 +1,6 @@
 // flexgen-dist bench: the throughput of a model and policy on synthetic prompts.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -33,22 +34,20 @@ std::vector<RowLengths> lengths_of_input(const Options& options, const std::file
                                          const ModelSpec& model) {
   const BenchOptions& shape = options.bench;
   const Tokenizer tokenizer = open_tokenizer(directory, model);
-  RequestReader reader(options.rows.input, RequestDefaults{shape.gen_len.most});
+  RequestReader reader(options.rows.inputs, options.rows.defaults(shape.gen_len.most));
   const InputLengths lengths =
       read_lengths(reader, tokenizer, model, shape.gen_len, shape.num_rows, static_cast<std::uint64_t>(shape.seed));
   if (lengths.rows.empty())
-    throw UserError(ExitCode::file, fmt::format("--input {} has no row that this model can run", options.rows.input),
-                    lengths.first_fault);
+    throw UserError(ExitCode::file, "--input has no row that this model can run", lengths.first_fault);
   if (lengths.num_bad_rows > 0)
-    log::warn(
-        fmt::format("{} rows of --input {} cannot run, and are left out", lengths.num_bad_rows, options.rows.input));
+    log::warn(fmt::format("{} rows of --input cannot run, and are left out", lengths.num_bad_rows));
   return lengths.rows;
 }
 
 std::vector<RowLengths> choose_lengths(const Options& options, const std::filesystem::path& directory,
                                        const ModelSpec& model, int num_ranks) {
   const BenchOptions& shape = options.bench;
-  if (!options.rows.input.empty()) return lengths_of_input(options, directory, model);
+  if (!options.rows.inputs.paths.empty()) return lengths_of_input(options, directory, model);
   if (std::int64_t{shape.prompt_len.most} + shape.gen_len.most - 1 > model.max_positions)
     throw UserError(ExitCode::usage,
                     fmt::format("rows of {} + {} tokens cannot be run", shape.prompt_len.most, shape.gen_len.most),
@@ -112,7 +111,7 @@ int run_bench(MpiSession& session, const Options& options) {
   progress->finish();
   report.lengths = describe_lengths(lengths);
   report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
-  report.lengths->input = options.rows.input;
+  report.lengths->input = fmt::format("{}", fmt::join(options.rows.inputs.paths, " "));
   return conclude(report, options.files, SummaryRole::result);
 }
 

@@ -24,13 +24,14 @@ namespace {
 struct JobFiles {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ResultWriter> writer;
+  std::unique_ptr<RequestReader> reader;
   std::unique_ptr<RowBook> book;
 };
 
 JobFiles open_job_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
   JobFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
-  RequestReader reader(options.rows.input, RequestDefaults{options.generate.gen_len});
+  files.reader = std::make_unique<RequestReader>(options.rows.inputs, options.rows.defaults(options.generate.gen_len));
   files.writer = std::make_unique<ResultWriter>(
       options.files.output, options.files.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
   remove_if_left_empty(files.writer->new_file());
@@ -40,15 +41,21 @@ JobFiles open_job_files(const Options& options, const std::filesystem::path& dir
     format.has_text = false;
     log::info("the model has no tokenizer files: rows of token ids run, and get token ids and no text");
   }
-  files.book =
-      std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format, options.generate.truncate_prompt);
-  files.book->read(reader);
-  if (const std::string unread = reader.describe_unread_fields(); !unread.empty()) log::info(unread);
-  if (const std::size_t num_cut = files.book->num_cut(); num_cut > 0)
-    log::info(fmt::format("{} row{} had a prompt that is too long for the model: it was cut on the {}", num_cut,
-                          num_cut == 1 ? "" : "s",
-                          options.generate.truncate_prompt == PromptCut::left ? "left" : "right"));
+  const GenerateOptions& generate = options.generate;
+  files.book = std::make_unique<RowBook>(*files.tokenizer, model, *files.writer, format,
+                                         BookRules{generate.truncate_prompt, generate.retry, options.rows.errors});
+  files.book->read(*files.reader);
   return files;
+}
+
+void describe_rows(const JobFiles& files, PromptCut cut) {
+  const RowBook& book = *files.book;
+  if (const std::string unread = files.reader->describe_unread_fields(); !unread.empty()) log::info(unread);
+  if (const std::size_t num_cut = book.num_cut(); num_cut > 0)
+    log::info(fmt::format("{} row{} had a prompt that is too long for the model: it was cut on the {}", num_cut,
+                          num_cut == 1 ? "" : "s", cut == PromptCut::left ? "left" : "right"));
+  log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens{}", book.counts().rows, book.counts().failed_rows,
+                        book.counts().prompt_tokens, book.has_read_all() ? "" : "; others follow"));
 }
 
 }  // namespace
@@ -67,14 +74,16 @@ int run_generate(MpiSession& session, const Options& options) {
     check_quality(session, options, text, directory, model);
   directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
   const RowBook* book = files.book.get();
-  if (book)
-    log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens", book->counts().rows, book->counts().failed_rows,
-                          book->counts().prompt_tokens));
+  const bool are_all_known = !book || book->has_read_all();
+  if (book) describe_rows(files, options.generate.truncate_prompt);
 
   const Report report = run_generate_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);
   files.writer->finish();
-  return conclude(report, options.files, SummaryRole::remark);
+  if (!are_all_known) describe_rows(files, options.generate.truncate_prompt);
+  const int status = conclude(report, options.files, SummaryRole::remark);
+  book->require_whole_input();
+  return status;
 }
 
 }  // namespace flexgen

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cxxopts.hpp>
 #include <memory>
@@ -72,16 +73,27 @@ OptionValue list(std::function<void(const std::string& option, const std::string
   return {Form::list, "", std::move(keep)};
 }
 
+OptionValue files(std::vector<std::string>& to) {
+  return {Form::files, "", [&to](const std::string&, const std::string& word) {
+            for (std::size_t begin = 0; begin <= word.size();) {
+              const std::size_t end = std::min(word.find(file_separator, begin), word.size());
+              to.push_back(word.substr(begin, end - begin));
+              begin = end + 1;
+            }
+          }};
+}
+
 }  // namespace into
 
 namespace {
 
 ArgumentRules rules_of(const std::vector<OptionTable>& tables) {
-  ArgumentRules rules{{"help"}, {}};
+  ArgumentRules rules{{"help"}, {}, {}};
   for (const OptionTable& table : tables)
     for (const OptionRow& row : table.rows) {
       if (row.value.form == OptionValue::Form::on_off) rules.switches.insert(row.name);
       if (row.value.form == OptionValue::Form::list) rules.lists.insert(row.name);
+      if (row.value.form == OptionValue::Form::files) rules.files.insert(row.name);
     }
   return rules;
 }

@@ -8,6 +8,8 @@
 #include "app/option_table.hpp"
 #include "app/option_values.hpp"
 #include "base/error.hpp"
+#include "job/input/kept_fields.hpp"
+#include "job/input/prompt_template.hpp"
 #include "run/policy_choice.hpp"
 #include "run/rows/score_windows.hpp"
 #include "storage/scratch_file.hpp"
@@ -50,6 +52,36 @@ OptionRow log_level_row(log::Level& to) {
   return {"log-level", "LEVEL", into::word("info", keep), "debug | info | warn | error"};
 }
 
+// Of an input: what its form is, and what becomes of its fields.
+std::vector<OptionRow> input_rows(RowOptions& rows) {
+  const auto keep_format = [&rows](const std::string&, const std::string& word) {
+    rows.inputs.format = parse_input_format(word);
+  };
+  const auto keep_template = [&rows](const std::string&, const std::string& word) {
+    rows.prompt_template = std::make_shared<const PromptTemplate>(word);
+  };
+  return {
+      {"input-format", "FORM", into::word("auto", keep_format),
+       "auto (by the name's ending) | jsonl | csv | tsv | parquet; gzip and zstd are unpacked whatever the name"},
+      {"prompt-template", "TEXT", into::word("", keep_template),
+       "makes the prompt of a row's fields: \"Is {a} the same as {b}?\"; {{ and }} are braces"},
+  };
+}
+
+std::vector<OptionRow> row_rule_rows(RowOptions& rows) {
+  const auto keep_kept = [&rows](const std::string&, const std::string& word) {
+    rows.kept_fields = std::make_shared<const KeptFields>(word);
+  };
+  const auto keep_limit = [&rows](const std::string& option, const std::string& word) {
+    rows.errors = ErrorLimit::parse(option, word);
+  };
+  return {
+      {"keep-fields", "A,B|all", into::word("", keep_kept), "fields of a row that its result has, too"},
+      {"max-row-errors", "N|P%", into::word("", keep_limit),
+       "end the job where more rows fail; a share is judged from 100 rows on"},
+  };
+}
+
 std::vector<OptionRow> profile_rows(Options& o) {
   return {
       {"offload-dir", "DIR", into::text(o.machine.offload_dir),
@@ -88,8 +120,8 @@ std::vector<OptionRow> bench_rows(Options& o) {
       {"shared-len", "N", into::count(bench.shared_len), "of these, how many all rows have in common, in front"},
       {"gen-len", "N|A:B", range_into(bench.gen_len), "tokens to generate per row; A:B: drawn from A to B"},
       {"seed", "N", into::count(bench.seed), "of what is drawn: the same rows again"},
-      {"input", "FILE", into::text(o.rows.input),
-       "take the lengths of these rows (JSONL as generate reads it); --gen-len where a row has no max_tokens"},
+      {"input", "FILE...", into::files(o.rows.inputs.paths),
+       "take the lengths of these rows (as generate reads them); --gen-len where a row has no max_tokens"},
       {"num-rows", "N", into::count(bench.num_rows),
        "rows of the job; default: one full block per stage, four where lengths are drawn, all of --input"},
       {"static-blocks", "", into::on_off(o.policy.static_blocks),
@@ -102,9 +134,9 @@ std::vector<OptionRow> bench_rows(Options& o) {
 std::vector<OptionRow> row_file_rows(Options& o, bool score) {
   return {
       {"model", "DIR", into::text(o.model.name), "Hugging Face model directory"},
-      {"input", "FILE", into::text(o.rows.input),
-       score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids); - is standard input"
-             : "rows in: JSONL, plain or OpenAI batch; - is standard input"},
+      {"input", "FILE...", into::files(o.rows.inputs.paths),
+       score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids), CSV, TSV; - is standard input"
+             : "rows in: JSONL, plain or OpenAI batch, CSV, TSV; - is standard input"},
       {"output", "FILE", into::text(o.files.output), "rows out: JSONL; - is standard output"},
       {"overwrite", "", into::on_off(o.files.overwrite), "replace an output file that exists"},
       {"return-token-ids", "", into::on_off(o.rows.return_token_ids),
@@ -128,10 +160,17 @@ std::vector<OptionRow> score_rows(ScoreOptions& score, ModelChoice& model) {
 }
 
 std::vector<OptionRow> generate_rows(GenerateOptions& generate, ModelChoice& model) {
+  const auto keep_pattern = [&generate](const std::string& option, const std::string& word) {
+    generate.retry.pattern = std::make_shared<const AnswerPattern>(word, "--" + option);
+  };
   return {
       {"gen-len", "N", into::positive(generate.gen_len), "tokens to generate where a row has no max_tokens"},
       {"truncate-prompt", "SIDE", side_into(generate.truncate_prompt),
        "left | right: where a prompt that does not fit is cut; error: its row is an error"},
+      {"retry-if-not", "REGEX", into::word("", keep_pattern),
+       "ask again, with another seed, where an answer does not match (rows need a temperature)"},
+      {"retries-per-row", "N", into::positive(generate.retry.num_retries),
+       "with --retry-if-not: how often, of an answer"},
       {"path", "DIR", into::text(model.path), "folder in which model directories lie"},
   };
 }
@@ -201,9 +240,12 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
   std::vector<OptionTable> tables;
   if (command == "bench") {
     tables.push_back({"Job", bench_rows(o)});
+    tables.push_back({"Job", input_rows(o.rows)});
   } else {
     const bool score = command == "score";
     tables.push_back({"Job", row_file_rows(o, score)});
+    tables.push_back({"Job", input_rows(o.rows)});
+    tables.push_back({"Job", row_rule_rows(o.rows)});
     tables.push_back({"Job", score ? score_rows(o.score, o.model) : generate_rows(o.generate, o.model)});
   }
   tables.push_back({"Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)",
@@ -230,14 +272,24 @@ const char* purpose(const std::string& command) {
 }
 
 void check_texts(const ScoreOptions& score, const RowOptions& rows) {
-  if (!score.text.empty() && !rows.input.empty()) refuse("--input and --text exclude each other");
+  if (!score.text.empty() && !rows.inputs.paths.empty()) refuse("--input and --text exclude each other");
   if (score.collapse_whitespace && score.text.empty()) refuse("--collapse-whitespace needs --text");
   if (score.window > 1 && score.stride > 0) check_stride(score.stride, score.window);
 }
 
+void check_inputs(const std::vector<std::string>& paths) {
+  if (std::ranges::count(paths, "-") > 1) refuse("--input has standard input twice", "it can be read once");
+  if (std::ranges::count(paths, "") > 0) refuse("--input has an empty name");
+}
+
+void check_retries(const GivenOptions& given, RetryRule& retry) {
+  if (given.has("retries-per-row") && !retry.pattern) refuse("--retries-per-row needs --retry-if-not");
+  if (retry.pattern && retry.num_retries == 0) refuse("--retry-if-not needs --retries-per-row", "", "For example 3");
+}
+
 void check_rows(const std::string& command, const Options& o) {
-  const bool both = !o.rows.input.empty() && !o.files.output.empty();
-  const bool neither = o.rows.input.empty() && o.files.output.empty();
+  const bool both = !o.rows.inputs.paths.empty() && !o.files.output.empty();
+  const bool neither = o.rows.inputs.paths.empty() && o.files.output.empty();
   const std::string hint = "See flexgen-dist " + command + " --help";
   if (command == "score") {
     check_texts(o.score, o.rows);
@@ -279,7 +331,7 @@ void settle_compression(const GivenOptions& given, const Pending& pending, Optio
 }
 
 void check_bench(const GivenOptions& given, const Options& o) {
-  if (!o.rows.input.empty() && given.has("prompt-len")) refuse("--input and --prompt-len exclude each other");
+  if (!o.rows.inputs.paths.empty() && given.has("prompt-len")) refuse("--input and --prompt-len exclude each other");
 }
 
 void settle_attention(const GivenOptions& given, const Pending& pending, PolicyRequest& policy) {
@@ -311,6 +363,8 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
     if (o.model.name.empty()) refuse("--model is missing", "", "See flexgen-dist " + command + " --help");
     if (command == "bench") check_bench(*given, o);
     else check_rows(command, o);
+    check_inputs(o.rows.inputs.paths);
+    check_retries(*given, o.generate.retry);
     if (o.policy.gpu_batch_size)
       require_token_for_each_row(o.policy.token_budget.value_or(0), *o.policy.gpu_batch_size);
     settle_compression(*given, pending, o);

@@ -2,26 +2,40 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "job/input/input_format.hpp"
+#include "job/request.hpp"
 #include "run/job_request.hpp"
+#include "run/rows/error_limit.hpp"
 #include "run/rows/prompt_fit.hpp"
+#include "run/rows/retry_rule.hpp"
 #include "run/rows/row_lengths.hpp"
 
 namespace flexgen {
 
 /// Rows in: what generate and score share. bench takes the lengths of an input.
 struct RowOptions {
-  std::string input;
+  InputFiles inputs;
+  std::shared_ptr<const PromptTemplate> prompt_template;
+  std::shared_ptr<const KeptFields> kept_fields;
+  ErrorLimit errors;
   bool return_token_ids = false;
   std::string quality_check;  // a text by which compression is judged
+
+  /// What is made of a row, whatever it says.
+  RequestDefaults defaults(std::int32_t max_tokens, bool is_scored = false) const {
+    return {max_tokens, is_scored, prompt_template, kept_fields};
+  }
 };
 
 struct GenerateOptions {
   std::int32_t gen_len = 32;  // of a row that does not say
   PromptCut truncate_prompt = PromptCut::none;
+  RetryRule retry;
 };
 
 struct ScoreOptions {

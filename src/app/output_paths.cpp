@@ -75,12 +75,12 @@ bool holds_weights(const fs::path& file) {
 }
 
 std::vector<NamedFile> read_files(const Options& o) {
-  std::vector<NamedFile> files = name_files({{"--input", &o.rows.input},
-                                             {"--text", &o.score.text},
+  std::vector<NamedFile> files = name_files({{"--text", &o.score.text},
                                              {"--quality-check", &o.rows.quality_check},
                                              {"--profile", &o.machine.profile},
                                              {"--config", &o.config}},
                                             STDIN_FILENO);
+  for (const std::string& path : o.rows.inputs.paths) files.push_back(name_file("--input", path, STDIN_FILENO));
   if (o.model.name.empty()) return files;
   fs::path folder;
   try {

@@ -22,10 +22,11 @@ namespace {
 struct ScoreFiles {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ResultWriter> writer;
+  std::unique_ptr<RequestReader> reader;  // null: a plain text
   std::unique_ptr<ScoreBook> book;
 };
 
-ScoreRules score_rules(const ScoreOptions& options, bool return_token_ids, const ModelSpec& model) {
+ScoreRules score_rules(const ScoreOptions& options, const RowOptions& rows, const ModelSpec& model) {
   ScoreRules rules;
   rules.window = options.window > 0 ? options.window : model.max_positions;
   if (rules.window < 2 || rules.window > model.max_positions)
@@ -35,12 +36,13 @@ ScoreRules score_rules(const ScoreOptions& options, bool return_token_ids, const
   rules.stride = options.stride > 0 ? options.stride : rules.window - 1;
   check_stride(rules.stride, rules.window);
   rules.max_tokens = options.max_tokens;
-  rules.return_token_ids = return_token_ids;
+  rules.return_token_ids = rows.return_token_ids;
+  rules.errors = rows.errors;
   return rules;
 }
 
 ScoreFiles open_score_files(const Options& options, const std::filesystem::path& directory, const ModelSpec& model) {
-  const ScoreRules rules = score_rules(options.score, options.rows.return_token_ids, model);
+  const ScoreRules rules = score_rules(options.score, options.rows, model);
   const bool is_text = !options.score.text.empty();
   ScoreFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
@@ -48,9 +50,8 @@ ScoreFiles open_score_files(const Options& options, const std::filesystem::path&
     throw UserError(ExitCode::model, "cannot score a text", "the model's folder has no tokenizer files",
                     "Put tokenizer.json, or vocab.json and merges.txt, of the model into its folder");
   std::string text;
-  std::optional<RequestReader> reader;
   if (is_text) text = read_text(options.score.text);
-  else reader.emplace(options.rows.input, RequestDefaults{0, true});
+  else files.reader = std::make_unique<RequestReader>(options.rows.inputs, options.rows.defaults(0, true));
   if (options.score.collapse_whitespace) text = collapse_whitespace(text);
   if (!options.files.output.empty()) {
     files.writer = std::make_unique<ResultWriter>(
@@ -62,9 +63,17 @@ ScoreFiles open_score_files(const Options& options, const std::filesystem::path&
     files.book->add_text(std::filesystem::path(options.score.text).filename().string(), text);
     return files;
   }
-  files.book->read(*reader);
-  if (const std::string unread = reader->describe_unread_fields(); !unread.empty()) log::info(unread);
+  files.book->read(*files.reader);
   return files;
+}
+
+void describe_rows(const ScoreFiles& files) {
+  const ScoreBook& book = *files.book;
+  if (files.reader)
+    if (const std::string unread = files.reader->describe_unread_fields(); !unread.empty()) log::info(unread);
+  log::info(fmt::format("{} rows, {} of them bad; {} tokens to score in {} windows{}", book.counts().rows,
+                        book.num_failed(), book.counts().to_score, book.counts().windows,
+                        book.has_read_all() ? "" : "; others follow"));
 }
 
 }  // namespace
@@ -75,7 +84,7 @@ int run_score(MpiSession& session, const Options& options) {
   const ModelFolder folder = open_model(options.model, ranks, ModelUse::weights);
   std::filesystem::path directory = folder.directory;
   ModelSpec model = folder.spec;
-  const bool has_texts = !options.rows.input.empty() || !options.score.text.empty();
+  const bool has_texts = !options.rows.inputs.paths.empty() || !options.score.text.empty();
   ScoreFiles files;  // first: what is wrong with them must not come to light after a model has been compressed
   ranks.agree_on_error([&] {
     if (has_texts && ranks.rank() == 0) files = open_score_files(options, directory, model);
@@ -85,14 +94,17 @@ int run_score(MpiSession& session, const Options& options) {
   if (!has_texts) return static_cast<int>(ExitCode::ok);
   directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
   const ScoreBook* book = files.book.get();
-  if (book)
-    log::info(fmt::format("{} rows, {} of them bad; {} tokens to score in {} windows", book->num_rows(),
-                          book->num_failed(), book->num_to_score(), book->num_windows()));
+  const bool are_all_known = !book || book->has_read_all();
+  if (book) describe_rows(files);
 
   const Report report = run_score_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);
   if (files.writer) files.writer->finish();
-  return conclude(report, options.files, options.score.text.empty() ? SummaryRole::remark : SummaryRole::result);
+  if (!are_all_known) describe_rows(files);
+  const int status =
+      conclude(report, options.files, options.score.text.empty() ? SummaryRole::remark : SummaryRole::result);
+  book->require_whole_input();
+  return status;
 }
 
 }  // namespace flexgen

@@ -36,7 +36,7 @@ class WaitingRows {
 
   /// Pulls as many as the window holds.
   void fill();
-  /// Whether no others will come.
+  /// Whether no others will come, but those that rows bring that end.
   bool are_last() const { return has_ended_ || source_.num_left() == 0; }
   /// Of the rows in the window, which must have some: the one that was there first.
   Arrival oldest() const { return rows_.begin()->first; }

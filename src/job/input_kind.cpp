@@ -31,9 +31,7 @@ constexpr std::array signatures{
     Signature{"BZh91AY&SY"sv, "it is a bzip2 file", "Unpack it first: bzip2 -d"},
     Signature{"\x04\x22\x4D\x18"sv, "it is an lz4 file", "Unpack it first: lz4 -d"},
     Signature{"7z\xBC\xAF\x27\x1C"sv, "it is a 7z archive", "Unpack it first: 7z x"},
-    Signature{"PAR1"sv, "it is a Parquet file",
-              "Write one JSON object per line, e.g. with pandas: read_parquet(IN).to_json(OUT, orient=\"records\", "
-              "lines=True)"},
+    Signature{"PAR1"sv, "it is a Parquet file", "Give it as a file, with --input-format auto or parquet"},
     Signature{"ARROW1"sv, "it is an Arrow file",
               "Write one JSON object per line, e.g. with pandas: read_feather(IN).to_json(OUT, orient=\"records\", "
               "lines=True)"},
@@ -117,22 +115,22 @@ std::optional<WrongKind> find_table(const std::vector<std::string_view>& lines) 
   for (const char separator : {'\t', ',', ';'}) {
     const auto num_columns = [separator](std::string_view line) { return std::ranges::count(line, separator) + 1; };
     if (num_columns(lines[0]) < 2 || (lines.size() > 1 && num_columns(lines[1]) < num_columns(lines[0]))) continue;
-    const std::string_view delimiter = separator == '\t'  ? ", delimiter=\"\\t\""
-                                       : separator == ';' ? ", delimiter=\";\""
-                                                          : "";
-    return WrongKind{separator == '\t' ? "it looks like a table (TSV)" : "it looks like a table (CSV)",
-                     fmt::format("Write one JSON object per line, e.g. python3 -c 'import csv, json, sys; "
-                                 "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]'",
-                                 delimiter)};
+    const bool is_tsv = separator == '\t';
+    return WrongKind{is_tsv ? "it looks like a table (TSV)" : "it looks like a table (CSV)",
+                     fmt::format("Give --input-format {0}, or the file a name that ends in .{0}", is_tsv ? "tsv" : "csv")};
   }
   return std::nullopt;
 }
 
 }  // namespace
 
-std::optional<WrongKind> find_wrong_kind(std::string_view head, bool is_whole) {
+std::optional<WrongKind> find_foreign_kind(std::string_view head) {
   if (auto kind = find_signature(head)) return kind;
-  if (auto kind = find_wide_text(head)) return kind;
+  return find_wide_text(head);
+}
+
+std::optional<WrongKind> find_wrong_kind(std::string_view head, bool is_whole) {
+  if (auto kind = find_foreign_kind(head)) return kind;
   if (is_blank(head)) return std::nullopt;
 
   const std::vector<std::string_view> lines = split_lines(head, '\n');

@@ -55,6 +55,11 @@ void Progress::set_totals(std::optional<std::size_t> total_rows, std::optional<s
   show_if_due();
 }
 
+void Progress::set_expected_rows(std::optional<double> rows) {
+  const std::lock_guard lock(mutex_);
+  expected_rows_ = rows;
+}
+
 void Progress::set_phase(std::string_view phase) {
   const std::lock_guard lock(mutex_);
   phase_ = phase;
@@ -121,6 +126,8 @@ std::optional<double> Progress::eta_seconds(double elapsed_seconds) const {
   double done = 0;
   if (options_.total_rows && *options_.total_rows > 0)
     done = static_cast<double>(num_rows_) / static_cast<double>(*options_.total_rows);
+  else if (!options_.total_rows && expected_rows_ && *expected_rows_ > 0)
+    done = std::min(1.0, static_cast<double>(num_rows_) / *expected_rows_);
   if (options_.total_tokens && *options_.total_tokens > 0)
     done = std::max(done, static_cast<double>(num_tokens_) / static_cast<double>(*options_.total_tokens));
   if (done <= 0 || elapsed_seconds <= 0) return std::nullopt;

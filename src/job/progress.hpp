@@ -33,6 +33,8 @@ class Progress {
                                              std::optional<std::uint64_t> total_tokens = {}, bool is_quiet = false);
 
   void set_totals(std::optional<std::size_t> total_rows, std::optional<std::uint64_t> total_tokens = {});
+  /// While the total is unknown: how many rows there may be, for the eta alone.
+  void set_expected_rows(std::optional<double> rows);
   /// "load", "prefill", "decode": shown in front until the next call.
   void set_phase(std::string_view phase);
   /// One row has its result (or, `failed`, its error).
@@ -55,6 +57,7 @@ class Progress {
   ProgressOptions options_;
   Clock clock_;
   Sink sink_;
+  std::optional<double> expected_rows_;
   double start_seconds_;
   double next_show_seconds_;
   std::string phase_;

@@ -3,8 +3,11 @@
 #include <fmt/core.h>
 
 #include <set>
+#include <utility>
 
 #include "job/broken_row.hpp"
+#include "job/input/kept_fields.hpp"
+#include "job/input/prompt_template.hpp"
 #include "job/json_text.hpp"
 #include "job/request_fields.hpp"
 
@@ -86,7 +89,6 @@ bool looks_like_batch(const Json& document) {
 }
 
 void identify(const Json& document, RowIdentity& row) {
-  row.batch_format = looks_like_batch(document);
   const auto id = document.find("custom_id");
   if (id == document.end() || id->is_null()) {
     if (row.batch_format)
@@ -134,7 +136,7 @@ void check_endpoint(const Json& document) {
                                                       shorten(method, 20)));
 }
 
-const Json& batch_body(const Json& document) {
+Json& batch_body(Json& document) {
   check_endpoint(document);
   const auto body = document.find("body");
   if (body == document.end() || body->is_null())
@@ -152,25 +154,55 @@ const Json& batch_body(const Json& document) {
   return *body;
 }
 
+/// What the prompt is made of has no place in a batch row's body otherwise.
+void fill_prompt(const PromptTemplate& prompt_template, bool batch_format, Json& body) {
+  std::string prompt = prompt_template.fill(body);
+  std::vector<std::string> used;
+  for (const auto& [name, value] : body.items())
+    if (name == "text" || (batch_format && prompt_template.names(name) && !is_request_field(name))) used.push_back(name);
+  for (const std::string& name : used) body.erase(name);
+  body["prompt"] = std::move(prompt);
+}
+
 }  // namespace
 
+RowIdentity line_identity(std::size_t line_number) {
+  return {line_number, fmt::format("line-{}", line_number), false, false};
+}
+
 ParsedRow parse_request(std::string_view line, std::size_t line_number, const RequestDefaults& defaults) {
-  RowIdentity row{line_number, fmt::format("line-{}", line_number), false, false};
+  return parse_request(line, line_identity(line_number), defaults);
+}
+
+ParsedRow parse_request(std::string_view line, RowIdentity row, const RequestDefaults& defaults) {
   const std::optional<std::string> repaired = replace_lone_surrogates(line);
   if (repaired) line = *repaired;
   try {
-    const Json document = parse_document(line);
+    Json document = parse_document(line);
+    row.batch_format = looks_like_batch(document);
+    return read_request(std::move(document), row, defaults);
+  } catch (const RowProblem& problem) {
+    identify_broken_row(line, row);
+    return RowError{std::move(row), problem.code, problem.what()};
+  }
+}
+
+ParsedRow read_request(Json document, RowIdentity row, const RequestDefaults& defaults) {
+  try {
+    if (defaults.kept_fields) row.kept_fields = defaults.kept_fields->of(document, row.batch_format);
     identify(document, row);
-    const Json& body = row.batch_format ? batch_body(document) : document;
-    check_fields(body, row.batch_format);
+    Json* body = row.batch_format ? &batch_body(document) : &document;
+    std::vector<std::string> unread;
+    if (!row.batch_format) unread = unread_fields(*body, defaults);
+    if (defaults.prompt_template) fill_prompt(*defaults.prompt_template, row.batch_format, *body);
+    check_fields(*body, row.batch_format);
     Request request;
     static_cast<RowIdentity&>(request) = row;
-    read_fields(body, defaults, request);
+    read_fields(*body, defaults, request);
     if (defaults.is_scored) refuse_what_scoring_does_not(request);
-    if (!row.batch_format) request.unread_fields = unread_fields(body, defaults.is_scored);
+    request.unread_fields = std::move(unread);
     return request;
   } catch (const RowProblem& problem) {
-    if (problem.code == "invalid_json") identify_broken_row(line, row);
     return RowError{std::move(row), problem.code, problem.what()};
   }
 }

@@ -1,4 +1,5 @@
-// Rows of an input file, and the reader that streams them.
+// Rows of a job: what they ask for, and how one is read from a line of JSON. job/request_reader.hpp streams those of a
+// job's inputs.
 //
 // Two row forms stand side by side in one JSONL file: the OpenAI Batch row {"custom_id","method","url","body"} and
 // the plain row {"custom_id"?,"prompt",...}, whose fields are those of a batch row's body. A bad row becomes a
@@ -7,37 +8,41 @@
 // `temperature` absent means 0, greedy (OpenAI's own default is 1); `seed` absent is made of the row's id, so that a
 // job done twice gives the same file. A field that cannot be honoured is an error of the row, never ignored.
 //
-// Ownership: everything is a value; the reader owns its file. Thread-safety: a reader belongs to one thread.
+// Ownership: everything is a value. Thread-safety: pure functions.
 // Source: OpenAI Batch API input format, /v1/completions request body.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <variant>
 #include <vector>
 
-#include "base/bytes.hpp"
-#include "job/file_descriptor.hpp"
 #include "spec/sampling.hpp"
 
 namespace flexgen {
 
-/// What a row leaves open.
+class KeptFields;
+class PromptTemplate;
+
+/// What a row leaves open, and what is made of it whatever it says.
 struct RequestDefaults {
   int max_tokens = 32;
   bool is_scored = false;  // texts to be scored: "text" is another name of "prompt", and max_tokens may be 0
+  std::shared_ptr<const PromptTemplate> prompt_template = {};  // makes the prompt of other fields; null: it is the row's
+  std::shared_ptr<const KeptFields> kept_fields = {};          // come back in the result; null: none
 };
 
 /// Which row a request, an error or a result belongs to.
 struct RowIdentity {
-  std::size_t line_number = 0;  // 1-based line of the input file; blank lines count
+  std::size_t line_number = 0;  // 1-based line of its input on which it begins; blank lines count
   std::string custom_id;        // "line-17" when the row names none
   bool batch_format = false;    // an OpenAI Batch row; otherwise a plain row. The result has the same form
   bool names_itself = false;    // custom_id stands in the row; otherwise it was made up
+  std::uint64_t ordinal = 0;    // rows before it, over all inputs of the job; blank lines are none
+  std::string kept_fields = {};  // of its own, for its result: the text of a JSON object; empty: none
 };
 
 /// Text (UTF-8, may hold NUL) that the tokenizer encodes, or token ids that are used as they are (never empty, none
@@ -67,7 +72,7 @@ struct Request : RowIdentity {
   std::vector<std::string> choices;
 };
 
-/// One row that cannot run. Codes: invalid_json, line_too_long, missing_field, invalid_field, unknown_field,
+/// One row that cannot run. Codes: invalid_json, invalid_table_row, line_too_long, missing_field, invalid_field, unknown_field,
 /// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known invalid_prompt,
 /// invalid_field and not_a_number.
 struct RowError : RowIdentity {
@@ -79,57 +84,7 @@ using ParsedRow = std::variant<Request, RowError>;
 
 /// Parses one line (without its newline). Never throws for what stands in the line.
 ParsedRow parse_request(std::string_view line, std::size_t line_number, const RequestDefaults& defaults);
-
-/// Streams the rows of a JSONL file. Blank lines are skipped; CRLF, a UTF-8 byte-order mark and a last line without
-/// newline are fine. A custom_id that was already used makes the later row an error whose own id is "line-17", so
-/// that it cannot be taken for the result of the first.
-class RequestReader {
- public:
-  static constexpr std::size_t default_max_line_bytes = 64 * MiB;
-
-  /// Reads the beginning, and waits for it. Throws UserError (file) when the file cannot be opened, or is of a kind
-  /// that holds no rows (packed, UTF-16, one JSON array, a table, ...).
-  /// @param path  a file, or "-" for standard input
-  RequestReader(std::string path, RequestDefaults defaults, std::size_t max_line_bytes = default_max_line_bytes);
-
-  /// The next row; nothing at the end of the file. Throws UserError (file) when reading fails.
-  std::optional<ParsedRow> next();
-
-  /// Says which fields of the rows so far were not read (Request::unread_fields), the first eight of them; empty
-  /// where all were.
-  std::string describe_unread_fields() const;
-
- private:
-  struct UnreadField {
-    std::string name;
-    std::size_t first_line = 0;
-    std::size_t num_rows = 0;
-  };
-
-  enum class LineStatus { line, too_long, end };
-
-  LineStatus read_line();
-  RowError too_long_row() const;
-  void refuse_wrong_kind();
-  bool refill();
-  bool read_more();
-  void settle_custom_id(ParsedRow& row);
-  void count_unread_fields(const Request& request);
-  std::string unused_line_id(std::size_t line_number) const;
-
-  std::string path_;
-  std::string display_name_;  // quoted path or "standard input"
-  RequestDefaults defaults_;
-  std::size_t max_line_bytes_;
-  FileDescriptor file_;
-  std::vector<char> buffer_;
-  std::size_t buffer_begin_ = 0;  // [begin, end) of buffer_ is unread
-  std::size_t buffer_end_ = 0;
-  bool is_at_end_ = false;  // of the file: asking a terminal again would wait again
-  std::string line_;
-  std::size_t line_number_ = 0;
-  std::unordered_map<std::string, std::size_t> first_line_of_id_;
-  std::vector<UnreadField> unread_fields_;
-};
+/// @param row  who it is where the line does not say
+ParsedRow parse_request(std::string_view line, RowIdentity row, const RequestDefaults& defaults);
 
 }  // namespace flexgen

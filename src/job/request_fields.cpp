@@ -6,6 +6,9 @@
 #include <array>
 #include <limits>
 
+#include "job/input/kept_fields.hpp"
+#include "job/input/prompt_template.hpp"
+
 namespace flexgen {
 namespace {
 
@@ -244,12 +247,17 @@ void check_fields(const Json& body, bool refuse_unknown) {
   }
 }
 
-std::vector<std::string> unread_fields(const Json& body, bool is_scored) {
+std::vector<std::string> unread_fields(const Json& body, const RequestDefaults& defaults) {
+  const auto is_wanted = [&](const std::string& name) {
+    return name == "custom_id" || (defaults.is_scored && name == "text") ||
+           (defaults.prompt_template && defaults.prompt_template->names(name)) ||
+           (defaults.kept_fields && defaults.kept_fields->keeps(name));
+  };
   std::vector<std::string> names;
   for (const auto& [name, value] : body.items()) {
     const bool is_own =
         name == "choices" ? !value.is_null() && !asks_for_choice(value, false) : !is_request_field(name);
-    if (is_own && name != "custom_id" && !(is_scored && name == "text")) names.push_back(name);
+    if (is_own && !is_wanted(name)) names.push_back(name);
   }
   return names;
 }

@@ -31,8 +31,13 @@ bool is_request_field(std::string_view name);
 /// Refuses fields that cannot be honoured; with `refuse_unknown` (batch bodies) unknown names too. Throws RowProblem.
 void check_fields(const nlohmann::json& body, bool refuse_unknown);
 
-/// Names in the body of a plain row that neither ask for anything nor are its id; `is_scored`: "text" is read.
-std::vector<std::string> unread_fields(const nlohmann::json& body, bool is_scored);
+/// Names in the body of a plain row that neither ask for anything nor are its id, nor are wanted by `defaults`.
+std::vector<std::string> unread_fields(const nlohmann::json& body, const RequestDefaults& defaults);
+
+/// A row whose JSON is sound. Never throws for what stands in it.
+/// @param document  an object
+/// @param row       its form, its place, and who it is where it does not say
+ParsedRow read_request(nlohmann::json document, RowIdentity row, const RequestDefaults& defaults);
 
 /// Reads all fields of a completion into `request`, whose identity stands already. Throws RowProblem.
 void read_fields(const nlohmann::json& body, const RequestDefaults& defaults, Request& request);

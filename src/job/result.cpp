@@ -55,6 +55,20 @@ void add_logprobs(OrderedJson& json, const Choice& choice, bool batch_format) {
   for (const double sum : choice.choice_logprobs) sums.push_back(printed_logprob(sum));
 }
 
+void add_attempts(OrderedJson& json, const Choice& choice) {
+  if (!choice.attempts) return;
+  json["attempts"] = choice.attempts->count;
+  if (!choice.attempts->last_matched) json["matched"] = false;
+}
+
+/// A batch row's stand apart: its own fields are OpenAI's.
+void add_kept_fields(OrderedJson& json, const RowIdentity& row) {
+  if (row.kept_fields.empty()) return;
+  OrderedJson kept = OrderedJson::parse(row.kept_fields);
+  if (row.batch_format) json["fields"] = std::move(kept);
+  else json.update(kept);
+}
+
 OrderedJson choices_json(const Result& result, const ResultFormat& format) {
   OrderedJson choices = OrderedJson::array();
   for (const Choice& choice : result.choices) {
@@ -64,6 +78,7 @@ OrderedJson choices_json(const Result& result, const ResultFormat& format) {
     one["finish_reason"] = choice.finish_reason;
     add_logprobs(one, choice, result.batch_format);
     add_token_ids(one, choice, format);
+    add_attempts(one, choice);
     choices.push_back(std::move(one));
   }
   return choices;
@@ -84,6 +99,7 @@ OrderedJson batch_result(const Result& result, const ResultFormat& format) {
   json["custom_id"] = result.custom_id;
   json["response"] = {{"status_code", 200}, {"request_id", "req_" + suffix}, {"body", std::move(body)}};
   json["error"] = nullptr;
+  add_kept_fields(json, result);
   return json;
 }
 
@@ -98,8 +114,10 @@ OrderedJson plain_result(const Result& result, const ResultFormat& format) {
     json["finish_reason"] = choice.finish_reason;
     add_logprobs(json, choice, result.batch_format);
     add_token_ids(json, choice, format);
+    add_attempts(json, choice);
   }
   json["usage"] = usage_json(result.usage);
+  add_kept_fields(json, result);
   return json;
 }
 
@@ -137,6 +155,7 @@ std::string format_scores(const ScoreResult& result, bool return_token_ids) {
   json["custom_id"] = result.custom_id;
   if (!result.prompt_is_list) {
     add_scores(json, result.texts.front(), return_token_ids);
+    add_kept_fields(json, result);
     return to_line(json);
   }
   OrderedJson choices = OrderedJson::array();
@@ -147,6 +166,7 @@ std::string format_scores(const ScoreResult& result, bool return_token_ids) {
     choices.push_back(std::move(one));
   }
   json["choices"] = std::move(choices);
+  add_kept_fields(json, result);
   return to_line(json);
 }
 
@@ -156,6 +176,7 @@ std::string format_error(const RowError& error) {
   json["custom_id"] = error.custom_id;
   if (error.batch_format) json["response"] = nullptr;
   json["error"] = {{"code", error.code}, {"message", error.message}};
+  add_kept_fields(json, error);
   return to_line(json);
 }
 

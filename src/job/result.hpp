@@ -35,6 +35,12 @@ struct ChoiceToken {
   std::vector<TokenLogprob> top = {};         // the likeliest in its place, in their order; as many as the row asks for
 };
 
+/// How often an answer was asked for that was to match a pattern, and whether the last one did.
+struct Attempts {
+  int count = 1;
+  bool last_matched = true;
+};
+
 /// What one prompt of a row became, or one of the answers to it.
 struct Choice {
   int index = 0;                        // position in its row: prompt by prompt, answer by answer
@@ -47,6 +53,7 @@ struct Choice {
   std::optional<std::vector<ChoiceToken>> logprobs = {};
   std::optional<std::vector<ChoiceToken>> prompt_logprobs = {};  // where the row asks for those of the prompt alone
   std::vector<double> choice_logprobs = {};  // of each of the row's `choices`, in their order: sums over its tokens
+  std::optional<Attempts> attempts = {};     // where answers are to match a pattern
 };
 
 struct Usage {
@@ -98,6 +105,9 @@ struct ResultFormat {
 /// "bytes:\\xe2\\x80"; numbers are rounded to 7 decimals, the first may be null; top_logprobs are objects, of the
 /// likeliest tokens and the token itself; offsets count characters (code points) from the first entry on.
 /// "prompt_logprobs" have the same form. A row with `choices` has "choice_logprobs", a list of numbers.
+/// Where answers are to match a pattern, a choice has "attempts", and "matched": false where the last one did not.
+/// Kept fields of the row stand behind all others, under their names in a plain row, as an object "fields" in a batch
+/// row; so they do in scores and errors.
 std::string format_result(const Result& result, const ResultFormat& format);
 
 /// Batch row: {"id","custom_id","response":null,"error":{"code","message"}}; plain row: {"custom_id","error":{...}}.

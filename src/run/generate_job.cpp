@@ -1,8 +1,10 @@
 #include "run/generate_job.hpp"
 
 #include <memory>
+#include <optional>
 
 #include "job/progress.hpp"
+#include "run/input_totals.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
 
@@ -15,14 +17,16 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
   input.model = model;
   input.make_source = [&] { return open_weights(directory, model); };
   std::unique_ptr<Progress> progress;
+  std::optional<InputTotals> totals;
   if (book) {
     input.shape = book->shape();
     input.rows = book;
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
-      book->start();
-      progress = Progress::to_stderr(book->counts().rows, book->max_new_tokens(), request.files.quiet);
+      progress = Progress::to_stderr({}, {}, request.files.quiet);
+      totals.emplace(*book, book->max_new_tokens(), *progress);
       for (std::size_t i = 0; i < book->counts().failed_rows; ++i) progress->add_row(true);
+      book->start([&] { progress->add_row(true); });
     };
     input.callbacks.on_token = [&](RowId id, std::int32_t token) {
       progress->add_tokens(1);
@@ -31,6 +35,7 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     input.callbacks.on_scores = [&](RowId id, const TokenScores& tokens) { book->add_scores(id, tokens); };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       if (book->finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
+      totals->update(*book);
     };
     input.count_job = [&] { return book->counts(); };
   }

@@ -42,7 +42,7 @@ ScoreReport score(MpiSession& session, const JobRequest& request, const std::str
     const ScoreRules rules{window, window - 1, std::int64_t{max_windows} * (window - 1), false};
     book = std::make_unique<ScoreBook>(*tokenizer, model, nullptr, rules);
     book->add_text("quality", read_text(text_file));
-    if (book->num_to_score() == 0)
+    if (book->counts().to_score == 0)
       throw UserError(ExitCode::file, fmt::format("cannot judge quality by '{}'", text_file),
                       "it has fewer than two tokens", "Give a text like those that the job will read");
   });

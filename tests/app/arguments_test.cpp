@@ -11,7 +11,7 @@ namespace flexgen::test {
 namespace {
 
 using Words = std::vector<std::string>;
-const ArgumentRules rules{{"overlap", "pin-weight", "dummy"}, {"percent"}};
+const ArgumentRules rules{{"overlap", "pin-weight", "dummy"}, {"percent"}, {"input"}};
 
 Words normal(Words words) { return normalize_arguments(std::move(words), rules).words; }
 

@@ -69,7 +69,8 @@ TEST(Options, BenchDrawsLengthsOrTakesThoseOfAnInput) {
   EXPECT_EQ(drawn.bench.gen_len, (LengthRange{8, 256}));
   EXPECT_EQ(drawn.bench.seed, 7);
   EXPECT_TRUE(drawn.policy.static_blocks);
-  EXPECT_EQ(parse("bench", "--model m --input rows.jsonl --gen-len 9").rows.input, "rows.jsonl");
+  EXPECT_EQ(parse("bench", "--model m --input rows.jsonl --gen-len 9").rows.inputs.paths,
+            std::vector<std::string>{"rows.jsonl"});
   expect_usage_error("bench", "--model m --prompt-len 512:32", "--prompt-len 512:32 has no lengths");
   expect_usage_error("bench", "--model m --gen-len 8:", "--gen-len ''");
   expect_usage_error("bench", "--model m --gen-len :8", "--gen-len ''");
@@ -118,7 +119,7 @@ TEST(Options, GenerateHasFiles) {
       parse("generate",
             "--model m --input in.jsonl --output - --overwrite --return-token-ids --gpu-mem 15GiB "
             "--cpu-mem 1.5GB --disk-mem 4096 --dtype bfloat16 --device cpu --report r --trace t --log-level warn");
-  EXPECT_EQ(o.rows.input, "in.jsonl");
+  EXPECT_EQ(o.rows.inputs.paths, std::vector<std::string>{"in.jsonl"});
   EXPECT_EQ(o.files.output, "-");
   EXPECT_TRUE(o.files.overwrite && o.rows.return_token_ids);
   EXPECT_EQ(o.machine.gpu_mem, 15 * GiB);

@@ -20,7 +20,7 @@ class OutputPaths : public ::testing::Test {
     o_.model.name = put("model/config.json", "{}").parent_path();
     put("model/vocab.json", "{}");
     put("model/model-1.safetensors", "x");
-    o_.rows.input = put("rows.jsonl", "precious\n");
+    o_.rows.inputs.paths = {put("rows.jsonl", "precious\n")};
     o_.files.output = at("out.jsonl");
     o_.machine.offload_dir = place_.path();
   }
@@ -62,14 +62,14 @@ TEST_F(OutputPaths, FilesOfTheirOwnAreFine) {
 }
 
 TEST_F(OutputPaths, NothingThatIsWrittenIsAnyOtherFile) {
-  const std::string rows = o_.rows.input;
+  const std::string rows = o_.rows.inputs.paths[0];
   using Member = std::string& (*)(Options&);
   const std::pair<const char*, Member> written[] = {
       {"--output", [](Options& o) -> std::string& { return o.files.output; }},
       {"--report", [](Options& o) -> std::string& { return o.files.report; }},
       {"--trace", [](Options& o) -> std::string& { return o.files.trace; }}};
   const std::pair<const char*, Member> read[] = {
-      {"--input", [](Options& o) -> std::string& { return o.rows.input; }},
+      {"--input", [](Options& o) -> std::string& { return o.rows.inputs.paths.emplace_back(); }},
       {"--text", [](Options& o) -> std::string& { return o.score.text; }},
       {"--quality-check", [](Options& o) -> std::string& { return o.rows.quality_check; }},
       {"--profile", [](Options& o) -> std::string& { return o.machine.profile; }},
@@ -78,7 +78,7 @@ TEST_F(OutputPaths, NothingThatIsWrittenIsAnyOtherFile) {
   for (const auto& [to, write] : written) {
     for (const auto& [from, source] : read) {
       o_ = good;
-      o_.rows.input.clear();
+      o_.rows.inputs.paths.clear();
       source(o_) = write(o_) = rows;
       expect_refused(ExitCode::usage, {to, from, "same file"});
     }
@@ -95,8 +95,8 @@ TEST_F(OutputPaths, NothingThatIsWrittenIsAnyOtherFile) {
 }
 
 TEST_F(OutputPaths, LinksAndOtherNamesAreSeenThrough) {
-  fs::create_symlink(o_.rows.input, at("soft"));
-  fs::create_hard_link(o_.rows.input, at("hard"));
+  fs::create_symlink(o_.rows.inputs.paths[0], at("soft"));
+  fs::create_hard_link(o_.rows.inputs.paths[0], at("hard"));
   fs::create_directory_symlink(place_.path(), at("around"));
   for (const char* name : {"soft", "hard", "around/rows.jsonl", "around/soft", "./rows.jsonl"}) {
     o_.files.trace = at(name);

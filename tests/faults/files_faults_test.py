@@ -116,7 +116,7 @@ class KindsTest(FaultCase):
     """An input that holds no rows at all is one error, before anything is read or written."""
     ROWS = '{"custom_id": "a", "prompt": "x"}\n{"custom_id": "b", "prompt": "y"}\n'
     KINDS = {
-        "it is a gzip file": lambda text: gzip.compress(text.encode()),
+        "it is a gzip file": lambda text: gzip.compress(gzip.compress(text.encode())),
         "it is an xz file": lambda text: lzma.compress(text.encode()),
         "it is a bzip2 file": lambda text: bz2.compress(text.encode()),
         "it is UTF-16 text": wide("utf-16"),
@@ -146,8 +146,8 @@ class KindsTest(FaultCase):
 
     def test_under_two_ranks_and_from_standard_input(self):
         file = self.folder / "rows"
-        file.write_bytes(self.KINDS["it is a gzip file"](self.ROWS))
-        self.expect(FILE, self.words(file), "it is a gzip file", ranks=2)
+        file.write_bytes(self.KINDS["it is an xz file"](self.ROWS))
+        self.expect(FILE, self.words(file), "it is an xz file", ranks=2)
         for data, code in ((file.read_bytes(), FILE), (self.ROWS.encode(), 0)):
             file.write_bytes(data)
             job = Job(self, self.words("-"), stdin=file)

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "base/error.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen::test {

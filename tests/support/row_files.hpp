@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "job/result.hpp"
 #include "model/read_spec.hpp"
 #include "tests/support/scratch_place.hpp"

@@ -7,6 +7,7 @@
 
 #include "base/error.hpp"
 #include "run/model/model_text.hpp"
+#include "run/rows/retry_rule.hpp"
 
 namespace flexgen {
 namespace {
@@ -123,9 +124,19 @@ std::shared_ptr<const TokenRules> token_rules(const Request& request, const Mode
   return std::make_shared<const TokenRules>(std::move(rules));
 }
 
+/// Whether its answers can differ from one attempt to the next.
+bool can_be_retried(const Request& request) {
+  if (!request.choices.empty() || request.max_tokens == 0) return false;
+  if (request.sampling.temperature == 0)
+    throw UserError(ExitCode::rows_failed, "an answer that does not match cannot be asked for again",
+                    "at temperature 0 it would be the same", "Give the row a temperature, or leave out --retry-if-not");
+  return true;
+}
+
 std::unique_ptr<OpenRow> make_row(Request request, const RowRules& rules) {
   require_text(request, rules.tokenizer);
   auto row = std::make_unique<OpenRow>();
+  row->is_matched = rules.wants_match && can_be_retried(request);
   const std::vector<Prompt> prompts = std::exchange(request.prompts, {});
   row->request = std::move(request);
   const Request& asked = row->request;
@@ -146,6 +157,23 @@ std::unique_ptr<OpenRow> make_row(Request request, const RowRules& rules) {
 
 }  // namespace
 
+std::size_t OpenRow::num_bytes() const {
+  std::size_t bytes = sizeof(OpenRow) + sequences.capacity() * sizeof(Sequence) + request.kept_fields.size();
+  for (const FittedPrompt& prompt : prompts)
+    bytes += sizeof(FittedPrompt) + prompt.ids.capacity() * sizeof(std::int32_t) + prompt.text.size();
+  for (const Sequence& sequence : sequences) bytes += sequence.choice.capacity() * sizeof(std::int32_t);
+  return bytes;
+}
+
+void OpenRow::begin_again(Sequence& sequence) {
+  ++sequence.num_attempts;
+  sequence.num_dropped_tokens += sequence.token_ids.size();
+  sequence.token_ids.clear();
+  sequence.text.clear();
+  sequence.prompt_scores.clear();
+  sequence.token_scores.clear();
+}
+
 RowRequest OpenRow::to_run(std::size_t sequence) const {
   const Sequence& one = sequences[sequence];
   RowRequest run;
@@ -157,6 +185,11 @@ RowRequest OpenRow::to_run(std::size_t sequence) const {
   run.score_prompt = scores_prompts;
   run.stop_tokens = request.stop_token_ids;
   run.rules = rules;
+  if (one.num_attempts > 1) {
+    TokenRules again = *rules;
+    again.sampling.seed = attempt_seed(rules->sampling.seed, one.num_attempts - 1);
+    run.rules = std::make_shared<const TokenRules>(std::move(again));
+  }
   run.answer = static_cast<std::uint32_t>(sequence);
   return run;
 }

@@ -37,8 +37,11 @@ struct OpenRow {
     std::vector<std::int32_t> token_ids;
     std::string text;
     const char* finish_reason = "";
-    TokenRecord prompt_scores;  // of prompt and choice, but for the first token
-    TokenRecord token_scores;   // of token_ids
+    std::int32_t num_attempts = 1;         // where answers are to match a pattern
+    bool has_matched = true;               // the last of them
+    std::uint64_t num_dropped_tokens = 0;  // of those before it
+    TokenRecord prompt_scores;             // of prompt and choice, but for the first token
+    TokenRecord token_scores;              // of token_ids
   };
 
   Request request;  // its prompts are let go
@@ -46,7 +49,9 @@ struct OpenRow {
   std::vector<Sequence> sequences;          // prompt by prompt
   std::shared_ptr<const TokenRules> rules;  // null: likeliest tokens, and none but prompts are scored
   bool scores_prompts = false;
-  bool is_cut = false;  // a prompt was too long
+  bool is_cut = false;      // a prompt was too long
+  bool is_matched = false;  // its answers are to match a pattern
+  bool is_counted = false;  // among the rows of the job
   std::size_t num_open = 0;
   bool has_failed = false;  // its error is written: the other sequences come to nothing
 
@@ -55,6 +60,10 @@ struct OpenRow {
   std::int64_t num_prompt_tokens(const Sequence& sequence) const {
     return std::ssize(prompts[sequence.prompt].ids) + std::ssize(sequence.choice);
   }
+  /// What it takes in memory, roughly, before it runs.
+  std::size_t num_bytes() const;
+  /// What comes of a sequence is forgotten, so that it can run again, with another seed.
+  void begin_again(Sequence& sequence);
   /// What is to run for a sequence, but for its id.
   RowRequest to_run(std::size_t sequence) const;
 };
@@ -64,6 +73,7 @@ struct RowRules {
   const Tokenizer& tokenizer;
   const ModelSpec& model;
   PromptCut cut = PromptCut::none;
+  bool wants_match = false;  // answers are to match a pattern, or come again
 };
 
 /// The row's sequences are yet to run; or why it cannot.

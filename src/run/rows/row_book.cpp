@@ -7,58 +7,112 @@
 
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "batch/token_chooser.hpp"
 #include "run/rows/number_fault.hpp"
 
 namespace flexgen {
 
+RowBook::RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
+                 BookRules rules)
+    : tokenizer_(tokenizer),
+      model_(model),
+      writer_(writer),
+      format_(std::move(format)),
+      rules_(std::move(rules)),
+      errors_(&writer, rules_.errors),
+      ahead_(rules_.window, [this](ParsedRow row) { return open(std::move(row)); }) {}
+
 void RowBook::read(RequestReader& reader) {
-  while (std::optional<ParsedRow> row = reader.next()) {
-    ++counts_.rows;
-    if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
-    else add_request(std::move(std::get<Request>(*row)));
-  }
-  counts_.sequences = sequences_.size();
+  ahead_.fill(reader, [this](const Ahead::Opened& opened) {
+    if (const auto* error = std::get_if<RowError>(&opened.row)) return add_unread(*error);
+    OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
+    count(row);
+    planned_.add(row);
+  });
+  if (!has_read_all()) planned_.expect_more(model_);
 }
 
-void RowBook::add_error(const RowError& error) {
-  ++counts_.failed_rows;
-  writer_.write(format_error(error));
+void RowBook::start(std::function<void()> on_row_error) {
+  writer_.start();
+  errors_.start(std::move(on_row_error));
+  ahead_.start();
 }
 
-void RowBook::add_request(Request request) {
-  auto opened = open_row(std::move(request), {tokenizer_, model_, cut_});
-  if (const auto* error = std::get_if<RowError>(&opened)) add_error(*error);
-  else add_row(std::get<std::unique_ptr<OpenRow>>(std::move(opened)));
+/// On the thread that reads: tokenizes.
+RowBook::Ahead::Opened RowBook::open(ParsedRow row) const {
+  if (auto* error = std::get_if<RowError>(&row))
+    return {std::move(*error), error->message.size() + sizeof(RowError), 0};
+  auto opened =
+      open_row(std::move(std::get<Request>(row)), {tokenizer_, model_, rules_.cut, rules_.retry.pattern != nullptr});
+  if (auto* error = std::get_if<RowError>(&opened)) return {std::move(*error), sizeof(RowError), 0};
+  auto made = std::get<std::unique_ptr<OpenRow>>(std::move(opened));
+  if (std::string why_not = planned_.why_not(*made); !why_not.empty())
+    return {RowError{made->request, "not_planned", std::move(why_not)}, sizeof(RowError), 0};
+  const std::size_t num_bytes = made->num_bytes();
+  const std::int64_t num_runs = std::ssize(made->sequences);
+  return {std::move(made), num_bytes, num_runs};
 }
 
-void RowBook::add_row(const std::shared_ptr<OpenRow>& row) {
-  num_cut_ += row->is_cut ? 1 : 0;
-  shape_.scores = shape_.scores || row->scores_prompts;
-  for (const OpenRow::FittedPrompt& prompt : row->prompts) counts_.prompt_tokens += prompt.ids.size();
-  for (std::size_t i = 0; i < row->sequences.size(); ++i) {
-    const OpenRow::Sequence& sequence = row->sequences[i];
-    const std::int64_t length = row->num_prompt_tokens(sequence);
-    shape_.add_rows(static_cast<std::int32_t>(length), sequence.max_new_tokens);
-    if (row->rules) count_rules(*row->rules, length, sequence.max_new_tokens, shape_.sampling);
-    max_new_tokens_ += static_cast<std::uint64_t>(sequence.max_new_tokens);
-    sequences_.push_back({row, i, nullptr, nullptr});
-  }
+void RowBook::count(OpenRow& row) {
+  if (std::exchange(row.is_counted, true)) return;
+  ++counts_.rows;
+  counts_.sequences += row.sequences.size();
+  num_cut_ += row.is_cut ? 1 : 0;
+  for (const OpenRow::FittedPrompt& prompt : row.prompts) counts_.prompt_tokens += prompt.ids.size();
+}
+
+void RowBook::add_unread(const RowError& error) {
+  counts_.failed_rows = errors_.count() + 1;
+  errors_.add_unread(error, ++counts_.rows);
+}
+
+std::optional<std::int64_t> RowBook::num_left() const {
+  if (!has_read_all()) return std::nullopt;
+  const std::int64_t of_row =
+      next_.row ? std::ssize(next_.row->sequences) - static_cast<std::int64_t>(next_.sequence) : 0;
+  return ahead_.num_runs() + of_row + std::ssize(next_.again);
+}
+
+std::optional<std::size_t> RowBook::num_rows() const {
+  return has_read_all() ? std::optional(ahead_.num_read()) : std::nullopt;
+}
+
+void RowBook::require_whole_input() const {
+  if (const std::exception_ptr fault = ahead_.fault()) std::rethrow_exception(fault);
 }
 
 std::optional<RowRequest> RowBook::next_row() {
-  if (num_left() == 0) return std::nullopt;
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  while (!next_.again.empty()) {
+    auto [row, sequence] = std::move(next_.again.front());
+    next_.again.pop_front();
+    if (!row->has_failed) return run(std::move(row), sequence);
+  }
+  if (!next_.row && !take_row()) return std::nullopt;
+  const std::size_t sequence = next_.sequence++;
+  SharedRow row = next_.row;
+  if (next_.sequence == row->sequences.size()) next_.row = nullptr;
+  return run(std::move(row), sequence);
+}
+
+/// The next one that has something to run.
+bool RowBook::take_row() {
+  next_ = {ahead_.next([this](const RowError& error) { add_unread(error); }), 0, std::move(next_.again)};
+  if (!next_.row) return false;
+  count(*next_.row);
+  return true;
+}
+
+RowRequest RowBook::run(SharedRow row, std::size_t sequence) {
   const RowId id(num_pulled_++);
-  OpenSequence& sequence = sequences_[id.index()];
-  sequence.decoder = std::make_unique<StreamingDecoder>(tokenizer_);
-  sequence.matcher = std::make_unique<StopMatcher>(sequence.row->request.stop);
-  RowRequest request = sequence.row->to_run(sequence.number);
+  RowRequest request = row->to_run(sequence);
   request.id = id;
+  auto matcher = std::make_unique<StopMatcher>(row->request.stop);
+  sequences_[id.value] = {std::move(row), sequence, std::make_unique<StreamingDecoder>(tokenizer_), std::move(matcher)};
   return request;
 }
 
 void RowBook::add_scores(RowId id, const TokenScores& tokens) {
-  const OpenSequence& sequence = sequences_[id.index()];
+  const OpenSequence& sequence = sequences_.at(id.value);
   const OpenRow& row = *sequence.row;
   if (row.has_failed) return;
   OpenRow::Sequence& one = *sequence;
@@ -67,7 +121,7 @@ void RowBook::add_scores(RowId id, const TokenScores& tokens) {
 }
 
 bool RowBook::add_token(RowId id, std::int32_t token) {
-  OpenSequence& sequence = sequences_[id.index()];
+  OpenSequence& sequence = sequences_.at(id.value);
   ++counts_.generated_tokens;
   if (sequence.row->has_failed) return true;
   (*sequence).token_ids.push_back(token);
@@ -81,7 +135,8 @@ bool RowBook::is_end(const OpenRow& row, std::int32_t token) const {
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
-  const OpenSequence sequence = std::move(sequences_[id.index()]);  // what it holds ends with it
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  const OpenSequence sequence = std::move(sequences_.extract(id.value).mapped());  // what it holds ends with it
   OpenRow& row = *sequence.row;
   if (row.has_failed) return false;
   OpenRow::Sequence& one = *sequence;
@@ -92,9 +147,25 @@ bool RowBook::finish(RowId id, FinishReason reason) {
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
   one.text = sequence.matcher->text();
   one.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
+  if (row.is_matched && wants_another(row, one)) {
+    row.begin_again(one);
+    next_.again.emplace_back(sequence.row, sequence.number);
+    return false;
+  }
   if (--row.num_open > 0) return false;
   writer_.write(format_result(result_of(row, tokenizer_), format_));
   return true;
+}
+
+bool RowBook::wants_another(const OpenRow& row, OpenRow::Sequence& sequence) {
+  const AnswerPattern::Outcome outcome = rules_.retry.pattern->search(sequence.text);
+  sequence.has_matched = outcome == AnswerPattern::Outcome::matched;
+  if (outcome == AnswerPattern::Outcome::gone_astray && !std::exchange(has_warned_.of_pattern, true))
+    log::warn(
+        fmt::format("row '{}': the pattern of --retry-if-not takes too long on its answer, which counts as one that "
+                    "does not match",
+                    row.request.custom_id));
+  return !sequence.has_matched && sequence.num_attempts <= rules_.retry.num_retries;
 }
 
 void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
@@ -104,8 +175,10 @@ void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
       fmt::format("the model gave no number for token {} of the answer{}", sequence.token_ids.size() + 1, where),
       dtype_);
   row.has_failed = true;
-  add_error(error);
-  if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
+  counts_.failed_rows = errors_.count() + 1;
+  errors_.add(error, counts_.rows);
+  if (!std::exchange(has_warned_.of_numbers, true))
+    log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
 }
 
 }  // namespace flexgen

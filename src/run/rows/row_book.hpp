@@ -1,18 +1,28 @@
 // The rows of a generate job on rank 0: from input lines to sequences of ids, from tokens back to result lines.
 //
-// Single-threaded. Bad rows get their error line at once and never reach the engine.
+// Rows are read ahead in a window: what it holds is known before the job is planned, the others are read by a thread of
+// the book's while the job runs. Bad rows get their error line at once and never reach the engine. But for that thread
+// single-threaded. What is kept of a row ends with it.
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <string>
-#include <vector>
+#include <unordered_map>
+#include <utility>
 
 #include "batch/row_source.hpp"
 #include "job/report.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "job/result.hpp"
+#include "run/rows/error_limit.hpp"
 #include "run/rows/open_row.hpp"
+#include "run/rows/planned_rows.hpp"
+#include "run/rows/retry_rule.hpp"
+#include "run/rows/row_errors.hpp"
+#include "run/rows/rows_ahead.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 #include "text/stop_matcher.hpp"
@@ -20,65 +30,102 @@
 
 namespace flexgen {
 
+/// What a job asks of its rows as a whole.
+struct BookRules {
+  PromptCut cut = PromptCut::none;
+  RetryRule retry = {};
+  ErrorLimit errors = {};
+  WindowLimits window = {};
+};
+
 class RowBook final : public RowSource {
  public:
   RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
-          PromptCut cut = PromptCut::none)
-      : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)), cut_(cut) {}
+          BookRules rules = {});
 
-  /// Reads all rows; errors go to the writer as they are found.
+  /// Reads the rows that the window holds; errors go to the writer as they are found. Throws what reading throws where
+  /// there are none before it, and UserError (rows_failed) where too many have failed.
+  /// @param reader  must outlive the book, unless it has_read_all
   void read(RequestReader& reader);
+  bool has_read_all() const { return ahead_.has_ended(); }
 
-  /// What the engine is to run next: the sequences of the rows, in their order. What is not pulled yet is kept as
-  /// ids alone.
+  /// What the engine is to run next: answers that are asked for again, then the sequences of the rows, in their order.
   std::optional<RowRequest> next_row() override;
-  std::optional<std::int64_t> num_left() const override { return std::ssize(sequences_) - num_pulled_; }
+  std::optional<std::int64_t> num_left() const override;
 
-  const JobShape& shape() const { return shape_; }
-  /// The job runs: lines go to the writer's file from now on.
-  void start() { writer_.start(); }
+  /// Of the rows in the window, with one more, as long as the model takes it, where others follow.
+  const JobShape& shape() const { return planned_.shape(); }
+  /// The job runs: lines go to the writer's file, and rows behind the window are read, from now on.
+  /// @param on_row_error  told of every row behind the window that cannot run
+  void start(std::function<void()> on_row_error = {});
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) { dtype_ = dtype; }
-  /// So far: bad rows and rows without numbers are failed ones; prompts that are to run are counted as they are read.
+  /// So far: rows of the window, and those behind it that the engine has asked for; bad rows and rows without numbers
+  /// are failed ones.
   const JobReport& counts() const { return counts_; }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
-  std::uint64_t max_new_tokens() const { return max_new_tokens_; }
+  std::uint64_t max_new_tokens() const { return planned_.max_new_tokens(); }  // of the rows in the window
+  /// Rows of the job, once all are read.
+  std::optional<std::size_t> num_rows() const;
+  /// Of these, by the share of the input that was read; none where nothing tells.
+  std::optional<double> expected_rows() const { return ahead_.expected_rows(); }
+  /// Throws the UserError by which the input has broken off, where it has.
+  void require_whole_input() const;
 
   /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
   void add_scores(RowId id, const TokenScores& tokens);
   bool add_token(RowId id, std::int32_t token);
-  /// True when that finished a row of the input. A sequence without numbers makes its whole row an error, at once.
+  /// True when that finished a row of the input. A sequence without numbers makes its whole row an error, at once; an
+  /// answer that does not match may be asked for again.
   bool finish(RowId id, FinishReason reason);
 
  private:
+  using SharedRow = std::shared_ptr<OpenRow>;
+  using Ahead = RowsAhead<OpenRow>;
+  /// Of what next_row gives.
+  struct Next {
+    SharedRow row;                                        // whose sequences come next
+    std::size_t sequence = 0;                             // of it
+    std::deque<std::pair<SharedRow, std::size_t>> again;  // sequences that run anew
+  };
+  /// Once is enough.
+  struct Warned {
+    bool of_numbers = false;  // that were none
+    bool of_pattern = false;  // that went astray
+  };
   struct OpenSequence {
-    std::shared_ptr<OpenRow> row;
-    std::size_t number = 0;                     // in OpenRow::sequences
-    std::unique_ptr<StreamingDecoder> decoder;  // from next_row on
+    SharedRow row;
+    std::size_t number = 0;  // in OpenRow::sequences
+    std::unique_ptr<StreamingDecoder> decoder;
     std::unique_ptr<StopMatcher> matcher;
 
     OpenRow::Sequence& operator*() const { return row->sequences[number]; }
   };
 
-  void add_request(Request request);
-  void add_row(const std::shared_ptr<OpenRow>& row);
-  void add_error(const RowError& error);
+  Ahead::Opened open(ParsedRow row) const;
+  void count(OpenRow& row);
+  void add_unread(const RowError& error);
+  bool take_row();
+  RowRequest run(SharedRow row, std::size_t sequence);
   bool is_end(const OpenRow& row, std::int32_t token) const;
+  bool wants_another(const OpenRow& row, OpenRow::Sequence& sequence);
   void fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence);
 
   const Tokenizer& tokenizer_;
   const ModelSpec& model_;
   ResultWriter& writer_;
   ResultFormat format_;
-  PromptCut cut_;
+  BookRules rules_;
   DType dtype_ = DType::float32;
-  bool has_warned_ = false;              // of a row without numbers
-  std::vector<OpenSequence> sequences_;  // by RowId
-  std::int64_t num_pulled_ = 0;          // of them, the first
-  JobShape shape_;
+  Warned has_warned_;
+  PlannedRows planned_;
+  RowErrors errors_;
   JobReport counts_;
   std::size_t num_cut_ = 0;
-  std::uint64_t max_new_tokens_ = 0;
+  Next next_;
+  std::unordered_map<std::int64_t, OpenSequence> sequences_;  // that the engine has, by RowId
+  std::int64_t num_pulled_ = 0;
+  Ahead ahead_;  // last: its thread ends first
 };
 
 }  // namespace flexgen

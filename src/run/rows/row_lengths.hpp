@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "job/report.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 #include "text/tokenizer.hpp"

@@ -46,6 +46,7 @@ class ResultMaker {
     choice.text = prompt_of(sequence).text + sequence.text;
     choice.finish_reason = sequence.finish_reason;
     choice.token_ids = sequence.token_ids;
+    if (row_.is_matched) choice.attempts = {sequence.num_attempts, sequence.has_matched};
     add_prompt(sequence, choice);
     const std::int32_t num_top = request.sampling.num_logprobs;
     if (num_top < 0) return choice;
@@ -109,8 +110,9 @@ Result result_of(const OpenRow& row, const Tokenizer& tokenizer) {
     result.usage.prompt_tokens += row.prompts[prompt].ids.size();
   }
   for (std::size_t i = 0; i < result.choices.size(); ++i) result.choices[i].index = static_cast<int>(i);
-  // Sequences that were not chosen have been generated all the same.
-  for (const OpenRow::Sequence& sequence : row.sequences) result.usage.completion_tokens += sequence.token_ids.size();
+  // Sequences that were not chosen, and attempts that did not match, have been generated all the same.
+  for (const OpenRow::Sequence& sequence : row.sequences)
+    result.usage.completion_tokens += sequence.token_ids.size() + sequence.num_dropped_tokens;
   if (!row.request.choices.empty())
     for (const Choice& choice : result.choices) result.usage.completion_tokens += choice.token_ids.size();
   return result;

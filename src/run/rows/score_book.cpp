@@ -12,115 +12,171 @@
 
 namespace flexgen {
 
+ScoreBook::ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules)
+    : tokenizer_(tokenizer),
+      model_(model),
+      writer_(writer),
+      rules_(rules),
+      errors_(writer, rules_.errors),
+      ahead_(rules_.ahead, [this](ParsedRow row) { return open(std::move(row)); }) {}
+
 void ScoreBook::read(RequestReader& reader) {
-  while (const std::optional<ParsedRow> row = reader.next()) {
-    if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
-    else add_request(std::get<Request>(*row));
-  }
+  ahead_.fill(reader, [this](const Ahead::Opened& opened) {
+    if (const auto* error = std::get_if<RowError>(&opened.row)) return add_unread(*error);
+    OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
+    count(row);
+    for (const Window& window : row.windows) shape_.add_rows(window.place.length, 0);
+  });
+  if (!has_read_all()) shape_.add_rows(rules_.window, 0);
 }
 
 void ScoreBook::add_text(const std::string& id, const std::string& text) {
   RowIdentity identity;
   identity.line_number = 1;
   identity.custom_id = id;
-  add_row(identity, false, {prompt_ids(tokenizer_, model_, text)});
+  Ahead::Opened opened = open_texts(identity, false, {prompt_ids(tokenizer_, model_, text)});
+  OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
+  count(row);
+  for (const Window& window : row.windows) shape_.add_rows(window.place.length, 0);
+  ahead_.put(std::move(opened));
 }
 
-void ScoreBook::add_error(const RowError& error) {
-  ++num_rows_;
-  write_error(error);
+void ScoreBook::start(std::function<void(bool)> on_row) {
+  if (writer_) writer_->start();
+  on_row_ = std::move(on_row);
+  errors_.start([this] {
+    if (on_row_) on_row_(true);
+  });
+  ahead_.start();
 }
 
-void ScoreBook::write_error(const RowError& error) {
-  ++num_failed_;
-  ++num_written_;
-  if (writer_) writer_->write(format_error(error));
-}
-
-void ScoreBook::add_request(const Request& request) {
-  if (request.batch_format) {
-    add_error(
+/// On the thread that reads: tokenizes.
+ScoreBook::Ahead::Opened ScoreBook::open(ParsedRow row) const {
+  const auto refuse = [](RowError error) -> Ahead::Opened { return {std::move(error), sizeof(RowError), 0}; };
+  if (auto* error = std::get_if<RowError>(&row)) return refuse(std::move(*error));
+  const auto& request = std::get<Request>(row);
+  if (request.batch_format)
+    return refuse(
         {static_cast<const RowIdentity&>(request), "unsupported_url",
          "a batch row cannot be scored: /v1/completions generates. Write a plain row, {\"custom_id\", \"text\"}"});
-    return;
-  }
   std::vector<std::vector<std::int32_t>> texts;
   try {
     for (const Prompt& prompt : request.prompts) texts.push_back(prompt_ids(tokenizer_, model_, prompt));
   } catch (const UserError& error) {
-    add_error({static_cast<const RowIdentity&>(request), "invalid_prompt", error.what()});
-    return;
+    return refuse({static_cast<const RowIdentity&>(request), "invalid_prompt", error.what()});
   }
-  add_row(request, request.prompt_is_list, std::move(texts));
+  return open_texts(request, request.prompt_is_list, std::move(texts));
 }
 
-void ScoreBook::add_row(const RowIdentity& identity, bool prompt_is_list,
-                        std::vector<std::vector<std::int32_t>> texts) {
-  ++num_rows_;
-  auto row = std::make_shared<OpenRow>();
+ScoreBook::Ahead::Opened ScoreBook::open_texts(const RowIdentity& identity, bool prompt_is_list,
+                                               std::vector<std::vector<std::int32_t>> texts) const {
+  auto row = std::make_unique<OpenRow>();
   static_cast<RowIdentity&>(row->result) = identity;
   row->result.prompt_is_list = prompt_is_list;
   row->result.texts.resize(texts.size());
+  std::size_t num_bytes = sizeof(OpenRow) + identity.kept_fields.size();
   for (std::size_t i = 0; i < texts.size(); ++i) {
+    std::int64_t num_tokens = std::ssize(texts[i]);
+    num_bytes += texts[i].size() * sizeof(std::int32_t);
+    if (rules_.max_tokens > 0) num_tokens = std::min(num_tokens, rules_.max_tokens + 1);
+    for (const ScoreWindow& place : cut_windows(num_tokens, rules_.window, rules_.stride))
+      row->windows.push_back({i, place, 0});
     row->result.texts[i].token_ids = std::move(texts[i]);
-    add_windows(row, i);
   }
-  if (row->num_open == 0) write(*row);  // single tokens: nothing is predicted
+  row->num_open = row->windows.size();
+  num_bytes += row->windows.size() * sizeof(Window);
+  const std::int64_t num_runs = std::ssize(row->windows);
+  return {std::move(row), num_bytes, num_runs};
 }
 
-void ScoreBook::add_windows(const std::shared_ptr<OpenRow>& row, std::size_t text) {
-  ScoredText& scored = row->result.texts[text];
-  std::int64_t num_tokens = std::ssize(scored.token_ids);
-  if (rules_.max_tokens > 0) num_tokens = std::min(num_tokens, rules_.max_tokens + 1);
-  const std::vector<ScoreWindow> windows = cut_windows(num_tokens, rules_.window, rules_.stride);
-  if (windows.empty()) return;
-  scored.log_probabilities.resize(static_cast<std::size_t>(num_tokens) - 1);
-  for (const ScoreWindow& place : windows) {
-    windows_.push_back({row, text, place, 0});
-    ++row->num_open;
-    num_window_tokens_ += static_cast<std::uint64_t>(place.length);
-    num_to_score_ += static_cast<std::uint64_t>(place.num_counted);
-    shape_.add_rows(place.length, 0);
+void ScoreBook::count(OpenRow& row) {
+  if (std::exchange(row.is_counted, true)) return;
+  ++counts_.rows;
+  counts_.windows += row.windows.size();
+  for (const Window& window : row.windows) {
+    counts_.window_tokens += static_cast<std::uint64_t>(window.place.length);
+    counts_.to_score += static_cast<std::uint64_t>(window.place.num_counted);
   }
+}
+
+void ScoreBook::add_unread(const RowError& error) { errors_.add_unread(error, ++counts_.rows); }
+
+std::optional<std::int64_t> ScoreBook::num_left() const {
+  if (!has_read_all()) return std::nullopt;
+  const std::int64_t of_row = next_.row ? std::ssize(next_.row->windows) - static_cast<std::int64_t>(next_.number) : 0;
+  return ahead_.num_runs() + of_row;
+}
+
+std::optional<std::size_t> ScoreBook::num_rows() const {
+  return has_read_all() ? std::optional(ahead_.num_read()) : std::nullopt;
+}
+
+void ScoreBook::require_whole_input() const {
+  if (const std::exception_ptr fault = ahead_.fault()) std::rethrow_exception(fault);
 }
 
 std::optional<RowRequest> ScoreBook::next_row() {
-  if (num_left() == 0) return std::nullopt;
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  if (!next_.row && !take_row()) return std::nullopt;
+  const RowWindow own = next_;
+  if (++next_.number == own.row->windows.size()) next_.row = nullptr;
+  const Window& window = *own;
   RowRequest request;
   request.id = RowId(num_pulled_++);
   request.max_new_tokens = 0;
   request.score_prompt = true;
-  const Window& window = windows_[request.id.index()];
-  const auto first = window.row->result.texts[window.text].token_ids.begin() + window.place.first;
+  const auto first = own.row->result.texts[window.text].token_ids.begin() + window.place.first;
   request.prompt.assign(first, first + window.place.length);
+  windows_[request.id.value] = own;
   return request;
 }
 
+/// The next one that has something to run. Of single tokens nothing is predicted: those are done.
+bool ScoreBook::take_row() {
+  for (;;) {
+    next_ = {ahead_.next([this](const RowError& error) { add_unread(error); }), 0};
+    if (!next_.row) return false;
+    OpenRow& row = *next_.row;
+    count(row);
+    for (ScoredText& text : row.result.texts) {
+      std::int64_t num_scores = std::ssize(text.token_ids) - 1;
+      if (rules_.max_tokens > 0) num_scores = std::min(num_scores, rules_.max_tokens);
+      text.log_probabilities.resize(static_cast<std::size_t>(std::max<std::int64_t>(0, num_scores)));
+    }
+    if (!row.windows.empty()) return true;
+    write(row);
+    if (on_row_) on_row_(false);
+  }
+}
+
 std::size_t ScoreBook::add_scores(RowId id, std::span<const float> scores) {
-  Window& window = windows_[id.index()];
+  const RowWindow& own = windows_.at(id.value);
+  Window& window = *own;
   const std::int64_t begin = window.num_scored;
   window.num_scored += std::ssize(scores);
   FLEXGEN_CHECK(window.num_scored < window.place.length, "a window has more scores than tokens");
-  if (window.row->has_failed) return 0;
+  if (own.row->has_failed) return 0;
   // The window's last are counted. Scores of token 1 stand at 0.
   const std::int64_t num_passed =
       std::clamp<std::int64_t>(window.place.length - 1 - window.place.num_counted - begin, 0, std::ssize(scores));
   const auto counted = scores.subspan(static_cast<std::size_t>(num_passed));
   std::copy(counted.begin(), counted.end(),
-            window.row->result.texts[window.text].log_probabilities.begin() + window.place.first + begin + num_passed);
+            own.row->result.texts[window.text].log_probabilities.begin() + window.place.first + begin + num_passed);
   return counted.size();
 }
 
 bool ScoreBook::finish(RowId id) {
-  const std::shared_ptr<OpenRow> row = std::move(windows_[id.index()].row);
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  const SharedRow row = std::move(windows_.extract(id.value).mapped().row);
   if (row->has_failed || --row->num_open > 0) return false;
   write(*row);
   return true;
 }
 
 bool ScoreBook::fail(RowId id) {
-  Window& window = windows_[id.index()];
-  const std::shared_ptr<OpenRow> row = std::move(window.row);
+  const RowWindow own = std::move(windows_.extract(id.value).mapped());
+  const SharedRow& row = own.row;
+  const Window& window = *own;
   if (std::exchange(row->has_failed, true)) return false;
   const std::string where =
       row->result.prompt_is_list ? fmt::format("text {} of the row", window.text) : std::string("the text");
@@ -130,13 +186,12 @@ bool ScoreBook::fail(RowId id) {
                    fmt::format("the model gave no number as the score of a token of {}, among tokens {} .. {}", where,
                                first, first + window.place.length - 1),
                    dtype_);
-  write_error(error);
+  errors_.add(error, counts_.rows);
   if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
   return true;
 }
 
 void ScoreBook::write(const OpenRow& row) {
-  ++num_written_;
   for (const ScoredText& text : row.result.texts) {
     for (const float score : text.log_probabilities) totals_.log_probability += static_cast<double>(score);
     totals_.tokens += text.log_probabilities.size();

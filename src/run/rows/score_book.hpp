@@ -1,19 +1,25 @@
 // The texts of a job that scores, on rank 0: from input lines to windows of ids, from scores back to result lines.
 //
-// Single-threaded. Bad rows get their error line from the start and never reach the engine. A line is written when the
-// last window of the row's last text is finished.
+// Rows are read ahead in a window, as those of a row book (run/rows/row_book.hpp). Bad rows get their error line from
+// the start and never reach the engine. A line is written when the last window of the row's last text is finished. But
+// for the thread that reads single-threaded.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "batch/row_source.hpp"
 #include "job/report.hpp"
-#include "job/request.hpp"
+#include "job/request_reader.hpp"
 #include "job/result.hpp"
+#include "run/rows/error_limit.hpp"
+#include "run/rows/row_errors.hpp"
+#include "run/rows/rows_ahead.hpp"
 #include "run/rows/score_windows.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -26,29 +32,31 @@ struct ScoreRules {
   std::int32_t stride = 0;      // 1 .. window - 1
   std::int64_t max_tokens = 0;  // only the first so many predictions of a text; 0: all
   bool return_token_ids = false;
+  ErrorLimit errors = {};
+  WindowLimits ahead = {};  // rows that are read ahead
 };
 
 class ScoreBook final : public RowSource {
  public:
   /// @param writer  null: nobody wants result lines
-  ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules)
-      : tokenizer_(tokenizer), model_(model), writer_(writer), rules_(rules) {}
+  ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules);
 
-  /// Reads all rows; errors go to the writer as they are found.
+  /// As RowBook::read.
   void read(RequestReader& reader);
+  bool has_read_all() const { return ahead_.has_ended(); }
   /// A text that is a row by itself. Throws UserError (rows_failed).
   void add_text(const std::string& id, const std::string& text);
 
   /// What the engine is to run next: a window, in the order of the texts, cut out of its text's ids.
   std::optional<RowRequest> next_row() override;
-  std::optional<std::int64_t> num_left() const override { return std::ssize(windows_) - num_pulled_; }
+  std::optional<std::int64_t> num_left() const override;
 
+  /// Of the rows that were read ahead, with a whole window more where others follow.
   const JobShape& shape() const { return shape_; }
 
-  /// The job runs: lines go to the writer's file from now on.
-  void start() {
-    if (writer_) writer_->start();
-  }
+  /// The job runs: lines go to the writer's file, and further rows are read, from now on.
+  /// @param on_row  told of every row that is done without the engine from now on, and whether it has failed
+  void start(std::function<void(bool has_failed)> on_row = {});
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) { dtype_ = dtype; }
 
@@ -59,33 +67,52 @@ class ScoreBook final : public RowSource {
   /// A window without numbers makes its whole row an error, at once. True when that finished a row of the input.
   bool fail(RowId id);
 
-  std::size_t num_rows() const { return num_rows_; }
-  std::size_t num_failed() const { return num_failed_; }
-  std::size_t num_written() const { return num_written_; }  // rows that are done, failed ones included
-  std::size_t num_windows() const { return windows_.size(); }
-  std::uint64_t num_window_tokens() const { return num_window_tokens_; }  // as read by the model, overlaps included
-  std::uint64_t num_to_score() const { return num_to_score_; }
+  /// Of the rows that were read ahead and those that the engine has asked for since.
+  struct Counts {
+    std::size_t rows = 0;
+    std::size_t windows = 0;
+    std::uint64_t window_tokens = 0;  // as read by the model, overlaps included
+    std::uint64_t to_score = 0;
+  };
+  const Counts& counts() const { return counts_; }
+  std::size_t num_failed() const { return errors_.count(); }
+  /// Rows of the job, once all are read.
+  std::optional<std::size_t> num_rows() const;
+  /// Of these, by the share of the input that was read; none where nothing tells.
+  std::optional<double> expected_rows() const { return ahead_.expected_rows(); }
+  /// As RowBook::require_whole_input.
+  void require_whole_input() const;
   /// Of the rows that are done.
   const ScoreReport& totals() const { return totals_; }
 
  private:
-  struct OpenRow {
-    ScoreResult result;
-    std::size_t num_open = 0;  // windows
-    bool has_failed = false;   // its error is written: the other windows come to nothing
-  };
   struct Window {
-    std::shared_ptr<OpenRow> row;
     std::size_t text = 0;  // of the row
     ScoreWindow place;
     std::int64_t num_scored = 0;  // of its tokens behind the first
   };
+  struct OpenRow {
+    ScoreResult result;
+    std::vector<Window> windows;
+    std::size_t num_open = 0;  // windows
+    bool is_counted = false;
+    bool has_failed = false;  // its error is written: the other windows come to nothing
+  };
+  using SharedRow = std::shared_ptr<OpenRow>;
+  using Ahead = RowsAhead<OpenRow>;
+  struct RowWindow {
+    SharedRow row;
+    std::size_t number = 0;  // in OpenRow::windows
 
-  void add_request(const Request& request);
-  void add_error(const RowError& error);
-  void write_error(const RowError& error);
-  void add_row(const RowIdentity& identity, bool prompt_is_list, std::vector<std::vector<std::int32_t>> texts);
-  void add_windows(const std::shared_ptr<OpenRow>& row, std::size_t text);
+    Window& operator*() const { return row->windows[number]; }
+  };
+
+  Ahead::Opened open(ParsedRow row) const;
+  Ahead::Opened open_texts(const RowIdentity& identity, bool prompt_is_list,
+                           std::vector<std::vector<std::int32_t>> texts) const;
+  void count(OpenRow& row);
+  void add_unread(const RowError& error);
+  bool take_row();
   void write(const OpenRow& row);
 
   const Tokenizer& tokenizer_;
@@ -93,16 +120,16 @@ class ScoreBook final : public RowSource {
   ResultWriter* writer_;
   ScoreRules rules_;
   DType dtype_ = DType::float32;
-  bool has_warned_ = false;      // of a row without numbers
-  std::vector<Window> windows_;  // by RowId
-  std::int64_t num_pulled_ = 0;  // of them, the first
+  bool has_warned_ = false;  // of a row without numbers
+  std::function<void(bool)> on_row_;
+  RowErrors errors_;
   JobShape shape_{0, 0, 0, 0, true};
+  Counts counts_;
   ScoreReport totals_;
-  std::size_t num_rows_ = 0;
-  std::size_t num_failed_ = 0;
-  std::size_t num_written_ = 0;
-  std::uint64_t num_window_tokens_ = 0;
-  std::uint64_t num_to_score_ = 0;
+  RowWindow next_;                                       // of next_row; its row may be null
+  std::unordered_map<std::int64_t, RowWindow> windows_;  // that the engine has, by RowId
+  std::int64_t num_pulled_ = 0;
+  Ahead ahead_;  // last: its thread ends first
 };
 
 }  // namespace flexgen

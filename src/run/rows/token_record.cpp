@@ -20,6 +20,12 @@ void TokenRecord::add(const TokenScores& tokens) {
   }
 }
 
+void TokenRecord::clear() {
+  scores_.clear();
+  top_tokens_.clear();
+  top_scores_.clear();
+}
+
 double TokenRecord::sum(std::int64_t first) const {
   return std::accumulate(scores_.begin() + first, scores_.end(), 0.0);
 }

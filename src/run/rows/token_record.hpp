@@ -19,6 +19,7 @@ class TokenRecord {
 
   /// Appends; `tokens` has as many alternatives or more.
   void add(const TokenScores& tokens);
+  void clear();
   std::int64_t size() const { return std::ssize(scores_); }
   float score(std::int64_t i) const { return scores_[static_cast<std::size_t>(i)]; }
   /// Sum from `first` on.

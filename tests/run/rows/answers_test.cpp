@@ -221,7 +221,7 @@ TEST_F(AnswersTest, ChoicesMustFitBehindTheirPrompt) {
   const json line = results().at(0);
   EXPECT_EQ(line["custom_id"], "long");
   EXPECT_NE(line["error"]["message"].get<std::string>().find("the longest of 'choices'"), std::string::npos);
-  RowBook cut(tokenizer(), model_, writer_, ResultFormat{}, PromptCut::left);
+  RowBook cut(tokenizer(), model_, writer_, ResultFormat{}, {PromptCut::left});
   read_rows(cut, {{{"prompt", many}, {"choices", {" yes", " no, it is not"}}}}, RequestDefaults{8});
   EXPECT_EQ(cut.num_cut(), 1U);
   EXPECT_EQ(cut.shape().max_row_tokens, 2048);

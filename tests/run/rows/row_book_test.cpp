@@ -222,7 +222,7 @@ TEST_F(RowBookTest, PromptsAreCutWhereThatIsAskedFor) {
   for (std::size_t i = 0; i < many.size(); ++i) many[i] = static_cast<std::int32_t>(i % 4096);
   for (const PromptCut cut : {PromptCut::left, PromptCut::right}) {
     const bool left = cut == PromptCut::left;
-    RowBook book(tokenizer(), model_, writer_, ResultFormat{}, cut);
+    RowBook book(tokenizer(), model_, writer_, ResultFormat{}, {cut});
     read_rows(book,
               {{{"custom_id", "text"}, {"prompt", text}, {"max_tokens", 9}},
                {{"custom_id", "ids"}, {"prompt", {many, many}}},

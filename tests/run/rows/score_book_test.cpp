@@ -77,7 +77,7 @@ TEST_F(ScoreBookTest, WindowsFinishedInAnyOrderGiveOneRow) {
     ASSERT_GE(windows.size(), 3U);
     for (std::size_t i = windows.size(); i-- > 0;) EXPECT_EQ(run(one, windows[i]), i == 0);
     EXPECT_EQ(results().back()["token_logprobs"], expected);
-    EXPECT_EQ(one.num_to_score(), 19U);
+    EXPECT_EQ(one.counts().to_score, 19U);
     EXPECT_EQ(one.totals().tokens, 19U);
   }
 }
@@ -98,7 +98,7 @@ TEST_F(ScoreBookTest, ABadRowCostsItselfAlone) {
               {{"custom_id", "batch"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", {{"prompt", "a"}}}},
               {{"custom_id", "one"}, {"prompt", {2}}},
               {{"custom_id", "good"}, {"prompt", {2, 3}}}});
-  EXPECT_EQ(rows.num_rows(), 6U);
+  EXPECT_EQ(rows.counts().rows, 6U);
   EXPECT_EQ(rows.num_failed(), 4U);
   const std::vector<RowRequest> windows = pull_all(rows);
   ASSERT_EQ(windows.size(), 1U);
@@ -143,7 +143,6 @@ TEST_F(ScoreBookTest, ATextWithoutNumbersFailsItsRowAndCountsNowhere) {
   EXPECT_FALSE(one.finish(windows[2].id));
   EXPECT_TRUE(run(one, windows[3]));
   EXPECT_EQ(one.num_failed(), 1U);
-  EXPECT_EQ(one.num_written(), 2U);
   EXPECT_EQ(one.totals().tokens, 1U) << "of the good row alone";
   EXPECT_EQ(one.totals().log_probability, -3.0);
   const std::vector<json> lines = results();

@@ -1,0 +1,126 @@
+#include "job/input/table_records.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+
+#include "base/error.hpp"
+#include "job/request_fields.hpp"
+
+namespace flexgen {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::array<std::string_view, 6> text_fields{"prompt", "text", "custom_id", "model", "user", "suffix"};
+
+char separator_of(char asked_for, std::string_view head) {
+  const std::string_view first = head.substr(0, head.find('\n'));
+  const bool has_semicolons = first.find(';') != first.npos && first.find(',') == first.npos;
+  return asked_for == ',' && has_semicolons ? ';' : asked_for;
+}
+
+[[noreturn]] void refuse(const std::string& path, const std::string& why) {
+  throw UserError(ExitCode::file, fmt::format("cannot read rows from {}", display_name(path)), why,
+                  "Its first line must name its columns, each once, as in \"custom_id,prompt\"");
+}
+
+bool is_utf8(const std::string& text) {
+  const auto is_continuation = [&](std::size_t i) {
+    return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0u) == 0x80u;
+  };
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xC2 ? 0
+                               : lead < 0xE0 ? 2
+                               : lead < 0xF0 ? 3
+                               : lead < 0xF5 ? 4
+                                             : 0;
+    if (length == 0) return false;
+    for (std::size_t k = 1; k < length; ++k)
+      if (!is_continuation(i + k)) return false;
+    const auto second = static_cast<unsigned char>(length > 2 ? text[i + 1] : 0);
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second >= 0xA0) || (lead == 0xF0 && second < 0x90) ||
+        (lead == 0xF4 && second >= 0x90))
+      return false;  // longer than need be, a surrogate, or beyond Unicode
+    i += length;
+  }
+  return true;
+}
+
+/// As programs write it: "True" and "FALSE", too.
+Json read_json(const std::string& text) {
+  std::string lower = text;
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (lower == "true" || lower == "false") return lower == "true";
+  Json value = Json::parse(text, nullptr, false);
+  return value.is_discarded() ? Json(text) : value;
+}
+
+}  // namespace
+
+TableRecords::TableRecords(const std::string& path, std::unique_ptr<InputText> text, char separator,
+                           std::size_t max_record_bytes)
+    : separator_(separator_of(separator, text->head())), table_(std::move(text), separator_, max_record_bytes) {
+  read_columns(path);
+}
+
+void TableRecords::read_columns(const std::string& path) {
+  if (!table_.next(record_)) return;  // an empty file has no rows
+  if (!record_.fault.empty()) refuse(path, record_.fault);
+  std::set<std::string> seen;
+  for (std::string& name : record_.fields) {
+    if (!is_utf8(name)) refuse(path, "the name of a column is no UTF-8");
+    if (!seen.insert(name).second) refuse(path, fmt::format("two of its columns are called '{}'", shorten(name, 60)));
+    const bool is_text = std::ranges::find(text_fields, name) != text_fields.end();
+    const auto kind = is_text                  ? Column::Kind::text
+                      : is_request_field(name) ? Column::Kind::json
+                                               : Column::Kind::own_text;
+    columns_.push_back({std::move(name), kind});
+  }
+}
+
+bool TableRecords::next(Record& record) {
+  if (!table_.next(record_)) return false;
+  record = Record{.line_number = record_.line_number,
+                  .num_bytes = record_.num_bytes,
+                  .text = {},
+                  .fields = Json::object(),
+                  .problem = {}};
+  std::string fault = record_.fault;
+  if (fault.empty() && record_.fields.size() != columns_.size())
+    fault = fmt::format("it has {} fields, the table {} columns", record_.fields.size(), columns_.size());
+  for (std::size_t i = 0; i < std::min(columns_.size(), record_.fields.size()); ++i) {
+    if (!is_utf8(record_.fields[i])) {
+      if (fault.empty()) fault = fmt::format("its field '{}' is no UTF-8", shorten(columns_[i].name, 60));
+      continue;
+    }
+    Json value = read_field(columns_[i], std::move(record_.fields[i]));
+    if (!value.is_null()) (*record.fields)[columns_[i].name] = std::move(value);
+  }
+  if (!fault.empty())
+    record.problem = Record::Problem{
+        "invalid_table_row",
+        fmt::format("the row of line {} is not usable: {}. Correct the row", record.line_number, fault)};
+  return true;
+}
+
+nlohmann::json TableRecords::read_field(const Column& column, std::string text) const {
+  // An empty prompt is one; an empty id, model, ... is none.
+  if (column.kind == Column::Kind::own_text || column.name == "prompt" || column.name == "text") return text;
+  if (text.empty()) return nullptr;
+  if (column.kind == Column::Kind::text) return text;
+  if (column.name == "stop" && !text.starts_with('[')) return text;
+  return read_json(text);
+}
+
+std::optional<RecordSource::Extent> TableRecords::extent() const {
+  const std::optional<std::uint64_t> size = table_.text().file().size();
+  return size ? std::optional(Extent{table_.text().file().num_read(), *size}) : std::nullopt;
+}
+
+}  // namespace flexgen

@@ -1,0 +1,23 @@
+#include "run/rows/row_errors.hpp"
+
+#include "base/error.hpp"
+
+namespace flexgen {
+
+void RowErrors::add(const RowError& error, std::uint64_t num_rows) {
+  ++num_failed_;
+  if (writer_) writer_->write(format_error(error));
+  try {
+    limit_.check(num_failed_, num_rows, error.message);
+  } catch (const UserError&) {
+    if (writer_) writer_->start();  // what is known by now is worth reading
+    throw;
+  }
+}
+
+void RowErrors::add_unread(const RowError& error, std::uint64_t num_rows) {
+  if (on_input_error_) on_input_error_();
+  add(error, num_rows);
+}
+
+}  // namespace flexgen

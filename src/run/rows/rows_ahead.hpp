@@ -1,0 +1,211 @@
+// Rows of a job's input that are read ahead of the engine, in a bounded window: before the job starts by whoever fills
+// it, then by a thread of its own, which goes on as the window drains. Rows that cannot run overtake the others.
+//
+// Refers to its reader. One thread takes rows out; the reading thread is the only one that uses the reader meanwhile.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "job/request_reader.hpp"
+
+namespace flexgen {
+
+/// Most that the window holds; one row is always taken.
+struct WindowLimits {
+  std::size_t num_rows = 16384;
+  std::size_t num_bytes = 256 * MiB;  // of text and ids
+};
+
+template <class Row>
+class RowsAhead {
+ public:
+  /// A row that can run, or why one cannot.
+  struct Opened {
+    std::variant<std::unique_ptr<Row>, RowError> row;
+    std::size_t num_bytes = 0;
+    std::int64_t num_runs = 0;  // what it will ask the engine for
+  };
+  using Open = std::function<Opened(ParsedRow)>;
+
+  RowsAhead(WindowLimits limits, Open open) : limits_(limits), open_(std::move(open)) {}
+  RowsAhead(const RowsAhead&) = delete;
+  RowsAhead& operator=(const RowsAhead&) = delete;
+  ~RowsAhead() { stop(); }
+
+  /// Reads until the window is full or the input ends; rows that cannot run leave no room until one can. `look` sees
+  /// every row as it comes. Throws what reading throws where nothing came before it.
+  /// @param reader  must outlive this, unless the input ends
+  template <class Look>
+  void fill(RequestReader& reader, const Look& look) {
+    reader_ = &reader;
+    has_ended_ = false;
+    while (waits_.rows.empty() || has_room()) {
+      std::optional<Opened> opened = read();
+      if (!opened) {
+        has_ended_ = true;
+        break;
+      }
+      look(*opened);
+      if (std::holds_alternative<std::unique_ptr<Row>>(opened->row)) keep(std::move(*opened));
+    }
+    if (fault_ && num_read_ == 0) std::rethrow_exception(std::exchange(fault_, nullptr));
+  }
+
+  /// A row that no input has.
+  void put(Opened opened) { keep(std::move(opened)); }
+
+  /// A thread goes on reading from now on.
+  void start() {
+    if (!has_ended_ && !thread_.joinable()) thread_ = std::thread([this] { read_on(); });
+  }
+
+  /// The next row, null where there are no more: waits for it. Before, `fail` gets what cannot run, as it comes.
+  template <class Fail>
+  std::unique_ptr<Row> next(const Fail& fail) {
+    start();
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      came_.wait(lock, [this] { return !waits_.rows.empty() || !waits_.errors.empty() || has_ended_; });
+      hand_out_errors(lock, fail);
+      if (!waits_.rows.empty()) break;
+      if (has_ended_ && waits_.errors.empty()) return nullptr;
+    }
+    Opened first = std::move(waits_.rows.front());
+    waits_.rows.pop_front();
+    waits_.num_bytes -= first.num_bytes;
+    num_runs_ -= first.num_runs;
+    went_.notify_one();
+    return std::get<std::unique_ptr<Row>>(std::move(first.row));
+  }
+
+  /// What cannot run of the rows read since, without waiting.
+  template <class Fail>
+  void take_errors(const Fail& fail) {
+    if (!has_errors_.load(std::memory_order_acquire)) return;
+    std::unique_lock lock(mutex_);
+    hand_out_errors(lock, fail);
+  }
+
+  /// The end of the input has been read: what waits is all that comes.
+  bool has_ended() const { return has_ended_.load(std::memory_order_acquire); }
+  /// That wait. Exact once the input has ended.
+  std::size_t num_rows() const {
+    const std::lock_guard lock(mutex_);
+    return waits_.rows.size() + waits_.errors.size();
+  }
+  std::int64_t num_runs() const { return num_runs_.load(std::memory_order_relaxed); }
+  /// Of the input, so far.
+  std::uint64_t num_read() const { return num_read_.load(std::memory_order_relaxed); }
+
+  /// Of the whole input, by the share of its bytes that was read; none where its size is not known.
+  std::optional<double> expected_rows() const {
+    const std::optional<double> share = has_ended() ? std::nullopt : reader_->share_read();
+    return share && *share > 0 ? std::optional(static_cast<double>(num_read()) / *share) : std::nullopt;
+  }
+
+  /// Once the input has ended: why it did before its end; null where it did not.
+  std::exception_ptr fault() const { return has_ended() ? fault_ : nullptr; }
+
+ private:
+  struct Waiting {
+    std::deque<Opened> rows;
+    std::vector<std::pair<RowError, std::size_t>> errors;  // each with its bytes
+    std::size_t num_bytes = 0;
+  };
+
+  bool has_room() const {
+    return waits_.rows.size() + waits_.errors.size() < limits_.num_rows && waits_.num_bytes < limits_.num_bytes;
+  }
+
+  /// None: the input has ended.
+  std::optional<Opened> read() {
+    try {
+      if (std::optional<ParsedRow> row = reader_->next()) {
+        ++num_read_;
+        return open_(std::move(*row));
+      }
+    } catch (...) {
+      fault_ = std::current_exception();
+    }
+    return std::nullopt;
+  }
+
+  void keep(Opened opened) {
+    waits_.num_bytes += opened.num_bytes;
+    if (auto* error = std::get_if<RowError>(&opened.row)) {
+      waits_.errors.emplace_back(std::move(*error), opened.num_bytes);
+      has_errors_.store(true, std::memory_order_release);
+      return;
+    }
+    num_runs_ += opened.num_runs;
+    waits_.rows.push_back(std::move(opened));
+  }
+
+  void read_on() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      went_.wait(lock, [this] { return is_stopped_ || has_room(); });
+      if (is_stopped_) return;
+      lock.unlock();
+      std::optional<Opened> opened = read();
+      lock.lock();
+      if (opened) keep(std::move(*opened));
+      else has_ended_.store(true, std::memory_order_release);
+      came_.notify_one();
+      if (!opened) return;
+    }
+  }
+
+  template <class Fail>
+  void hand_out_errors(std::unique_lock<std::mutex>& lock, const Fail& fail) {
+    while (!waits_.errors.empty()) {
+      auto errors = std::exchange(waits_.errors, {});
+      for (const auto& [error, num_bytes] : errors) waits_.num_bytes -= num_bytes;
+      has_errors_.store(false, std::memory_order_release);
+      went_.notify_one();
+      lock.unlock();
+      for (const auto& [error, num_bytes] : errors) fail(error);
+      lock.lock();
+    }
+  }
+
+  void stop() {
+    if (!thread_.joinable()) return;
+    {
+      const std::lock_guard lock(mutex_);
+      is_stopped_ = true;
+    }
+    went_.notify_one();
+    reader_->interrupt();
+    thread_.join();
+  }
+
+  const WindowLimits limits_;
+  Open open_;
+  RequestReader* reader_ = nullptr;
+  mutable std::mutex mutex_;  // of what waits, once the thread runs
+  std::condition_variable came_, went_;
+  Waiting waits_;
+  std::exception_ptr fault_;
+  bool is_stopped_ = false;
+  std::atomic<bool> has_errors_ = false, has_ended_ = true;
+  std::atomic<std::int64_t> num_runs_ = 0;
+  std::atomic<std::uint64_t> num_read_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace flexgen
