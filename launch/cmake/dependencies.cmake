@@ -26,6 +26,9 @@ find_path(CXXOPTS_INCLUDE cxxopts.hpp REQUIRED)
 add_library(flexgen::cxxopts INTERFACE IMPORTED)
 target_include_directories(flexgen::cxxopts SYSTEM INTERFACE ${CXXOPTS_INCLUDE})
 
+add_library(flexgen::httplib INTERFACE IMPORTED)
+target_include_directories(flexgen::httplib SYSTEM INTERFACE ${PROJECT_SOURCE_DIR}/third_party/cpp-httplib)
+
 find_package(MPI REQUIRED COMPONENTS CXX)
 
 if(FLEXGEN_TORCH)
