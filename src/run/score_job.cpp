@@ -1,8 +1,6 @@
 #include "run/score_job.hpp"
 
-#include <memory>
-
-#include "job/progress.hpp"
+#include "job/live_counts.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
 
@@ -14,22 +12,24 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
   input.command = "score";
   input.model = model;
   input.make_source = [&] { return open_weights(directory, model); };
-  std::unique_ptr<Progress> progress;
+  LiveCounts counts;
+  input.counts = &counts;
   if (book) {
     input.shape = book->shape();
     input.rows = book;
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
       book->start();
-      progress = Progress::to_stderr(book->num_rows(), book->num_to_score(), request.files.quiet);
-      for (std::size_t i = 0; i < book->num_written(); ++i) progress->add_row(i < book->num_failed());
+      counts.set_total_rows(book->num_rows());
+      counts.set_total_tokens(book->num_to_score());
+      counts.add_earlier_rows(book->num_written(), book->num_failed());
     };
     input.callbacks.on_scores = [&](RowId id, const TokenScores& tokens) {
-      progress->add_tokens(book->add_scores(id, tokens.scores));
+      counts.add_tokens(book->add_scores(id, tokens.scores));
     };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       const bool has_failed = reason == FinishReason::not_a_number;
-      if (has_failed ? book->fail(id) : book->finish(id)) progress->add_row(has_failed);
+      if (has_failed ? book->fail(id) : book->finish(id)) counts.add_row(has_failed);
     };
     input.count_job = [&]() -> JobReport {
       return {book->num_rows(),     book->num_failed(), book->num_windows(), book->num_window_tokens(), 0,
@@ -38,8 +38,8 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
   }
   Report report = run_job(session, request, input);
   if (book) {
-    progress->finish();
     report.score = book->totals();
+    report.rows = book->tally().report();
   }
   return report;
 }

@@ -23,6 +23,7 @@ void RowBook::read(RequestReader& reader) {
 
 void RowBook::add_error(const RowError& error) {
   ++counts_.failed_rows;
+  tally_.add_error(error.code);
   writer_.write(format_error(error));
 }
 
@@ -90,6 +91,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
     return true;
   }
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
+  tally_.add_sequence(static_cast<std::uint64_t>(row.num_prompt_tokens(one)), one.token_ids.size());
   one.text = sequence.matcher->text();
   one.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
   if (--row.num_open > 0) return false;

@@ -12,6 +12,7 @@
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
+#include "job/row_tally.hpp"
 #include "run/rows/open_row.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -41,6 +42,8 @@ class RowBook final : public RowSource {
   void set_dtype(DType dtype) { dtype_ = dtype; }
   /// So far: bad rows and rows without numbers are failed ones; prompts that are to run are counted as they are read.
   const JobReport& counts() const { return counts_; }
+  /// Errors by their code, lengths of the sequences that have ended.
+  const RowTally& tally() const { return tally_; }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return max_new_tokens_; }
 
@@ -77,6 +80,7 @@ class RowBook final : public RowSource {
   std::int64_t num_pulled_ = 0;          // of them, the first
   JobShape shape_;
   JobReport counts_;
+  RowTally tally_;
   std::size_t num_cut_ = 0;
   std::uint64_t max_new_tokens_ = 0;
 };

@@ -32,7 +32,7 @@ void ScoreBook::add_error(const RowError& error) {
 }
 
 void ScoreBook::write_error(const RowError& error) {
-  ++num_failed_;
+  tally_.add_error(error.code);
   ++num_written_;
   if (writer_) writer_->write(format_error(error));
 }
@@ -140,6 +140,7 @@ void ScoreBook::write(const OpenRow& row) {
   for (const ScoredText& text : row.result.texts) {
     for (const float score : text.log_probabilities) totals_.log_probability += static_cast<double>(score);
     totals_.tokens += text.log_probabilities.size();
+    tally_.add_sequence(text.token_ids.size(), 0);
   }
   if (writer_) writer_->write(format_scores(row.result, rules_.return_token_ids));
 }

@@ -14,6 +14,7 @@
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
+#include "job/row_tally.hpp"
 #include "run/rows/score_windows.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -60,11 +61,13 @@ class ScoreBook final : public RowSource {
   bool fail(RowId id);
 
   std::size_t num_rows() const { return num_rows_; }
-  std::size_t num_failed() const { return num_failed_; }
+  std::size_t num_failed() const { return tally_.num_errors(); }
   std::size_t num_written() const { return num_written_; }  // rows that are done, failed ones included
   std::size_t num_windows() const { return windows_.size(); }
   std::uint64_t num_window_tokens() const { return num_window_tokens_; }  // as read by the model, overlaps included
   std::uint64_t num_to_score() const { return num_to_score_; }
+  /// Errors by their code, lengths of the texts that have been scored.
+  const RowTally& tally() const { return tally_; }
   /// Of the rows that are done.
   const ScoreReport& totals() const { return totals_; }
 
@@ -98,8 +101,8 @@ class ScoreBook final : public RowSource {
   std::int64_t num_pulled_ = 0;  // of them, the first
   JobShape shape_{0, 0, 0, 0, true};
   ScoreReport totals_;
+  RowTally tally_;
   std::size_t num_rows_ = 0;
-  std::size_t num_failed_ = 0;
   std::size_t num_written_ = 0;
   std::uint64_t num_window_tokens_ = 0;
   std::uint64_t num_to_score_ = 0;
