@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/log_line.hpp"
 #include "job/file_descriptor.hpp"
 
 namespace flexgen {
@@ -120,10 +121,12 @@ void ProgressDisplay::show(const LiveFigures& figures, double now_seconds) {
 void ProgressDisplay::finish(const LiveFigures& figures) {
   if (style_ == Style::silent) return;
   sink_(style_ == Style::live ? in_place(figures) + "\n" : progress_line(figures) + "\n");
+  log::end_open_line();
 }
 
 void ProgressDisplay::leave() {
   if (std::exchange(shown_columns_, 0) > 0) sink_("\n");
+  log::end_open_line();
 }
 
 // The last column stays free: some terminals begin a new line there. A terminal that has become narrower has broken
@@ -133,6 +136,7 @@ std::string ProgressDisplay::in_place(const LiveFigures& figures) {
   const std::size_t lines_above = shown_columns_ > 0 ? (shown_columns_ - 1) / columns : 0;
   const std::string text = progress_line(figures, columns - 1);
   shown_columns_ = text.size();
+  log::begin_open_line();
   const std::string up = lines_above > 0 ? fmt::format("\x1b[{}A", lines_above) : "";
   return fmt::format("{}\r{}\x1b[{}", up, text, lines_above > 0 ? "J" : "K");
 }

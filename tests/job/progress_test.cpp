@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "base/log.hpp"
+
 namespace flexgen::test {
 namespace {
 
@@ -156,6 +158,20 @@ TEST_F(ProgressDisplayTest, WhatFollowsAFaultHasItsOwnLine) {
   live.show(at(1), 0);
   live.leave();
   EXPECT_EQ(shown_.back(), "\n");
+}
+
+TEST_F(ProgressDisplayTest, AMessageTakesThePlaceOfTheLine) {
+  const auto logged = [](const char* message) {
+    testing::internal::CaptureStderr();
+    log::warn(message);
+    return testing::internal::GetCapturedStderr();
+  };
+  ProgressDisplay display = make(ProgressDisplay::Style::live);
+  EXPECT_EQ(logged("before"), "warning: before\n");
+  display.show(at(1), 0);
+  EXPECT_EQ(logged("amid"), "\r\x1b[Kwarning: amid\n");
+  display.finish(at(2));
+  EXPECT_EQ(logged("after"), "warning: after\n");
 }
 
 TEST_F(ProgressDisplayTest, SilentShowsNothing) {

@@ -224,11 +224,12 @@ std::string policy_section(const Report& report) {
                  fmt::format("{:.1f}", static_cast<double>(totals->rows) / static_cast<double>(totals->sweeps)),
                  grouped(totals->prompt_tokens), grouped(totals->decode_tokens)});
   content += table.html();
-  content +=
-      paragraph(fmt::format("{:.1f} of {} rows in a sweep. {} tokens of prompts were read, {} were not, because "
-                            "rows begin alike.",
-                            sweeps.rows_per_sweep(), policy.gpu_batch_size * policy.num_gpu_batches,
-                            grouped(sweeps.computed_prompt_tokens), grouped(sweeps.saved_prompt_tokens)));
+  std::string use = fmt::format("{:.1f} of {} rows in a sweep.", sweeps.rows_per_sweep(),
+                                policy.gpu_batch_size * policy.num_gpu_batches);
+  if (sweeps.saved_prompt_tokens > 0)
+    use += fmt::format(" {} tokens of prompts were read, {} were not: rows begin alike.",
+                       grouped(sweeps.computed_prompt_tokens), grouped(sweeps.saved_prompt_tokens));
+  content += paragraph(use);
   return section("Policy", content);
 }
 
