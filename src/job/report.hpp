@@ -40,6 +40,7 @@ struct TierReport {
   std::uint64_t peak_bytes = 0;      // most ever in use, staging buffers included
   std::uint64_t planned_bytes = 0;   // what the plan names, staging buffers included
 
+  bool is_used() const { return peak_bytes + achieved.total() + requested.total() > 0; }
   TierReport& operator+=(const TierReport& other);  // peaks add up: ranks have memory of their own
   static constexpr auto fields() {
     return std::tuple(field("capacity_bytes", &TierReport::capacity_bytes), field("requested", &TierReport::requested),

@@ -25,8 +25,6 @@ std::string tier_line(std::string_view name, const TierReport& tier) {
                                 format_bytes(tier.requested.total())));
 }
 
-bool is_used(const TierReport& tier) { return tier.peak_bytes + tier.achieved.total() + tier.requested.total() > 0; }
-
 /// What bound each rank: the resource that was in use most of the job's `seconds` of sweeps.
 std::string rank_line(const RankReport& rank, double seconds) {
   std::string text = fmt::format("{} on {}, layers {} .. {}", rank.device, rank.host, rank.first_layer,
@@ -172,9 +170,9 @@ std::string summary(const Report& report) {
   if (report.sweeps.cache_positions > 0) text += line("blocks", blocks_text(report.sweeps, report.policy));
   if (report.sweeps.saved_prompt_tokens > 0) text += line("prompts", prompts_text(report.sweeps));
   const TierReports tiers = sum_tiers(report.ranks);
-  if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
-  if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);
-  if (is_used(tiers.ssd)) text += tier_line("ssd", tiers.ssd);
+  if (tiers.gpu.is_used()) text += tier_line("gpu", tiers.gpu);
+  if (tiers.dram.is_used()) text += tier_line("dram", tiers.dram);
+  if (tiers.ssd.is_used()) text += tier_line("ssd", tiers.ssd);
   if (const std::uint64_t written = ssd_bytes_written(report.ranks); written > 0)
     text += line("written", format_bytes(written) + " to the ssd tier");
   if (const std::vector<EnergyReport> energy = sum_energy(report.ranks); !energy.empty())

@@ -32,8 +32,8 @@ def make_page(folder, num_rows, ranks=1):
     launcher = [] if ranks == 1 else [str(ROOT / "launch" / "mpirun.sh"), "-n", str(ranks)]
     words = [PROGRAM, "generate", "--model", str(DEMO_MODEL), "--input", str(rows),
              "--output", str(folder / "out.jsonl"), "--overwrite", "--percent", "20", "30", "20", "30", "20", "30",
-             "--gpu-batch-size", "8", "--num-gpu-batches", "2", "--report", str(page), "--report", str(folder / "job.json"), "--quiet",
-             "--gpu-mem", "64MiB", "--cpu-mem", "256MiB", "--disk-mem", "64MiB"]
+             "--gpu-batch-size", "8", "--num-gpu-batches", "2", "--gpu-mem", "64MiB", "--cpu-mem", "256MiB",
+             "--disk-mem", "64MiB", "--report", str(page), "--report", str(folder / "job.json"), "--quiet"]
     job = subprocess.run(launcher + words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                          env=dict(os.environ, OMP_NUM_THREADS="1"), check=False)
     if job.returncode != 1:  # some rows failed

@@ -73,14 +73,12 @@ std::string rank_title(const RankReport& rank) {
                      rank.first_layer + rank.num_layers - 1);
 }
 
-bool is_used(const TierReport& tier) { return tier.peak_bytes + tier.achieved.total() + tier.requested.total() > 0; }
-
 using NamedTier = std::pair<const char*, const TierReport*>;
 
 std::vector<NamedTier> used_tiers(const TierReports& tiers) {
   std::vector<NamedTier> used;
   for (const NamedTier& tier : {NamedTier{"gpu", &tiers.gpu}, {"dram", &tiers.dram}, {"ssd", &tiers.ssd}})
-    if (is_used(*tier.second)) used.push_back(tier);
+    if (tier.second->is_used()) used.push_back(tier);
   return used;
 }
 
