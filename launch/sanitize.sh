@@ -16,7 +16,7 @@ usage() {
 case ${1:-} in
   thread)
     preset=tsan
-    suites=(${FLEXGEN_SUITES:-base batch comm device engine ops placement_grid storage weights})
+    suites=(${FLEXGEN_SUITES:-base batch comm device engine job ops placement_grid run storage weights})
     # One-threaded arithmetic, and of the grid what adds no other thread: minutes under this sanitizer.
     export GTEST_FILTER="-Devices/*Test.*:CompressedAttention.*:CompressedKernels.*:CompressedMatrix.*:Quantize.*"
     GTEST_FILTER+=":PlainLayer.*:Compressed*/PlacementGrid*:WholeLayers/*:Half/*:Sparse/*:*/PlacementGrid*block64x2*"

@@ -10,7 +10,7 @@
 #include "app/commands.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "job/progress.hpp"
+#include "job/live_counts.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/model/model_folder.hpp"
 #include "run/model/model_text.hpp"
@@ -56,6 +56,13 @@ std::vector<RowLengths> choose_lengths(const Options& options, const std::filesy
   return draw_lengths(shape.prompt_len, shape.gen_len, num_rows, static_cast<std::uint64_t>(shape.seed));
 }
 
+RowsReport tally_lengths(const std::vector<RowLengths>& lengths) {
+  RowTally tally;
+  for (const RowLengths& row : lengths)
+    tally.add_sequence(static_cast<std::uint64_t>(row.prompt), static_cast<std::uint64_t>(row.generated));
+  return tally.report();
+}
+
 // The speed of a model that gives no numbers says nothing.
 [[noreturn]] void refuse_numbers(DType dtype) {
   const NumberFault fault = number_fault(dtype);
@@ -82,23 +89,24 @@ int run_bench(MpiSession& session, const Options& options) {
     return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };
   std::optional<SyntheticRows> rows;
-  std::unique_ptr<Progress> progress;
+  LiveCounts counts;
+  input.counts = &counts;
   DType dtype = DType::float32;
   if (ranks.rank() == 0) {
     rows.emplace(input.model.vocab, lengths, options.bench.shared_len);
     input.rows = &*rows;
     input.on_start = [&](const Policy& policy) {
       dtype = policy.dtype;
-      progress =
-          Progress::to_stderr(lengths.size(), static_cast<std::uint64_t>(input.shape.new_tokens), options.files.quiet);
+      counts.set_total_rows(lengths.size());
+      counts.set_total_tokens(static_cast<std::uint64_t>(input.shape.new_tokens));
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
-      progress->add_tokens(1);
+      counts.add_tokens(1);
       return false;
     };
     input.callbacks.on_finished = [&](RowId, FinishReason reason) {
       if (reason == FinishReason::not_a_number) refuse_numbers(dtype);
-      progress->add_row();
+      counts.add_row();
     };
     input.count_job = [&]() -> JobReport {
       return {lengths.size(), 0, lengths.size(), static_cast<std::uint64_t>(input.shape.prompt_tokens),
@@ -108,7 +116,7 @@ int run_bench(MpiSession& session, const Options& options) {
 
   Report report = run_job(session, options, input);
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
-  progress->finish();
+  report.rows = tally_lengths(lengths);
   report.lengths = describe_lengths(lengths);
   report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
   report.lengths->input = fmt::format("{}", fmt::join(options.rows.inputs.paths, " "));

@@ -83,6 +83,10 @@ OptionValue files(std::vector<std::string>& to) {
           }};
 }
 
+OptionValue repeated(std::function<void(const std::string& option, const std::string& word)> keep) {
+  return {Form::repeated, "", std::move(keep)};
+}
+
 }  // namespace into
 
 namespace {
@@ -120,6 +124,15 @@ std::string word_of(const cxxopts::ParseResult& parsed, const OptionRow& row) {
   return parsed[row.name].as<std::string>();
 }
 
+void keep_values(const cxxopts::ParseResult& parsed, const OptionRow& row) {
+  if (row.value.form != OptionValue::Form::repeated) {
+    row.value.keep(row.name, word_of(parsed, row));
+    return;
+  }
+  for (const auto& argument : parsed.arguments())
+    if (argument.key() == row.name) row.value.keep(row.name, argument.value());
+}
+
 }  // namespace
 
 std::optional<GivenOptions> read_options(const std::string& command, const std::string& purpose,
@@ -145,7 +158,7 @@ std::optional<GivenOptions> read_options(const std::string& command, const std::
     for (const OptionTable& table : tables)
       for (const OptionRow& row : table.rows)
         if (parsed.count(row.name)) {
-          row.value.keep(row.name, word_of(parsed, row));
+          keep_values(parsed, row);
           given.names.insert(row.name);
         }
   } catch (const Error&) {

@@ -17,7 +17,7 @@ namespace flexgen {
 /// Checks the words of an option and keeps what they say; throws UserError (usage). A default that the help shows is
 /// what the target holds when the row is made.
 struct OptionValue {
-  enum class Form : std::uint8_t { word, on_off, list, files };
+  enum class Form : std::uint8_t { word, on_off, list, files, repeated };
   Form form = Form::word;
   std::string shown_default;  // empty: the help shows none
   std::function<void(const std::string& option, const std::string& word)> keep;
@@ -47,6 +47,9 @@ OptionValue list(std::function<void(const std::string& option, const std::string
 
 /// All words that follow, and those behind the option where it stands again.
 OptionValue files(std::vector<std::string>& to);
+
+/// A word that `keep` understands, as often as the option is given.
+OptionValue repeated(std::function<void(const std::string& option, const std::string& word)> keep);
 
 }  // namespace into
 

@@ -82,6 +82,26 @@ std::vector<OptionRow> row_rule_rows(RowOptions& rows) {
   };
 }
 
+// By its ending a page for people, else figures for programs: one of each.
+OptionValue reports_into(OutputFiles& files) {
+  return into::repeated([&files](const std::string& option, const std::string& word) {
+    const bool is_page = word.ends_with(".html") || word.ends_with(".htm");
+    std::string& to = is_page ? files.page : files.report;
+    if (!to.empty())
+      throw UserError(ExitCode::usage, fmt::format("--{} names two {}", option, is_page ? "pages" : "JSON files"),
+                      fmt::format("'{}' and '{}'", to, word), "Give one page (.html) and one other file at most");
+    to = word;
+  });
+}
+
+OptionValue port_into(std::int32_t& to) {
+  return into::word("", [&to](const std::string& option, const std::string& word) {
+    to = positive_number(option, word);
+    if (to > 65535)
+      throw UserError(ExitCode::usage, fmt::format("--{} {} is no port", option, word), "ports end at 65535");
+  });
+}
+
 std::vector<OptionRow> profile_rows(Options& o) {
   return {
       {"offload-dir", "DIR", into::text(o.machine.offload_dir),
@@ -228,8 +248,14 @@ std::vector<OptionRow> output_rows(OutputFiles& files, MachineRequest& machine) 
   return {
       {"profile", "FILE", into::text(machine.profile),
        "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)"},
-      {"report", "FILE", into::text(files.report), "write figures as JSON; - is standard output"},
+      {"report", "FILE", reports_into(files),
+       "write figures: a page to look at where FILE ends in .html, else JSON (- is standard output); may be given "
+       "twice"},
       {"trace", "FILE", into::text(files.trace), "write a Chrome trace; - is standard output"},
+      {"metrics-port", "N", port_into(files.metrics_port),
+       "serve Prometheus metrics at http://127.0.0.1:N/metrics while the job runs (rank 0)"},
+      {"metrics-address", "ADDRESS", into::text(files.metrics_address),
+       "where they are served, e.g. 0.0.0.0: to all of the network [127.0.0.1]"},
       {"quiet", "", into::on_off(files.quiet), "no log, no progress, no summary; errors and warnings stay"},
       log_level_row(files.log_level),
   };
@@ -370,6 +396,7 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
     settle_compression(*given, pending, o);
     settle_attention(*given, pending, o.policy);
   }
+  if (given->has("metrics-address") && !given->has("metrics-port")) refuse("--metrics-address needs --metrics-port");
   settle_log_level(*given, o.files);
   return o;
 }

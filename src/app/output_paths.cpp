@@ -60,7 +60,10 @@ std::vector<NamedFile> name_files(const Named& named, int standard_descriptor) {
 }
 
 std::vector<NamedFile> written_files(const Options& o) {
-  return name_files({{"--output", &o.files.output}, {"--report", &o.files.report}, {"--trace", &o.files.trace}},
+  return name_files({{"--output", &o.files.output},
+                     {"--report", &o.files.report},
+                     {"--report", &o.files.page},
+                     {"--trace", &o.files.trace}},
                     STDOUT_FILENO);
 }
 
@@ -145,6 +148,7 @@ void check_output_paths(const Options& options) {
   if (options.machine.offload_dir != default_offload_directory())
     check_folder_of(options.machine.offload_dir, "--offload-dir");
   if (!options.files.report.empty()) check_figure_file(options.files.report, FigureKind::report, "--report");
+  if (!options.files.page.empty()) check_figure_file(options.files.page, FigureKind::page, "--report");
   if (!options.files.trace.empty()) check_figure_file(options.files.trace, FigureKind::trace, "--trace");
 }
 

@@ -3,7 +3,10 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
+
 #include "base/error.hpp"
+#include "base/log_line.hpp"
 
 namespace flexgen::log {
 namespace {
@@ -17,6 +20,11 @@ spdlog::logger& logger() {
   }();
   return *instance;
 }
+
+std::atomic<bool> has_open_line = false;
+
+/// Back to the first column, and nothing stands there any more.
+const char* line_begin() { return has_open_line.load(std::memory_order_relaxed) ? "\r\x1b[K" : ""; }
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
@@ -47,9 +55,12 @@ void set_up(Level level, int rank, int world_size, const std::string& host) {
   else logger().set_pattern("%v");
 }
 
-void debug(std::string_view message) { logger().debug(message); }
-void info(std::string_view message) { logger().info(message); }
-void warn(std::string_view message) { logger().warn("warning: {}", message); }
-void error(std::string_view message) { logger().error("error: {}", message); }
+void debug(std::string_view message) { logger().debug("{}{}", line_begin(), message); }
+void info(std::string_view message) { logger().info("{}{}", line_begin(), message); }
+void warn(std::string_view message) { logger().warn("{}warning: {}", line_begin(), message); }
+void error(std::string_view message) { logger().error("{}error: {}", line_begin(), message); }
+
+void begin_open_line() { has_open_line.store(true, std::memory_order_relaxed); }
+void end_open_line() { has_open_line.store(false, std::memory_order_relaxed); }
 
 }  // namespace flexgen::log

@@ -25,6 +25,7 @@ using nlohmann::json;
 const char* kind_name(FigureKind kind) {
   switch (kind) {
     case FigureKind::report: return "report";
+    case FigureKind::page: return "report's page";
     case FigureKind::trace: return "trace";
     case FigureKind::profile: break;
   }
@@ -52,17 +53,21 @@ bool has_all(const json& members, std::initializer_list<const char*> names) {
   return true;
 }
 
-/// Traces may be large, and a job that was killed leaves a torn one: the first event, rank 0's name, tells.
-bool is_trace(const std::string& path) {
-  const std::string events = chrome_trace_events({}, 0, 0);
-  const std::string wanted = std::string(trace_begin) + events.substr(0, events.find('\n') - 1);
+bool begins_with(const std::string& path, std::string_view wanted) {
   std::string found(wanted.size(), '\0');
   std::ifstream file(path, std::ios::binary);
   return file.read(found.data(), static_cast<std::streamsize>(found.size())) && found == wanted;
 }
 
+/// Traces may be large, and a job that was killed leaves a torn one: the first event, rank 0's name, tells.
+bool is_trace(const std::string& path) {
+  const std::string events = chrome_trace_events({}, 0, 0);
+  return begins_with(path, std::string(trace_begin) + events.substr(0, events.find('\n') - 1));
+}
+
 bool holds(const std::string& path, FigureKind kind) {
   if (kind == FigureKind::trace) return is_trace(path);
+  if (kind == FigureKind::page) return begins_with(path, page_marker);
   const json members = outer_members(path);
   if (kind == FigureKind::profile) return has_all(members, {"schema_version", "program", "measured_at", "memory"});
   return has_all(members, {"schema_version", "program", "throughput"}) && members["program"] == "flexgen-dist";

@@ -10,7 +10,10 @@
 
 namespace flexgen {
 
-enum class FigureKind { report, trace, profile };
+enum class FigureKind { report, page, trace, profile };
+
+/// What a report's page begins with, by which it is known.
+inline constexpr std::string_view page_marker = "<!doctype html>\n<!-- report of flexgen-dist -->\n";
 
 /// Can figures go there: to a file in a folder that exists, which is new, empty or holds figures of this kind; to a
 /// device or a pipe; to "-", standard output. Throws UserError (file), naming `option`. Looks only: a disk may still be

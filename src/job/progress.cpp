@@ -1,19 +1,24 @@
 #include "job/progress.hpp"
 
 #include <fmt/core.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <utility>
+#include <vector>
 
-#include "base/trace.hpp"
+#include "base/log_line.hpp"
 #include "job/file_descriptor.hpp"
 
 namespace flexgen {
 namespace {
 
-constexpr double terminal_interval_seconds = 0.2;
-constexpr double line_interval_seconds = 5.0;
+constexpr double live_interval_seconds = 0.2;
+constexpr double line_interval_seconds = 30.0;
+constexpr double binding_fraction = 0.8;  // a resource that is in use so much of the time binds
 
 /// "0:43", "12:05", "3:07:09".
 std::string clock_text(double seconds) {
@@ -29,109 +34,111 @@ std::string rate_text(double rate) {
   return rate >= 10 ? fmt::format("{:.1f}", rate) : fmt::format("{:.2f}", rate);
 }
 
-}  // namespace
-
-Progress::Progress(ProgressOptions options, Clock clock, Sink sink)
-    : options_(options), clock_(std::move(clock)), sink_(std::move(sink)), start_seconds_(clock_()) {
-  // A terminal shows the first line at once; a log is spared the jobs that are over in a moment.
-  next_show_seconds_ = start_seconds_ + (options_.is_terminal ? 0.0 : line_interval_seconds);
+/// Three digits of an estimate: "1180000".
+std::string about_text(double number) {
+  const double grain = std::pow(10, std::max(0.0, std::floor(std::log10(std::max(number, 1.0))) - 2));
+  return fmt::format("{:.0f}", std::round(number / grain) * grain);
 }
 
-std::unique_ptr<Progress> Progress::to_stderr(std::optional<std::size_t> total_rows,
-                                              std::optional<std::uint64_t> total_tokens, bool is_quiet) {
-  return std::make_unique<Progress>(
-      ProgressOptions{total_rows, total_tokens, ::isatty(STDERR_FILENO) == 1},
-      [] { return static_cast<double>(now_ns()) * 1e-9; },
-      // Lost progress is no reason to end a job: errors are dropped.
-      [is_quiet](std::string_view text) {
-        if (!is_quiet) write_fully(STDERR_FILENO, text);
-      });
-}
-
-void Progress::set_totals(std::optional<std::size_t> total_rows, std::optional<std::uint64_t> total_tokens) {
-  const std::lock_guard lock(mutex_);
-  options_.total_rows = total_rows;
-  options_.total_tokens = total_tokens;
-  show_if_due();
-}
-
-void Progress::set_expected_rows(std::optional<double> rows) {
-  const std::lock_guard lock(mutex_);
-  expected_rows_ = rows;
-}
-
-void Progress::set_phase(std::string_view phase) {
-  const std::lock_guard lock(mutex_);
-  phase_ = phase;
-  show_if_due();
-}
-
-void Progress::add_row(bool failed) {
-  const std::lock_guard lock(mutex_);
-  ++num_rows_;
-  if (failed) ++num_failed_;
-  show_if_due();
-}
-
-void Progress::add_tokens(std::uint64_t num_generated) {
-  const std::lock_guard lock(mutex_);
-  num_tokens_ += num_generated;
-  show_if_due();
-}
-
-void Progress::refresh() {
-  const std::lock_guard lock(mutex_);
-  show_if_due();
-}
-
-void Progress::finish() {
-  const std::lock_guard lock(mutex_);
-  const std::string text = compose(clock_());
-  sink_(options_.is_terminal ? "\r" + text + "\x1b[K\n" : text + "\n");
-}
-
-std::string Progress::line() const {
-  const std::lock_guard lock(mutex_);
-  return compose(clock_());
-}
-
-void Progress::show_if_due() {
-  const double now = clock_();
-  if (now < next_show_seconds_) return;
-  next_show_seconds_ = now + (options_.is_terminal ? terminal_interval_seconds : line_interval_seconds);
-  const std::string text = compose(now);
-  // On a terminal: back to the first column, and clear what a longer line left behind.
-  sink_(options_.is_terminal ? "\r" + text + "\x1b[K" : text + "\n");
-}
-
-std::string Progress::compose(double now_seconds) const {
-  const double elapsed = now_seconds - start_seconds_;
-  std::string text = phase_.empty() ? "" : phase_ + "  ";
-  text += fmt::format("rows {}", num_rows_);
-  if (options_.total_rows) text += fmt::format("/{}", *options_.total_rows);
-  if (num_failed_ > 0) text += fmt::format(" ({} failed)", num_failed_);
-  if (num_tokens_ > 0 && elapsed > 0) text += "  tokens/s " + rate_text(static_cast<double>(num_tokens_) / elapsed);
-  const bool is_complete = options_.total_rows && num_rows_ >= *options_.total_rows;
-  if (is_complete) {
-    text += "  time " + clock_text(elapsed);
-  } else if (const auto eta = eta_seconds(elapsed)) {
-    text += "  eta " + clock_text(*eta);
-  }
+/// "~": the end of the input has not been seen.
+std::string rows_text(const LiveValues& counts) {
+  std::string text = fmt::format("rows {}", counts.rows);
+  if (counts.total_rows) text += fmt::format("/{}", *counts.total_rows);
+  else if (const auto expected = counts.expected_rows()) text += "/~" + about_text(*expected);
+  if (counts.failed_rows > 0) text += fmt::format(" ({} failed)", counts.failed_rows);
   return text;
 }
 
-/// From the share of rows or of tokens that is done, whichever is further: rows end in bursts, block by block, and
-/// token totals are upper limits, since rows stop early.
-std::optional<double> Progress::eta_seconds(double elapsed_seconds) const {
-  double done = 0;
-  if (options_.total_rows && *options_.total_rows > 0)
-    done = static_cast<double>(num_rows_) / static_cast<double>(*options_.total_rows);
-  else if (!options_.total_rows && expected_rows_ && *expected_rows_ > 0)
-    done = std::min(1.0, static_cast<double>(num_rows_) / *expected_rows_);
-  if (options_.total_tokens && *options_.total_tokens > 0)
-    done = std::max(done, static_cast<double>(num_tokens_) / static_cast<double>(*options_.total_tokens));
-  if (done <= 0 || elapsed_seconds <= 0) return std::nullopt;
-  return std::max(0.0, elapsed_seconds * (1 - done) / done);
+std::string rates_text(const LiveFigures& figures) {
+  if (figures.counts.tokens == 0 || figures.run_seconds <= 0) return "";
+  const std::string overall = rate_text(figures.tokens_per_second());
+  if (figures.phase == JobPhase::done) return "tokens/s " + overall;
+  return fmt::format("tokens/s {} now, {} overall", rate_text(figures.recent_tokens_per_second), overall);
+}
+
+/// Measured, not reckoned: what is in use nearly all the time binds; of less than that it is only said that nothing is
+/// busier. Other ranks are not seen.
+std::string busiest_text(const LiveFigures& figures) {
+  if (!figures.busiest || figures.phase == JobPhase::done) return "";
+  return fmt::format("{}{} {} {:.0f} %", figures.num_ranks > 1 ? "rank 0 " : "",
+                     figures.busiest_fraction >= binding_fraction ? "bound by" : "busiest",
+                     resource_name(*figures.busiest), 100 * figures.busiest_fraction);
+}
+
+std::string time_text(const LiveFigures& figures) {
+  if (figures.phase == JobPhase::done || figures.counts.is_complete()) return "time " + clock_text(figures.run_seconds);
+  const auto eta = figures.eta_seconds();
+  return eta ? "eta " + clock_text(*eta) : "";
+}
+
+std::size_t terminal_columns() {
+  winsize size{};
+  const bool is_known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return is_known ? size.ws_col : 80;
+}
+
+bool can_rewrite_lines() {
+  const char* term = std::getenv("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && term != nullptr && *term != '\0' && std::string_view(term) != "dumb";
+}
+
+}  // namespace
+
+std::string progress_line(const LiveFigures& figures, std::size_t max_columns) {
+  std::string text = rows_text(figures.counts);
+  const std::string time = time_text(figures), rates = rates_text(figures), busiest = busiest_text(figures);
+  // In the order in which they are shown; the time matters more than what stands before it.
+  const auto joined = [&](const std::vector<std::string>& parts) {
+    std::string line = text;
+    for (const std::string& part : parts)
+      if (!part.empty()) line += "  " + part;
+    return line;
+  };
+  for (const std::vector<std::string>& parts :
+       {std::vector{rates, time, busiest}, std::vector{rates, time}, std::vector{time}})
+    if (std::string line = joined(parts); line.size() <= max_columns) return line;
+  return text.substr(0, max_columns);
+}
+
+ProgressDisplay::ProgressDisplay(Style style, Columns columns, Sink sink)
+    : style_(style), columns_(std::move(columns)), sink_(std::move(sink)) {}
+
+ProgressDisplay ProgressDisplay::to_stderr(bool is_quiet) {
+  const Style style = is_quiet ? Style::silent : can_rewrite_lines() ? Style::live : Style::lines;
+  // Lost progress is no reason to end a job: errors are dropped.
+  return {style, terminal_columns, [](std::string_view text) { write_fully(STDERR_FILENO, text); }};
+}
+
+void ProgressDisplay::show(const LiveFigures& figures, double now_seconds) {
+  if (style_ == Style::silent) return;
+  // A terminal shows the first line at once; a log is spared the jobs that are over in a moment.
+  if (next_show_seconds_ < 0) next_show_seconds_ = now_seconds + (style_ == Style::live ? 0 : line_interval_seconds);
+  if (now_seconds < next_show_seconds_) return;
+  next_show_seconds_ = now_seconds + (style_ == Style::live ? live_interval_seconds : line_interval_seconds);
+  sink_(style_ == Style::live ? in_place(figures) : progress_line(figures) + "\n");
+}
+
+void ProgressDisplay::finish(const LiveFigures& figures) {
+  if (style_ == Style::silent) return;
+  sink_(style_ == Style::live ? in_place(figures) + "\n" : progress_line(figures) + "\n");
+  log::end_open_line();
+}
+
+void ProgressDisplay::leave() {
+  if (std::exchange(shown_columns_, 0) > 0) sink_("\n");
+  log::end_open_line();
+}
+
+// The last column stays free: some terminals begin a new line there. A terminal that has become narrower has broken
+// the line that stands there into several, all of which go.
+std::string ProgressDisplay::in_place(const LiveFigures& figures) {
+  const std::size_t columns = std::max<std::size_t>(columns_(), 2);
+  const std::size_t lines_above = shown_columns_ > 0 ? (shown_columns_ - 1) / columns : 0;
+  const std::string text = progress_line(figures, columns - 1);
+  shown_columns_ = text.size();
+  log::begin_open_line();
+  const std::string up = lines_above > 0 ? fmt::format("\x1b[{}A", lines_above) : "";
+  return fmt::format("{}\r{}\x1b[{}", up, text, lines_above > 0 ? "J" : "K");
 }
 
 }  // namespace flexgen

@@ -1,5 +1,6 @@
 #include "job/report.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -42,6 +43,22 @@ OrderedJson score_json(const ScoreReport& score) {
   OrderedJson json = json_of(score);
   json["perplexity"] = score.perplexity();
   return json;
+}
+
+OrderedJson row_lengths_json(const std::optional<RowsReport>& rows) {
+  if (!rows) return {};
+  return {{"prompt", json_of(rows->prompt)}, {"generated", json_of(rows->generated)}};
+}
+
+OrderedJson energy_json(const std::vector<EnergyReport>& devices) {
+  if (devices.empty()) return {};
+  OrderedJson listed = OrderedJson::array();
+  double joules = 0;
+  for (const EnergyReport& device : devices) {
+    joules += device.joules;
+    listed.push_back(json_of(device));
+  }
+  return {{"joules", joules}, {"devices", std::move(listed)}};
 }
 
 OrderedJson sweeps_json(const SweepsReport& sweeps) {
@@ -146,6 +163,34 @@ TierReports sum_tiers(const std::vector<RankReport>& ranks) {
   return sum;
 }
 
+std::vector<EnergyReport> sum_energy(const std::vector<RankReport>& ranks) {
+  std::vector<EnergyReport> devices;
+  for (const RankReport& rank : ranks)
+    for (const EnergyReport& seen : rank.energy) {
+      const auto same = std::ranges::find_if(devices, [&](const EnergyReport& other) {
+        return other.host == seen.host && other.kind == seen.kind && other.name == seen.name;
+      });
+      if (same == devices.end()) devices.push_back(seen);
+      else same->joules = std::max(same->joules, seen.joules);  // who looked longest
+    }
+  return devices;
+}
+
+std::uint64_t ssd_bytes_written(const std::vector<RankReport>& ranks) {
+  std::uint64_t bytes = 0;
+  for (const RankReport& rank : ranks)
+    if (const auto found = rank.resources.find("disk_write"); found != rank.resources.end())
+      bytes += found->second.bytes;
+  return bytes;
+}
+
+std::optional<std::pair<std::string, double>> busiest_resource(const RankReport& rank) {
+  std::optional<std::pair<std::string, double>> most;
+  for (const auto& [name, use] : rank.resources_by_phase.sum())
+    if (use.occupied_seconds > (most ? most->second : 0)) most.emplace(name, use.occupied_seconds);
+  return most;
+}
+
 std::string to_json(const Report& report) {
   OrderedJson ranks = OrderedJson::array();
   for (const RankReport& rank : report.ranks) ranks.push_back(rank_json(rank));
@@ -157,11 +202,15 @@ std::string to_json(const Report& report) {
                             {"policy", json_of(report.policy)},
                             {"job", json_of(report.job)},
                             {"lengths", report.lengths ? json_of(*report.lengths) : OrderedJson()},
+                            {"errors", report.rows ? OrderedJson(report.rows->errors) : OrderedJson()},
+                            {"row_lengths", row_lengths_json(report.rows)},
                             {"timing", json_of(report.timing)},
                             {"sweeps", sweeps_json(report.sweeps)},
                             {"throughput", json_of(report.throughput)},
                             {"score", report.score ? score_json(*report.score) : OrderedJson()},
                             {"roofline", report.roofline ? roofline_json(*report.roofline) : OrderedJson()},
+                            {"ssd_bytes_written", ssd_bytes_written(report.ranks)},
+                            {"energy", energy_json(sum_energy(report.ranks))},
                             {"tiers", tiers_json(sum_tiers(report.ranks))},
                             {"ranks", std::move(ranks)}};
   return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";

@@ -9,10 +9,13 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/fields.hpp"
 #include "base/trace.hpp"
+#include "job/activity.hpp"
+#include "job/row_tally.hpp"
 
 namespace flexgen {
 
@@ -37,6 +40,7 @@ struct TierReport {
   std::uint64_t peak_bytes = 0;      // most ever in use, staging buffers included
   std::uint64_t planned_bytes = 0;   // what the plan names, staging buffers included
 
+  bool is_used() const { return peak_bytes + achieved.total() + requested.total() > 0; }
   TierReport& operator+=(const TierReport& other);  // peaks add up: ranks have memory of their own
   static constexpr auto fields() {
     return std::tuple(field("capacity_bytes", &TierReport::capacity_bytes), field("requested", &TierReport::requested),
@@ -77,6 +81,18 @@ struct PhaseResources {
   }
 };
 
+/// What one device took while the job ran, by its own meter.
+struct EnergyReport {
+  std::string kind;  // "gpu", "processor"
+  std::string name;  // PCI bus id, "package-0"
+  std::string host;
+  double joules = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("kind", &EnergyReport::kind), field("name", &EnergyReport::name),
+                      field("host", &EnergyReport::host), field("joules", &EnergyReport::joules));
+  }
+};
+
 struct RankReport {
   int rank = 0;
   std::string host;
@@ -91,6 +107,8 @@ struct RankReport {
   double sweep_seconds = 0;           // inside sweeps
   double busy_fraction = 0;           // of the time after loading in which compute was busy, 0 .. 1
   std::uint64_t peak_host_bytes = 0;  // peak resident size of the process
+  std::vector<EnergyReport> energy;   // of its GPU and its machine's processors: ranks may share them
+  ActivityReport activity;            // for the page alone, so it is no field
   static constexpr auto fields() {
     return std::tuple(
         field("rank", &RankReport::rank), field("host", &RankReport::host), field("device", &RankReport::device),
@@ -98,7 +116,8 @@ struct RankReport {
         field("tiers", &RankReport::tiers), field("resources", &RankReport::resources),
         field("resources_by_phase", &RankReport::resources_by_phase), field("load_seconds", &RankReport::load_seconds),
         field("pinning_seconds", &RankReport::pinning_seconds), field("sweep_seconds", &RankReport::sweep_seconds),
-        field("busy_fraction", &RankReport::busy_fraction), field("peak_host_bytes", &RankReport::peak_host_bytes));
+        field("busy_fraction", &RankReport::busy_fraction), field("peak_host_bytes", &RankReport::peak_host_bytes),
+        field("energy", &RankReport::energy));
   }
 };
 
@@ -293,6 +312,7 @@ struct Report {
   ThroughputReport throughput;
   std::optional<LengthsReport> lengths;    // of a measurement
   std::optional<ScoreReport> score;        // of a job that scores
+  std::optional<RowsReport> rows;          // of a job that has rows
   std::optional<RooflineReport> roofline;  // none without a hardware profile
 };
 
@@ -303,6 +323,13 @@ ThroughputReport measure_throughput(const JobReport& job, const TimingReport& ti
                                     std::uint64_t saved_prompt_tokens = 0);
 /// Tiers summed over the ranks.
 TierReports sum_tiers(const std::vector<RankReport>& ranks);
+
+/// Every device once, though ranks share it.
+std::vector<EnergyReport> sum_energy(const std::vector<RankReport>& ranks);
+/// To scratch files of the ssd tier, by all ranks.
+std::uint64_t ssd_bytes_written(const std::vector<RankReport>& ranks);
+/// The resource that was in use longest in sweeps, and for how long; none where nothing was.
+std::optional<std::pair<std::string, double>> busiest_resource(const RankReport& rank);
 
 /// Indented JSON text with a newline at the end. A value that is not finite comes out as null.
 std::string to_json(const Report& report);

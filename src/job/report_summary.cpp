@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/bytes.hpp"
 #include "job/report.hpp"
@@ -24,22 +25,13 @@ std::string tier_line(std::string_view name, const TierReport& tier) {
                                 format_bytes(tier.requested.total())));
 }
 
-bool is_used(const TierReport& tier) { return tier.peak_bytes + tier.achieved.total() + tier.requested.total() > 0; }
-
 /// What bound each rank: the resource that was in use most of the job's `seconds` of sweeps.
 std::string rank_line(const RankReport& rank, double seconds) {
-  std::string name;
-  double most = 0;
-  for (const auto& [resource, totals] : rank.resources_by_phase.sum())
-    if (totals.occupied_seconds > most) {
-      most = totals.occupied_seconds;
-      name = resource;
-    }
   std::string text = fmt::format("{} on {}, layers {} .. {}", rank.device, rank.host, rank.first_layer,
                                  rank.first_layer + rank.num_layers - 1);
-  if (most > 0 && seconds > 0)
-    text += fmt::format(", busiest {} ({:.0f} %), compute {:.0f} %", name, 100 * std::min(1.0, most / seconds),
-                        100 * rank.busy_fraction);
+  if (const auto busiest = busiest_resource(rank); busiest && seconds > 0)
+    text += fmt::format(", busiest {} ({:.0f} %), compute {:.0f} %", busiest->first,
+                        100 * std::min(1.0, busiest->second / seconds), 100 * rank.busy_fraction);
   return line(fmt::format("rank {}", rank.rank), text);
 }
 
@@ -78,6 +70,51 @@ std::string prompts_text(const SweepsReport& sweeps) {
   return fmt::format("{} tokens read, {} ({:.0f} %) saved: rows share what they begin with",
                      sweeps.computed_prompt_tokens, sweeps.saved_prompt_tokens,
                      100 * static_cast<double>(sweeps.saved_prompt_tokens) / static_cast<double>(all));
+}
+
+std::string errors_text(const std::map<std::string, std::uint64_t>& errors) {
+  std::string text;
+  for (const auto& [code, count] : errors) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, code);
+  return text;
+}
+
+std::string row_lengths_text(const RowsReport& rows) {
+  const auto range = [](const LengthDistribution& lengths) {
+    return fmt::format("{} .. {} (mean {:.1f})", lengths.least, lengths.most, lengths.mean);
+  };
+  std::string text = "prompts of " + range(rows.prompt);
+  if (rows.generated.most > 0) text += fmt::format(", {} generated", range(rows.generated));
+  return text + ", in tokens";
+}
+
+std::string energy_text(const std::vector<EnergyReport>& devices, std::uint64_t num_tokens) {
+  std::map<std::string, double> joules;
+  double sum = 0;
+  for (const EnergyReport& device : devices) {
+    joules[device.kind] += device.joules;
+    sum += device.joules;
+  }
+  std::string text;
+  for (const auto& [kind, of_kind] : joules)
+    text += fmt::format("{}{:.4g} kJ by {}s", text.empty() ? "" : ", ", of_kind * 1e-3, kind);
+  if (sum > 0 && num_tokens > 0) text += fmt::format(", {:.3g} J a token", sum / static_cast<double>(num_tokens));
+  return text;
+}
+
+// What was asked of the job, and what came of it.
+std::string rows_lines(const Report& report) {
+  const JobReport& job = report.job;
+  std::string text = line("rows", job.failed_rows > 0 ? fmt::format("{} ({} ok, {} failed)", job.rows,
+                                                                    job.rows - job.failed_rows, job.failed_rows)
+                                                      : fmt::format("{}", job.rows));
+  if (report.rows && !report.rows->errors.empty()) text += line("errors", errors_text(report.rows->errors));
+  text +=
+      line("tokens", report.score ? fmt::format("{} read, {} scored", job.prompt_tokens, report.score->tokens)
+                                  : fmt::format("{} prompt, {} generated", job.prompt_tokens, job.generated_tokens));
+  if (report.lengths && report.lengths->is_mixed()) text += line("lengths", lengths_text(*report.lengths));
+  else if (!report.lengths && report.rows && report.rows->prompt.count > 0)
+    text += line("lengths", row_lengths_text(*report.rows));
+  return text;
 }
 
 std::string seconds_text(double seconds) { return std::isfinite(seconds) ? fmt::format("{:.3f}", seconds) : "-"; }
@@ -122,14 +159,7 @@ std::string summary(const Report& report) {
   std::string text = line("model", fmt::format("{}, {} layers, hidden {}, {} parameters, {}", model.name, model.layers,
                                                model.hidden, count_text(model.parameters), report.policy.dtype));
   text += line("policy", report.policy.flags);
-  text +=
-      line("rows", report.job.failed_rows > 0 ? fmt::format("{} ({} failed)", report.job.rows, report.job.failed_rows)
-                                              : fmt::format("{}", report.job.rows));
-  text += line("tokens",
-               report.score
-                   ? fmt::format("{} read, {} scored", report.job.prompt_tokens, report.score->tokens)
-                   : fmt::format("{} prompt, {} generated", report.job.prompt_tokens, report.job.generated_tokens));
-  if (report.lengths && report.lengths->is_mixed()) text += line("lengths", lengths_text(*report.lengths));
+  text += rows_lines(report);
   double pinning_seconds = 0;
   for (const RankReport& rank : report.ranks) pinning_seconds = std::max(pinning_seconds, rank.pinning_seconds);
   text += line("time", time_text(report.timing, pinning_seconds));
@@ -140,9 +170,13 @@ std::string summary(const Report& report) {
   if (report.sweeps.cache_positions > 0) text += line("blocks", blocks_text(report.sweeps, report.policy));
   if (report.sweeps.saved_prompt_tokens > 0) text += line("prompts", prompts_text(report.sweeps));
   const TierReports tiers = sum_tiers(report.ranks);
-  if (is_used(tiers.gpu)) text += tier_line("gpu", tiers.gpu);
-  if (is_used(tiers.dram)) text += tier_line("dram", tiers.dram);
-  if (is_used(tiers.ssd)) text += tier_line("ssd", tiers.ssd);
+  if (tiers.gpu.is_used()) text += tier_line("gpu", tiers.gpu);
+  if (tiers.dram.is_used()) text += tier_line("dram", tiers.dram);
+  if (tiers.ssd.is_used()) text += tier_line("ssd", tiers.ssd);
+  if (const std::uint64_t written = ssd_bytes_written(report.ranks); written > 0)
+    text += line("written", format_bytes(written) + " to the ssd tier");
+  if (const std::vector<EnergyReport> energy = sum_energy(report.ranks); !energy.empty())
+    text += line("energy", energy_text(energy, report.job.generated_tokens + report.job.scored_tokens));
   const double seconds = report.timing.sweep_seconds();
   for (const RankReport& rank : report.ranks) text += rank_line(rank, seconds);
   if (report.roofline) text += roofline_text(*report.roofline, report.ranks.size());

@@ -1,9 +1,8 @@
 #include "run/generate_job.hpp"
 
-#include <memory>
 #include <optional>
 
-#include "job/progress.hpp"
+#include "job/live_counts.hpp"
 #include "run/input_totals.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
@@ -16,31 +15,31 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
   input.command = "generate";
   input.model = model;
   input.make_source = [&] { return open_weights(directory, model); };
-  std::unique_ptr<Progress> progress;
   std::optional<InputTotals> totals;
+  LiveCounts counts;
+  input.counts = &counts;
   if (book) {
     input.shape = book->shape();
     input.rows = book;
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
-      progress = Progress::to_stderr({}, {}, request.files.quiet);
-      totals.emplace(*book, book->max_new_tokens(), *progress);
-      for (std::size_t i = 0; i < book->counts().failed_rows; ++i) progress->add_row(true);
-      book->start([&] { progress->add_row(true); });
+      counts.add_earlier_rows(book->counts().failed_rows, book->counts().failed_rows);
+      totals.emplace(*book, book->max_new_tokens(), counts);
+      book->start([&] { counts.add_row(true); });
     };
     input.callbacks.on_token = [&](RowId id, std::int32_t token) {
-      progress->add_tokens(1);
+      counts.add_tokens(1);
       return book->add_token(id, token);
     };
     input.callbacks.on_scores = [&](RowId id, const TokenScores& tokens) { book->add_scores(id, tokens); };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
-      if (book->finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
+      if (book->finish(id, reason)) counts.add_row(reason == FinishReason::not_a_number);
       totals->update(*book);
     };
     input.count_job = [&] { return book->counts(); };
   }
   Report report = run_job(session, request, input);
-  if (book) progress->finish();
+  if (book) report.rows = book->tally().report();
   return report;
 }
 

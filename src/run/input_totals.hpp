@@ -1,13 +1,13 @@
-// What the progress of a job is told of its input: how many rows there are, once all are read; before that how many to
-// expect, where that can be told.
+// What those who watch a job are told of its input: how many rows there are, once all are read; before that how much of
+// it was read, where that can be told.
 //
-// Refers to its progress. Single-threaded.
+// Refers to the job's counts. Single-threaded.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
-#include "job/progress.hpp"
+#include "job/live_counts.hpp"
 
 namespace flexgen {
 
@@ -15,21 +15,22 @@ class InputTotals {
  public:
   /// @param total_tokens  of the rows that are read by now: said where these are all
   template <class Book>
-  InputTotals(const Book& book, std::uint64_t total_tokens, Progress& progress) : progress_(progress) {
-    if (book.num_rows()) progress_.set_totals(book.num_rows(), total_tokens);
-    are_known_ = book.num_rows().has_value();
+  InputTotals(const Book& book, std::uint64_t total_tokens, LiveCounts& counts) : counts_(counts) {
+    update(book);
+    if (are_known_) counts_.set_total_tokens(total_tokens);
   }
 
   template <class Book>
   void update(const Book& book) {
     if (are_known_) return;
-    are_known_ = book.num_rows().has_value();
-    if (are_known_) progress_.set_totals(book.num_rows());
-    else progress_.set_expected_rows(book.expected_rows());
+    const std::optional<std::size_t> num_rows = book.num_rows();
+    are_known_ = num_rows.has_value();
+    if (are_known_) counts_.set_total_rows(num_rows);
+    else if (const std::optional<double> share = book.share_read()) counts_.set_fraction_read(*share, book.num_read());
   }
 
  private:
-  Progress& progress_;
+  LiveCounts& counts_;
   bool are_known_ = false;
 };
 

@@ -50,6 +50,9 @@ struct OutputFiles {
   std::string output;
   bool overwrite = false;
   std::string report, trace;
+  std::string page;  // --report of a name that ends in .html
+  std::string metrics_address = "127.0.0.1";
+  std::int32_t metrics_port = 0;  // 0: nobody is told
   bool quiet = false;
   log::Level log_level = log::Level::info;
 

@@ -27,6 +27,8 @@ JobRequest plain_request(JobRequest request) {
   request.policy.attn_sparsity = 1;
   request.files.report.clear();
   request.files.trace.clear();
+  request.files.page.clear();
+  request.files.metrics_port = 0;
   return request;
 }
 

@@ -14,6 +14,8 @@
 #include "engine/stage.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
+#include "job/metrics_text.hpp"
+#include "job/page/report_page.hpp"
 #include "policy/block_limits.hpp"
 #include "run/interrupt.hpp"
 #include "run/job_report.hpp"
@@ -22,6 +24,9 @@
 #include "run/policy_choice.hpp"
 #include "run/transports.hpp"
 #include "run/version.hpp"
+#include "run/watch/counted_sweeps.hpp"
+#include "run/watch/job_watch.hpp"
+#include "run/watch/metrics_server.hpp"
 
 namespace flexgen {
 namespace {
@@ -97,7 +102,8 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
 
 // Rank 0 turns rows into sweeps, the others serve them.
 SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error) {
-  BatchDriver driver(stage, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
+  CountedSweeps runner(stage, *input.counts);
+  BatchDriver driver(runner, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
     driver.run(*input.rows, input.callbacks);
@@ -121,6 +127,38 @@ void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
   }
 }
 
+// What all that watch are told from the beginning on.
+LiveFigures begin_figures(const JobInput& input, const Communicator& ranks) {
+  LiveFigures figures;
+  figures.version = version_text();
+  figures.command = input.command;
+  figures.model = input.model.name;
+  figures.num_ranks = ranks.size();
+  return figures;
+}
+
+// Before anything is loaded: a port that is taken must not come to light later.
+std::unique_ptr<MetricsServer> open_metrics(const OutputFiles& files, const LiveFigures& figures, Communicator& ranks) {
+  std::unique_ptr<MetricsServer> server;
+  ranks.agree_on_error([&] {
+    if (files.metrics_port == 0 || ranks.rank() != 0) return;
+    server = std::make_unique<MetricsServer>(files.metrics_address, files.metrics_port);
+    server->publish(metrics_text(figures));
+  });
+  return server;
+}
+
+// Rank 0 tells what the ranks have seen.
+void add_watched(Report& report, WatchReport own, const OutputFiles& files, Communicator& ranks) {
+  if (files.page.empty()) own.activity = {};
+  std::vector<WatchReport> all = gather(ranks, own);
+  if (ranks.rank() != 0) return;
+  for (std::size_t r = 0; r < all.size(); ++r) {
+    report.ranks[r].energy = std::move(all[r].energy);
+    report.ranks[r].activity = std::move(all[r].activity);
+  }
+}
+
 void gather_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns, Communicator& ranks) {
   const std::vector<std::string> events =
       ranks.all_gather(chrome_trace_events(stage.tracer().events(), ranks.rank(), origin_ns));
@@ -133,6 +171,8 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   Communicator& ranks = session.communicator();
   ranks.all_equal("the program's version", version_text());
   ranks.all_equal("the model", fingerprint(input.model));
+  const LiveFigures figures = begin_figures(input, ranks);
+  const std::unique_ptr<MetricsServer> server = open_metrics(request.files, figures, ranks);
   const std::uint64_t begin_ns = now_ns();
   const AgreedJob job = agree_on_job(request, input, ranks);
   const std::unique_ptr<Transport> transport = open_transport(session, request.machine.transport, job.device);
@@ -145,15 +185,19 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
 
   const std::uint64_t start_ns = now_ns();
   SweepsReport sweeps;
+  const bool is_shown = ranks.rank() == 0 && !request.files.quiet;
+  JobWatch watch(*stage, {ranks.host(), figures, input.counts, server.get(), is_shown});
   if (ranks.rank() == 0) sweeps = drive(*stage, input, job, config.on_error);
   else stage->serve();
   timing.total_seconds = seconds_since(start_ns);
+  WatchReport watched = watch.finish();
   timing.prefill_seconds = sweeps.prefill.seconds;
   timing.decode_seconds = sweeps.decode.seconds;
   timing.mixed_seconds = sweeps.mixed.seconds;
 
   if (!request.files.trace.empty()) gather_trace(request.files.trace, *stage, start_ns, ranks);
   Report report = gather_report(*stage, seconds_since(start_ns), ranks);
+  add_watched(report, std::move(watched), request.files, ranks);
   report.command = input.command;
   report.timing = timing;
   report.sweeps = sweeps;
@@ -172,6 +216,7 @@ int conclude(const Report& report, const OutputFiles& files, SummaryRole role) {
   // Nobody may be listening: that is no reason for a job to fail that is done.
   if (!files.quiet) write_fully(to_stdout ? STDOUT_FILENO : STDERR_FILENO, summary(report));
   if (!files.report.empty()) write_report(report, files.report);
+  if (!files.page.empty()) write_report_page(report, files.page);
   if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
   log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
                         files.output.empty() ? "" : "; their errors stand in " + files.output));

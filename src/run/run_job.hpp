@@ -11,6 +11,7 @@
 #include "batch/row.hpp"
 #include "batch/row_source.hpp"
 #include "comm/mpi_session.hpp"
+#include "job/live_counts.hpp"
 #include "job/report.hpp"
 #include "run/job_request.hpp"
 #include "spec/model_spec.hpp"
@@ -24,9 +25,10 @@ struct JobInput {
   ModelSpec model;
   /// Makes this rank's source; called once the policy is known to fit.
   std::function<std::shared_ptr<WeightSource>()> make_source;
-  JobShape shape;             // rank 0's counts
-  RowSource* rows = nullptr;  // rank 0's; must outlive the job
-  RowCallbacks callbacks;     // rank 0's
+  JobShape shape;                // rank 0's counts
+  RowSource* rows = nullptr;     // rank 0's; must outlive the job
+  RowCallbacks callbacks;        // rank 0's
+  LiveCounts* counts = nullptr;  // rank 0's: callbacks count rows and tokens there; must outlive the job
   /// Rank 0: loading is over; this is how the job runs.
   std::function<void(const Policy&)> on_start;
   std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end

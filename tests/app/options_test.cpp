@@ -114,6 +114,32 @@ TEST(Options, ScoreHasTextsAndWindows) {
   expect_usage_error("bench", "--model m --quality-check q --compress-cache", "quality-check");
 }
 
+TEST(Options, AReportIsAPageOrFiguresOrBoth) {
+  const std::string words = "--model m --input i --output o ";
+  Options o = parse("generate", words + "--report job.html");
+  EXPECT_EQ(o.files.page, "job.html");
+  EXPECT_TRUE(o.files.report.empty());
+  for (const char* both : {"--report a.json --report b.html", "--report=b.html --report=a.json"}) {
+    o = parse("generate", words + both);
+    EXPECT_EQ(o.files.report, "a.json");
+    EXPECT_EQ(o.files.page, "b.html");
+  }
+  expect_usage_error("generate", words + "--report a.html --report b.html", "--report names two pages");
+  expect_usage_error("generate", words + "--report a --report -", "--report names two JSON files");
+}
+
+TEST(Options, MetricsHaveAPort) {
+  const std::string words = "--model m --dummy ";
+  EXPECT_EQ(parse("bench", words).files.metrics_port, 0);
+  const Options o = parse("bench", words + "--metrics-port 9100 --metrics-address 0.0.0.0");
+  EXPECT_EQ(o.files.metrics_port, 9100);
+  EXPECT_EQ(o.files.metrics_address, "0.0.0.0");
+  EXPECT_EQ(parse("bench", words + "--metrics-port 65535").files.metrics_address, "127.0.0.1");
+  expect_usage_error("bench", words + "--metrics-port 65536", "--metrics-port 65536 is no port");
+  expect_usage_error("bench", words + "--metrics-port 0", "--metrics-port");
+  expect_usage_error("bench", words + "--metrics-address ::1", "--metrics-address needs --metrics-port");
+}
+
 TEST(Options, GenerateHasFiles) {
   const Options o =
       parse("generate",

@@ -94,6 +94,17 @@ TEST_F(OutputPaths, NothingThatIsWrittenIsAnyOtherFile) {
   }
 }
 
+TEST_F(OutputPaths, APageIsAReportToo) {
+  o_.files.page = o_.rows.inputs.paths[0];
+  expect_refused(ExitCode::usage, {"--report", "--input", "same file"});
+  o_.files.page = o_.files.report = at("report.html");
+  expect_refused(ExitCode::usage, {"--report", "same file"});
+  o_.files.report.clear();
+  EXPECT_NO_THROW(check_output_paths(o_));
+  o_.files.page = put("other.html", "<!doctype html>\n<p>precious</p>\n");
+  expect_refused(ExitCode::file, {"--report", "no report's page"});
+}
+
 TEST_F(OutputPaths, LinksAndOtherNamesAreSeenThrough) {
   fs::create_symlink(o_.rows.inputs.paths[0], at("soft"));
   fs::create_hard_link(o_.rows.inputs.paths[0], at("hard"));

@@ -37,7 +37,9 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
   const std::string profile = folder.write("profile.json", to_json(HardwareProfile{}));
   const std::string torn = folder.write("torn.json", file_text(trace).substr(0, 120));
   const std::string empty = folder.write("empty", "");
-  for (const FigureKind kind : {FigureKind::report, FigureKind::trace, FigureKind::profile}) {
+  const std::string page = folder.write("page.html", std::string(page_marker) + "<html lang=\"en\">");
+  for (const FigureKind kind : {FigureKind::report, FigureKind::page, FigureKind::trace, FigureKind::profile}) {
+    EXPECT_EQ(is_accepted(page, kind), kind == FigureKind::page);
     EXPECT_EQ(is_accepted(report, kind), kind == FigureKind::report);
     EXPECT_EQ(is_accepted(trace, kind), kind == FigureKind::trace);
     EXPECT_EQ(is_accepted(torn, kind), kind == FigureKind::trace) << "of a job that was killed";
@@ -46,7 +48,7 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
     EXPECT_TRUE(is_accepted(folder.file("new.json"), kind));
     EXPECT_TRUE(is_accepted("-", kind));
     for (const char* text : {"precious\n", "{}", "[]", "{\"custom_id\": 1}\n{\"custom_id\": 2}\n", "\n",
-                             "{\"program\": \"flexgen-dist\"}", "{\"traceEvents\": []}",
+                             "{\"program\": \"flexgen-dist\"}", "<!doctype html>\n<p>", "{\"traceEvents\": []}",
                              "{\"a\": {\"schema_version\": 1, \"program\": \"flexgen-dist\", \"throughput\": 1}}"})
       EXPECT_FALSE(is_accepted(folder.write("other", text), kind)) << text;
   }

@@ -299,11 +299,49 @@ TEST(Report, OfAJobThatScores) {
   EXPECT_TRUE(Json::parse(to_json(report))["score"]["perplexity"].is_null());
 }
 
+TEST(Report, WhatBecameOfRows) {
+  Report report = sample();
+  EXPECT_TRUE(Json::parse(to_json(report))["errors"].is_null());
+  EXPECT_TRUE(Json::parse(to_json(report))["row_lengths"].is_null());
+  RowTally tally;
+  tally.add_error("invalid_json");
+  tally.add_sequence(10, 4);
+  tally.add_sequence(12, 2);
+  report.rows = tally.report();
+  const Json json = Json::parse(to_json(report));
+  EXPECT_EQ(json["errors"], (Json{{"invalid_json", 1}}));
+  EXPECT_EQ(json["row_lengths"]["prompt"]["count"], 2);
+  EXPECT_EQ(json["row_lengths"]["prompt"]["bins"], (Json{1, 0, 1}));
+  EXPECT_EQ(json["row_lengths"]["generated"]["mean"], 3);
+  const std::string text = summary(report);
+  EXPECT_NE(text.find("errors      1 invalid_json\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("lengths     prompts of 10 .. 12 (mean 11.0), 2 .. 4 (mean 3.0) generated, in tokens\n"),
+            std::string::npos)
+      << text;
+}
+
+TEST(Report, EnergyAndWhatTheDiskTook) {
+  Report report = sample();
+  EXPECT_TRUE(Json::parse(to_json(report))["energy"].is_null());
+  EXPECT_EQ(Json::parse(to_json(report))["ssd_bytes_written"], 0);
+  // Two ranks on one GPU, and each with the processors of a machine of its own.
+  report.ranks[0].energy = {{"gpu", "0000:3b:00.0", "box", 900}, {"processor", "package-0", "box", 100}};
+  report.ranks[1].energy = {{"gpu", "0000:3b:00.0", "box", 1000}, {"processor", "package-0", "box1", 200}};
+  for (RankReport& one : report.ranks) one.resources["disk_write"] = {1, 3 << 20, 2, 1};
+  const Json json = Json::parse(to_json(report));
+  EXPECT_EQ(json["energy"]["joules"], 1300);
+  EXPECT_EQ(json["energy"]["devices"].size(), 3U);
+  EXPECT_EQ(json["ssd_bytes_written"], 6 << 20);
+  const std::string text = summary(report);
+  EXPECT_NE(text.find("energy      1 kJ by gpus, 0.3 kJ by processors, 3.03 J a token\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("written     6.00 MiB to the ssd tier\n"), std::string::npos) << text;
+}
+
 TEST(Report, Summary) {
   EXPECT_EQ(summary(sample()),
             "model       facebook/opt-30b, 48 layers, hidden 7168, 30.0 B parameters, float16\n"
             "policy      --percent 20 80 0 100 0 100\n"
-            "rows        40 (1 failed)\n"
+            "rows        40 (39 ok, 1 failed)\n"
             "tokens      3900 prompt, 429 generated\n"
             "time        load 3.00 s, prefill 2.00 s, decode 8.00 s, total 14.00 s\n"
             "throughput  42.90 tokens/s (prefill 1950.00, decode 48.75)\n"

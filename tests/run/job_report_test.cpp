@@ -7,30 +7,11 @@
 
 #include "base/bytes.hpp"
 #include "comm/in_process.hpp"
-#include "model/slice_description.hpp"
 #include "tests/support/scratch_place.hpp"
-#include "tests/support/tiny_model.hpp"
-#include "weights/weight_source.hpp"
+#include "tests/support/tiny_stage.hpp"
 
 namespace flexgen::test {
 namespace {
-
-StageConfig stage_of(const std::array<double, 6>& percent, const ScratchPlace& scratch) {
-  StageConfig config;
-  const ModelSpec model = tiny_model(4);
-  config.plan.bounds = {0, 4, true, true};
-  Policy policy;
-  policy.micro_batch_size = 8;
-  policy.num_micro_batches = 2;
-  policy.placement = make_placement(percent);
-  config.plan.input =
-      plan_input(model, describe_slice(model, config.plan.bounds, true, Device{}), policy, {24, 8, 31, 16});
-  config.budgets = {GiB, GiB, GiB};
-  config.plan.memory = plan_memory(config.plan.input, config.budgets);
-  config.source = make_random_source();
-  config.offload_dir = scratch.path();
-  return config;
-}
 
 TierReports report_of(StageConfig config) {
   Stage stage(std::move(config));
@@ -48,7 +29,7 @@ TEST(JobReport, MemoryIsAchievedAsRequested) {
         std::array<double, 6>{0, 0, 0, 0, 0, 0}, std::array<double, 6>{30, 40, 50, 25, 60, 20}}) {
     SCOPED_TRACE(to_flags({{}, {make_placement(percent)}}));
     const ScratchPlace scratch;
-    const TierReports tiers = report_of(stage_of(percent, scratch));
+    const TierReports tiers = report_of(tiny_stage(percent, scratch));
     const std::array<const TierReport*, 3> all{&tiers.gpu, &tiers.dram, &tiers.ssd};
     ClassBytes whole;
     for (const TierReport* tier : all) whole += tier->achieved;
@@ -69,7 +50,7 @@ TEST(JobReport, MemoryIsAchievedAsRequested) {
 // The stores take what the plan's pieces say: one that says twice as much as was asked for is a taker gone wrong.
 TEST(JobReport, ATakerThatTakesTwiceItsPieceShows) {
   const ScratchPlace scratch;
-  StageConfig config = stage_of({50, 50, 0, 100, 100, 0}, scratch);
+  StageConfig config = tiny_stage({50, 50, 0, 100, 100, 0}, scratch);
   const MemoryPieces planned = config.plan.memory.pieces;
   MemoryPieces broken;
   for (std::size_t p = 0; p < num_pieces; ++p)

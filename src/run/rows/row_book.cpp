@@ -18,7 +18,7 @@ RowBook::RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWrite
       writer_(writer),
       format_(std::move(format)),
       rules_(std::move(rules)),
-      errors_(&writer, rules_.errors),
+      errors_(&writer, rules_.errors, tally_),
       ahead_(rules_.window, [this](ParsedRow row) { return open(std::move(row)); }) {}
 
 void RowBook::read(RequestReader& reader) {
@@ -145,6 +145,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
     return true;
   }
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
+  tally_.add_sequence(static_cast<std::uint64_t>(row.num_prompt_tokens(one)), one.token_ids.size());
   one.text = sequence.matcher->text();
   one.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
   if (row.is_matched && wants_another(row, one)) {

@@ -17,6 +17,7 @@
 #include "job/report.hpp"
 #include "job/request_reader.hpp"
 #include "job/result.hpp"
+#include "job/row_tally.hpp"
 #include "run/rows/error_limit.hpp"
 #include "run/rows/open_row.hpp"
 #include "run/rows/planned_rows.hpp"
@@ -63,12 +64,15 @@ class RowBook final : public RowSource {
   /// So far: rows of the window, and those behind it that the engine has asked for; bad rows and rows without numbers
   /// are failed ones.
   const JobReport& counts() const { return counts_; }
+  /// Errors by their code, lengths of the sequences that have ended.
+  const RowTally& tally() const { return tally_; }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return planned_.max_new_tokens(); }  // of the rows in the window
   /// Rows of the job, once all are read.
   std::optional<std::size_t> num_rows() const;
-  /// Of these, by the share of the input that was read; none where nothing tells.
-  std::optional<double> expected_rows() const { return ahead_.expected_rows(); }
+  /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
+  std::uint64_t num_read() const { return ahead_.num_read(); }
+  std::optional<double> share_read() const { return ahead_.share_read(); }
   /// Throws the UserError by which the input has broken off, where it has.
   void require_whole_input() const;
 
@@ -119,6 +123,7 @@ class RowBook final : public RowSource {
   DType dtype_ = DType::float32;
   Warned has_warned_;
   PlannedRows planned_;
+  RowTally tally_;
   RowErrors errors_;
   JobReport counts_;
   std::size_t num_cut_ = 0;

@@ -5,10 +5,10 @@
 namespace flexgen {
 
 void RowErrors::add(const RowError& error, std::uint64_t num_rows) {
-  ++num_failed_;
+  tally_.add_error(error.code);
   if (writer_) writer_->write(format_error(error));
   try {
-    limit_.check(num_failed_, num_rows, error.message);
+    limit_.check(count(), num_rows, error.message);
   } catch (const UserError&) {
     if (writer_) writer_->start();  // what is known by now is worth reading
     throw;

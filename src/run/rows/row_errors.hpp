@@ -1,6 +1,6 @@
 // The rows of a job that fail: each gets its line at once, and too many of them end the job.
 //
-// Refers to its writer. Single-threaded.
+// Refers to its writer and tally. Single-threaded.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 
 #include "job/report.hpp"
 #include "job/result.hpp"
+#include "job/row_tally.hpp"
 #include "run/rows/error_limit.hpp"
 
 namespace flexgen {
@@ -16,7 +17,8 @@ namespace flexgen {
 class RowErrors {
  public:
   /// @param writer  null: nobody wants lines
-  RowErrors(ResultWriter* writer, ErrorLimit limit) : writer_(writer), limit_(limit) {}
+  /// @param tally   counts them
+  RowErrors(ResultWriter* writer, ErrorLimit limit, RowTally& tally) : writer_(writer), limit_(limit), tally_(tally) {}
 
   /// From now on `on_input_error` is told of rows that cannot run, as add_unread gets them.
   void start(std::function<void()> on_input_error) { on_input_error_ = std::move(on_input_error); }
@@ -26,13 +28,13 @@ class RowErrors {
   /// One that never got to run.
   void add_unread(const RowError& error, std::uint64_t num_rows);
 
-  std::uint64_t count() const { return num_failed_; }
+  std::uint64_t count() const { return tally_.num_errors(); }
 
  private:
   ResultWriter* writer_;
   ErrorLimit limit_;
+  RowTally& tally_;
   std::function<void()> on_input_error_;
-  std::uint64_t num_failed_ = 0;
 };
 
 }  // namespace flexgen

@@ -111,11 +111,8 @@ class RowsAhead {
   /// Of the input, so far.
   std::uint64_t num_read() const { return num_read_.load(std::memory_order_relaxed); }
 
-  /// Of the whole input, by the share of its bytes that was read; none where its size is not known.
-  std::optional<double> expected_rows() const {
-    const std::optional<double> share = has_ended() ? std::nullopt : reader_->share_read();
-    return share && *share > 0 ? std::optional(static_cast<double>(num_read()) / *share) : std::nullopt;
-  }
+  /// Of the input's bytes, 0 .. 1; none where their number is not known, or all are read.
+  std::optional<double> share_read() const { return has_ended() ? std::nullopt : reader_->share_read(); }
 
   /// Once the input has ended: why it did before its end; null where it did not.
   std::exception_ptr fault() const { return has_ended() ? fault_ : nullptr; }

@@ -17,7 +17,7 @@ ScoreBook::ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultW
       model_(model),
       writer_(writer),
       rules_(rules),
-      errors_(writer, rules_.errors),
+      errors_(writer, rules_.errors, tally_),
       ahead_(rules_.ahead, [this](ParsedRow row) { return open(std::move(row)); }) {}
 
 void ScoreBook::read(RequestReader& reader) {
@@ -195,6 +195,7 @@ void ScoreBook::write(const OpenRow& row) {
   for (const ScoredText& text : row.result.texts) {
     for (const float score : text.log_probabilities) totals_.log_probability += static_cast<double>(score);
     totals_.tokens += text.log_probabilities.size();
+    tally_.add_sequence(text.token_ids.size(), 0);
   }
   if (writer_) writer_->write(format_scores(row.result, rules_.return_token_ids));
 }

@@ -17,6 +17,7 @@
 #include "job/report.hpp"
 #include "job/request_reader.hpp"
 #include "job/result.hpp"
+#include "job/row_tally.hpp"
 #include "run/rows/error_limit.hpp"
 #include "run/rows/row_errors.hpp"
 #include "run/rows/rows_ahead.hpp"
@@ -78,10 +79,13 @@ class ScoreBook final : public RowSource {
   std::size_t num_failed() const { return errors_.count(); }
   /// Rows of the job, once all are read.
   std::optional<std::size_t> num_rows() const;
-  /// Of these, by the share of the input that was read; none where nothing tells.
-  std::optional<double> expected_rows() const { return ahead_.expected_rows(); }
+  /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
+  std::uint64_t num_read() const { return ahead_.num_read(); }
+  std::optional<double> share_read() const { return ahead_.share_read(); }
   /// As RowBook::require_whole_input.
   void require_whole_input() const;
+  /// Errors by their code, lengths of the texts that have been scored.
+  const RowTally& tally() const { return tally_; }
   /// Of the rows that are done.
   const ScoreReport& totals() const { return totals_; }
 
@@ -122,6 +126,7 @@ class ScoreBook final : public RowSource {
   DType dtype_ = DType::float32;
   bool has_warned_ = false;  // of a row without numbers
   std::function<void(bool)> on_row_;
+  RowTally tally_;
   RowErrors errors_;
   JobShape shape_{0, 0, 0, 0, true};
   Counts counts_;

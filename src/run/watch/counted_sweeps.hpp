@@ -1,0 +1,37 @@
+// A runner that passes sweeps on to another, and counts those that are done.
+//
+// Refers to both. Thread-safety: as the runner.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "job/live_counts.hpp"
+#include "schedule/sweep_runner.hpp"
+
+namespace flexgen {
+
+class CountedSweeps final : public SweepRunner {
+ public:
+  CountedSweeps(SweepRunner& runner, LiveCounts& counts) : runner_(runner), counts_(counts) {}
+
+  void run(const SweepWork& work) override {
+    prompt_tokens_.push_back(static_cast<std::uint64_t>(work.num_prompt_tokens()));
+    runner_.run(work);
+  }
+  std::vector<SampledTokens> collect(std::size_t num_micro_batches) override {
+    std::vector<SampledTokens> tokens = runner_.collect(num_micro_batches);
+    counts_.add_sweep(prompt_tokens_.front());
+    prompt_tokens_.pop_front();
+    return tokens;
+  }
+  void finish() override { runner_.finish(); }
+
+ private:
+  SweepRunner& runner_;
+  LiveCounts& counts_;
+  std::deque<std::uint64_t> prompt_tokens_;  // of the sweeps under way, in their order
+};
+
+}  // namespace flexgen
