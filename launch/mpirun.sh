@@ -37,6 +37,10 @@ if [[ -e /.dockerenv || -e /run/.containerenv || -n ${container:-} ]] ||
   default OMPI_MCA_btl_vader_single_copy_mechanism none
 fi
 
+# Ranks that are told to end have some seconds to end with the sweep under way.
+default OMPI_MCA_odls_base_sigkill_timeout 6
+default PRTE_MCA_odls_base_sigkill_timeout 6
+
 # One copy of each of Open MPI's own help texts, not one per rank.
 default OMPI_MCA_orte_base_help_aggregate 1
 

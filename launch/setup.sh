@@ -20,8 +20,8 @@ TORCH_VERSION=2.11.0
 OLDEST_ARCHITECTURE=75  # that nvcc 13 compiles for
 DEFAULT_ARCHITECTURES='75;80;86;89;90'
 CUDA_PACKAGES=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85)
-SYSTEM_PACKAGES=(g++ cmake ninja-build ccache python3 python3-venv libopenmpi-dev openmpi-bin libspdlog-dev libfmt-dev
-  liburing-dev libpcre2-dev libcxxopts-dev nlohmann-json3-dev libgtest-dev libgmock-dev)
+SYSTEM_PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv libopenmpi-dev openmpi-bin libspdlog-dev
+  libfmt-dev liburing-dev libpcre2-dev libcxxopts-dev nlohmann-json3-dev zlib1g-dev libzstd-dev libgtest-dev libgmock-dev)
 
 # --- steps, their clock and their log ---------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ at_least() {  # at_least 3.25.1 3.22
 
 missing_tools() {  # prints what is missing, one word each; nothing when the build can go on
   local tool
-  for tool in g++ cmake ninja python3 mpicxx mpirun; do
+  for tool in g++ cmake ninja pkg-config python3 mpicxx mpirun; do
     command -v "$tool" >/dev/null || echo "$tool"
   done
   if command -v g++ >/dev/null; then
@@ -88,6 +88,12 @@ cxxopts
 #endif
 #if !__has_include(<nlohmann/json.hpp>)
 nlohmann-json
+#endif
+#if !__has_include(<zlib.h>)
+zlib
+#endif
+#if !__has_include(<zstd.h>)
+zstd
 #endif
 #if !__has_include(<gtest/gtest.h>)
 googletest

@@ -26,6 +26,11 @@ find_path(CXXOPTS_INCLUDE cxxopts.hpp REQUIRED)
 add_library(flexgen::cxxopts INTERFACE IMPORTED)
 target_include_directories(flexgen::cxxopts SYSTEM INTERFACE ${CXXOPTS_INCLUDE})
 
+# Packed rows.
+find_package(ZLIB REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
+
 find_package(MPI REQUIRED COMPONENTS CXX)
 
 if(FLEXGEN_TORCH)

@@ -43,6 +43,13 @@ OptionValue side_into(PromptCut& to) {
   return into::word("error", [&to](const std::string&, const std::string& word) { to = parse_prompt_cut(word); });
 }
 
+OptionValue sync_into(SyncRule& to) {
+  return into::word("seconds", [&to](const std::string& option, const std::string& word) {
+    const std::string rule = one_of(option, word, {"rows", "seconds", "end"});
+    to = rule == "rows" ? SyncRule::rows : rule == "end" ? SyncRule::end : SyncRule::seconds;
+  });
+}
+
 OptionRow log_level_row(log::Level& to) {
   const auto keep = [&to](const std::string& option, const std::string& word) {
     to = log::parse_level(one_of(option, word, {"debug", "info", "warn", "error"}));
@@ -105,8 +112,14 @@ std::vector<OptionRow> row_file_rows(Options& o, bool score) {
       {"input", "FILE", into::text(o.rows.input),
        score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids); - is standard input"
              : "rows in: JSONL, plain or OpenAI batch; - is standard input"},
-      {"output", "FILE", into::text(o.files.output), "rows out: JSONL; - is standard output"},
+      {"output", "FILE", into::text(o.files.output),
+       "rows out: JSONL, packed where the name ends in .gz or .zst; - is standard output"},
+      {"error-file", "FILE", into::text(o.files.error_file), "errors of rows go here instead"},
       {"overwrite", "", into::on_off(o.files.overwrite), "replace an output file that exists"},
+      {"restart", "", into::on_off(o.files.restart), "do a job anew that could be gone on with"},
+      {"preserve-order", "", into::on_off(o.files.preserve_order), "results stand as their rows do"},
+      {"sync", "WHEN", sync_into(o.files.sync),
+       "rows | seconds | end: when results are brought to the disk; a power cut costs what was written since"},
       {"return-token-ids", "", into::on_off(o.rows.return_token_ids),
        score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results"},
       {"quality-check", "FILE", into::text(o.rows.quality_check),
@@ -239,6 +252,11 @@ void check_rows(const std::string& command, const Options& o) {
   const bool both = !o.rows.input.empty() && !o.files.output.empty();
   const bool neither = o.rows.input.empty() && o.files.output.empty();
   const std::string hint = "See flexgen-dist " + command + " --help";
+  if (o.files.output.empty())
+    for (const auto& [is_given, name] :
+         {std::pair(!o.files.error_file.empty(), "error-file"), std::pair(o.files.preserve_order, "preserve-order"),
+          std::pair(o.files.restart, "restart")})
+      if (is_given) refuse(fmt::format("--{} needs --output", name), "", hint);
   if (command == "score") {
     check_texts(o.score, o.rows);
     const bool needs_none = !o.score.text.empty() || (!o.rows.quality_check.empty() && neither);

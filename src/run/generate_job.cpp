@@ -13,6 +13,7 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
   JobInput input;
   input.command = "generate";
   input.model = model;
+  input.stops_early = true;
   input.make_source = [&] { return open_weights(directory, model); };
   std::unique_ptr<Progress> progress;
   if (book) {
@@ -23,6 +24,8 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
       book->start();
       progress = Progress::to_stderr(book->counts().rows, book->max_new_tokens(), request.files.quiet);
       for (std::size_t i = 0; i < book->counts().failed_rows; ++i) progress->add_row(true);
+      const RowTotals& earlier = book->earlier();
+      for (std::size_t i = earlier.failed_rows; i < earlier.rows; ++i) progress->add_row(false);
     };
     input.callbacks.on_token = [&](RowId id, std::int32_t token) {
       progress->add_tokens(1);

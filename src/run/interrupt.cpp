@@ -21,7 +21,18 @@ void say(const char* text) {
   if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;  // nobody listens: the exit code says it all
 }
 
+std::atomic<bool> may_stop{false};
+std::atomic<bool> is_stop_requested{false};
+std::atomic<unsigned> patience_seconds{0};  // 0: endless
+
 extern "C" void interrupted(int) {
+  if (may_stop.exchange(false)) {
+    is_stop_requested = true;
+    if (const unsigned seconds = patience_seconds.load(); seconds > 0) alarm(seconds);
+    if (*words.load() != '\0')
+      say("interrupted: the sweep under way is the last one; a second interrupt ends it at once\n");
+    return;
+  }
   remove_file_left_empty();
   const char* text = words.load();
   if (*text != '\0') {
@@ -46,14 +57,28 @@ void remove_file_left_empty() {
   if (file && stat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0) unlink(file);
 }
 
+void stop_on_interrupt(Launch launch) {
+  constexpr unsigned most_seconds = 4;
+  patience_seconds = launch == Launch::ranks ? most_seconds : 0;
+  may_stop = true;
+}
+
+void no_stop_on_interrupt() {
+  may_stop = false;
+  if (stop_requested()) alarm(0);
+}
+
+bool stop_requested() { return is_stop_requested.load(); }
+
 void end_on_interrupt(const char* last_words) {
   words = last_words;
   on_terminal = isatty(STDERR_FILENO);
-  for (const int signal_number : {SIGINT, SIGTERM}) {
+  for (const int signal_number : {SIGINT, SIGTERM, SIGALRM}) {
     struct sigaction before = {};
     if (sigaction(signal_number, nullptr, &before) != 0 || before.sa_handler == SIG_IGN) continue;
     struct sigaction action = {};
     action.sa_handler = interrupted;
+    action.sa_flags = SA_RESTART;  // a call that waits for other ranks or a disk goes on
     sigfillset(&action.sa_mask);
     sigaction(signal_number, &action, nullptr);
   }

@@ -99,7 +99,9 @@ SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, co
   BatchDriver driver(stage, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
-    driver.run(*input.rows, input.callbacks);
+    RowCallbacks callbacks = input.callbacks;
+    if (input.stops_early) callbacks.should_stop = stop_requested;
+    driver.run(*input.rows, callbacks);
   } catch (...) {
     // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
     on_error(std::current_exception());
@@ -144,8 +146,10 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
 
   const std::uint64_t start_ns = now_ns();
   SweepsReport sweeps;
+  if (input.stops_early) stop_on_interrupt(ranks.size() > 1 ? Launch::ranks : Launch::alone);
   if (ranks.rank() == 0) sweeps = drive(*stage, input, job, config.on_error);
   else stage->serve();
+  no_stop_on_interrupt();
   timing.total_seconds = seconds_since(start_ns);
   timing.prefill_seconds = sweeps.prefill.seconds;
   timing.decode_seconds = sweeps.decode.seconds;
@@ -173,7 +177,7 @@ int conclude(const Report& report, const OutputFiles& files, SummaryRole role) {
   if (!files.report.empty()) write_report(report, files.report);
   if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
   log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
-                        files.output.empty() ? "" : "; their errors stand in " + files.output));
+                        files.output.empty() ? "" : "; their errors stand in " + files.errors_to()));
   return static_cast<int>(ExitCode::rows_failed);
 }
 

@@ -29,6 +29,7 @@ struct JobInput {
   RowCallbacks callbacks;     // rank 0's
   /// Rank 0: loading is over; this is how the job runs.
   std::function<void(const Policy&)> on_start;
+  bool stops_early = false;              // an interrupt lets the sweeps under way end; equal on all ranks
   std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end
 };
 

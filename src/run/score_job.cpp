@@ -13,8 +13,10 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
   JobInput input;
   input.command = "score";
   input.model = model;
+  input.stops_early = true;
   input.make_source = [&] { return open_weights(directory, model); };
   std::unique_ptr<Progress> progress;
+  const std::uint64_t earlier_tokens = book ? book->totals().tokens : 0;
   if (book) {
     input.shape = book->shape();
     input.rows = book;
@@ -32,8 +34,12 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
       if (has_failed ? book->fail(id) : book->finish(id)) progress->add_row(has_failed);
     };
     input.count_job = [&]() -> JobReport {
-      return {book->num_rows(),     book->num_failed(), book->num_windows(), book->num_window_tokens(), 0,
-              book->totals().tokens};
+      return {book->num_rows(),
+              book->num_failed(),
+              book->num_windows(),
+              book->num_window_tokens(),
+              0,
+              book->totals().tokens - earlier_tokens};
     };
   }
   Report report = run_job(session, request, input);

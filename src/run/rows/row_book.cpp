@@ -15,6 +15,7 @@ namespace flexgen {
 void RowBook::read(RequestReader& reader) {
   while (std::optional<ParsedRow> row = reader.next()) {
     ++counts_.rows;
+    if (!writer_.admit(identity_of(*row))) continue;
     if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
     else add_request(std::move(std::get<Request>(*row)));
   }
@@ -23,7 +24,7 @@ void RowBook::read(RequestReader& reader) {
 
 void RowBook::add_error(const RowError& error) {
   ++counts_.failed_rows;
-  writer_.write(format_error(error));
+  writer_.write(error, format_error(error), {true});
 }
 
 void RowBook::add_request(Request request) {
@@ -93,7 +94,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
   one.text = sequence.matcher->text();
   one.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
   if (--row.num_open > 0) return false;
-  writer_.write(format_result(result_of(row, tokenizer_), format_));
+  writer_.write(row.request, format_result(result_of(row, tokenizer_), format_));
   return true;
 }
 

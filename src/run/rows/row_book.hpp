@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
+#include "job/output/result_writer.hpp"
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
@@ -24,9 +25,16 @@ class RowBook final : public RowSource {
  public:
   RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
           PromptCut cut = PromptCut::none)
-      : tokenizer_(tokenizer), model_(model), writer_(writer), format_(std::move(format)), cut_(cut) {}
+      : tokenizer_(tokenizer),
+        model_(model),
+        writer_(writer),
+        format_(std::move(format)),
+        cut_(cut),
+        earlier_(writer.totals()) {
+    counts_.failed_rows = earlier_.failed_rows;
+  }
 
-  /// Reads all rows; errors go to the writer as they are found.
+  /// Reads all rows; errors go to the writer as they are found. What an earlier run has done is passed over.
   void read(RequestReader& reader);
 
   /// What the engine is to run next: the sequences of the rows, in their order. What is not pulled yet is kept as
@@ -38,9 +46,15 @@ class RowBook final : public RowSource {
   /// The job runs: lines go to the writer's file from now on.
   void start() { writer_.start(); }
   /// The data type of the run: what is advised where numbers fail.
-  void set_dtype(DType dtype) { dtype_ = dtype; }
-  /// So far: bad rows and rows without numbers are failed ones; prompts that are to run are counted as they are read.
+  void set_dtype(DType dtype) {
+    dtype_ = dtype;
+    writer_.require(dtype_option, std::string(dtype_name(dtype)));
+  }
+  /// So far: bad rows and rows without numbers are failed ones, those of earlier runs included; prompts that are to run
+  /// are counted as they are read.
   const JobReport& counts() const { return counts_; }
+  /// What earlier runs have done.
+  const RowTotals& earlier() const { return earlier_; }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return max_new_tokens_; }
 
@@ -71,6 +85,7 @@ class RowBook final : public RowSource {
   ResultWriter& writer_;
   ResultFormat format_;
   PromptCut cut_;
+  RowTotals earlier_;
   DType dtype_ = DType::float32;
   bool has_warned_ = false;              // of a row without numbers
   std::vector<OpenSequence> sequences_;  // by RowId

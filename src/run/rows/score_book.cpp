@@ -14,15 +14,26 @@ namespace flexgen {
 
 void ScoreBook::read(RequestReader& reader) {
   while (const std::optional<ParsedRow> row = reader.next()) {
-    if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
+    if (!admit(identity_of(*row))) ++num_rows_;
+    else if (const auto* error = std::get_if<RowError>(&*row)) add_error(*error);
     else add_request(std::get<Request>(*row));
   }
 }
+
+void ScoreBook::count_earlier(const RowTotals& earlier) {
+  num_failed_ = earlier.failed_rows;
+  num_written_ = earlier.rows;
+  totals_.tokens = earlier.scored_tokens;
+  totals_.log_probability = earlier.log_probability;
+}
+
+bool ScoreBook::admit(const RowIdentity& row) { return !writer_ || writer_->admit(row); }
 
 void ScoreBook::add_text(const std::string& id, const std::string& text) {
   RowIdentity identity;
   identity.line_number = 1;
   identity.custom_id = id;
+  admit(identity);
   add_row(identity, false, {prompt_ids(tokenizer_, model_, text)});
 }
 
@@ -34,7 +45,7 @@ void ScoreBook::add_error(const RowError& error) {
 void ScoreBook::write_error(const RowError& error) {
   ++num_failed_;
   ++num_written_;
-  if (writer_) writer_->write(format_error(error));
+  if (writer_) writer_->write(error, format_error(error), {true});
 }
 
 void ScoreBook::add_request(const Request& request) {
@@ -137,11 +148,14 @@ bool ScoreBook::fail(RowId id) {
 
 void ScoreBook::write(const OpenRow& row) {
   ++num_written_;
+  RowOutcome outcome;
   for (const ScoredText& text : row.result.texts) {
-    for (const float score : text.log_probabilities) totals_.log_probability += static_cast<double>(score);
-    totals_.tokens += text.log_probabilities.size();
+    for (const float score : text.log_probabilities) outcome.log_probability += static_cast<double>(score);
+    outcome.scored_tokens += text.log_probabilities.size();
   }
-  if (writer_) writer_->write(format_scores(row.result, rules_.return_token_ids));
+  totals_.log_probability += outcome.log_probability;
+  totals_.tokens += outcome.scored_tokens;
+  if (writer_) writer_->write(row.result, format_scores(row.result, rules_.return_token_ids), outcome);
 }
 
 }  // namespace flexgen

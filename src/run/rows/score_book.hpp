@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
+#include "job/output/result_writer.hpp"
 #include "job/report.hpp"
 #include "job/request.hpp"
 #include "job/result.hpp"
@@ -32,9 +33,11 @@ class ScoreBook final : public RowSource {
  public:
   /// @param writer  null: nobody wants result lines
   ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules)
-      : tokenizer_(tokenizer), model_(model), writer_(writer), rules_(rules) {}
+      : tokenizer_(tokenizer), model_(model), writer_(writer), rules_(rules) {
+    if (writer_) count_earlier(writer_->totals());
+  }
 
-  /// Reads all rows; errors go to the writer as they are found.
+  /// Reads all rows; errors go to the writer as they are found. What an earlier run has done is passed over.
   void read(RequestReader& reader);
   /// A text that is a row by itself. Throws UserError (rows_failed).
   void add_text(const std::string& id, const std::string& text);
@@ -50,7 +53,10 @@ class ScoreBook final : public RowSource {
     if (writer_) writer_->start();
   }
   /// The data type of the run: what is advised where numbers fail.
-  void set_dtype(DType dtype) { dtype_ = dtype; }
+  void set_dtype(DType dtype) {
+    dtype_ = dtype;
+    if (writer_) writer_->require(dtype_option, std::string(dtype_name(dtype)));
+  }
 
   /// From the engine: of a window's tokens but its first. Returns how many of them count.
   std::size_t add_scores(RowId id, std::span<const float> scores);
@@ -60,12 +66,12 @@ class ScoreBook final : public RowSource {
   bool fail(RowId id);
 
   std::size_t num_rows() const { return num_rows_; }
-  std::size_t num_failed() const { return num_failed_; }
+  std::size_t num_failed() const { return num_failed_; }    // in earlier runs, too
   std::size_t num_written() const { return num_written_; }  // rows that are done, failed ones included
   std::size_t num_windows() const { return windows_.size(); }
   std::uint64_t num_window_tokens() const { return num_window_tokens_; }  // as read by the model, overlaps included
   std::uint64_t num_to_score() const { return num_to_score_; }
-  /// Of the rows that are done.
+  /// Of the rows that are done, in earlier runs, too.
   const ScoreReport& totals() const { return totals_; }
 
  private:
@@ -81,6 +87,8 @@ class ScoreBook final : public RowSource {
     std::int64_t num_scored = 0;  // of its tokens behind the first
   };
 
+  void count_earlier(const RowTotals& earlier);
+  bool admit(const RowIdentity& row);
   void add_request(const Request& request);
   void add_error(const RowError& error);
   void write_error(const RowError& error);
