@@ -13,11 +13,10 @@ namespace flexgen {
 /// @param last_words  a string literal, written before the end; "" ends silently. A later call replaces it.
 void end_on_interrupt(const char* last_words);
 
-/// Whether other ranks may be waited for: one that is gone must not hold up the end.
+/// A launcher that ends a job sends SIGTERM to the ranks that are left: nothing more comes of those.
 enum class Launch : std::uint8_t { alone, ranks };
 
-/// From now on the first interrupt does no more than make stop_requested() true; the second, or, of several ranks, the
-/// fourth second after it, ends the process.
+/// From now on SIGUSR1 and, of a process alone, the first interrupt do no more than make stop_requested() true.
 void stop_on_interrupt(Launch launch);
 /// The next interrupt ends the process at once. What was requested stays so.
 void no_stop_on_interrupt();

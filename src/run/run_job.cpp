@@ -11,6 +11,7 @@
 #include "base/log.hpp"
 #include "batch/batch_driver.hpp"
 #include "comm/exchange.hpp"
+#include "comm/launch_environment.hpp"
 #include "engine/stage.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
@@ -146,9 +147,12 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
 
   const std::uint64_t start_ns = now_ns();
   SweepsReport sweeps;
+  const bool is_told_by_launcher = input.stops_early && ranks.size() > 1 && ranks.rank() == 0;
   if (input.stops_early) stop_on_interrupt(ranks.size() > 1 ? Launch::ranks : Launch::alone);
+  if (is_told_by_launcher) offer_early_stop(ranks.host());
   if (ranks.rank() == 0) sweeps = drive(*stage, input, job, config.on_error);
   else stage->serve();
+  if (is_told_by_launcher) withdraw_early_stop();
   no_stop_on_interrupt();
   timing.total_seconds = seconds_since(start_ns);
   timing.prefill_seconds = sweeps.prefill.seconds;
