@@ -1,6 +1,6 @@
 // A library to be loaded before the program (LD_PRELOAD): writes that end in the middle, disks that are full, file
 // systems without locks. What it does stands in the environment:
-//   FLEXGEN_FAULT_FILE    only files whose path ends so are meant; else all under FLEXGEN_FAULT_FOLDER
+//   FLEXGEN_FAULT_FILE    how the paths of the files end that are meant
 //   FLEXGEN_FAULT_AT      of writes to them, the one of this number (1, ...) is cut in half and ends the process (SIGKILL)
 //   FLEXGEN_FAULT_ROOM    bytes that may be written to them: then the disk is full
 //   FLEXGEN_FAULT_LOCKS   "none": flock(2) knows no locks
@@ -28,12 +28,11 @@ std::string variable(const char* name) {
 }
 
 bool is_meant(int fd) {
-  static const std::string ending = variable("FLEXGEN_FAULT_FILE"), folder = variable("FLEXGEN_FAULT_FOLDER");
-  if (ending.empty() && folder.empty()) return false;
+  static const std::string ending = variable("FLEXGEN_FAULT_FILE");
+  if (ending.empty()) return false;
   std::array<char, 4096> path{};
   const ssize_t length = readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path.data(), path.size());
-  const std::string_view name(path.data(), length > 0 ? static_cast<size_t>(length) : 0);
-  return ending.empty() ? name.starts_with(folder) : name.ends_with(ending);
+  return std::string_view(path.data(), length > 0 ? static_cast<size_t>(length) : 0).ends_with(ending);
 }
 
 }  // namespace
