@@ -52,6 +52,7 @@ std::unique_ptr<ResultWriter> open_output(const Options& options, const std::fil
   request.existing = files.overwrite ? ExistingFile::overwrite : ExistingFile::refuse;
   request.order = files.preserve_order ? RowOrder::as_read : RowOrder::as_finished;
   request.sync = files.sync;
+  request.flush = FlushRule::when_told;
   request.restart = files.restart;
   request.identity = identify(options, directory, model);
   auto writer = std::make_unique<ResultWriter>(std::move(request));

@@ -94,7 +94,7 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
         in_flight_[group.work.group.index()] = group.block.num_sequences();
         count_time(group.work);
       }
-      is_stopped = is_stopped || (callbacks.should_stop && callbacks.should_stop());
+      is_stopped = is_stopped || (callbacks.on_sweep && !callbacks.on_sweep());
       group.in_flight = !is_stopped && make_work(group, waiting);
       if (group.in_flight) runner_.run(group.work);
       any = any || group.in_flight;

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "job/progress.hpp"
+#include "run/interrupt.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
 
@@ -34,6 +35,10 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     input.callbacks.on_scores = [&](RowId id, const TokenScores& tokens) { book->add_scores(id, tokens); };
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       if (book->finish(id, reason)) progress->add_row(reason == FinishReason::not_a_number);
+    };
+    input.callbacks.on_sweep = [&] {
+      book->flush();
+      return !stop_requested();
     };
     input.count_job = [&] { return book->counts(); };
   }

@@ -100,9 +100,7 @@ SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, co
   BatchDriver driver(stage, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
   try {
     if (input.on_start) input.on_start(job.policy);
-    RowCallbacks callbacks = input.callbacks;
-    if (input.stops_early) callbacks.should_stop = stop_requested;
-    driver.run(*input.rows, callbacks);
+    driver.run(*input.rows, input.callbacks);
   } catch (...) {
     // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
     on_error(std::current_exception());

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "job/progress.hpp"
+#include "run/interrupt.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
 
@@ -32,6 +33,10 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       const bool has_failed = reason == FinishReason::not_a_number;
       if (has_failed ? book->fail(id) : book->finish(id)) progress->add_row(has_failed);
+    };
+    input.callbacks.on_sweep = [&] {
+      book->flush();
+      return !stop_requested();
     };
     input.count_job = [&]() -> JobReport {
       return {book->num_rows(),

@@ -1,9 +1,9 @@
 // A library to be loaded before the program (LD_PRELOAD): writes that end in the middle, disks that are full, file
 // systems without locks. What it does stands in the environment:
 //   FLEXGEN_FAULT_FILE    how the paths of the files end that are meant
-//   FLEXGEN_FAULT_AT      of writes to them, the one of this number (1, ...) is cut in half and ends the process (SIGKILL)
-//   FLEXGEN_FAULT_ROOM    bytes that may be written to them: then the disk is full
-//   FLEXGEN_FAULT_LOCKS   "none": flock(2) knows no locks
+//   FLEXGEN_FAULT_AT      of writes to them, the one of this number (1, ...) is cut in half and ends the process
+//   (SIGKILL) FLEXGEN_FAULT_ROOM    bytes that may be written to them: then the disk is full FLEXGEN_FAULT_LOCKS
+//   "none": flock(2) knows no locks
 #include <dlfcn.h>
 #include <signal.h>
 #include <sys/types.h>

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
-#include "job/request.hpp"
 #include "job/output/result_writer.hpp"
+#include "job/request.hpp"
 #include "model/read_spec.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "text/tokenizer.hpp"

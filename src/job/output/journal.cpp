@@ -52,16 +52,17 @@ Journal::Journal(std::string path) : path_(std::move(path)) {
   }
   if (::fstat(file_.get(), &status) != 0) fail(errno);
   if (!S_ISREG(status.st_mode)) fail(EINVAL);
-  size_bytes_ = static_cast<std::uint64_t>(status.st_size);
+  written_bytes_ = static_cast<std::uint64_t>(status.st_size);
 }
 
 std::string Journal::text() const {
-  std::string text(size_bytes_, '\0');
+  std::string text(written_bytes_, '\0');
   if (const int error_number = read_fully(file_.get(), 0, text); error_number != 0) fail(error_number);
   return text;
 }
 
 void Journal::replace(JournalState& state) {
+  if (is_there()) flush();
   const std::string new_path = path_ + ".new";
   auto next = FileDescriptor::owned(
       path_.empty() ? make_nameless_file()
@@ -96,23 +97,25 @@ void Journal::replace(JournalState& state) {
     if (const int error_number = synchronise_folder_of(path_); error_number != 0) fail(error_number);
   }
   file_ = std::move(next);
-  size_bytes_ = size_bytes;
+  written_bytes_ = size_bytes;
+  pending_.clear();
   state.held = std::move(held);
 }
 
-void Journal::append(const JournalRecord& record) {
-  record_.clear();
-  append_record(record, record_);
-  const WriteOutcome outcome = write_fully(file_.get(), record_);
+void Journal::flush() {
+  if (pending_.empty()) return;
+  const WriteOutcome outcome = write_fully(file_.get(), pending_);
   if (outcome.error_number != 0) {
     // What is left of a torn record hides those behind it.
-    if (outcome.num_bytes > 0 && ::ftruncate(file_.get(), static_cast<off_t>(size_bytes_)) != 0) fail(errno);
+    if (outcome.num_bytes > 0 && ::ftruncate(file_.get(), static_cast<off_t>(written_bytes_)) != 0) fail(errno);
     fail(outcome.error_number);
   }
-  size_bytes_ += record_.size();
+  written_bytes_ += pending_.size();
+  pending_.clear();
 }
 
-std::string Journal::read(const HeldLine& line) const {
+std::string Journal::read(const HeldLine& line) {
+  if (line.offset_bytes + line.size_bytes > written_bytes_) flush();
   std::string content(line.size_bytes, '\0');
   if (const int error_number = read_fully(file_.get(), line.offset_bytes, content); error_number != 0)
     fail(error_number);

@@ -47,11 +47,14 @@ class Journal {
   /// Writes it anew, on the disk when this returns; lines that are held have moved then.
   void replace(JournalState& state);
 
-  /// One write(2). Held lines end one byte before size_bytes() then.
-  void append(const JournalRecord& record);
-  std::string read(const HeldLine& line) const;
+  /// To be written by flush. Held lines end one byte before size_bytes() then.
+  void append(const JournalRecord& record) { append_record(record, pending_); }
+  /// One write(2).
+  void flush();
+  /// Flushes where the line is not in the file yet.
+  std::string read(const HeldLine& line);
 
-  std::uint64_t size_bytes() const { return size_bytes_; }
+  std::uint64_t size_bytes() const { return written_bytes_ + pending_.size(); }
   int fd() const { return file_.get(); }
 
  private:
@@ -59,8 +62,8 @@ class Journal {
 
   std::string path_;
   FileDescriptor file_;
-  std::uint64_t size_bytes_ = 0;
-  std::string record_;
+  std::uint64_t written_bytes_ = 0;
+  std::string pending_;
 };
 
 }  // namespace flexgen

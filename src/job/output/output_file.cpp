@@ -78,8 +78,8 @@ void OutputFile::open() {
 OutputFile::~OutputFile() {
   struct stat status {
   }, named{};
-  if (new_file_.empty() || prefix_.end_bytes > 0 || !file_.is_open() || ::fstat(file_.get(), &status) != 0 ||
-      status.st_size != 0)
+  if (new_file_.empty() || prefix_.end_bytes > pending_.size() || !file_.is_open() ||
+      ::fstat(file_.get(), &status) != 0 || status.st_size != 0)
     return;
   if (::stat(new_file_.c_str(), &named) == 0 && is_same_file(status, named)) ::unlink(new_file_.c_str());
 }
@@ -101,19 +101,25 @@ FilePrefix OutputFile::with(std::string_view bytes) const {
 
 void OutputFile::write(std::string_view bytes, const FilePrefix& after) {
   FLEXGEN_CHECK(file_.is_open(), "write after finish");
+  pending_ += bytes;
+  prefix_ = after;
+}
+
+void OutputFile::flush() {
+  if (pending_.empty()) return;
   check();
-  const WriteOutcome outcome = write_fully(file_.get(), bytes);
+  const WriteOutcome outcome = write_fully(file_.get(), pending_);
   if (outcome.error_number != 0) {
     take_back(outcome.num_bytes);
     fail(outcome.error_number);
   }
-  prefix_ = after;
+  pending_.clear();
 }
 
 void OutputFile::check() const {
   struct stat named {};
   if (is_named_) {
-    const auto end = static_cast<off_t>(prefix_.end_bytes);
+    const auto end = static_cast<off_t>(prefix_.end_bytes - pending_.size());
     const bool is_there = ::stat(path_.c_str(), &named) == 0;
     if (!is_there && errno != ENOENT && errno != ENOTDIR) return;  // a network that is slow takes nothing away
     struct stat status {};

@@ -45,15 +45,17 @@ class OutputFile {
 
   /// Cuts a named file to what is to be kept of it, and writes behind that from now on. Throws OutputFault.
   void begin(const FilePrefix& kept);
-  /// What has been written so far, and the file as begin left it.
+  /// What has been given to write so far, and the file as begin left it.
   const FilePrefix& prefix() const { return prefix_; }
   /// What it will be with `bytes` more.
   FilePrefix with(std::string_view bytes) const;
 
-  /// Writes with one write(2). Throws OutputFault: the disk is full, the reader of a pipe is gone, or others have
-  /// changed the file. What was half written is taken back where it can be.
+  /// To be written by flush.
   /// @param after  with(bytes)
   void write(std::string_view bytes, const FilePrefix& after);
+  /// One write(2). Throws OutputFault: the disk is full, the reader of a pipe is gone, or others have changed the file.
+  /// What was written by half is taken back where it can be.
+  void flush();
   /// Throws OutputFault when the file is not what was written to it.
   void check() const;
   /// Brings it to the disk. Throws OutputFault.
@@ -74,6 +76,7 @@ class OutputFile {
   bool is_named_ = false;
   std::uint64_t bytes_found_ = 0;
   FilePrefix prefix_;
+  std::string pending_;  // its last bytes, which are not in the file yet
 };
 
 /// fsync(2) but where there is nothing to synchronise. Returns 0 or an errno value.

@@ -34,6 +34,7 @@ void OutputStore::begin() {
   if (!is_ordered())
     for (const auto& [ordinal, line] : state_.held) queue(ordinal);
   release_in_turn();
+  flush();
 }
 
 void OutputStore::begin_files() {
@@ -59,14 +60,20 @@ void OutputStore::put(const ResultLine& line) {
     order_.pop_front();
     release_in_turn();
   }
-  if (request_.sync == SyncRule::rows) synchronise();
+  if (request_.flush == FlushRule::each_row) flush();
 }
 
 // The journal first: a process that ends between the two has a record that does not come true.
+void OutputStore::flush() {
+  if (journal_) journal_->flush();
+  for (OutputFile& file : files_) file.flush();
+  const bool has_more = std::exchange(num_safe_rows_, state_.totals.rows) < state_.totals.rows;
+  if (request_.sync == SyncRule::rows && has_more) synchronise();
+}
+
 void OutputStore::place(std::size_t file, const ResultLine& line) {
   const std::string text = with_newline(line.json);
   const FilePrefix after = files_[file].with(text);
-  files_[file].check();
   if (journal_) journal_->append(RowRecord{line.ordinal, file, line.outcome, after});
   files_[file].write(text, after);
   state_.files[file] = after;
@@ -126,11 +133,11 @@ std::optional<OutputStore::Batch> OutputStore::next_batch(Wanted wanted) {
 void OutputStore::write_packed(const Batch& batch, std::string_view packed) {
   OutputFile& file = files_[batch.file];
   const FilePrefix after = file.with(packed);
-  file.check();
   journal_->append(ReleaseRecord{batch.file, after, batch.ordinals});
   file.write(packed, after);
   state_.files[batch.file] = after;
   for (const std::uint64_t ordinal : batch.ordinals) state_.held.erase(ordinal);
+  flush();
 }
 
 std::array<std::uint64_t, max_output_files> OutputStore::ends() const {
@@ -140,7 +147,9 @@ std::array<std::uint64_t, max_output_files> OutputStore::ends() const {
 }
 
 void OutputStore::note_synced(const std::array<std::uint64_t, max_output_files>& ends_bytes) {
-  if (journal_fd() >= 0) journal_->append(SyncRecord{ends_bytes});
+  if (journal_fd() < 0) return;
+  journal_->append(SyncRecord{ends_bytes});
+  journal_->flush();
 }
 
 void OutputStore::synchronise() {
@@ -154,12 +163,14 @@ void OutputStore::synchronise() {
 
 void OutputStore::shorten_journal() {
   if (!journal_ || journal_->size_bytes() < journal_limit_bytes_) return;
+  flush();
   for (const OutputFile& file : files_) file.synchronise();
   journal_->replace(state_);
   journal_limit_bytes_ = std::max(small_journal_bytes, 4 * journal_->size_bytes());
 }
 
 void OutputStore::complete() {
+  flush();
   FLEXGEN_CHECK(order_.empty() && state_.held.empty(), "lines of finished rows still wait");
   for (std::size_t i = 0; i < files_.size(); ++i) {
     OutputFile& file = files_[i];
@@ -167,6 +178,7 @@ void OutputStore::complete() {
       const std::string packed = pack(file.packing(), "");
       file.write(packed, file.with(packed));
     }
+    file.flush();
     file.check();
     file.synchronise();
     state_.files[i] = file.prefix();

@@ -26,6 +26,9 @@ enum class RowOrder : std::uint8_t { as_finished, as_read };
 /// When what is written is brought to the disk: with each row, once a second, or when the job ends.
 enum class SyncRule : std::uint8_t { rows, seconds, end };
 
+/// When what is written leaves the process: with each row, or when flush() is called.
+enum class FlushRule : std::uint8_t { each_row, when_told };
+
 struct OutputRequest {
   std::string path = {};        // "-": standard output
   std::string error_path = {};  // of rows that fail; empty: they stand among the others
@@ -34,6 +37,7 @@ struct OutputRequest {
   SyncRule sync = SyncRule::seconds;
   /// None: the job cannot be gone on with, and has no journal.
   std::optional<JobIdentity> identity = {};
+  FlushRule flush = FlushRule::each_row;
   bool restart = false;  // what an earlier run of the job has done does not count
 };
 
@@ -63,6 +67,8 @@ class OutputStore {
   std::int64_t created() const { return state_.head.created; }
   /// Rows that are done, those of earlier runs included.
   const RowTotals& totals() const { return state_.totals; }
+  /// Rows that the end of the process does not cost.
+  std::uint64_t num_safe_rows() const { return num_safe_rows_; }
   bool is_complete() const { return state_.is_complete; }
   /// A later run can go on with the job.
   bool has_journal() const { return journal_ && !journal_->path().empty(); }
@@ -81,6 +87,8 @@ class OutputStore {
   void begin();
   bool has_begun() const { return has_begun_; }
   void put(const ResultLine& line);
+  /// What was put is out of the process.
+  void flush();
   /// Lines that are to be packed now. Nothing where there are too few, and none of them old, unless `all` are wanted.
   enum class Wanted : std::uint8_t { due, all };
   std::optional<Batch> next_batch(Wanted wanted);
@@ -127,6 +135,7 @@ class OutputStore {
   std::deque<std::uint64_t> order_;  // rows that were read and have not gone to their file, where order matters
   std::array<Waiting, max_output_files> waiting_;  // to be packed
   std::uint64_t journal_limit_bytes_ = 0;
+  std::uint64_t num_safe_rows_ = 0;
 };
 
 }  // namespace flexgen

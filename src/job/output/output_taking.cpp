@@ -64,6 +64,7 @@ OutputStore::OutputStore(OutputRequest request) : request_(std::move(request)) {
     throw UserError(ExitCode::file, fmt::format("cannot write {}", files_.front().display_name()), fault.why,
                     fault.remedy);
   }
+  num_safe_rows_ = state_.totals.rows;
   if (goes_on_) return;
   refuse_filled_files();
   state_.head.created = static_cast<std::int64_t>(std::time(nullptr));

@@ -51,16 +51,25 @@ void ResultWriter::write(const RowIdentity& row, std::string_view json_line, con
 
 void ResultWriter::put_locked(const ResultLine& line) {
   FLEXGEN_CHECK(!is_finished_, "write after finish");
-  guarded(
-      [&] {
-        return fmt::format("cannot write row {} to {}", store_.totals().rows + 1,
-                           store_.files().front().display_name());
-      },
-      [&] {
-        begin_locked();
-        store_.put(line);
-        is_unsynced_ = true;
-      });
+  guarded([&] { return cannot_write(); },
+          [&] {
+            begin_locked();
+            store_.put(line);
+            is_unsynced_ = true;
+          });
+}
+
+std::string ResultWriter::cannot_write() const {
+  return fmt::format("cannot write row {} to {}", store_.num_safe_rows() + 1, store_.files().front().display_name());
+}
+
+std::string ResultWriter::cannot_synchronise() const {
+  return fmt::format("cannot bring {} to the disk", store_.files().front().display_name());
+}
+
+void ResultWriter::flush() {
+  const std::lock_guard lock(mutex_);
+  if (store_.has_begun() && !is_finished_) guarded([&] { return cannot_write(); }, [&] { store_.flush(); });
 }
 
 void ResultWriter::begin_locked() {
@@ -73,8 +82,9 @@ void ResultWriter::pause() {
   stop_thread();
   std::unique_lock lock(mutex_);
   if (!failure_.empty() || is_finished_ || !store_.has_begun()) return;
-  guarded([&] { return fmt::format("cannot bring {} to the disk", store_.files().front().display_name()); },
+  guarded([&] { return cannot_synchronise(); },
           [&] {
+            store_.flush();
             write_batches(OutputStore::Wanted::all, lock);
             store_.synchronise();
           });
@@ -85,7 +95,7 @@ void ResultWriter::finish() {
   stop_thread();
   std::unique_lock lock(mutex_);
   if (std::exchange(is_finished_, true) || !failure_.empty()) return;
-  guarded([&] { return fmt::format("cannot bring {} to the disk", store_.files().front().display_name()); },
+  guarded([&] { return cannot_synchronise(); },
           [&] {
             store_.begin();
             write_batches(OutputStore::Wanted::all, lock);
@@ -111,8 +121,9 @@ void ResultWriter::keep_up(const std::stop_token& stop) {
   while (!wake_.wait_for(lock, stop, sync_interval, [] { return false; }) && !stop.stop_requested()) {
     if (!failure_.empty()) return;
     try {
-      guarded([&] { return fmt::format("cannot bring {} to the disk", store_.files().front().display_name()); },
+      guarded([&] { return cannot_synchronise(); },
               [&] {
+                store_.flush();
                 write_batches(OutputStore::Wanted::due, lock);
                 if (store_.request().sync == SyncRule::seconds) synchronise_behind(lock);
                 store_.shorten_journal();
@@ -156,7 +167,7 @@ void ResultWriter::guarded(const std::function<std::string()>& what, const std::
   try {
     action();
   } catch (const OutputFault& fault) {
-    const std::uint64_t rows = store_.totals().rows;
+    const std::uint64_t rows = store_.num_safe_rows();
     const std::string_view state = !fault.rows_are_safe ? "may be lost" : rows == 1 ? "is safe" : "are safe";
     failure_ = fmt::format("{}: {}. {}. {} finished row{} {}", what(), fault.why, fault.remedy, rows,
                            rows == 1 ? "" : "s", state);

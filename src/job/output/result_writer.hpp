@@ -65,6 +65,9 @@ class ResultWriter {
   /// row is taken back, and later calls fail at once.
   void write(const RowIdentity& row, std::string_view json_line, const RowOutcome& outcome = {});
 
+  /// What was written is out of the process, in one write(2) for each file (FlushRule). Errors as write.
+  void flush();
+
   /// The job ends before its last row: all that is done is on the disk. Throws UserError (file).
   void pause();
   /// All rows are done: brings everything to the disk and closes the files. Throws UserError (file). Calling it again
@@ -78,6 +81,8 @@ class ResultWriter {
     RowOutcome outcome;
   };
 
+  std::string cannot_write() const;
+  std::string cannot_synchronise() const;
   void begin_locked();
   void start_locked();
   void put_locked(const ResultLine& line);

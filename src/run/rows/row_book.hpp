@@ -45,6 +45,8 @@ class RowBook final : public RowSource {
   const JobShape& shape() const { return shape_; }
   /// The job runs: lines go to the writer's file from now on.
   void start() { writer_.start(); }
+  /// Lines of rows that are finished leave the process.
+  void flush() { writer_.flush(); }
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) {
     dtype_ = dtype;

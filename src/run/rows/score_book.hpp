@@ -52,6 +52,10 @@ class ScoreBook final : public RowSource {
   void start() {
     if (writer_) writer_->start();
   }
+  /// Lines of rows that are finished leave the process.
+  void flush() {
+    if (writer_) writer_->flush();
+  }
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) {
     dtype_ = dtype;
