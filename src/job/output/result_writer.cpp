@@ -91,9 +91,11 @@ void ResultWriter::pause() {
 }
 
 void ResultWriter::finish() {
-  if (!std::exchange(is_started_, true)) start();
-  stop_thread();
   std::unique_lock lock(mutex_);
+  if (!is_started_) start_locked();
+  lock.unlock();
+  stop_thread();
+  lock.lock();
   if (std::exchange(is_finished_, true) || !failure_.empty()) return;
   guarded([&] { return cannot_synchronise(); },
           [&] {
