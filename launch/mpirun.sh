@@ -37,6 +37,11 @@ if [[ -e /.dockerenv || -e /run/.containerenv || -n ${container:-} ]] ||
   default OMPI_MCA_btl_vader_single_copy_mechanism none
 fi
 
+# While sweeps run, rank 0 writes here which process the first interrupt asks to end with the sweep under way.
+FLEXGEN_STOP_FILE=$(mktemp "${TMPDIR:-/tmp}/flexgen-stop-XXXXXX")
+export FLEXGEN_STOP_FILE
+trap 'rm -f "$FLEXGEN_STOP_FILE"' EXIT
+
 # One copy of each of Open MPI's own help texts, not one per rank.
 default OMPI_MCA_orte_base_help_aggregate 1
 
@@ -47,10 +52,17 @@ if command -v setsid >/dev/null; then own_session=(setsid); fi
 interrupted=0  # by a signal that ends jobs
 num_signals=0
 forward() { num_signals=$((num_signals + 1)); kill -s "$1" "$job" 2>/dev/null || :; }
+is_asked=0
+ask() {  # false where the job does not run yet, or rank 0 on another machine
+  local host='' process=''
+  ((is_asked == 0)) && read -r host process <"$FLEXGEN_STOP_FILE" 2>/dev/null && [[ $host == "$HOSTNAME" ]] || return 1
+  is_asked=1 num_signals=$((num_signals + 1))
+  kill -s USR1 "$process" 2>/dev/null
+}
 job=
 for signal in INT TERM HUP; do
   # shellcheck disable=SC2064  # the names are meant as they are now
-  trap "interrupted=1; forward $signal" "$signal"
+  trap "interrupted=1; ask || forward $signal" "$signal"
 done
 for signal in USR1 USR2 CONT; do
   # shellcheck disable=SC2064

@@ -1,15 +1,13 @@
 // flexgen-dist generate: rows of prompts in, rows of texts out.
 #include <fmt/core.h>
 
-#include <ctime>
 #include <filesystem>
 
 #include "app/commands.hpp"
+#include "app/job_output.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "run/generate_job.hpp"
-#include "run/interrupt.hpp"
-#include "run/machine.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/model/model_folder.hpp"
 #include "run/model/model_text.hpp"
@@ -32,10 +30,9 @@ JobFiles open_job_files(const Options& options, const std::filesystem::path& dir
   JobFiles files;
   files.tokenizer = std::make_unique<Tokenizer>(open_tokenizer(directory, model));
   files.reader = std::make_unique<RequestReader>(options.rows.inputs, options.rows.defaults(options.generate.gen_len));
-  files.writer = std::make_unique<ResultWriter>(
-      options.files.output, options.files.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
-  remove_if_left_empty(files.writer->new_file());
-  ResultFormat format{options.rows.return_token_ids, model.name, static_cast<std::int64_t>(std::time(nullptr))};
+  files.writer = open_output(options, directory, model);
+  if (files.writer->is_complete()) return files;
+  ResultFormat format{options.rows.return_token_ids, model.name, files.writer->created()};
   if (files.tokenizer->is_none()) {
     format.return_token_ids = true;
     format.has_text = false;
@@ -62,7 +59,6 @@ void describe_rows(const JobFiles& files, PromptCut cut) {
 
 int run_generate(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  const DeviceStart device_start(options.machine, ranks);
   const ModelFolder folder = open_model(options.model, ranks, ModelUse::generation);
   std::filesystem::path directory = folder.directory;
   ModelSpec model = folder.spec;
@@ -70,6 +66,7 @@ int run_generate(MpiSession& session, const Options& options) {
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) files = open_job_files(options, directory, folder.spec);  // the book refers to it
   });
+  if (const std::optional<int> status = conclude_if_complete(files.writer.get(), options.files, ranks)) return *status;
   if (const std::string& text = options.rows.quality_check; !text.empty())
     check_quality(session, options, text, directory, model);
   directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
@@ -79,7 +76,8 @@ int run_generate(MpiSession& session, const Options& options) {
 
   const Report report = run_generate_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);
-  files.writer->finish();
+  if (const std::optional<int> status = finish_output(*files.writer, book->num_rows(), book->is_input_whole()))
+    return *status;
   if (!are_all_known) describe_rows(files, options.generate.truncate_prompt);
   const int status = conclude(report, options.files, SummaryRole::remark);
   book->require_whole_input();

@@ -7,9 +7,8 @@
 
 #include "app/option_table.hpp"
 #include "app/option_values.hpp"
+#include "app/row_option_rows.hpp"
 #include "base/error.hpp"
-#include "job/input/kept_fields.hpp"
-#include "job/input/prompt_template.hpp"
 #include "run/policy_choice.hpp"
 #include "run/rows/score_windows.hpp"
 #include "storage/scratch_file.hpp"
@@ -45,41 +44,18 @@ OptionValue side_into(PromptCut& to) {
   return into::word("error", [&to](const std::string&, const std::string& word) { to = parse_prompt_cut(word); });
 }
 
+OptionValue sync_into(SyncRule& to) {
+  return into::word("seconds", [&to](const std::string& option, const std::string& word) {
+    const std::string rule = one_of(option, word, {"rows", "seconds", "end"});
+    to = rule == "rows" ? SyncRule::rows : rule == "end" ? SyncRule::end : SyncRule::seconds;
+  });
+}
+
 OptionRow log_level_row(log::Level& to) {
   const auto keep = [&to](const std::string& option, const std::string& word) {
     to = log::parse_level(one_of(option, word, {"debug", "info", "warn", "error"}));
   };
   return {"log-level", "LEVEL", into::word("info", keep), "debug | info | warn | error"};
-}
-
-// Of an input: what its form is, and what becomes of its fields.
-std::vector<OptionRow> input_rows(RowOptions& rows) {
-  const auto keep_format = [&rows](const std::string&, const std::string& word) {
-    rows.inputs.format = parse_input_format(word);
-  };
-  const auto keep_template = [&rows](const std::string&, const std::string& word) {
-    rows.prompt_template = std::make_shared<const PromptTemplate>(word);
-  };
-  return {
-      {"input-format", "FORM", into::word("auto", keep_format),
-       "auto (by the name's ending) | jsonl | csv | tsv | parquet; gzip and zstd are unpacked whatever the name"},
-      {"prompt-template", "TEXT", into::word("", keep_template),
-       "makes the prompt of a row's fields: \"Is {a} the same as {b}?\"; {{ and }} are braces"},
-  };
-}
-
-std::vector<OptionRow> row_rule_rows(RowOptions& rows) {
-  const auto keep_kept = [&rows](const std::string&, const std::string& word) {
-    rows.kept_fields = std::make_shared<const KeptFields>(word);
-  };
-  const auto keep_limit = [&rows](const std::string& option, const std::string& word) {
-    rows.errors = ErrorLimit::parse(option, word);
-  };
-  return {
-      {"keep-fields", "A,B|all", into::word("", keep_kept), "fields of a row that its result has, too"},
-      {"max-row-errors", "N|P%", into::word("", keep_limit),
-       "end the job where more rows fail; a share is judged from 100 rows on"},
-  };
 }
 
 // By its ending a page for people, else figures for programs: one of each.
@@ -157,8 +133,14 @@ std::vector<OptionRow> row_file_rows(Options& o, bool score) {
       {"input", "FILE...", into::files(o.rows.inputs.paths),
        score ? "rows in: JSONL with \"text\" or \"prompt\" (text or token ids), CSV, TSV; - is standard input"
              : "rows in: JSONL, plain or OpenAI batch, CSV, TSV; - is standard input"},
-      {"output", "FILE", into::text(o.files.output), "rows out: JSONL; - is standard output"},
+      {"output", "FILE", into::text(o.files.output),
+       "rows out: JSONL, packed where the name ends in .gz or .zst; - is standard output"},
+      {"error-file", "FILE", into::text(o.files.error_file), "errors of rows go here instead"},
       {"overwrite", "", into::on_off(o.files.overwrite), "replace an output file that exists"},
+      {"restart", "", into::on_off(o.files.restart), "do a job anew that could be gone on with"},
+      {"preserve-order", "", into::on_off(o.files.preserve_order), "results stand as their rows do"},
+      {"sync", "WHEN", sync_into(o.files.sync),
+       "rows | seconds | end: when results are brought to the disk; a power cut costs what was written since"},
       {"return-token-ids", "", into::on_off(o.rows.return_token_ids),
        score ? "add token_ids to the results" : "add token_ids and prompt_token_ids to the results"},
       {"quality-check", "FILE", into::text(o.rows.quality_check),
@@ -179,9 +161,10 @@ std::vector<OptionRow> score_rows(ScoreOptions& score, ModelChoice& model) {
   };
 }
 
-std::vector<OptionRow> generate_rows(GenerateOptions& generate, ModelChoice& model) {
-  const auto keep_pattern = [&generate](const std::string& option, const std::string& word) {
+std::vector<OptionRow> generate_rows(GenerateOptions& generate, RowOptions& rows, ModelChoice& model) {
+  const auto keep_pattern = [&generate, &rows](const std::string& option, const std::string& word) {
     generate.retry.pattern = std::make_shared<const AnswerPattern>(word, "--" + option);
+    rows.as_given[option] = word;
   };
   return {
       {"gen-len", "N", into::positive(generate.gen_len), "tokens to generate where a row has no max_tokens"},
@@ -272,7 +255,7 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
     tables.push_back({"Job", row_file_rows(o, score)});
     tables.push_back({"Job", input_rows(o.rows)});
     tables.push_back({"Job", row_rule_rows(o.rows)});
-    tables.push_back({"Job", score ? score_rows(o.score, o.model) : generate_rows(o.generate, o.model)});
+    tables.push_back({"Job", score ? score_rows(o.score, o.model) : generate_rows(o.generate, o.rows, o.model)});
   }
   tables.push_back({"Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)",
                     policy_rows(o.policy, o.model, pending)});
@@ -317,6 +300,11 @@ void check_rows(const std::string& command, const Options& o) {
   const bool both = !o.rows.inputs.paths.empty() && !o.files.output.empty();
   const bool neither = o.rows.inputs.paths.empty() && o.files.output.empty();
   const std::string hint = "See flexgen-dist " + command + " --help";
+  if (o.files.output.empty())
+    for (const auto& [is_given, name] :
+         {std::pair(!o.files.error_file.empty(), "error-file"), std::pair(o.files.preserve_order, "preserve-order"),
+          std::pair(o.files.restart, "restart")})
+      if (is_given) refuse(fmt::format("--{} needs --output", name), "", hint);
   if (command == "score") {
     check_texts(o.score, o.rows);
     const bool needs_none = !o.score.text.empty() || (!o.rows.quality_check.empty() && neither);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +24,8 @@ struct RowOptions {
   std::shared_ptr<const PromptTemplate> prompt_template;
   std::shared_ptr<const KeptFields> kept_fields;
   ErrorLimit errors;
+  /// Of the options that are made into something here and that results depend on: their words, as they were given.
+  std::map<std::string, std::string> as_given;
   bool return_token_ids = false;
   std::string quality_check;  // a text by which compression is judged
 

@@ -60,7 +60,10 @@ std::vector<NamedFile> name_files(const Named& named, int standard_descriptor) {
 }
 
 std::vector<NamedFile> written_files(const Options& o) {
+  const std::string journal = o.files.output.empty() || o.files.output == "-" ? "" : journal_path(o.files.output);
   return name_files({{"--output", &o.files.output},
+                     {"--error-file", &o.files.error_file},
+                     {"the journal of --output", &journal},
                      {"--report", &o.files.report},
                      {"--report", &o.files.page},
                      {"--trace", &o.files.trace}},

@@ -4,10 +4,9 @@
 #include <filesystem>
 
 #include "app/commands.hpp"
+#include "app/job_output.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "run/interrupt.hpp"
-#include "run/machine.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/model/model_folder.hpp"
 #include "run/model/model_text.hpp"
@@ -54,9 +53,8 @@ ScoreFiles open_score_files(const Options& options, const std::filesystem::path&
   else files.reader = std::make_unique<RequestReader>(options.rows.inputs, options.rows.defaults(0, true));
   if (options.score.collapse_whitespace) text = collapse_whitespace(text);
   if (!options.files.output.empty()) {
-    files.writer = std::make_unique<ResultWriter>(
-        options.files.output, options.files.overwrite ? ExistingFile::overwrite : ExistingFile::refuse);
-    remove_if_left_empty(files.writer->new_file());
+    files.writer = open_output(options, directory, model);
+    if (files.writer->is_complete()) return files;
   }
   files.book = std::make_unique<ScoreBook>(*files.tokenizer, model, files.writer.get(), rules);
   if (is_text) {
@@ -80,7 +78,6 @@ void describe_rows(const ScoreFiles& files) {
 
 int run_score(MpiSession& session, const Options& options) {
   Communicator& ranks = session.communicator();
-  const DeviceStart device_start(options.machine, ranks);
   const ModelFolder folder = open_model(options.model, ranks, ModelUse::weights);
   std::filesystem::path directory = folder.directory;
   ModelSpec model = folder.spec;
@@ -89,6 +86,7 @@ int run_score(MpiSession& session, const Options& options) {
   ranks.agree_on_error([&] {
     if (has_texts && ranks.rank() == 0) files = open_score_files(options, directory, model);
   });
+  if (const std::optional<int> status = conclude_if_complete(files.writer.get(), options.files, ranks)) return *status;
   if (const std::string& text = options.rows.quality_check; !text.empty())
     check_quality(session, options, text, directory, model);
   if (!has_texts) return static_cast<int>(ExitCode::ok);
@@ -99,7 +97,9 @@ int run_score(MpiSession& session, const Options& options) {
 
   const Report report = run_score_job(session, options, directory, model, files.book.get());
   if (!book) return static_cast<int>(ExitCode::ok);
-  if (files.writer) files.writer->finish();
+  if (files.writer)
+    if (const std::optional<int> status = finish_output(*files.writer, book->num_rows(), book->is_input_whole()))
+      return *status;
   if (!are_all_known) describe_rows(files);
   const int status =
       conclude(report, options.files, options.score.text.empty() ? SummaryRole::remark : SummaryRole::result);

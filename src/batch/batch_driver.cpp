@@ -84,7 +84,7 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
   WaitingRows waiting(rows, admission_.window(), beginnings_);
   const OutputReader outputs(eos_tokens_, callbacks);
   last_ns_ = now_ns();
-  bool any = true;
+  bool any = true, is_stopped = false;
   while (any) {
     any = false;
     // In turn: collect a group's tokens, then send it on its way again, while the other groups are on theirs.
@@ -94,12 +94,13 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
         in_flight_[group.work.group.index()] = group.block.num_sequences();
         count_time(group.work);
       }
-      group.in_flight = make_work(group, waiting);
+      is_stopped = is_stopped || (callbacks.on_sweep && !callbacks.on_sweep());
+      group.in_flight = !is_stopped && make_work(group, waiting);
       if (group.in_flight) runner_.run(group.work);
       any = any || group.in_flight;
     }
   }
-  FLEXGEN_CHECK(!waiting.any(), "a row waits that no micro-batch has room for");
+  FLEXGEN_CHECK(is_stopped || !waiting.any(), "a row waits that no micro-batch has room for");
   runner_.finish();
 }
 

@@ -43,7 +43,7 @@ class BatchDriver {
   BatchDriver(SweepRunner& runner, const BlockShape& shape, const BlockLimits& limits,
               std::vector<std::int32_t> eos_tokens);
 
-  /// Runs all rows to their end and tells the runner to finish. Once in a driver's life.
+  /// Runs all rows to their end, or until it should stop, and tells the runner to finish. Once in a driver's life.
   void run(RowSource& rows, const RowCallbacks& callbacks);
 
   const PhaseTimes& times() const { return times_; }

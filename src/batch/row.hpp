@@ -50,6 +50,9 @@ struct RowCallbacks {
   /// Of a row whose prompt is scored the prompt's tokens but for the first, as they are read, some at a time; of one
   /// whose rules ask for log-probabilities each new token, before on_token.
   std::function<void(RowId, const TokenScores&)> on_scores;
+  /// Before every sweep, behind all that came of the one before it; may be empty. False: no further sweep begins, and
+  /// rows are left unfinished.
+  std::function<bool()> on_sweep;
 };
 
 }  // namespace flexgen

@@ -1,5 +1,6 @@
 #include "comm/launch_environment.hpp"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -19,6 +20,14 @@ std::optional<int> read_count(const ReadVariable& read, const char* name) {
   const long value = std::strtol(text->c_str(), &end, 10);
   if (*end != '\0' || value <= 0) return std::nullopt;
   return static_cast<int>(value);
+}
+
+void write_stop_file(const std::string& text) {
+  const std::optional<std::string> path = read_process_variable("FLEXGEN_STOP_FILE");
+  const int fd = path ? open(path->c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC) : -1;  // never made here
+  if (fd < 0) return;
+  if (write(fd, text.data(), text.size()) < 0) log::debug("the launcher cannot be told how to stop the job early");
+  close(fd);
 }
 
 volatile pid_t launcher_pid = 0;  // written once, before the handler is installed
@@ -64,6 +73,10 @@ void check_world_size(const LaunchEnvironment& launch, int world_size) {
           ? "Use 'srun --mpi=pmix' ('srun --mpi=list' shows what there is), or mpirun in the allocation"
           : "Use the mpirun of the MPI that the program is linked with");
 }
+
+void offer_early_stop(const std::string& host) { write_stop_file(host + " " + std::to_string(getpid()) + "\n"); }
+
+void withdraw_early_stop() { write_stop_file(""); }
 
 void end_with_launcher() {
   launcher_pid = getppid();

@@ -26,6 +26,12 @@ LaunchEnvironment read_launch_environment(const ReadVariable& read = read_proces
 /// each of the N processes would do the whole job alone.
 void check_world_size(const LaunchEnvironment& launch, int world_size);
 
+/// Tells launch/mpirun.sh, by the file that it names in FLEXGEN_STOP_FILE, which process SIGUSR1 asks to stop early.
+/// Under other launchers it does nothing.
+void offer_early_stop(const std::string& host);
+/// SIGUSR1 is not understood any more.
+void withdraw_early_stop();
+
 /// Ends this process as soon as its parent (mpirun, orted, slurmstepd) is gone, so that no rank is orphaned.
 void end_with_launcher();
 

@@ -82,6 +82,10 @@ struct RowError : RowIdentity {
 
 using ParsedRow = std::variant<Request, RowError>;
 
+inline const RowIdentity& identity_of(const ParsedRow& row) {
+  return std::visit([](const auto& one) -> const RowIdentity& { return one; }, row);
+}
+
 /// Parses one line (without its newline). Never throws for what stands in the line.
 ParsedRow parse_request(std::string_view line, std::size_t line_number, const RequestDefaults& defaults);
 /// @param row  who it is where the line does not say

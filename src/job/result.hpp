@@ -1,23 +1,21 @@
-// Results of rows, their text form, and the file that they go to.
+// Results of rows and their text form.
 //
 // One input row gives one output line, in the form of its input: an OpenAI Batch output row for a batch row, a flat
 // object for a plain row. Lines depend on the row and its tokens alone (ids are derived from custom_id, the time is
 // passed in), so that a job done twice gives the same file.
 //
-// Ownership: results are values; the writer owns its file. Thread-safety: formatting is pure, ResultWriter locks.
+// Ownership: results are values. Thread-safety: formatting is pure. What writes them: job/output/result_writer.hpp.
 // Source: OpenAI Batch API output format and /v1/completions response; token_ids and prompt_token_ids as vLLM names
 // them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "job/file_descriptor.hpp"
 #include "job/request.hpp"
 
 namespace flexgen {
@@ -112,66 +110,5 @@ std::string format_result(const Result& result, const ResultFormat& format);
 
 /// Batch row: {"id","custom_id","response":null,"error":{"code","message"}}; plain row: {"custom_id","error":{...}}.
 std::string format_error(const RowError& error);
-
-enum class ExistingFile { refuse, overwrite };
-
-/// Writes rows to the output file, each with one write(2) as soon as it is finished: a crash loses no finished row, and
-/// a failed write leaves no half row in a file (what went into a pipe cannot be taken back).
-///
-/// Until start() rows are kept in memory, and what the file held stays: it is emptied by the first row, or by finish()
-/// of a job without rows. A file that this writer made and that holds nothing when the writer goes without finish() is
-/// removed again. A file that is deleted, replaced or changed by others in mid-run is an error of the next call.
-class ResultWriter {
- public:
-  /// @param path  a file in a folder that exists, or "-" for standard output. A file that already holds something is
-  /// refused unless `existing` says overwrite, and so is one that another process writes to. Throws UserError (file).
-  explicit ResultWriter(std::string path, ExistingFile existing = ExistingFile::refuse);
-  ResultWriter(const ResultWriter&) = delete;
-  ResultWriter& operator=(const ResultWriter&) = delete;
-  ~ResultWriter();
-
-  /// The job runs: writes what was kept, and every later row at once. Errors as write.
-  void start();
-
-  /// Writes one line (no newline in it), or keeps it until start(). Throws UserError (file) when the disk is full, the
-  /// reader of a pipe has gone or the file is no longer what was written; it says how many rows are safe, a
-  /// half-written row is taken back, and later calls fail at once.
-  void write(std::string_view json_line);
-
-  /// Rows that are in the file.
-  std::size_t num_rows() const;
-
-  /// The file, where this writer made it; else empty.
-  const std::string& new_file() const { return new_file_; }
-
-  /// Brings everything to the disk and closes the file. Throws UserError (file). Calling it again does nothing.
-  void finish();
-
- private:
-  void start_locked();
-  void write_line(std::string_view json_line);
-  void empty_file(std::string_view what);
-  void check_file(std::string_view what);
-  void take_back(std::size_t num_bytes);
-  void open_file();
-  void remove_if_unused() noexcept;
-  [[noreturn]] void fail(std::string_view what, std::string_view why, std::string_view remedy,
-                         bool rows_are_safe = true);
-  [[noreturn]] void fail_changed(std::string_view what, std::string_view why);
-
-  std::string path_;          // "-": standard output
-  std::string display_name_;  // quoted path or "standard output"
-  mutable std::mutex mutex_;
-  ExistingFile existing_;
-  std::string new_file_;
-  FileDescriptor file_;
-  bool has_name_ = false;          // a regular file under path_
-  std::vector<std::string> kept_;  // lines that came before start()
-  bool is_started_ = false;
-  bool is_emptied_ = false;
-  std::string line_;  // json_line and its newline
-  std::size_t num_rows_ = 0;
-  std::string failure_;  // of the first call that failed, from the file on
-};
 
 }  // namespace flexgen

@@ -4,6 +4,7 @@
 
 #include "job/live_counts.hpp"
 #include "run/input_totals.hpp"
+#include "run/interrupt.hpp"
 #include "run/model/compressed_model.hpp"
 #include "run/run_job.hpp"
 
@@ -14,6 +15,7 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
   JobInput input;
   input.command = "generate";
   input.model = model;
+  input.stops_early = true;
   input.make_source = [&] { return open_weights(directory, model); };
   std::optional<InputTotals> totals;
   LiveCounts counts;
@@ -23,7 +25,9 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     input.rows = book;
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);
-      counts.add_earlier_rows(book->counts().failed_rows, book->counts().failed_rows);
+      const RowTotals& earlier = book->earlier();
+      const std::uint64_t num_failed = book->counts().failed_rows;
+      counts.add_earlier_rows(earlier.rows - earlier.failed_rows + num_failed, num_failed);
       totals.emplace(*book, book->max_new_tokens(), counts);
       book->start([&] { counts.add_row(true); });
     };
@@ -35,6 +39,10 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
     input.callbacks.on_finished = [&](RowId id, FinishReason reason) {
       if (book->finish(id, reason)) counts.add_row(reason == FinishReason::not_a_number);
       totals->update(*book);
+    };
+    input.callbacks.on_sweep = [&] {
+      book->flush();
+      return !stop_requested();
     };
     input.count_job = [&] { return book->counts(); };
   }

@@ -21,7 +21,17 @@ void say(const char* text) {
   if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;  // nobody listens: the exit code says it all
 }
 
-extern "C" void interrupted(int) {
+std::atomic<bool> may_stop{false};
+std::atomic<bool> is_stop_requested{false};
+
+extern "C" void interrupted(int signal_number) {
+  const bool is_told = signal_number == SIGUSR1;
+  if (may_stop.exchange(false) || is_told) {
+    if (is_stop_requested.exchange(true)) return;
+    if (*words.load() != '\0')
+      say("interrupted: the sweep under way is the last one; a second interrupt ends it at once\n");
+    return;
+  }
   remove_file_left_empty();
   const char* text = words.load();
   if (*text != '\0') {
@@ -29,6 +39,16 @@ extern "C" void interrupted(int) {
     say(text);
   }
   _exit(static_cast<int>(ExitCode::interrupted));
+}
+
+void take_over(int signal_number) {
+  struct sigaction before = {};
+  if (sigaction(signal_number, nullptr, &before) != 0 || before.sa_handler == SIG_IGN) return;
+  struct sigaction action = {};
+  action.sa_handler = interrupted;
+  action.sa_flags = SA_RESTART;  // a call that waits for other ranks or a disk goes on
+  sigfillset(&action.sa_mask);
+  sigaction(signal_number, &action, nullptr);
 }
 
 }  // namespace
@@ -46,17 +66,19 @@ void remove_file_left_empty() {
   if (file && stat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0) unlink(file);
 }
 
+void stop_on_interrupt(Launch launch) {
+  take_over(SIGUSR1);
+  may_stop = launch == Launch::alone;
+}
+
+void no_stop_on_interrupt() { may_stop = false; }
+
+bool stop_requested() { return is_stop_requested.load(); }
+
 void end_on_interrupt(const char* last_words) {
   words = last_words;
   on_terminal = isatty(STDERR_FILENO);
-  for (const int signal_number : {SIGINT, SIGTERM}) {
-    struct sigaction before = {};
-    if (sigaction(signal_number, nullptr, &before) != 0 || before.sa_handler == SIG_IGN) continue;
-    struct sigaction action = {};
-    action.sa_handler = interrupted;
-    sigfillset(&action.sa_mask);
-    sigaction(signal_number, &action, nullptr);
-  }
+  for (const int signal_number : {SIGINT, SIGTERM}) take_over(signal_number);
 }
 
 }  // namespace flexgen

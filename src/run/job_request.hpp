@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/log.hpp"
+#include "job/output/output_store.hpp"
 #include "spec/dtype.hpp"
 #include "spec/policy.hpp"
 #include "spec/quantization.hpp"
@@ -48,7 +49,11 @@ struct MachineRequest {
 /// Where results, figures and words go. "-" is standard output, empty nowhere.
 struct OutputFiles {
   std::string output;
+  std::string error_file;  // of rows that fail; empty: where the others go
   bool overwrite = false;
+  bool restart = false;         // what an earlier run of the job has done does not count
+  bool preserve_order = false;  // results stand as their rows do
+  SyncRule sync = SyncRule::seconds;
   std::string report, trace;
   std::string page;  // --report of a name that ends in .html
   std::string metrics_address = "127.0.0.1";
@@ -56,6 +61,7 @@ struct OutputFiles {
   bool quiet = false;
   log::Level log_level = log::Level::info;
 
+  const std::string& errors_to() const { return error_file.empty() ? output : error_file; }
   bool use_stdout() const { return output == "-" || report == "-" || trace == "-"; }
 };
 

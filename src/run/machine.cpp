@@ -14,9 +14,8 @@
 #include "storage/host_memory.hpp"
 
 namespace flexgen {
-namespace {
 
-Device device_of(const MachineRequest& request, int local_rank) {
+Device choose_device(const MachineRequest& request, const Communicator& ranks) {
   if (request.device == "cpu") return {};
   const int visible = num_cuda_devices();
   if (visible == 0) {
@@ -26,22 +25,8 @@ Device device_of(const MachineRequest& request, int local_rank) {
                     "Use --device cpu");
   }
   // One visible GPU: the launcher has bound it to this rank (CUDA_VISIBLE_DEVICES).
-  return {DeviceKind::cuda, visible == 1 ? 0 : local_rank % visible};
+  return {DeviceKind::cuda, visible == 1 ? 0 : ranks.local_rank() % visible};
 }
-
-}  // namespace
-
-Device choose_device(const MachineRequest& request, const Communicator& ranks) {
-  return device_of(request, ranks.local_rank());
-}
-
-DeviceStart::DeviceStart(const MachineRequest& request, const Communicator& ranks)
-    : thread_([request, local_rank = ranks.local_rank()] {
-        try {
-          if (const Device device = device_of(request, local_rank); device.is_cuda()) device_memory(device);
-        } catch (const Error&) {  // choose_device will find it, where it is reported
-        }
-      }) {}
 
 Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks) {
   const auto local = static_cast<std::uint64_t>(ranks.local_size());

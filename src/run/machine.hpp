@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <thread>
 
 #include "comm/communicator.hpp"
 #include "device/device.hpp"
@@ -14,16 +13,6 @@ namespace flexgen {
 /// `--device` resolved for this rank: the GPU of its number on the machine. Throws UserError (usage) when cuda is asked
 /// for and there is none.
 Device choose_device(const MachineRequest& request, const Communicator& ranks);
-
-/// Starts the rank's GPU, where there is one, on a thread of its own: that takes tenths of a second, in which rows are
-/// read and models opened. What goes wrong is choose_device's to say.
-class DeviceStart {
- public:
-  DeviceStart(const MachineRequest& request, const Communicator& ranks);
-
- private:
-  std::jthread thread_;
-};
 
 /// The budgets given, or what the machine has now, less a margin, shared by the ranks of the machine.
 Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks);

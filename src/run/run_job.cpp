@@ -11,6 +11,7 @@
 #include "base/log.hpp"
 #include "batch/batch_driver.hpp"
 #include "comm/exchange.hpp"
+#include "comm/launch_environment.hpp"
 #include "engine/stage.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
@@ -187,8 +188,13 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   SweepsReport sweeps;
   const bool is_shown = ranks.rank() == 0 && !request.files.quiet;
   JobWatch watch(*stage, {ranks.host(), figures, input.counts, server.get(), is_shown});
+  const bool is_told_by_launcher = input.stops_early && ranks.size() > 1 && ranks.rank() == 0;
+  if (input.stops_early) stop_on_interrupt(ranks.size() > 1 ? Launch::ranks : Launch::alone);
+  if (is_told_by_launcher) offer_early_stop(ranks.host());
   if (ranks.rank() == 0) sweeps = drive(*stage, input, job, config.on_error);
   else stage->serve();
+  if (is_told_by_launcher) withdraw_early_stop();
+  no_stop_on_interrupt();
   timing.total_seconds = seconds_since(start_ns);
   WatchReport watched = watch.finish();
   timing.prefill_seconds = sweeps.prefill.seconds;
@@ -219,7 +225,7 @@ int conclude(const Report& report, const OutputFiles& files, SummaryRole role) {
   if (!files.page.empty()) write_report_page(report, files.page);
   if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
   log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
-                        files.output.empty() ? "" : "; their errors stand in " + files.output));
+                        files.output.empty() ? "" : "; their errors stand in " + files.errors_to()));
   return static_cast<int>(ExitCode::rows_failed);
 }
 

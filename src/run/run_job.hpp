@@ -31,6 +31,7 @@ struct JobInput {
   LiveCounts* counts = nullptr;  // rank 0's: callbacks count rows and tokens there; must outlive the job
   /// Rank 0: loading is over; this is how the job runs.
   std::function<void(const Policy&)> on_start;
+  bool stops_early = false;              // an interrupt lets the sweeps under way end; equal on all ranks
   std::function<JobReport()> count_job;  // rank 0: what has run, asked for at the end
 };
 

@@ -60,6 +60,24 @@ TEST(BatchDriver, ARowStopsWhereItIsToldTo) {
   EXPECT_EQ(job.told[RowId(1)].ends, std::vector{FinishReason::stop}) << "its last token";
 }
 
+TEST(BatchDriver, AJobThatIsStoppedEndsItsSweepsAndLeavesRowsUnfinished) {
+  for (const std::int32_t num_groups : {1, 2}) {
+    ScriptedJob job(2, 1, num_groups);
+    for (int r = 0; r < 9; ++r) job.add(2, 50);
+    job.runner.leaves_rows = true;
+    int asked = 0;
+    job.goes_on = [&] { return ++asked <= 6; };
+    job.run();
+    EXPECT_EQ(job.runner.sweeps.size(), 6U) << "of all groups, and each was collected";
+    std::size_t num_tokens = 0;
+    for (const auto& [row, told] : job.told) {
+      EXPECT_TRUE(told.ends.empty());
+      num_tokens += told.tokens.size();
+    }
+    EXPECT_EQ(num_tokens, 12U);
+  }
+}
+
 TEST(BatchDriver, ScoresAreOfThePromptAndComeBeforeTheTokens) {
   ScriptedJob job(4, 1);
   job.add(3, 0).score_prompt = true;

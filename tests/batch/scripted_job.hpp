@@ -52,6 +52,8 @@ struct ScriptedJob {
     return row;
   }
 
+  std::function<bool()> goes_on;  // RowCallbacks::on_sweep
+
   PhaseTimes run(RowSource& source) {
     RowCallbacks callbacks;
     callbacks.on_token = [&](RowId row, std::int32_t token) {
@@ -69,6 +71,7 @@ struct ScriptedJob {
     };
     for (const RowRequest& row : rows) runner.expect(row);
     BatchDriver driver(runner, shape, limits, eos_tokens);
+    callbacks.on_sweep = goes_on;
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
     cache_use = driver.cache_use();

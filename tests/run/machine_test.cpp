@@ -23,7 +23,6 @@ TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {
   MachineRequest request;
   EXPECT_FALSE(choose_device(request, alone).is_cuda());
   request.device = "cuda";
-  { const DeviceStart silent(request, alone); }
   try {
     choose_device(request, alone);
     FAIL();

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
+#include "job/output/result_writer.hpp"
 #include "job/request_reader.hpp"
-#include "job/result.hpp"
 #include "model/read_spec.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "text/tokenizer.hpp"
@@ -56,7 +56,7 @@ class RowFilesTest : public ::testing::Test {
 
   ScratchPlace place_;
   ModelSpec model_ = read_model_spec(demo_model().string());
-  ResultWriter writer_{(place_ / "out.jsonl").string()};
+  ResultWriter writer_{{.path = (place_ / "out.jsonl").string()}};
 };
 
 }  // namespace flexgen::test

@@ -20,7 +20,7 @@ InputText::InputText(const std::string& path) : buffer_(read_bytes) {
   source_ = std::move(file);
   while (end_ < mark_bytes && read_more()) {
   }
-  if (const Packing packing = packing_of(unread()); packing != Packing::none) {
+  if (const Packing packing = packing_of_content(unread()); packing != Packing::none) {
     source_ = unpack(packing, unread(), std::move(source_));
     end_ = 0;
   }

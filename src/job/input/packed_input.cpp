@@ -157,7 +157,7 @@ class ZstdInput final : public ByteSource {
 
 }  // namespace
 
-Packing packing_of(std::string_view head) {
+Packing packing_of_content(std::string_view head) {
   if (head.starts_with(gzip_mark)) return Packing::gzip;
   return head.starts_with(zstd_mark) ? Packing::zstd : Packing::none;
 }

@@ -9,13 +9,12 @@
 #include <string_view>
 
 #include "job/input/byte_source.hpp"
+#include "job/packing.hpp"
 
 namespace flexgen {
 
-enum class Packing { none, gzip, zstd };
-
 /// By the first bytes, whatever the file is called.
-Packing packing_of(std::string_view head);
+Packing packing_of_content(std::string_view head);
 
 /// What is packed is given out up to the place where it breaks off or is corrupt; the read after that throws
 /// InputFault.

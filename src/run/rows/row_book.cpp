@@ -18,8 +18,13 @@ RowBook::RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWrite
       writer_(writer),
       format_(std::move(format)),
       rules_(std::move(rules)),
-      errors_(&writer, rules_.errors, tally_),
-      ahead_(rules_.window, [this](ParsedRow row) { return open(std::move(row)); }) {}
+      earlier_(writer.totals()),
+      errors_(&writer, rules_.errors, tally_, earlier_.failed_rows),
+      ahead_(rules_.window, {[&writer](const RowIdentity& row) { return writer.admit(row); },
+                             [this](ParsedRow row) { return open(std::move(row)); }}) {
+  counts_.rows = earlier_.rows;
+  counts_.failed_rows = earlier_.failed_rows;
+}
 
 void RowBook::read(RequestReader& reader) {
   ahead_.fill(reader, [this](const Ahead::Opened& opened) {
@@ -154,7 +159,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
     return false;
   }
   if (--row.num_open > 0) return false;
-  writer_.write(format_result(result_of(row, tokenizer_), format_));
+  writer_.write(row.request, format_result(result_of(row, tokenizer_), format_));
   return true;
 }
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "batch/row_source.hpp"
+#include "job/output/result_writer.hpp"
 #include "job/report.hpp"
 #include "job/request_reader.hpp"
 #include "job/result.hpp"
@@ -44,8 +45,9 @@ class RowBook final : public RowSource {
   RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
           BookRules rules = {});
 
-  /// Reads the rows that the window holds; errors go to the writer as they are found. Throws what reading throws where
-  /// there are none before it, and UserError (rows_failed) where too many have failed.
+  /// Reads the rows that the window holds; errors go to the writer as they are found, and what an earlier run has done
+  /// is passed over. Throws what reading throws where there are none before it, and UserError (rows_failed) where too
+  /// many have failed.
   /// @param reader  must outlive the book, unless it has_read_all
   void read(RequestReader& reader);
   bool has_read_all() const { return ahead_.has_ended(); }
@@ -59,11 +61,18 @@ class RowBook final : public RowSource {
   /// The job runs: lines go to the writer's file, and rows behind the window are read, from now on.
   /// @param on_row_error  told of every row behind the window that cannot run
   void start(std::function<void()> on_row_error = {});
+  /// Lines of rows that are finished leave the process.
+  void flush() { writer_.flush(); }
   /// The data type of the run: what is advised where numbers fail.
-  void set_dtype(DType dtype) { dtype_ = dtype; }
-  /// So far: rows of the window, and those behind it that the engine has asked for; bad rows and rows without numbers
-  /// are failed ones.
+  void set_dtype(DType dtype) {
+    dtype_ = dtype;
+    writer_.require(dtype_option, std::string(dtype_name(dtype)));
+  }
+  /// So far: rows that earlier runs have done, those of the window, and those behind it that the engine has asked for;
+  /// bad rows and rows without numbers are failed ones. Tokens are this run's.
   const JobReport& counts() const { return counts_; }
+  /// What earlier runs have done.
+  const RowTotals& earlier() const { return earlier_; }
   /// Errors by their code, lengths of the sequences that have ended.
   const RowTally& tally() const { return tally_; }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
@@ -75,6 +84,8 @@ class RowBook final : public RowSource {
   std::optional<double> share_read() const { return ahead_.share_read(); }
   /// Throws the UserError by which the input has broken off, where it has.
   void require_whole_input() const;
+  /// All of it has been read.
+  bool is_input_whole() const { return has_read_all() && !ahead_.fault(); }
 
   /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
   void add_scores(RowId id, const TokenScores& tokens);
@@ -120,6 +131,7 @@ class RowBook final : public RowSource {
   ResultWriter& writer_;
   ResultFormat format_;
   BookRules rules_;
+  RowTotals earlier_;
   DType dtype_ = DType::float32;
   Warned has_warned_;
   PlannedRows planned_;

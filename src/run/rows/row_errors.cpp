@@ -1,12 +1,13 @@
 #include "run/rows/row_errors.hpp"
 
 #include "base/error.hpp"
+#include "job/result.hpp"
 
 namespace flexgen {
 
 void RowErrors::add(const RowError& error, std::uint64_t num_rows) {
   tally_.add_error(error.code);
-  if (writer_) writer_->write(format_error(error));
+  if (writer_) writer_->write(error, format_error(error), {true});
   try {
     limit_.check(count(), num_rows, error.message);
   } catch (const UserError&) {

@@ -39,9 +39,13 @@ class RowsAhead {
     std::size_t num_bytes = 0;
     std::int64_t num_runs = 0;  // what it will ask the engine for
   };
-  using Open = std::function<Opened(ParsedRow)>;
+  /// What becomes of a row as it is read, on whatever thread reads.
+  struct Steps {
+    std::function<bool(const RowIdentity&)> admit;  // false: an earlier run has done it
+    std::function<Opened(ParsedRow)> open;
+  };
 
-  RowsAhead(WindowLimits limits, Open open) : limits_(limits), open_(std::move(open)) {}
+  RowsAhead(WindowLimits limits, Steps steps) : limits_(limits), steps_(std::move(steps)) {}
   RowsAhead(const RowsAhead&) = delete;
   RowsAhead& operator=(const RowsAhead&) = delete;
   ~RowsAhead() { stop(); }
@@ -66,7 +70,10 @@ class RowsAhead {
   }
 
   /// A row that no input has.
-  void put(Opened opened) { keep(std::move(opened)); }
+  void put(Opened opened) {
+    ++num_read_;
+    keep(std::move(opened));
+  }
 
   /// A thread goes on reading from now on.
   void start() {
@@ -131,9 +138,9 @@ class RowsAhead {
   /// None: the input has ended.
   std::optional<Opened> read() {
     try {
-      if (std::optional<ParsedRow> row = reader_->next()) {
+      while (std::optional<ParsedRow> row = reader_->next()) {
         ++num_read_;
-        return open_(std::move(*row));
+        if (steps_.admit(identity_of(*row))) return steps_.open(std::move(*row));
       }
     } catch (...) {
       fault_ = std::current_exception();
@@ -192,7 +199,7 @@ class RowsAhead {
   }
 
   const WindowLimits limits_;
-  Open open_;
+  Steps steps_;
   RequestReader* reader_ = nullptr;
   mutable std::mutex mutex_;  // of what waits, once the thread runs
   std::condition_variable came_, went_;

@@ -17,8 +17,14 @@ ScoreBook::ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultW
       model_(model),
       writer_(writer),
       rules_(rules),
-      errors_(writer, rules_.errors, tally_),
-      ahead_(rules_.ahead, [this](ParsedRow row) { return open(std::move(row)); }) {}
+      earlier_(writer ? writer->totals() : RowTotals{}),
+      errors_(writer, rules_.errors, tally_, earlier_.failed_rows),
+      ahead_(rules_.ahead, {[this](const RowIdentity& row) { return admit(row); },
+                            [this](ParsedRow row) { return open(std::move(row)); }}) {
+  counts_.rows = earlier_.rows;
+  totals_.tokens = earlier_.scored_tokens;
+  totals_.log_probability = earlier_.log_probability;
+}
 
 void ScoreBook::read(RequestReader& reader) {
   ahead_.fill(reader, [this](const Ahead::Opened& opened) {
@@ -30,10 +36,13 @@ void ScoreBook::read(RequestReader& reader) {
   if (!has_read_all()) shape_.add_rows(rules_.window, 0);
 }
 
+bool ScoreBook::admit(const RowIdentity& row) { return !writer_ || writer_->admit(row); }
+
 void ScoreBook::add_text(const std::string& id, const std::string& text) {
   RowIdentity identity;
   identity.line_number = 1;
   identity.custom_id = id;
+  admit(identity);
   Ahead::Opened opened = open_texts(identity, false, {prompt_ids(tokenizer_, model_, text)});
   OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
   count(row);
@@ -192,12 +201,15 @@ bool ScoreBook::fail(RowId id) {
 }
 
 void ScoreBook::write(const OpenRow& row) {
+  RowOutcome outcome;
   for (const ScoredText& text : row.result.texts) {
-    for (const float score : text.log_probabilities) totals_.log_probability += static_cast<double>(score);
-    totals_.tokens += text.log_probabilities.size();
+    for (const float score : text.log_probabilities) outcome.log_probability += static_cast<double>(score);
+    outcome.scored_tokens += text.log_probabilities.size();
     tally_.add_sequence(text.token_ids.size(), 0);
   }
-  if (writer_) writer_->write(format_scores(row.result, rules_.return_token_ids));
+  totals_.log_probability += outcome.log_probability;
+  totals_.tokens += outcome.scored_tokens;
+  if (writer_) writer_->write(row.result, format_scores(row.result, rules_.return_token_ids), outcome);
 }
 
 }  // namespace flexgen

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "batch/row_source.hpp"
+#include "job/output/result_writer.hpp"
 #include "job/report.hpp"
 #include "job/request_reader.hpp"
 #include "job/result.hpp"
@@ -58,8 +59,15 @@ class ScoreBook final : public RowSource {
   /// The job runs: lines go to the writer's file, and further rows are read, from now on.
   /// @param on_row  told of every row that is done without the engine from now on, and whether it has failed
   void start(std::function<void(bool has_failed)> on_row = {});
+  /// Lines of rows that are finished leave the process.
+  void flush() {
+    if (writer_) writer_->flush();
+  }
   /// The data type of the run: what is advised where numbers fail.
-  void set_dtype(DType dtype) { dtype_ = dtype; }
+  void set_dtype(DType dtype) {
+    dtype_ = dtype;
+    if (writer_) writer_->require(dtype_option, std::string(dtype_name(dtype)));
+  }
 
   /// From the engine: of a window's tokens but its first. Returns how many of them count.
   std::size_t add_scores(RowId id, std::span<const float> scores);
@@ -68,7 +76,8 @@ class ScoreBook final : public RowSource {
   /// A window without numbers makes its whole row an error, at once. True when that finished a row of the input.
   bool fail(RowId id);
 
-  /// Of the rows that were read ahead and those that the engine has asked for since.
+  /// Of the rows that were read ahead and those that the engine has asked for since; `rows` are those of earlier runs,
+  /// too.
   struct Counts {
     std::size_t rows = 0;
     std::size_t windows = 0;
@@ -76,7 +85,7 @@ class ScoreBook final : public RowSource {
     std::uint64_t to_score = 0;
   };
   const Counts& counts() const { return counts_; }
-  std::size_t num_failed() const { return errors_.count(); }
+  std::size_t num_failed() const { return errors_.count(); }  // in earlier runs, too
   /// Rows of the job, once all are read.
   std::optional<std::size_t> num_rows() const;
   /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
@@ -84,9 +93,12 @@ class ScoreBook final : public RowSource {
   std::optional<double> share_read() const { return ahead_.share_read(); }
   /// As RowBook::require_whole_input.
   void require_whole_input() const;
+  bool is_input_whole() const { return has_read_all() && !ahead_.fault(); }
   /// Errors by their code, lengths of the texts that have been scored.
   const RowTally& tally() const { return tally_; }
-  /// Of the rows that are done.
+  /// What earlier runs have done.
+  const RowTotals& earlier() const { return earlier_; }
+  /// Of the rows that are done, in earlier runs, too.
   const ScoreReport& totals() const { return totals_; }
 
  private:
@@ -117,6 +129,7 @@ class ScoreBook final : public RowSource {
   void count(OpenRow& row);
   void add_unread(const RowError& error);
   bool take_row();
+  bool admit(const RowIdentity& row);
   void write(const OpenRow& row);
 
   const Tokenizer& tokenizer_;
@@ -126,6 +139,7 @@ class ScoreBook final : public RowSource {
   DType dtype_ = DType::float32;
   bool has_warned_ = false;  // of a row without numbers
   std::function<void(bool)> on_row_;
+  RowTotals earlier_;
   RowTally tally_;
   RowErrors errors_;
   JobShape shape_{0, 0, 0, 0, true};

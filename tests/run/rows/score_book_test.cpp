@@ -72,13 +72,14 @@ TEST_F(ScoreBookTest, WindowsFinishedInAnyOrderGiveOneRow) {
   for (int i = 1; i < 20; ++i) expected.push_back(-100.0 - i);
   for (const std::int32_t stride : {7, 3, 1}) {
     ScoreBook one = book({8, stride, 0, false});
+    const std::uint64_t before = one.totals().tokens;  // what the writer has from the books before
     read(one, {{{"custom_id", std::to_string(stride)}, {"prompt", ids}}});
     const std::vector<RowRequest> windows = pull_all(one);
     ASSERT_GE(windows.size(), 3U);
     for (std::size_t i = windows.size(); i-- > 0;) EXPECT_EQ(run(one, windows[i]), i == 0);
     EXPECT_EQ(results().back()["token_logprobs"], expected);
     EXPECT_EQ(one.counts().to_score, 19U);
-    EXPECT_EQ(one.totals().tokens, 19U);
+    EXPECT_EQ(one.totals().tokens - before, 19U);
   }
 }
 

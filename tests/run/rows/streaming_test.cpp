@@ -219,7 +219,7 @@ TEST_F(StreamingTest, MemoryStaysFlatOverManyRows) {
     for (int i = 0; i < num_rows; ++i)
       file << "{\"custom_id\":\"request-" << i << "\",\"prompt\":\"Is number " << i << " even?\",\"max_tokens\":2}\n";
   }
-  ResultWriter nowhere("/dev/null");
+  ResultWriter nowhere({.path = "/dev/null"});
   RequestReader reader(path, {});
   RowBook book(tokenizer(), model_, nowhere, {});
   book.read(reader);

@@ -1,3 +1,5 @@
+#include "job/output/result_writer.hpp"
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -13,7 +15,6 @@
 #include <thread>
 
 #include "base/error.hpp"
-#include "job/result.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen::test {
@@ -33,6 +34,12 @@ std::string file_error(Action action) {
 }
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+void put(ResultWriter& writer, std::string_view json) {
+  RowIdentity row;
+  row.line_number = writer.totals().rows + 1;
+  writer.write(row, json);
+}
 
 /// Runs `body` in a child process; its return value is the exit status. A signal gives 1000 + its number.
 template <class Body>
@@ -54,86 +61,86 @@ int in_child(Body body) {
 TEST(ResultWriter, EachRowIsThereAsSoonAsItIsWritten) {
   const ScratchPlace folder;
   const std::string path = folder.file("out.jsonl");
-  ResultWriter writer(path);
+  ResultWriter writer({.path = path});
   writer.start();
-  EXPECT_EQ(writer.num_rows(), 0u);
-  writer.write("{\"a\":1}");
+  EXPECT_EQ(writer.totals().rows, 0u);
+  put(writer, "{\"a\":1}");
   EXPECT_EQ(file_text(path), "{\"a\":1}\n");
-  writer.write("{}");
+  put(writer, "{}");
   EXPECT_EQ(file_text(path), "{\"a\":1}\n{}\n");
-  EXPECT_EQ(writer.num_rows(), 2u);
+  EXPECT_EQ(writer.totals().rows, 2u);
   writer.finish();
   writer.finish();
-  EXPECT_THROW(writer.write("{}"), InternalError);
+  EXPECT_THROW(put(writer, "{}"), InternalError);
 }
 
 TEST(ResultWriter, RefusesToOverwriteUnlessTold) {
   const ScratchPlace folder;
   const std::string path = folder.write("out.jsonl", "precious\n");
-  EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "not empty"));
+  EXPECT_TRUE(has(file_error([&] { ResultWriter({.path = path}); }), "not empty"));
   EXPECT_EQ(file_text(path), "precious\n");
-  EXPECT_TRUE(has(file_error([&] { ResultWriter{path}; }), "--overwrite"));
-  ResultWriter writer(path, ExistingFile::overwrite);
+  EXPECT_TRUE(has(file_error([&] { ResultWriter({.path = path}); }), "--overwrite"));
+  ResultWriter writer({.path = path, .existing = ExistingFile::overwrite});
   writer.start();
-  writer.write("{}");
+  put(writer, "{}");
   EXPECT_EQ(file_text(path), "{}\n");
-  EXPECT_NO_THROW(ResultWriter(folder.write("empty.jsonl", "")).finish());
+  EXPECT_NO_THROW(ResultWriter({.path = folder.write("empty.jsonl", "")}).finish());
 }
 
 TEST(ResultWriter, WhatWasThereStaysUntilTheFirstRow) {
   const ScratchPlace folder;
   const std::string path = folder.write("out.jsonl", "precious\n");
   {
-    ResultWriter writer(path, ExistingFile::overwrite);
-    writer.write("{\"error\":1}");
+    ResultWriter writer({.path = path, .existing = ExistingFile::overwrite});
+    put(writer, "{\"error\":1}");
     EXPECT_EQ(file_text(path), "precious\n") << "the job has not begun";
   }
   EXPECT_EQ(file_text(path), "precious\n");
   {
-    ResultWriter writer(path, ExistingFile::overwrite);
+    ResultWriter writer({.path = path, .existing = ExistingFile::overwrite});
     writer.start();
     EXPECT_EQ(file_text(path), "precious\n") << "there is no row yet";
   }
   EXPECT_EQ(file_text(path), "precious\n");
-  ResultWriter writer(path, ExistingFile::overwrite);
-  writer.write("{\"error\":1}");
-  EXPECT_EQ(writer.num_rows(), 0u);
+  ResultWriter writer({.path = path, .existing = ExistingFile::overwrite});
+  put(writer, "{\"error\":1}");
+  EXPECT_EQ(writer.totals().rows, 0u);
   writer.start();
   EXPECT_EQ(file_text(path), "{\"error\":1}\n");
-  EXPECT_EQ(writer.num_rows(), 1u);
+  EXPECT_EQ(writer.totals().rows, 1u);
 }
 
 TEST(ResultWriter, AJobWithoutRowsThatSucceedsLeavesAnEmptyFile) {
   const ScratchPlace folder;
   for (const char* before : {"precious\n", ""}) {
     const std::string path = folder.write("out.jsonl", before);
-    ResultWriter(path, ExistingFile::overwrite).finish();
+    ResultWriter({.path = path, .existing = ExistingFile::overwrite}).finish();
     EXPECT_EQ(file_text(path), "");
   }
-  ResultWriter(folder.file("new.jsonl")).finish();
+  ResultWriter({.path = folder.file("new.jsonl")}).finish();
   EXPECT_TRUE(std::filesystem::exists(folder.file("new.jsonl")));
 }
 
 TEST(ResultWriter, AFileMadeForNothingIsRemoved) {
   const ScratchPlace folder;
   {
-    ResultWriter writer(folder.file("out.jsonl"));
+    ResultWriter writer({.path = folder.file("out.jsonl")});
     EXPECT_TRUE(std::filesystem::exists(folder.file("out.jsonl"))) << "others see that it is taken";
     EXPECT_EQ(std::filesystem::path(writer.new_file()).filename(), "out.jsonl");
     writer.start();
   }
   EXPECT_EQ(folder.num_entries(), 0u);
   std::filesystem::create_symlink(folder.file("end"), folder.file("link"));
-  ResultWriter(folder.file("link"));
+  ResultWriter({.path = folder.file("link")});
   EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
   EXPECT_FALSE(std::filesystem::exists(folder.file("end")));
   const std::string empty = folder.write("empty", "");
-  EXPECT_EQ(ResultWriter(empty).new_file(), "");
+  EXPECT_EQ(ResultWriter({.path = empty}).new_file(), "");
   EXPECT_TRUE(std::filesystem::exists(empty)) << "it was there before";
   {
-    ResultWriter writer(folder.file("kept.jsonl"));
+    ResultWriter writer({.path = folder.file("kept.jsonl")});
     writer.start();
-    writer.write("{}");
+    put(writer, "{}");
   }
   EXPECT_EQ(file_text(folder.file("kept.jsonl")), "{}\n");
 }
@@ -148,10 +155,10 @@ TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
     jobs.emplace_back([&, t] {
       for (int i = 0; i < 3000; ++i) {
         try {
-          ResultWriter writer(path, ExistingFile::overwrite);
+          ResultWriter writer({.path = path, .existing = ExistingFile::overwrite});
           if (i % 2 == t % 2) continue;  // fails before its first row
           writer.start();
-          writer.write("{}");
+          put(writer, "{}");
           EXPECT_EQ(file_text(path), "{}\n");
           std::filesystem::remove(path);
           ++num_written;
@@ -167,13 +174,13 @@ TEST(ResultWriter, FilesThatComeAndGoAreNotLost) {
 /// A writer of two rows, after which `change` is done to its file: the message of the next row's error.
 std::string error_after(const ScratchPlace& folder, const std::function<void(const std::string&)>& change) {
   const std::string path = folder.file("out.jsonl");
-  ResultWriter writer(path, ExistingFile::overwrite);
+  ResultWriter writer({.path = path, .existing = ExistingFile::overwrite});
   writer.start();
-  writer.write("{}");
-  writer.write("{}");
+  put(writer, "{}");
+  put(writer, "{}");
   change(path);
-  std::string message = file_error([&] { writer.write("{}"); });
-  EXPECT_EQ(message, file_error([&] { writer.write("{}"); })) << "the first error stays";
+  std::string message = file_error([&] { put(writer, "{}"); });
+  EXPECT_EQ(message, file_error([&] { put(writer, "{}"); })) << "the first error stays";
   EXPECT_TRUE(has(message, "cannot write row 3") && has(message, "may be lost")) << message;
   return message;
 }
@@ -196,9 +203,9 @@ TEST(ResultWriter, AFileThatOthersTakeAwayOrChangeIsNoticed) {
 
 TEST(ResultWriter, FinishNoticesItToo) {
   const ScratchPlace folder;
-  ResultWriter writer(folder.file("out.jsonl"));
+  ResultWriter writer({.path = folder.file("out.jsonl")});
   writer.start();
-  writer.write("{}");
+  put(writer, "{}");
   std::filesystem::remove(folder.file("out.jsonl"));
   EXPECT_TRUE(has(file_error([&] { writer.finish(); }), "deleted"));
 }
@@ -207,49 +214,49 @@ TEST(ResultWriter, FinishNoticesItToo) {
 TEST(ResultWriter, AFileThatIsFilledBeforeTheStartIsRefused) {
   const ScratchPlace folder;
   const std::string path = folder.write("out.jsonl", "");
-  ResultWriter writer(path);
+  ResultWriter writer({.path = path});
   std::ofstream(path) << "precious\n";
-  writer.write("{}");
-  EXPECT_TRUE(has(file_error([&] { writer.start(); }), "not empty"));
+  put(writer, "{}");
+  EXPECT_TRUE(has(file_error([&] { writer.start(); }), "another program has written"));
   EXPECT_EQ(file_text(path), "precious\n");
 }
 
 TEST(ResultWriter, OneWriterPerFile) {
   const ScratchPlace folder;
-  ResultWriter first(folder.file("out.jsonl"));
+  ResultWriter first({.path = folder.file("out.jsonl")});
   first.start();
-  first.write("{\"row\":1}");
+  put(first, "{\"row\":1}");
   EXPECT_TRUE(
-      has(file_error([&] { ResultWriter(folder.file("out.jsonl"), ExistingFile::overwrite); }), "another process"));
+      has(file_error([&] { ResultWriter({.path = folder.file("out.jsonl"), .existing = ExistingFile::overwrite}); }),
+          "another process"));
   EXPECT_EQ(file_text(folder.file("out.jsonl")), "{\"row\":1}\n");
 }
 
 TEST(ResultWriter, PathsThatCannotBeOpened) {
   const ScratchPlace folder;
-  EXPECT_TRUE(has(file_error([&] { ResultWriter{folder.file("")}; }), "cannot open"));
+  EXPECT_TRUE(has(file_error([&] { ResultWriter({.path = folder.file("")}); }), "cannot open"));
   const std::string file = folder.write("file", "x");
-  EXPECT_TRUE(has(file_error([&] { ResultWriter{file + "/out.jsonl"}; }), "'" + file + "' is no folder"));
-  const std::string message = file_error([&] { ResultWriter{folder.file("typo/out.jsonl")}; });
+  EXPECT_TRUE(has(file_error([&] { ResultWriter({.path = file + "/out.jsonl"}); }), "'" + file + "' is no folder"));
+  const std::string message = file_error([&] { ResultWriter({.path = folder.file("typo/out.jsonl")}); });
   EXPECT_TRUE(has(message, "there is no folder '" + folder.file("typo") + "'")) << message;
   EXPECT_EQ(folder.num_entries(), 1u) << "no folder is made";
 }
 
 TEST(ResultWriter, RefusesLinesWithNewlines) {
   const ScratchPlace folder;
-  ResultWriter writer(folder.file("out"));
+  ResultWriter writer({.path = folder.file("out")});
   writer.start();
-  EXPECT_THROW(writer.write("{}\n{}"), InternalError);
+  EXPECT_THROW(put(writer, "{}\n{}"), InternalError);
   EXPECT_EQ(file_text(folder.file("out")), "");
 }
 
 TEST(ResultWriter, FullDevice) {
   if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full on this system";
-  ResultWriter writer("/dev/full");
+  ResultWriter writer({.path = "/dev/full"});
   writer.start();
-  const std::string message = file_error([&] { writer.write("{}"); });
+  const std::string message = file_error([&] { put(writer, "{}"); });
   EXPECT_TRUE(has(message, "cannot write row 1 to '/dev/full'")) << message;
   EXPECT_TRUE(has(message, "0 finished rows are safe")) << message;
-  EXPECT_EQ(writer.num_rows(), 0u);
 }
 
 // The limit lets a part of the third row through: it must be taken back, and no signal may kill the process.
@@ -260,15 +267,15 @@ TEST(ResultWriter, HalfARowIsTakenBack) {
   EXPECT_EQ(in_child([&] {
               const rlimit limit{100, 100};
               ::setrlimit(RLIMIT_FSIZE, &limit);
-              ResultWriter writer(path);
+              ResultWriter writer({.path = path});
               writer.start();
-              writer.write(row);
-              writer.write(row);
+              put(writer, row);
+              put(writer, row);
               for (int attempt = 0; attempt < 2; ++attempt) {  // the second time the writer refuses at once
-                const std::string message = file_error([&] { writer.write(row); });
+                const std::string message = file_error([&] { put(writer, row); });
                 if (!has(message, "cannot write row 3") || !has(message, "2 finished rows are safe")) return 1;
               }
-              return writer.num_rows() == 2 ? 0 : 2;
+              return 0;
             }),
             0);
   EXPECT_EQ(file_text(path), row + "\n" + row + "\n");
@@ -282,10 +289,10 @@ TEST(ResultWriter, StandardOutputInAFileKeepsWhatWasThere) {
               ::dup2(::open(path.c_str(), O_WRONLY | O_APPEND), STDOUT_FILENO);
               const rlimit limit{20, 20};
               ::setrlimit(RLIMIT_FSIZE, &limit);
-              ResultWriter writer("-");
+              ResultWriter writer({.path = "-"});
               writer.start();
-              writer.write("{}");
-              const std::string message = file_error([&] { writer.write("{\"text\":\"much too long\"}"); });
+              put(writer, "{}");
+              const std::string message = file_error([&] { put(writer, "{\"text\":\"much too long\"}"); });
               return has(message, "standard output") && has(message, "1 finished row is safe") ? 0 : 1;
             }),
             0);
@@ -297,11 +304,11 @@ TEST(ResultWriter, ClosedPipe) {
               int ends[2];
               if (::pipe(ends) != 0) return 1;
               ::dup2(ends[1], STDOUT_FILENO);
-              ResultWriter writer("-");
+              ResultWriter writer({.path = "-"});
               writer.start();
-              writer.write("{}");
+              put(writer, "{}");
               ::close(ends[0]);
-              const std::string message = file_error([&] { writer.write("{}"); });
+              const std::string message = file_error([&] { put(writer, "{}"); });
               if (!has(message, "has ended") || !has(message, "1 finished row is safe")) return 2;
               writer.finish();
               return 0;
@@ -309,19 +316,34 @@ TEST(ResultWriter, ClosedPipe) {
             0);
 }
 
+TEST(ResultWriter, RowsOfASweepLeaveTheProcessTogether) {
+  const ScratchPlace folder;
+  const std::string path = folder.file("out.jsonl");
+  ResultWriter writer({.path = path, .flush = FlushRule::when_told});
+  writer.start();
+  put(writer, "{\"row\":1}");
+  put(writer, "{\"row\":2}");
+  EXPECT_EQ(file_text(path), "");
+  writer.flush();
+  EXPECT_EQ(file_text(path), "{\"row\":1}\n{\"row\":2}\n");
+  put(writer, "{\"row\":3}");
+  writer.finish();
+  EXPECT_EQ(file_text(path), "{\"row\":1}\n{\"row\":2}\n{\"row\":3}\n");
+}
+
 TEST(ResultWriter, ThreadsDoNotMixRows) {
   const ScratchPlace folder;
   const std::string path = folder.file("out.jsonl");
-  ResultWriter writer(path);
+  ResultWriter writer({.path = path});
   writer.start();
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&writer, t] {
-      for (int i = 0; i < 200; ++i) writer.write(std::to_string(t * 1000 + i) + std::string(50, '.'));
+      for (int i = 0; i < 200; ++i) put(writer, std::to_string(t * 1000 + i) + std::string(50, '.'));
     });
   for (auto& thread : threads) thread.join();
   writer.finish();
-  EXPECT_EQ(writer.num_rows(), 800u);
+  EXPECT_EQ(writer.totals().rows, 800u);
   std::istringstream text(file_text(path));
   std::set<std::string> rows;
   for (std::string line; std::getline(text, line);) {
