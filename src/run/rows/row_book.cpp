@@ -18,12 +18,11 @@ RowBook::RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWrite
       writer_(writer),
       format_(std::move(format)),
       rules_(std::move(rules)),
-      earlier_(writer.totals()),
-      errors_(&writer, rules_.errors, tally_, earlier_.failed_rows),
+      accounts_(&writer, rules_.errors),
       ahead_(rules_.window, {[&writer](const RowIdentity& row) { return writer.admit(row); },
                              [this](ParsedRow row) { return open(std::move(row)); }}) {
-  counts_.rows = earlier_.rows;
-  counts_.failed_rows = earlier_.failed_rows;
+  counts_.rows = earlier().rows;
+  counts_.failed_rows = earlier().failed_rows;
 }
 
 void RowBook::read(RequestReader& reader) {
@@ -38,7 +37,7 @@ void RowBook::read(RequestReader& reader) {
 
 void RowBook::start(std::function<void()> on_row_error) {
   writer_.start();
-  errors_.start(std::move(on_row_error));
+  accounts_.start(std::move(on_row_error));
   ahead_.start();
 }
 
@@ -66,8 +65,8 @@ void RowBook::count(OpenRow& row) {
 }
 
 void RowBook::add_unread(const RowError& error) {
-  counts_.failed_rows = errors_.count() + 1;
-  errors_.add_unread(error, ++counts_.rows);
+  counts_.failed_rows = accounts_.num_failed() + 1;
+  accounts_.add_unread(error, ++counts_.rows);
 }
 
 std::optional<std::int64_t> RowBook::num_left() const {
@@ -150,7 +149,7 @@ bool RowBook::finish(RowId id, FinishReason reason) {
     return true;
   }
   if (!sequence.matcher->stopped()) sequence.matcher->push(sequence.decoder->finish());
-  tally_.add_sequence(static_cast<std::uint64_t>(row.num_prompt_tokens(one)), one.token_ids.size());
+  accounts_.add_sequence(static_cast<std::uint64_t>(row.num_prompt_tokens(one)), one.token_ids.size());
   one.text = sequence.matcher->text();
   one.finish_reason = reason == FinishReason::stop || sequence.matcher->stopped() ? "stop" : "length";
   if (row.is_matched && wants_another(row, one)) {
@@ -181,8 +180,8 @@ void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
       fmt::format("the model gave no number for token {} of the answer{}", sequence.token_ids.size() + 1, where),
       dtype_);
   row.has_failed = true;
-  counts_.failed_rows = errors_.count() + 1;
-  errors_.add(error, counts_.rows);
+  counts_.failed_rows = accounts_.num_failed() + 1;
+  accounts_.add(error, counts_.rows);
   if (!std::exchange(has_warned_.of_numbers, true))
     log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
 }

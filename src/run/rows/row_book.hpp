@@ -23,7 +23,7 @@
 #include "run/rows/open_row.hpp"
 #include "run/rows/planned_rows.hpp"
 #include "run/rows/retry_rule.hpp"
-#include "run/rows/row_errors.hpp"
+#include "run/rows/row_accounts.hpp"
 #include "run/rows/rows_ahead.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -72,9 +72,9 @@ class RowBook final : public RowSource {
   /// bad rows and rows without numbers are failed ones. Tokens are this run's.
   const JobReport& counts() const { return counts_; }
   /// What earlier runs have done.
-  const RowTotals& earlier() const { return earlier_; }
+  const RowTotals& earlier() const { return accounts_.earlier(); }
   /// Errors by their code, lengths of the sequences that have ended.
-  const RowTally& tally() const { return tally_; }
+  const RowTally& tally() const { return accounts_.tally(); }
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return planned_.max_new_tokens(); }  // of the rows in the window
   /// Rows of the job, once all are read.
@@ -131,12 +131,10 @@ class RowBook final : public RowSource {
   ResultWriter& writer_;
   ResultFormat format_;
   BookRules rules_;
-  RowTotals earlier_;
   DType dtype_ = DType::float32;
   Warned has_warned_;
   PlannedRows planned_;
-  RowTally tally_;
-  RowErrors errors_;
+  RowAccounts accounts_;
   JobReport counts_;
   std::size_t num_cut_ = 0;
   Next next_;

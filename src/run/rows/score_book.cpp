@@ -17,13 +17,12 @@ ScoreBook::ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultW
       model_(model),
       writer_(writer),
       rules_(rules),
-      earlier_(writer ? writer->totals() : RowTotals{}),
-      errors_(writer, rules_.errors, tally_, earlier_.failed_rows),
+      accounts_(writer, rules_.errors),
       ahead_(rules_.ahead, {[this](const RowIdentity& row) { return admit(row); },
                             [this](ParsedRow row) { return open(std::move(row)); }}) {
-  counts_.rows = earlier_.rows;
-  totals_.tokens = earlier_.scored_tokens;
-  totals_.log_probability = earlier_.log_probability;
+  counts_.rows = earlier().rows;
+  totals_.tokens = earlier().scored_tokens;
+  totals_.log_probability = earlier().log_probability;
 }
 
 void ScoreBook::read(RequestReader& reader) {
@@ -53,7 +52,7 @@ void ScoreBook::add_text(const std::string& id, const std::string& text) {
 void ScoreBook::start(std::function<void(bool)> on_row) {
   if (writer_) writer_->start();
   on_row_ = std::move(on_row);
-  errors_.start([this] {
+  accounts_.start([this] {
     if (on_row_) on_row_(true);
   });
   ahead_.start();
@@ -108,7 +107,7 @@ void ScoreBook::count(OpenRow& row) {
   }
 }
 
-void ScoreBook::add_unread(const RowError& error) { errors_.add_unread(error, ++counts_.rows); }
+void ScoreBook::add_unread(const RowError& error) { accounts_.add_unread(error, ++counts_.rows); }
 
 std::optional<std::int64_t> ScoreBook::num_left() const {
   if (!has_read_all()) return std::nullopt;
@@ -195,7 +194,7 @@ bool ScoreBook::fail(RowId id) {
                    fmt::format("the model gave no number as the score of a token of {}, among tokens {} .. {}", where,
                                first, first + window.place.length - 1),
                    dtype_);
-  errors_.add(error, counts_.rows);
+  accounts_.add(error, counts_.rows);
   if (!std::exchange(has_warned_, true)) log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
   return true;
 }
@@ -205,7 +204,7 @@ void ScoreBook::write(const OpenRow& row) {
   for (const ScoredText& text : row.result.texts) {
     for (const float score : text.log_probabilities) outcome.log_probability += static_cast<double>(score);
     outcome.scored_tokens += text.log_probabilities.size();
-    tally_.add_sequence(text.token_ids.size(), 0);
+    accounts_.add_sequence(text.token_ids.size(), 0);
   }
   totals_.log_probability += outcome.log_probability;
   totals_.tokens += outcome.scored_tokens;

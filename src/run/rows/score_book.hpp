@@ -20,7 +20,7 @@
 #include "job/result.hpp"
 #include "job/row_tally.hpp"
 #include "run/rows/error_limit.hpp"
-#include "run/rows/row_errors.hpp"
+#include "run/rows/row_accounts.hpp"
 #include "run/rows/rows_ahead.hpp"
 #include "run/rows/score_windows.hpp"
 #include "spec/model_spec.hpp"
@@ -85,7 +85,7 @@ class ScoreBook final : public RowSource {
     std::uint64_t to_score = 0;
   };
   const Counts& counts() const { return counts_; }
-  std::size_t num_failed() const { return errors_.count(); }  // in earlier runs, too
+  std::size_t num_failed() const { return accounts_.num_failed(); }  // in earlier runs, too
   /// Rows of the job, once all are read.
   std::optional<std::size_t> num_rows() const;
   /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
@@ -95,9 +95,9 @@ class ScoreBook final : public RowSource {
   void require_whole_input() const;
   bool is_input_whole() const { return has_read_all() && !ahead_.fault(); }
   /// Errors by their code, lengths of the texts that have been scored.
-  const RowTally& tally() const { return tally_; }
+  const RowTally& tally() const { return accounts_.tally(); }
   /// What earlier runs have done.
-  const RowTotals& earlier() const { return earlier_; }
+  const RowTotals& earlier() const { return accounts_.earlier(); }
   /// Of the rows that are done, in earlier runs, too.
   const ScoreReport& totals() const { return totals_; }
 
@@ -139,9 +139,7 @@ class ScoreBook final : public RowSource {
   DType dtype_ = DType::float32;
   bool has_warned_ = false;  // of a row without numbers
   std::function<void(bool)> on_row_;
-  RowTotals earlier_;
-  RowTally tally_;
-  RowErrors errors_;
+  RowAccounts accounts_;
   JobShape shape_{0, 0, 0, 0, true};
   Counts counts_;
   ScoreReport totals_;

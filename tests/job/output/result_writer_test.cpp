@@ -37,7 +37,7 @@ bool has(const std::string& text, std::string_view part) { return text.find(part
 
 void put(ResultWriter& writer, std::string_view json) {
   RowIdentity row;
-  row.line_number = writer.totals().rows + 1;
+  row.ordinal = writer.totals().rows;
   writer.write(row, json);
 }
 

@@ -1,6 +1,7 @@
 // Jobs that end before their last row, in every way, and what the next run makes of what they have left.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <csignal>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,7 +80,7 @@ class ResumedOutput : public ::testing::TestWithParam<Form> {
   }
   static RowIdentity identity(std::uint64_t row) {
     RowIdentity identity;
-    identity.line_number = row;
+    identity.ordinal = row;
     return identity;
   }
 
@@ -109,9 +110,13 @@ class ResumedOutput : public ::testing::TestWithParam<Form> {
   void run_killed(unsigned seed, std::uint64_t most) const {
     const pid_t child = ::fork();
     if (child == 0) {
-      ResultWriter writer(request());
-      run(writer, seed, most);
-      ::kill(::getpid(), SIGKILL);
+      try {
+        ResultWriter writer(request());
+        run(writer, seed, most);
+        ::kill(::getpid(), SIGKILL);
+      } catch (...) {
+        ::_exit(1);  // this process is not to go on with the tests
+      }
     }
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -302,6 +307,7 @@ TEST_P(ResumedOutput, AFullDiskThatIsMended) {
     const pid_t child = ::fork();
     if (child == 0) {
       const rlimit bytes{limit, limit};
+      ::signal(SIGXFSZ, SIG_IGN);  // as the program does
       ::setrlimit(RLIMIT_FSIZE, &bytes);
       try {
         ResultWriter writer(request());
