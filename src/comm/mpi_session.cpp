@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <optional>
+#include <random>
 #include <thread>
 
 #include "base/log.hpp"
@@ -15,6 +16,8 @@
 #include "comm/mpi_error.hpp"
 #include "comm/mpi_progress.hpp"
 #include "comm/mpi_transport.hpp"
+#include "comm/process_activity.hpp"
+#include "comm/rank_watch.hpp"
 
 namespace flexgen {
 namespace {
@@ -52,6 +55,31 @@ class MpiLibrary {
   std::string who_;
 };
 
+constexpr std::chrono::seconds first_beats{5};  // within which all ranks should have heard each other
+constexpr std::chrono::seconds abort_limit{5};
+
+// What only the job's own ranks know.
+std::uint64_t draw_job_number(Communicator& ranks) {
+  std::random_device draw;
+  return std::stoull(ranks.broadcast(std::to_string((std::uint64_t{draw()} << 32) | draw())));
+}
+
+WatchPlan plan_watch(const BeatSocket& socket, Communicator& ranks, std::chrono::seconds timeout) {
+  WatchPlan plan{ranks.rank(), {}, draw_job_number(ranks), timeout};
+  const std::vector<std::string> addresses = ranks.all_gather(socket.addresses());
+  for (int r = 0; r < ranks.size(); ++r)
+    plan.ranks.push_back({ranks.describe(r), parse_addresses(addresses[static_cast<std::size_t>(r)])});
+  return plan;
+}
+
+// MPI may hang in the end of a job, too.
+void exit_in(std::chrono::seconds limit, ExitCode code) {
+  std::thread([limit, code] {
+    std::this_thread::sleep_for(limit);
+    std::_Exit(static_cast<int>(code));
+  }).detach();
+}
+
 }  // namespace
 
 class MpiSession::Impl {
@@ -66,8 +94,17 @@ class MpiSession::Impl {
     end_with_launcher();
     library_.emplace(argc, argv, launch);
     progress_.emplace(library_->who());
+    activity_.emplace();
     communicator_ = make_mpi_communicator(*progress_);
   }
+  ~Impl() {
+    is_ending_ = true;
+    communicator_.reset();
+    progress_.reset();
+    library_.reset();
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   bool launched() const { return library_.has_value(); }
   Communicator& communicator() { return *communicator_; }
@@ -77,7 +114,23 @@ class MpiSession::Impl {
     return make_mpi_transport(*progress_, part_bytes);
   }
 
+  void watch_ranks(std::chrono::seconds timeout, RankWatch::OnLost on_lost) {
+    Communicator& ranks = *communicator_;
+    const bool one_machine = ranks.local_size() == ranks.size();
+    std::optional<BeatSocket> socket;
+    WatchPlan plan;
+    ranks.agree_on_error([&] { socket.emplace(one_machine ? BeatReach::this_machine : BeatReach::network); });
+    plan = plan_watch(*socket, ranks, timeout);
+    watch_.emplace(std::move(*socket), std::move(plan),
+                   [this](std::uint64_t elapsed_ns) { return activity_->moved(elapsed_ns); }, std::move(on_lost));
+    if (const int num_unheard = watch_->wait_until_heard(first_beats); num_unheard > 0)
+      log::warn("the beats (UDP) of " + std::to_string(num_unheard) + " other ranks do not reach " +
+                ranks.describe(ranks.rank()) + ": should one hang, it is not noticed here");
+  }
+
   [[noreturn]] void abort(ExitCode code) {
+    exit_in(abort_limit, code);
+    if (is_ending_) std::_Exit(static_cast<int>(code));  // a rank that leaves so ends the job as well
     if (aborting_.exchange(true))  // another thread of this rank is at it
       for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));
     progress_->silence();
@@ -86,11 +139,14 @@ class MpiSession::Impl {
   }
 
  private:
-  // Destroyed from the last to the first: communicator, progress thread, MPI.
+  // Destroyed from the last to the first: communicator, progress thread, MPI, the watch over all that.
+  std::optional<ProcessActivity> activity_;
+  std::optional<RankWatch> watch_;
   std::optional<MpiLibrary> library_;
   std::optional<MpiProgress> progress_;
   std::unique_ptr<Communicator> communicator_;
   std::atomic<bool> aborting_{false};
+  std::atomic<bool> is_ending_{false};
 };
 
 MpiSession::MpiSession(int& argc, char**& argv) : impl_(std::make_unique<Impl>(argc, argv)) {}
@@ -103,6 +159,11 @@ MpiSession::~MpiSession() {
 bool MpiSession::launched() const { return impl_->launched(); }
 
 Communicator& MpiSession::communicator() { return impl_->communicator(); }
+
+void MpiSession::watch_ranks(std::chrono::seconds timeout) {
+  if (!launched() || communicator().size() == 1 || timeout.count() == 0) return;
+  impl_->watch_ranks(timeout, [this](const std::string& problem) { abort_job(problem, ExitCode::communication); });
+}
 
 std::unique_ptr<Transport> MpiSession::make_transport(std::size_t part_bytes) {
   return impl_->make_transport(part_bytes);
