@@ -73,9 +73,10 @@ std::optional<std::pair<Beat, BeatAddress>> BeatSocket::receive() const {
     Beat beat;
     sockaddr_in from{};
     socklen_t size = sizeof from;
-    const ssize_t length = recvfrom(descriptor_, &beat, sizeof beat, MSG_DONTWAIT | MSG_TRUNC,
-                                    reinterpret_cast<sockaddr*>(&from), &size);
-    if (length == static_cast<ssize_t>(sizeof beat)) return std::pair(beat, BeatAddress{from.sin_addr.s_addr, from.sin_port});
+    const ssize_t length =
+        recvfrom(descriptor_, &beat, sizeof beat, MSG_DONTWAIT | MSG_TRUNC, reinterpret_cast<sockaddr*>(&from), &size);
+    if (length == static_cast<ssize_t>(sizeof beat))
+      return std::pair(beat, BeatAddress{from.sin_addr.s_addr, from.sin_port});
     // An error may be that of an earlier datagram, to a rank that has gone.
     if (length < 0 && errno != ECONNREFUSED && errno != EINTR) return std::nullopt;
   }

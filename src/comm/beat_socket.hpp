@@ -1,4 +1,5 @@
-// Small datagrams (UDP) by which ranks show each other that they are alive, beside MPI: an MPI call that hangs stops none.
+// Small datagrams (UDP) by which ranks show each other that they are alive, beside MPI: an MPI call that hangs stops
+// none.
 //
 // One thread uses a socket. A datagram that is lost is not missed: the next one says the same.
 #pragma once

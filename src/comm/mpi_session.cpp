@@ -121,8 +121,9 @@ class MpiSession::Impl {
     WatchPlan plan;
     ranks.agree_on_error([&] { socket.emplace(one_machine ? BeatReach::this_machine : BeatReach::network); });
     plan = plan_watch(*socket, ranks, timeout);
-    watch_.emplace(std::move(*socket), std::move(plan),
-                   [this](std::uint64_t elapsed_ns) { return activity_->moved(elapsed_ns); }, std::move(on_lost));
+    watch_.emplace(
+        std::move(*socket), std::move(plan), [this](std::uint64_t elapsed_ns) { return activity_->moved(elapsed_ns); },
+        std::move(on_lost));
     if (const int num_unheard = watch_->wait_until_heard(first_beats); num_unheard > 0)
       log::warn("the beats (UDP) of " + std::to_string(num_unheard) + " other ranks do not reach " +
                 ranks.describe(ranks.rank()) + ": should one hang, it is not noticed here");
@@ -131,7 +132,7 @@ class MpiSession::Impl {
   [[noreturn]] void abort(ExitCode code) {
     exit_in(abort_limit, code);
     if (is_ending_) std::_Exit(static_cast<int>(code));  // a rank that leaves so ends the job as well
-    if (aborting_.exchange(true))  // another thread of this rank is at it
+    if (aborting_.exchange(true))                        // another thread of this rank is at it
       for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));
     progress_->silence();
     MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));

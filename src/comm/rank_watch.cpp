@@ -113,8 +113,7 @@ class RankWatch::Watching {
 
   // Where more than two beats should have been sent, this process did not run: nobody else has to answer for that.
   void pass_time(std::uint64_t passed_ns) {
-    const std::uint64_t passed_ms =
-        std::min(passed_ns / ns_per_ms, 2 * static_cast<std::uint64_t>(interval_.count()));
+    const std::uint64_t passed_ms = std::min(passed_ns / ns_per_ms, 2 * static_cast<std::uint64_t>(interval_.count()));
     still_ms_ = moved_(passed_ns) ? 0 : still_ms_ + passed_ms;
     for (Peer& peer : peers_) peer.silent_ms += passed_ms;
     peers_[own()].silent_ms = 0;
