@@ -96,12 +96,27 @@ class MpiSession::Impl {
     progress_.emplace(library_->who());
     activity_.emplace();
     communicator_ = make_mpi_communicator(*progress_);
+    speaker_ = communicator_->describe(communicator_->rank()) + " ends the job of " +
+               std::to_string(communicator_->size()) + ": ";
   }
+
+  // Here ranks wait for those that take their time, while MPI can still be told to end them all: from the end of MPI
+  // on, a launcher takes a rank that has gone for one that is done.
+  void wait_for_all() {
+    if (!launched()) return;
+    try {
+      communicator_->barrier();
+    } catch (const Error& error) {
+      abort(error.what(), error.code());
+    }
+  }
+
   ~Impl() {
     is_ending_ = true;
     communicator_.reset();
     progress_.reset();
     library_.reset();
+    watch_.reset();
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -129,9 +144,11 @@ class MpiSession::Impl {
                 ranks.describe(ranks.rank()) + ": should one hang, it is not noticed here");
   }
 
-  [[noreturn]] void abort(ExitCode code) {
+  /// Any thread, while the rest is being destroyed, too.
+  [[noreturn]] void abort(const std::string& message, ExitCode code) {
+    log::error(speaker_ + message);
     exit_in(abort_limit, code);
-    if (is_ending_) std::_Exit(static_cast<int>(code));  // a rank that leaves so ends the job as well
+    if (is_ending_) std::_Exit(static_cast<int>(code));  // MPI does no more than end
     if (aborting_.exchange(true))                        // another thread of this rank is at it
       for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));
     progress_->silence();
@@ -140,12 +157,12 @@ class MpiSession::Impl {
   }
 
  private:
-  // Destroyed from the last to the first: communicator, progress thread, MPI, the watch over all that.
   std::optional<ProcessActivity> activity_;
-  std::optional<RankWatch> watch_;
   std::optional<MpiLibrary> library_;
   std::optional<MpiProgress> progress_;
   std::unique_ptr<Communicator> communicator_;
+  std::optional<RankWatch> watch_;
+  std::string speaker_;  // "rank 1 on host-b ends the job of 4: "
   std::atomic<bool> aborting_{false};
   std::atomic<bool> is_ending_{false};
 };
@@ -155,6 +172,7 @@ MpiSession::MpiSession(int& argc, char**& argv) : impl_(std::make_unique<Impl>(a
 MpiSession::~MpiSession() {
   if (impl_->launched() && std::uncaught_exceptions() > 0)
     abort_job("ended by an exception that was not handled", ExitCode::internal);
+  impl_->wait_for_all();
 }
 
 bool MpiSession::launched() const { return impl_->launched(); }
@@ -163,7 +181,7 @@ Communicator& MpiSession::communicator() { return impl_->communicator(); }
 
 void MpiSession::watch_ranks(std::chrono::seconds timeout) {
   if (!launched() || communicator().size() == 1 || timeout.count() == 0) return;
-  impl_->watch_ranks(timeout, [this](const std::string& problem) { abort_job(problem, ExitCode::communication); });
+  impl_->watch_ranks(timeout, [this](const std::string& problem) { impl_->abort(problem, ExitCode::communication); });
 }
 
 std::unique_ptr<Transport> MpiSession::make_transport(std::size_t part_bytes) {
@@ -175,9 +193,7 @@ int MpiSession::abort_job(const std::string& message, ExitCode code) {
     log::error(message);
     return static_cast<int>(code);
   }
-  Communicator& ranks = communicator();
-  log::error(ranks.describe(ranks.rank()) + " ends the job of " + std::to_string(ranks.size()) + ": " + message);
-  impl_->abort(code);
+  impl_->abort(message, code);
 }
 
 int MpiSession::end_after(const Error& error) {
