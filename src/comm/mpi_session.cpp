@@ -3,8 +3,10 @@
 #include <mpi.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <thread>
@@ -57,6 +59,7 @@ class MpiLibrary {
 
 constexpr std::chrono::seconds first_beats{5};  // within which all ranks should have heard each other
 constexpr std::chrono::seconds abort_limit{5};
+constexpr std::chrono::seconds meeting_limit{120};
 
 // What only the job's own ranks know.
 std::uint64_t draw_job_number(Communicator& ranks) {
@@ -80,6 +83,36 @@ void exit_in(std::chrono::seconds limit, ExitCode code) {
   }).detach();
 }
 
+/// While it lives, ranks meet: one that hangs or cannot be reached would have the others wait before they are watched.
+class MeetingLimit {
+ public:
+  MeetingLimit() : thread_([this] { wait(); }) {}
+  ~MeetingLimit() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_over_ = true;
+    }
+    ended_.notify_all();
+    thread_.join();
+  }
+  MeetingLimit(const MeetingLimit&) = delete;
+  MeetingLimit& operator=(const MeetingLimit&) = delete;
+
+ private:
+  void wait() {
+    std::unique_lock lock(mutex_);
+    if (ended_.wait_for(lock, meeting_limit, [this] { return is_over_; })) return;
+    log::error("not all ranks have met within " + std::to_string(meeting_limit.count()) + " s, says " + host_name() +
+               ": one hangs, or cannot be reached by MPI. 'mpirun hostname' shows whether all hosts start");
+    std::_Exit(static_cast<int>(ExitCode::communication));
+  }
+
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  bool is_over_ = false;
+  std::thread thread_;
+};
+
 }  // namespace
 
 class MpiSession::Impl {
@@ -92,6 +125,7 @@ class MpiSession::Impl {
       return;
     }
     end_with_launcher();
+    const MeetingLimit limit;
     library_.emplace(argc, argv, launch);
     progress_.emplace(library_->who());
     activity_.emplace();
@@ -132,10 +166,10 @@ class MpiSession::Impl {
   void watch_ranks(std::chrono::seconds timeout, RankWatch::OnLost on_lost) {
     Communicator& ranks = *communicator_;
     const bool one_machine = ranks.local_size() == ranks.size();
+    const MeetingLimit limit;
     std::optional<BeatSocket> socket;
-    WatchPlan plan;
     ranks.agree_on_error([&] { socket.emplace(one_machine ? BeatReach::this_machine : BeatReach::network); });
-    plan = plan_watch(*socket, ranks, timeout);
+    WatchPlan plan = plan_watch(*socket, ranks, timeout);
     watch_.emplace(
         std::move(*socket), std::move(plan), [this](std::uint64_t elapsed_ns) { return activity_->moved(elapsed_ns); },
         std::move(on_lost));

@@ -112,11 +112,11 @@ int main(int argc, char** argv) {
     MpiSession session(argc, argv);
     Communicator& ranks = session.communicator();
     log::set_up(log::Level::info, ranks.rank(), ranks.size(), ranks.host());
+    session.watch_ranks(std::chrono::seconds(argc > 3 ? std::stoi(argv[3]) : 60));
     const std::filesystem::path pid_file = std::filesystem::path(argv[1]) / ("pid." + std::to_string(ranks.rank()));
     std::ofstream(pid_file.string() + ".new") << getpid();
     std::filesystem::rename(pid_file.string() + ".new", pid_file);  // appears whole
     try {
-      session.watch_ranks(std::chrono::seconds(argc > 3 ? std::stoi(argv[3]) : 60));
       run(session, argv[1], argv[2]);
       return 0;
     } catch (const Error& error) {
