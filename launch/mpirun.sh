@@ -93,7 +93,7 @@ is_worth_another_run() {
 
 pause() {  # an interrupt ends it
   sleep "$1" &
-  wait $! || :
+  wait $! || kill $! 2>/dev/null || :
 }
 
 for ((run = 0; ; ++run)); do

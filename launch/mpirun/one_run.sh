@@ -11,7 +11,7 @@ job=
 own_session=()
 if command -v setsid >/dev/null; then own_session=(setsid); fi
 
-forward() { num_signals=$((num_signals + 1)); kill -s "$1" "$job" 2>/dev/null || :; }
+forward() { num_signals=$((num_signals + 1)); [[ -z $job ]] || kill -s "$1" "$job" 2>/dev/null || :; }
 ask() {  # false where the job does not run yet, or rank 0 on another machine
   local host='' process=''
   ((is_asked == 0)) && read -r host process <"$FLEXGEN_STOP_FILE" 2>/dev/null && [[ $host == "$HOSTNAME" ]] || return 1
@@ -53,8 +53,9 @@ end_grace=${FLEXGEN_END_GRACE_S:-10}
 watch_launcher() {
   trap '' INT TERM HUP
   local launched=$1 most=0 late=0 ranks
-  # A sleep that is left behind keeps no stream open.
-  while sleep 1 >/dev/null 2>&1 && kill -0 "$launched" 2>/dev/null; do
+  local clock  # nobody writes to it; a sleep would outlive this process, and hold its streams
+  exec {clock}<>"$scratch/clock"
+  while ! read -rt 1 -u "$clock" && kill -0 "$launched" 2>/dev/null; do
     mapfile -t ranks < <(living_ranks "$launched")
     if ((${#ranks[@]} >= most)); then most=${#ranks[@]} late=0; continue; fi
     ((++late > end_grace)) || continue
@@ -75,8 +76,8 @@ keep_messages() {
 }
 end_messages() {
   exec {messages}>&-
-  local tenths=0  # what the job has left running may hold its end open
-  while kill -0 "$listener" 2>/dev/null && ((++tenths < 20)); do sleep 0.1; done
+  local times=0  # what the job has left running may hold its end open
+  while kill -0 "$listener" 2>/dev/null && ((++times < 100)); do sleep 0.02; done
   kill "$listener" 2>/dev/null || :
   rm -f "$scratch/messages"
 }
@@ -87,6 +88,7 @@ run_once() {
   is_asked=0
   rm -f "$scratch/ended" "$scratch/log"
   : >"$FLEXGEN_STOP_FILE"
+  [[ -p $scratch/clock ]] || mkfifo "$scratch/clock"
   if ((retries > 0)); then keep_messages; fi
 
   # What a shell starts in the background ignores Ctrl-C and reads nothing, unless told otherwise.
@@ -105,6 +107,7 @@ run_once() {
     wait "$job" || status=$?
     [[ $num_signals == "$seen" ]] && break
   done
+  job=
   kill -s KILL "$watcher" 2>/dev/null || :
   wait "$watcher" 2>/dev/null || :
   (trap '' PIPE; echo over >&"$alive") 2>/dev/null || :
