@@ -15,7 +15,7 @@ TIMEOUT_S = 1
 HOST = socket.gethostname()
 
 
-class HungRankTest(FaultCase):
+class HungRankCase(FaultCase):
     def stop(self, victim, job):
         pids = job.pids()
         started = {job.process.pid} | descendants(job.process.pid)
@@ -31,7 +31,9 @@ class HungRankTest(FaultCase):
     def timed_words(self, rows, *more, **named):
         return self.words(rows, "--rank-timeout", TIMEOUT_S, "--dtype", "float32", *more, **named)
 
-    def test_a_rank_that_is_stopped_in_the_run(self):
+
+class StoppedInTheRunTest(HungRankCase):
+    def test_each_rank(self):
         rows = self.rows(120, max_tokens=20, stop=None)
         whole = self.folder / "whole.jsonl"
         self.expect(0, self.timed_words(rows, output=whole))
@@ -44,7 +46,9 @@ class HungRankTest(FaultCase):
         text = self.expect(0, self.timed_words(rows), ranks=2)
         self.assertEqual(self.results(), self.results(whole), text)
 
-    def test_a_rank_that_is_stopped_in_loading(self):
+
+class StoppedInLoadingTest(HungRankCase):
+    def test_first_and_last(self):
         rows = self.rows(30)
         for victim in (0, 2):
             job = Job(self, self.timed_words(rows), ranks=3)
@@ -53,6 +57,24 @@ class HungRankTest(FaultCase):
         self.expect(0, self.timed_words(rows), ranks=3)
         self.assertEqual(len(self.results()), 30)
 
+
+class KilledAtTheStartTest(HungRankCase):
+    """mpirun (Open MPI 4.1) may hang then; launch/mpirun.sh ends it."""
+
+    def test_each_moment(self):
+        words = self.timed_words(self.rows(4000, max_tokens=20, stop=None))
+        for delay_ms in (0, 20, 60, 100, 200):
+            with self.subTest(delay_ms=delay_ms):
+                job = Job(self, words, ranks=3)
+                pids = job.pids()
+                started = {job.process.pid} | descendants(job.process.pid)
+                time.sleep(delay_ms / 1000)
+                os.kill(pids[2], signal.SIGKILL)
+                self.assertNotEqual(job.wait(30), 0, job.text())
+                self.expect_gone(started)
+
+
+class BusyMachineTest(HungRankCase):
     def test_a_machine_that_is_busy_is_not_lost(self):
         """More processes than processors, and ranks that the system leaves waiting."""
         burning = [Job(self, self.long_words(output=self.folder / f"other-{i}.jsonl")) for i in range(4)]
