@@ -17,7 +17,7 @@
 # done its rows (0, 1), cannot be done as it is asked for (2, 3, 4), has no room on its disk (6) or was interrupted.
 set -euo pipefail
 
-launch_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+launch_folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")  # a link may lead here
 # shellcheck source=launch/mpirun/hosts.sh
 source "$launch_folder/mpirun/hosts.sh"
 # shellcheck source=launch/mpirun/one_run.sh

@@ -47,7 +47,7 @@ living_ranks() {
 
 # Ranks end together. Where one has ended and the others have not after this many seconds, mpirun (Open MPI 4.1) has
 # missed it: a rank that is killed while MPI starts leaves the others waiting, and mpirun with them.
-end_grace=${FLEXGEN_END_GRACE_S:-10}
+end_grace=${FLEXGEN_END_GRACE_S:-20}
 
 # Ends the job where mpirun hangs. Runs beside it.
 watch_launcher() {

@@ -34,7 +34,7 @@ class HungRankCase(FaultCase):
 
 class StoppedInTheRunTest(HungRankCase):
     def test_each_rank(self):
-        rows = self.rows(120, max_tokens=20, stop=None)
+        rows = self.rows(300, max_tokens=20, stop=None)
         whole = self.folder / "whole.jsonl"
         self.expect(0, self.timed_words(rows, output=whole))
         for victim in (0, 1, 2):
