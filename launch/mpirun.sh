@@ -91,9 +91,9 @@ is_worth_another_run() {
   (($1 == 1 && allow_fewer_ranks)) && ! all_hosts_answer
 }
 
-pause() {  # an interrupt ends it
-  sleep "$1" &
-  wait $! || kill $! 2>/dev/null || :
+pause() {  # an interrupt ends it within a second
+  local left
+  for ((left = $1; left > 0 && interrupted == 0; --left)); do sleep 1; done
 }
 
 for ((run = 0; ; ++run)); do

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The recipes of launch/recipes with small jobs: under tmux and systemd where they are here, under a stand-in for Slurm.
 
-usage: recipes_test.py FLEXGEN-DIST
+usage: recipes_faults_test.py FLEXGEN-DIST
 """
 import os
 import shutil
