@@ -53,6 +53,13 @@ class RetryTest(StandInCase):
         self.assertEqual((code, len(runs)), (0, 2), said)
         self.assertIn("good\n", said)
 
+    def test_reached_by_a_link(self):
+        link = self.folder / "flexgen-mpirun"
+        link.symlink_to(MPIRUN)
+        done = subprocess.run([link, "job"], check=False, cwd=self.folder,
+                              env=dict(os.environ, MPIRUN=self.program("launcher", "exit 9\n")))
+        self.assertEqual(done.returncode, 9)
+
     def test_without_the_option_nothing_is_started_again(self):
         self.assertEqual(self.outcome("exit 5", "job")[:2], (5, ["job"]))
 
