@@ -57,6 +57,7 @@ class RankWatch::Watching {
       pass_time(passed_ns);
       send(Beat::Kind::alive);
       if (const std::string problem = judge(); !problem.empty()) {
+        send(Beat::Kind::leaving);  // a rank that was stopped and is continued, to be ended, must not miss this one
         on_lost_(problem);
         return;
       }
@@ -124,8 +125,10 @@ class RankWatch::Watching {
 
   /// What is wrong, or nothing.
   std::string judge() const {
-    const bool is_first = std::none_of(peers_.begin(), peers_.begin() + plan_.rank,
-                                       [&](const Peer& p) { return is_watched(p) && p.silent_ms < limit_ms() / 2; });
+    // One that has left may have accused somebody: it is given time to end the job.
+    const bool is_first = std::none_of(peers_.begin(), peers_.begin() + plan_.rank, [&](const Peer& peer) {
+      return peer.is_heard && (peer.has_left || peer.silent_ms < limit_ms() / 2);
+    });
     const std::uint64_t limit = limit_ms() + (is_first ? 0 : static_cast<std::uint64_t>(head_start.count()));
     const std::string seconds = std::to_string(limit_ms() / 1000) + " s (--rank-timeout)";
     for (std::size_t r = 0; r < peers_.size(); ++r)
