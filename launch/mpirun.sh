@@ -1,12 +1,47 @@
 #!/usr/bin/env bash
 # mpirun with what small machines and containers need. Takes mpirun's own arguments:
 #
-#     launch/mpirun.sh -n 4 build/flexgen-dist generate ...
+#     launch/mpirun.sh [OPTION ...] -n 4 build/flexgen-dist generate ...
+#
+# Options of its own stand before mpirun's:
+#
+#     --retries N          start the job again, up to N times, after a lost rank or a crash: it goes on by its journal
+#     --retry-pause S      seconds before that [10]
+#     --allow-fewer-ranks  with --retries: without hosts that cannot be reached or have lost a rank twice, and with as
+#                          many ranks fewer as ran there. Hosts: --host or --hostfile; ranks: -n
+#     --min-ranks N        with --allow-fewer-ranks: rather give up than run on fewer [1]
 #
 # Only defaults are set, through the environment, so that any option on the command line or variable set before
 # still wins. MPIRUN names another launcher than the first mpirun of PATH. The exit status is the job's; an interrupted
-# job's is 130.
+# job's is 130. Started again is what has ended with 5 (a rank lost), 70, or by a signal (129 and more); not what has
+# done its rows (0, 1), cannot be done as it is asked for (2, 3, 4), has no room on its disk (6) or was interrupted.
 set -euo pipefail
+
+launch_folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")  # a link may lead here
+# shellcheck source=launch/mpirun/hosts.sh
+source "$launch_folder/mpirun/hosts.sh"
+# shellcheck source=launch/mpirun/one_run.sh
+source "$launch_folder/mpirun/one_run.sh"
+
+usage_error() {
+  echo "error: launch/mpirun.sh: $*" >&2
+  exit 2
+}
+
+retries=0 retry_pause=10 allow_fewer_ranks=0 min_ranks=1
+while (($# > 0)); do
+  case $1 in
+    --retries | --retry-pause | --min-ranks)
+      [[ ${2-} =~ ^[0-9]{1,6}$ ]] || usage_error "$1 takes a number, not '${2-}'"
+      name=${1#--}
+      printf -v "${name//-/_}" %d "$((10#$2))"
+      shift 2
+      ;;
+    --allow-fewer-ranks) allow_fewer_ranks=1; shift ;;
+    *) break ;;
+  esac
+done
+((retries > 0)) || ((allow_fewer_ranks == 0)) || usage_error "--allow-fewer-ranks needs --retries"
 
 launcher=${MPIRUN:-mpirun}
 if ! command -v "$launcher" >/dev/null; then
@@ -14,6 +49,8 @@ if ! command -v "$launcher" >/dev/null; then
        "Install it (Debian: openmpi-bin) or set MPIRUN" >&2
   exit 2
 fi
+arguments=("$@")
+((allow_fewer_ranks == 0)) || read_hosts "$@"
 
 default() { [[ -n ${!1+set} ]] || export "$1=$2"; }  # a variable that is set already is left alone
 
@@ -37,58 +74,37 @@ if [[ -e /.dockerenv || -e /run/.containerenv || -n ${container:-} ]] ||
   default OMPI_MCA_btl_vader_single_copy_mechanism none
 fi
 
-# While sweeps run, rank 0 writes here which process the first interrupt asks to end with the sweep under way.
-FLEXGEN_STOP_FILE=$(mktemp "${TMPDIR:-/tmp}/flexgen-stop-XXXXXX")
-export FLEXGEN_STOP_FILE
-trap 'rm -f "$FLEXGEN_STOP_FILE"' EXIT
-
 # One copy of each of Open MPI's own help texts, not one per rank.
 default OMPI_MCA_orte_base_help_aggregate 1
 
-# The job runs in a session of its own, where a Ctrl-C reaches it once, from here, and it still may read a terminal.
-own_session=()
-if command -v setsid >/dev/null; then own_session=(setsid); fi
-
-interrupted=0  # by a signal that ends jobs
-num_signals=0
-forward() { num_signals=$((num_signals + 1)); kill -s "$1" "$job" 2>/dev/null || :; }
-is_asked=0
-ask() {  # false where the job does not run yet, or rank 0 on another machine
-  local host='' process=''
-  ((is_asked == 0)) && read -r host process <"$FLEXGEN_STOP_FILE" 2>/dev/null && [[ $host == "$HOSTNAME" ]] || return 1
-  is_asked=1 num_signals=$((num_signals + 1))
-  kill -s USR1 "$process" 2>/dev/null
-}
-job=
-for signal in INT TERM HUP; do
-  # shellcheck disable=SC2064  # the names are meant as they are now
-  trap "interrupted=1; ask || forward $signal" "$signal"
-done
-for signal in USR1 USR2 CONT; do
-  # shellcheck disable=SC2064
-  trap "forward $signal" "$signal"
-done
-trap 'forward TSTP; kill -s STOP $$' TSTP
-
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/flexgen-mpirun-XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+# While sweeps run, rank 0 writes here which process the first interrupt asks to end with the sweep under way.
+export FLEXGEN_STOP_FILE=$scratch/stop
+forward_signals
 { : <&0; } 2>/dev/null || exec </dev/null  # a closed input is an empty one
 
-# What a shell starts in the background ignores Ctrl-C and reads nothing, unless told otherwise.
-(trap - INT QUIT; exec "${own_session[@]}" "$launcher" "$@") <&0 &
-job=$!
-((interrupted == 0)) || kill -s TERM "$job"  # it came before there was a job
+is_worth_another_run() {
+  ((interrupted == 0)) || return 1
+  (($1 == 5 || $1 == 70 || ($1 > 128 && $1 != 130))) && return 0
+  # mpirun itself says 1 where a host is gone, which is what "some rows failed" says.
+  (($1 == 1 && allow_fewer_ranks)) && ! all_hosts_answer
+}
 
-# When this script ends in whatever way, kill -9 included, its end of this pipe closes, and no job is left behind.
-exec {alive}> >(trap '' INT TERM HUP; read -r word || :; [[ ${word-} == over ]] || kill -s TERM "$job" 2>/dev/null)
+pause() {  # an interrupt ends it within a second
+  local left
+  for ((left = $1; left > 0 && interrupted == 0; --left)); do sleep 1; done
+}
 
-# A signal ends `wait` before the job has ended.
-while :; do
-  seen=$num_signals status=0
-  wait "$job" || status=$?
-  [[ $num_signals == "$seen" ]] && break
+for ((run = 0; ; ++run)); do
+  run_once "${arguments[@]}"
+  if ((run == retries)) || ! is_worth_another_run "$status"; then break; fi
+  if ((allow_fewer_ranks)) && ! leave_out_lost_hosts; then break; fi
+  echo "launch/mpirun.sh: the job ended with exit code $status; in $retry_pause s it is started again" \
+       "($((run + 1)) of $retries)" >&2
+  pause "$retry_pause"
+  if ((interrupted)); then break; fi
 done
-trap "" PIPE
-echo over >&"$alive" || :
-
 # mpirun says 1 for a job that was interrupted, which is what "some rows failed" says.
 if ((interrupted && status != 0)); then status=130; fi
 exit "$status"

@@ -88,6 +88,7 @@ int run(flexgen::MpiSession& session, const Command& command, std::vector<std::s
   if (!options) return 0;
   flexgen::end_on_interrupt(ranks.rank() == 0 ? command.if_interrupted : "");
   flexgen::log::set_up(options->files.log_level, ranks.rank(), ranks.size(), ranks.host());
+  session.watch_ranks(options->machine.rank_timeout);
   return command.run(session, *options);
 }
 

@@ -44,6 +44,14 @@ OptionValue side_into(PromptCut& to) {
   return into::word("error", [&to](const std::string&, const std::string& word) { to = parse_prompt_cut(word); });
 }
 
+OptionRow rank_timeout_row(std::chrono::seconds& to) {
+  const auto keep = [&to](const std::string& option, const std::string& word) {
+    to = std::chrono::seconds(word == "0" ? 0 : positive_number(option, word));
+  };
+  return {"rank-timeout", "SECONDS", into::word(std::to_string(to.count()), keep),
+          "the job ends when a rank has not answered for so long, or none has got anywhere; 0: it waits for ever"};
+}
+
 OptionValue sync_into(SyncRule& to) {
   return into::word("seconds", [&to](const std::string& option, const std::string& word) {
     const std::string rule = one_of(option, word, {"rows", "seconds", "end"});
@@ -88,6 +96,7 @@ std::vector<OptionRow> profile_rows(Options& o) {
       {"transport", "NAME", into::one_of({"auto", "mpi", "nccl"}, o.machine.transport),
        "links between ranks to measure: auto (all there are) | mpi | nccl"},
       {"quick", "", into::on_off(o.profile.quick), "fewer points and less data: some seconds, rougher figures"},
+      rank_timeout_row(o.machine.rank_timeout),
       {"quiet", "", into::on_off(o.files.quiet), "no log and no table; errors and warnings stay"},
       log_level_row(o.files.log_level),
   };
@@ -224,6 +233,7 @@ std::vector<OptionRow> machine_rows(MachineRequest& machine) {
       {"disk-mem", "SIZE", into::bytes(machine.disk_mem), "budget of the ssd tier per rank"},
       {"offload-dir", "DIR", into::text(machine.offload_dir),
        "where scratch files of the ssd tier go; default: $TMPDIR or /tmp"},
+      rank_timeout_row(machine.rank_timeout),
   };
 }
 

@@ -7,9 +7,10 @@
 //     try { run(session); } catch (const Error& error) { return session.end_after(error); }
 //
 // Thread-safety: abort_job and end_after may be called from any thread; the rest belongs to the main thread.
-// Policy: src/decisions/0001-mpi-errors-and-lost-ranks.md.
+// Policy: src/decisions/0001-mpi-errors-and-lost-ranks.md, 0013-ranks-that-do-not-answer.md.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -33,6 +34,10 @@ class MpiSession {
   /// False: started alone.
   bool launched() const;
   Communicator& communicator();
+
+  /// Collective. From now on a rank that does not answer for so long, or a job in which no rank gets anywhere for so
+  /// long, ends everywhere, as by abort_job (communication). Nothing where started alone, or for 0.
+  void watch_ranks(std::chrono::seconds timeout);
 
   /// Collective. Host memory between the ranks: "mpi", or "in-process" when started alone. Destroy before the session.
   /// @param part_bytes messages travel in parts of this size, alike on all ranks

@@ -1,6 +1,7 @@
 // What is asked of a job, in groups: a room takes the group that it needs. Plain data, checked where it was parsed.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -43,7 +44,8 @@ struct MachineRequest {
   std::string transport = "auto";                           // auto | mpi | nccl
   std::optional<std::uint64_t> gpu_mem, cpu_mem, disk_mem;  // bytes per rank; none: what is free
   std::string offload_dir;
-  std::string profile;  // the file of its ceilings; empty: the machine's own
+  std::string profile;                    // the file of its ceilings; empty: the machine's own
+  std::chrono::seconds rank_timeout{60};  // for which a rank may not answer; 0: for ever
 };
 
 /// Where results, figures and words go. "-" is standard output, empty nowhere.

@@ -320,5 +320,14 @@ TEST(Options, PromptsAreCutByGenerateAlone) {
   expect_usage_error("score", files + " --truncate-prompt left", "truncate-prompt");
 }
 
+TEST(Options, HowLongARankMayNotAnswer) {
+  using std::chrono::seconds;
+  EXPECT_EQ(parse("bench", "--model m").machine.rank_timeout, seconds(60));
+  EXPECT_EQ(parse("bench", "--model m --rank-timeout 5").machine.rank_timeout, seconds(5));
+  EXPECT_EQ(parse("profile", "--rank-timeout 0").machine.rank_timeout, seconds(0));
+  for (const char* wrong : {"-1", "1.5", "x"})
+    expect_usage_error("bench", std::string("--model m --rank-timeout ") + wrong, "rank-timeout");
+}
+
 }  // namespace
 }  // namespace flexgen::test

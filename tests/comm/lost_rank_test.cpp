@@ -42,15 +42,17 @@ bool alive(pid_t pid) {
 
 class Job {
  public:
-  explicit Job(const std::string& mode) {
+  /// @param timeout_seconds  for which a rank may not answer
+  explicit Job(const std::string& mode, int timeout_seconds = 60) {
     launcher_ = fork();
     if (launcher_ == 0) {
       const int output = open((folder_ / "output").c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
       dup2(output, STDOUT_FILENO);
       dup2(output, STDERR_FILENO);
       const std::string script = FLEXGEN_SOURCE_DIR "/launch/mpirun.sh", ranks = std::to_string(num_ranks);
+      const std::string timeout = std::to_string(timeout_seconds);
       execl(script.c_str(), script.c_str(), "-n", ranks.c_str(), FLEXGEN_FAULT_PROGRAM, folder_.path().c_str(),
-            mode.c_str(), nullptr);
+            mode.c_str(), timeout.c_str(), nullptr);
       _exit(127);
     }
   }
@@ -162,6 +164,64 @@ TEST(LostRank, ThrowingRankEndsTheJobWithItsCode) {
   note_seconds(watch);
   EXPECT_EQ(count(job.output(), "error: rank 1 on "), 1U) << job.output();
   EXPECT_EQ(count(job.output(), "the stage broke: as the test wants"), 1U) << job.output();
+}
+
+TEST(LostRank, StoppedRankEndsTheJob) {
+  for (const int victim : {0, 1, 2}) {
+    Job job(victim == 1 ? "exchange" : "hang", 1);
+    ASSERT_TRUE(job.started()) << job.output();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    const Stopwatch watch;
+    kill(job.rank(victim), SIGSTOP);
+    EXPECT_EQ(job.wait(), 5);
+    EXPECT_TRUE(job.all_gone());
+    note_seconds(watch);
+    EXPECT_GE(watch.seconds(), 0.8);
+    EXPECT_EQ(count(job.output(), ": rank " + std::to_string(victim) + " on "), 1U) << job.output();
+    EXPECT_EQ(count(job.output(), " has not answered for 1 s (--rank-timeout)"), 1U) << job.output();
+  }
+}
+
+TEST(LostRank, ARankThatIsStoppedInTheEndEndsTheJob) {
+  for (const int victim : {0, 1}) {
+    Job job("end", 1);
+    ASSERT_TRUE(job.started()) << job.output();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    kill(job.rank(victim), SIGSTOP);
+    EXPECT_EQ(job.wait(), 5);
+    EXPECT_TRUE(job.all_gone());
+    EXPECT_EQ(count(job.output(), ": rank " + std::to_string(victim) + " on "), 1U) << job.output();
+  }
+}
+
+TEST(LostRank, ARankInADeadlockEndsTheJob) {
+  Job job("deadlock", 1);
+  ASSERT_TRUE(job.started()) << job.output();
+  EXPECT_EQ(job.wait(), 5);
+  EXPECT_TRUE(job.all_gone());
+  EXPECT_EQ(count(job.output(), "no rank has got anywhere for 1 s (--rank-timeout); rank "), 1U) << job.output();
+}
+
+TEST(LostRank, SlowIsNotLost) {
+  for (const char* mode : {"compute", "read"}) {
+    Job job(mode, 1);
+    ASSERT_TRUE(job.started()) << job.output();
+    EXPECT_EQ(job.wait(), 0) << mode;
+    EXPECT_EQ(job.output(), "");
+  }
+}
+
+TEST(LostRank, AJobThatWasStoppedAsAWholeGoesOn) {
+  Job job("fine-later", 1);
+  ASSERT_TRUE(job.started()) << job.output();
+  for (int r = 0; r < num_ranks; ++r) kill(job.rank(r), SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  for (int r = 0; r < num_ranks; ++r) {
+    kill(job.rank(r), SIGCONT);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(job.wait(), 0);
+  EXPECT_EQ(job.output(), "");
 }
 
 TEST(LostRank, SetUpErrorsEndWithTheirCodeAndOneMessage) {

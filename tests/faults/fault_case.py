@@ -90,10 +90,10 @@ def overwrite_tensor(file, name, element, row=None):
 class Job:
     """The program, running; its output goes to a file."""
 
-    def __init__(self, case, words, ranks=1, stdin=None, env=None):
+    def __init__(self, case, words, ranks=1, stdin=None, env=None, launcher_options=()):
         self.ranks = ranks
         self.log = case.folder / f"log-{len(case.jobs)}"
-        launcher = [] if ranks == 1 else [str(MPIRUN), "-n", str(ranks)]
+        launcher = [] if ranks == 1 else [str(MPIRUN), *launcher_options, "-n", str(ranks)]
         with open(self.log, "wb") as log, open(stdin or os.devnull, "rb") as source:
             self.process = subprocess.Popen(launcher + [PROGRAM] + [str(word) for word in words], stdin=source,
                                             stdout=log, stderr=log, cwd=case.folder, env=dict(os.environ, OMP_NUM_THREADS="1", **(env or {})))
