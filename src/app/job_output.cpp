@@ -86,8 +86,7 @@ std::optional<int> finish_output(ResultWriter& writer, std::optional<std::uint64
   }
   writer.pause();
   if (!stop_requested()) return std::nullopt;
-  log::error(fmt::format("interrupted: {} of {} rows are done{}", done,
-                         num_rows ? std::to_string(*num_rows) : "more",
+  log::error(fmt::format("interrupted: {} of {} rows are done{}", done, num_rows ? std::to_string(*num_rows) : "more",
                          writer.has_journal() ? "; the same command goes on from there" : ""));
   return static_cast<int>(ExitCode::interrupted);
 }

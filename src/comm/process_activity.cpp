@@ -10,6 +10,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <string_view>
+
+#include "base/thread_role.hpp"
 
 namespace flexgen {
 namespace {
@@ -45,6 +48,9 @@ class ThreadFile {
 
   bool is_empty() const { return length_ <= 0; }
   const char* text() const { return text_.data(); }
+  bool is(std::string_view line) const {
+    return !is_empty() && std::string_view(text(), static_cast<std::size_t>(length_) - 1) == line;
+  }
 
   /// The number behind a name, or at the start.
   std::uint64_t number(const char* name = "") const {
@@ -86,7 +92,9 @@ bool ProcessActivity::moved(std::uint64_t elapsed_ns) {
   std::uint64_t run_ns = 0, io_bytes = 0;
   while (const auto thread = next_thread(threads_.get())) {
     if (!counts(*thread)) continue;
-    if (!waits_for_others(*thread)) return true;
+    const ThreadFile role(*thread, "comm");
+    if (role.is(observer_role)) continue;
+    if (!waits_for_others(*thread) || role.is(input_role)) return true;
     run_ns += ThreadFile(*thread, "schedstat").number();
     const ThreadFile io(*thread, "io");
     for (const char* name : {"rchar: ", "wchar: ", "\nread_bytes: ", "\nwrite_bytes: "}) io_bytes += io.number(name);

@@ -19,7 +19,8 @@ class ProcessActivity {
 
   /// Since the last call, has a thread computed for more than a trifle, or read or written, or is one in the hands of
   /// the system now: in a read that takes long, a page fault, a call of a driver? False where all wait for each other,
-  /// for time to pass or for messages. True where the system does not say.
+  /// for time to pass or for messages. A thread that observes does not count, and one that waits for input is in the
+  /// hands of whoever gives it (base/thread_role). True where the system does not say.
   /// @param elapsed_ns  since the last call
   bool moved(std::uint64_t elapsed_ns);
 

@@ -116,8 +116,9 @@ std::optional<WrongKind> find_table(const std::vector<std::string_view>& lines) 
     const auto num_columns = [separator](std::string_view line) { return std::ranges::count(line, separator) + 1; };
     if (num_columns(lines[0]) < 2 || (lines.size() > 1 && num_columns(lines[1]) < num_columns(lines[0]))) continue;
     const bool is_tsv = separator == '\t';
-    return WrongKind{is_tsv ? "it looks like a table (TSV)" : "it looks like a table (CSV)",
-                     fmt::format("Give --input-format {0}, or the file a name that ends in .{0}", is_tsv ? "tsv" : "csv")};
+    return WrongKind{
+        is_tsv ? "it looks like a table (TSV)" : "it looks like a table (CSV)",
+        fmt::format("Give --input-format {0}, or the file a name that ends in .{0}", is_tsv ? "tsv" : "csv")};
   }
   return std::nullopt;
 }

@@ -159,7 +159,8 @@ void fill_prompt(const PromptTemplate& prompt_template, bool batch_format, Json&
   std::string prompt = prompt_template.fill(body);
   std::vector<std::string> used;
   for (const auto& [name, value] : body.items())
-    if (name == "text" || (batch_format && prompt_template.names(name) && !is_request_field(name))) used.push_back(name);
+    if (name == "text" || (batch_format && prompt_template.names(name) && !is_request_field(name)))
+      used.push_back(name);
   for (const std::string& name : used) body.erase(name);
   body["prompt"] = std::move(prompt);
 }

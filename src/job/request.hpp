@@ -31,17 +31,18 @@ class PromptTemplate;
 struct RequestDefaults {
   int max_tokens = 32;
   bool is_scored = false;  // texts to be scored: "text" is another name of "prompt", and max_tokens may be 0
-  std::shared_ptr<const PromptTemplate> prompt_template = {};  // makes the prompt of other fields; null: it is the row's
-  std::shared_ptr<const KeptFields> kept_fields = {};          // come back in the result; null: none
+  std::shared_ptr<const PromptTemplate> prompt_template =
+      {};                                              // makes the prompt of other fields; null: it is the row's
+  std::shared_ptr<const KeptFields> kept_fields = {};  // come back in the result; null: none
 };
 
 /// Which row a request, an error or a result belongs to.
 struct RowIdentity {
-  std::size_t line_number = 0;  // 1-based line of its input on which it begins; blank lines count
-  std::string custom_id;        // "line-17" when the row names none
-  bool batch_format = false;    // an OpenAI Batch row; otherwise a plain row. The result has the same form
-  bool names_itself = false;    // custom_id stands in the row; otherwise it was made up
-  std::uint64_t ordinal = 0;    // rows before it, over all inputs of the job; blank lines are none
+  std::size_t line_number = 0;   // 1-based line of its input on which it begins; blank lines count
+  std::string custom_id;         // "line-17" when the row names none
+  bool batch_format = false;     // an OpenAI Batch row; otherwise a plain row. The result has the same form
+  bool names_itself = false;     // custom_id stands in the row; otherwise it was made up
+  std::uint64_t ordinal = 0;     // rows before it, over all inputs of the job; blank lines are none
   std::string kept_fields = {};  // of its own, for its result: the text of a JSON object; empty: none
 };
 
@@ -72,9 +73,9 @@ struct Request : RowIdentity {
   std::vector<std::string> choices;
 };
 
-/// One row that cannot run. Codes: invalid_json, invalid_table_row, line_too_long, missing_field, invalid_field, unknown_field,
-/// unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known invalid_prompt,
-/// invalid_field and not_a_number.
+/// One row that cannot run. Codes: invalid_json, invalid_table_row, line_too_long, missing_field, invalid_field,
+/// unknown_field, unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known
+/// invalid_prompt, invalid_field and not_a_number.
 struct RowError : RowIdentity {
   std::string code;
   std::string message;  // what, why, what to do

@@ -45,7 +45,8 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
     };
     input.count_job = [&]() -> JobReport {
       const ScoreBook::Counts& read = book->counts();
-      return {read.rows, book->num_failed(), read.windows, read.window_tokens, 0, book->totals().tokens - earlier_tokens};
+      return {
+          read.rows, book->num_failed(), read.windows, read.window_tokens, 0, book->totals().tokens - earlier_tokens};
     };
   }
   Report report = run_job(session, request, input);

@@ -1,6 +1,7 @@
 #include "comm/rank_watch.hpp"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/thread_role.hpp"
 #include "comm/process_activity.hpp"
 
 namespace flexgen::test {
@@ -178,6 +180,31 @@ TEST(ProcessActivity, AThreadThatComputesOrReadsMoves) {
   EXPECT_EQ(write(pipe_ends[1], "x", 1), 1);
   reading.join();
   for (const int end : pipe_ends) close(end);
+}
+
+TEST(ProcessActivity, AnObserverThatComputesDoesNotMove) {
+  ProcessActivity activity;
+  std::atomic<bool> over{false};
+  std::thread observing([&] {
+    const ThreadRole role(observer_role);
+    while (!over) {
+    }
+  });
+  EXPECT_EQ(times_moved(activity), 0);
+  over = true;
+  observing.join();
+}
+
+TEST(ProcessActivity, AThreadThatWaitsForInputMoves) {
+  ProcessActivity activity;
+  std::atomic<bool> over{false};
+  std::thread waiting([&] {
+    const ThreadRole role(input_role);
+    while (!over) poll(nullptr, 0, 20);
+  });
+  EXPECT_EQ(times_moved(activity), 5);
+  over = true;
+  waiting.join();
 }
 
 TEST(ProcessActivity, ThreadsThatWereThereBeforeDoNotCount) {

@@ -1,10 +1,11 @@
+#include "job/request_reader.hpp"
+
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <thread>
 
 #include "base/error.hpp"
-#include "job/request_reader.hpp"
 #include "tests/support/scratch_place.hpp"
 
 namespace flexgen::test {

@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "base/error.hpp"
+#include "base/thread_role.hpp"
 
 namespace flexgen {
 namespace {
@@ -52,6 +53,7 @@ std::size_t InputFile::read(std::span<char> into) {
 
 // A pipe may stay silent for hours, and the job that waits for it must be able to end.
 void InputFile::wait_for_bytes() const {
+  const ThreadRole role(input_role);
   for (;;) {
     if (is_interrupted_.load(std::memory_order_relaxed)) throw InputFault("the job has ended", "");
     pollfd waited{file_.get(), POLLIN, 0};

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "base/thread_role.hpp"
 #include "base/trace.hpp"
 #include "job/metrics_text.hpp"
 
@@ -41,6 +42,7 @@ JobWatch::~JobWatch() {
 double JobWatch::seconds() const { return static_cast<double>(now_ns() - begin_ns_) * 1e-9; }
 
 void JobWatch::watch() {
+  const ThreadRole role(observer_role);
   std::unique_lock lock(mutex_);
   while (!is_over_) {
     const std::chrono::duration<double> pause(std::min(tick_seconds, activity_.interval_seconds()));

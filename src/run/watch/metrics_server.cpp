@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/thread_role.hpp"
 #include "job/metrics_text.hpp"
 
 namespace flexgen {
@@ -54,7 +55,10 @@ class MetricsServer::Listener {
     if (port_ <= 0)
       throw UserError(ExitCode::usage, fmt::format("cannot serve metrics on {}:{}", address, port), bind_fault(errno),
                       "Choose another --metrics-port, or --metrics-address");
-    thread_ = std::thread([this] { server_.listen_after_bind(); });
+    thread_ = std::thread([this] {
+      const ThreadRole role(observer_role);  // of those that it starts, too
+      server_.listen_after_bind();
+    });
     server_.wait_until_ready();
   }
   ~Listener() {

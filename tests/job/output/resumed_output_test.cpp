@@ -1,7 +1,6 @@
 // Jobs that end before their last row, in every way, and what the next run makes of what they have left.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <csignal>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <numeric>
 #include <random>
