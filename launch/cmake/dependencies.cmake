@@ -34,8 +34,9 @@ if(FLEXGEN_ARROW)
   find_package(Arrow REQUIRED)
   find_package(Parquet REQUIRED)
 endif()
-add_library(flexgen::httplib INTERFACE IMPORTED)
-target_include_directories(flexgen::httplib SYSTEM INTERFACE ${PROJECT_SOURCE_DIR}/third_party/cpp-httplib)
+
+# The metrics server.
+pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 
 find_package(MPI REQUIRED COMPONENTS CXX)
 

@@ -73,13 +73,13 @@ std::vector<std::string_view> split_lines(std::string_view text, char separator)
   while (!text.empty()) {
     const std::size_t end = std::min(text.find(separator), text.size());
     const std::string_view line = text.substr(0, end);
-    if (line.find_first_not_of(blanks) != line.npos) lines.push_back(line.substr(line.find_first_not_of(blanks)));
+    if (line.find_first_not_of(blanks) != std::string_view::npos) lines.push_back(line.substr(line.find_first_not_of(blanks)));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return lines;
 }
 
-bool is_blank(std::string_view text) { return text.find_first_not_of(blanks) == text.npos; }
+bool is_blank(std::string_view text) { return text.find_first_not_of(blanks) == std::string_view::npos; }
 
 bool is_object(std::string_view line) {
   if (!line.starts_with('{')) return false;
@@ -90,7 +90,7 @@ bool is_object(std::string_view line) {
 bool is_binary(std::string_view head) {
   const std::string_view sample = head.substr(0, 4096);
   const auto is_control = [](char c) {
-    return static_cast<unsigned char>(c) < 0x20 && blanks.find(c) == blanks.npos && c != '\x1B';
+    return static_cast<unsigned char>(c) < 0x20 && blanks.find(c) == std::string_view::npos && c != '\x1B';
   };
   return static_cast<std::size_t>(std::ranges::count_if(sample, is_control)) * 50 >= sample.size();
 }

@@ -31,7 +31,7 @@ PromptTemplate::PromptTemplate(const std::string& text) {
       refuse(text, "a '}' closes nothing");
     } else {
       const std::size_t end = text.find_first_of("{}", i + 1);
-      if (end == text.npos || text[end] == '{') refuse(text, "a '{' is not closed");
+      if (end == std::string::npos || text[end] == '{') refuse(text, "a '{' is not closed");
       part.field = text.substr(i + 1, end - i - 1);
       if (part.field.empty()) refuse(text, "a place has no name");
       parts_.push_back(std::exchange(part, {}));

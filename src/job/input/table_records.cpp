@@ -19,7 +19,7 @@ constexpr std::array<std::string_view, 6> text_fields{"prompt", "text", "custom_
 
 char separator_of(char asked_for, std::string_view head) {
   const std::string_view first = head.substr(0, head.find('\n'));
-  const bool has_semicolons = first.find(';') != first.npos && first.find(',') == first.npos;
+  const bool has_semicolons = first.find(';') != std::string_view::npos && first.find(',') == std::string_view::npos;
   return asked_for == ',' && has_semicolons ? ';' : asked_for;
 }
 

@@ -51,11 +51,11 @@ std::optional<DoneRows> DoneRows::from_text(std::string_view text) {
   if (text == "-") return rows;
   for (bool is_last = false; !is_last;) {
     const std::size_t comma = text.find(',');
-    is_last = comma == text.npos;
+    is_last = comma == std::string_view::npos;
     const std::string_view range = text.substr(0, comma);
     const std::size_t dash = range.find('-');
     const auto first = number_of(range.substr(0, dash));
-    const auto last = dash == range.npos ? first : number_of(range.substr(dash + 1));
+    const auto last = dash == std::string_view::npos ? first : number_of(range.substr(dash + 1));
     if (!first || !last || *last < *first) return std::nullopt;
     for (std::uint64_t ordinal = *first; ordinal <= *last; ++ordinal) rows.add(ordinal);
     if (!is_last) text.remove_prefix(comma + 1);

@@ -43,7 +43,7 @@ class PrefixReader {
 /// Every record up to the first that is torn.
 template <class Visit>
 void for_each_record(std::string_view text, Visit visit) {
-  for (std::size_t end = text.find('\n'); end != text.npos; end = text.find('\n')) {
+  for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
     const std::optional<JournalRecord> record = parse_record(text.substr(0, end));
     if (!record) return;
     visit(*record);

@@ -51,7 +51,7 @@ class Words {
   std::string_view next() {
     const std::size_t space = rest_.find(' ');
     const std::string_view word = rest_.substr(0, space);
-    rest_.remove_prefix(space == rest_.npos ? rest_.size() : space + 1);
+    rest_.remove_prefix(space == std::string_view::npos ? rest_.size() : space + 1);
     return word;
   }
   std::string_view rest() const { return rest_; }

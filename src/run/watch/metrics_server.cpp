@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <httplib.h>
 
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <thread>
@@ -58,8 +59,9 @@ class MetricsServer::Listener {
     thread_ = std::thread([this] {
       const ThreadRole role(observer_role);  // of those that it starts, too
       server_.listen_after_bind();
+      has_ended_ = true;
     });
-    server_.wait_until_ready();
+    while (!server_.is_running() && !has_ended_) std::this_thread::yield();  // stop() would come too early
   }
   ~Listener() {
     server_.stop();
@@ -79,6 +81,7 @@ class MetricsServer::Listener {
   std::int32_t port_ = -1;
   std::mutex mutex_;
   std::string text_;
+  std::atomic<bool> has_ended_ = false;
   std::thread thread_;
 };
 
