@@ -73,7 +73,8 @@ std::vector<std::string_view> split_lines(std::string_view text, char separator)
   while (!text.empty()) {
     const std::size_t end = std::min(text.find(separator), text.size());
     const std::string_view line = text.substr(0, end);
-    if (line.find_first_not_of(blanks) != std::string_view::npos) lines.push_back(line.substr(line.find_first_not_of(blanks)));
+    if (line.find_first_not_of(blanks) != std::string_view::npos)
+      lines.push_back(line.substr(line.find_first_not_of(blanks)));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return lines;

@@ -9,6 +9,7 @@
 #include "model/layer.hpp"
 #include "model/read_spec.hpp"
 #include "model/slice_description.hpp"
+#include "policy/roofline.hpp"
 #include "policy/stage_plan.hpp"
 
 namespace flexgen::test {
@@ -37,6 +38,22 @@ inline PlanInput plan_for(const std::string& name, std::int32_t rows_per_batch, 
   SliceDescription slice = describe_slice(model, {0, model.num_layers, true, true}, true, Device{});
   slice.num_loop_threads = 2;  // on any machine
   return plan_input(model, std::move(slice), policy, job);
+}
+
+/// A GPU machine as measured once: 16-bit products at 744 TFLOP/s, and so on.
+inline Ceilings big_gpu() {
+  Ceilings c;
+  c.matrix_operations = 744e12;
+  c.gpu_memory_bytes = 4256e9;
+  c.host_to_gpu_bytes = 54.9e9;
+  c.gpu_to_host_bytes = 55.3e9;
+  c.both_directions_bytes = 101e9;
+  c.host_read_bytes = 99e9;
+  c.host_copy_bytes = 117e9;
+  c.disk_read_bytes = 2.3e9;
+  c.disk_write_bytes = 2.7e9;
+  c.network_bytes = 358e9;
+  return c;
 }
 
 }  // namespace flexgen::test

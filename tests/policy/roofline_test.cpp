@@ -10,22 +10,6 @@ namespace {
 
 using test::plan_for;
 
-// A GPU machine as measured once: 16-bit products at 744 TFLOP/s, and so on.
-Ceilings big_gpu() {
-  Ceilings c;
-  c.matrix_operations = 744e12;
-  c.gpu_memory_bytes = 4256e9;
-  c.host_to_gpu_bytes = 54.9e9;
-  c.gpu_to_host_bytes = 55.3e9;
-  c.both_directions_bytes = 101e9;
-  c.host_read_bytes = 99e9;
-  c.host_copy_bytes = 117e9;
-  c.disk_read_bytes = 2.3e9;
-  c.disk_write_bytes = 2.7e9;
-  c.network_bytes = 358e9;
-  return c;
-}
-
 StageInput stage_of(const std::string& model, std::int32_t b, std::int32_t k, const std::array<double, 6>& percent,
                     const Ceilings& ceilings = big_gpu()) {
   StageInput stage;

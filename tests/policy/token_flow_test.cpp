@@ -9,18 +9,6 @@
 namespace flexgen::test {
 namespace {
 
-// A GPU machine as measured once.
-Ceilings big_gpu() {
-  Ceilings c;
-  c.matrix_operations = 656e12;
-  c.gpu_memory_bytes = 4200e9;
-  c.host_to_gpu_bytes = 54e9;
-  c.gpu_to_host_bytes = 55e9;
-  c.host_read_bytes = 86e9;
-  c.host_copy_bytes = 117e9;
-  return c;
-}
-
 // Prompt 512, output 32.
 StageInput stage_of(const std::string& model, std::int32_t b, std::int32_t k, const std::array<double, 6>& percent,
                     std::int64_t num_rows) {
