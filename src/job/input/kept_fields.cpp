@@ -37,7 +37,7 @@ constexpr std::array<std::string_view, 19> result_fields{"custom_id",
 constexpr std::array<std::string_view, 4> batch_fields{"custom_id", "method", "url", "body"};
 
 template <class Names>
-bool contains(const Names& names, std::string_view name) {
+bool is_among(const Names& names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
 }
 
@@ -53,7 +53,7 @@ std::vector<const Json*> places_of(const Json& document, bool batch_format) {
 }
 
 bool is_own(const std::string& name, bool is_batch_row) {
-  return is_batch_row ? !contains(batch_fields, name) : name != "custom_id" && !is_request_field(name);
+  return is_batch_row ? !is_among(batch_fields, name) : name != "custom_id" && !is_request_field(name);
 }
 
 }  // namespace
@@ -68,12 +68,12 @@ KeptFields::KeptFields(const std::string& names) : are_all_(names == "all") {
     if (is_result_field(name))
       throw UserError(ExitCode::usage, fmt::format("--keep-fields cannot keep '{}'", name),
                       "results have a field of that name themselves", "Rename the field of the rows");
-    if (!contains(names_, name)) names_.push_back(std::move(name));
+    if (!is_among(names_, name)) names_.push_back(std::move(name));
     begin = end + 1;
   }
 }
 
-bool KeptFields::keeps(const std::string& field) const { return are_all_ || contains(names_, field); }
+bool KeptFields::keeps(const std::string& field) const { return are_all_ || is_among(names_, field); }
 
 std::string KeptFields::of(const Json& document, bool batch_format) const {
   OrderedJson kept = OrderedJson::object();
@@ -92,6 +92,6 @@ std::string KeptFields::of(const Json& document, bool batch_format) const {
   return kept.empty() ? std::string() : kept.dump();
 }
 
-bool is_result_field(const std::string& name) { return contains(result_fields, name); }
+bool is_result_field(const std::string& name) { return is_among(result_fields, name); }
 
 }  // namespace flexgen

@@ -10,7 +10,7 @@
 namespace flexgen {
 namespace {
 
-bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == std::string_view::npos; }
+bool is_blank_line(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == std::string_view::npos; }
 
 }  // namespace
 
@@ -27,7 +27,7 @@ bool LineRecords::next(Record& record) {
       return true;
     }
     if (record.text.ends_with('\r')) record.text.remove_suffix(1);
-    if (!is_blank(record.text)) return true;
+    if (!is_blank_line(record.text)) return true;
   }
 }
 

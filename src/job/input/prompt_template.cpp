@@ -10,7 +10,7 @@
 namespace flexgen {
 namespace {
 
-[[noreturn]] void refuse(const std::string& text, std::string_view why) {
+[[noreturn]] void refuse_template(const std::string& text, std::string_view why) {
   throw UserError(ExitCode::usage, fmt::format("--prompt-template \"{}\" cannot be filled", shorten(text, 200)), why,
                   "Write places as {name}, and braces of your own as {{ and }}");
 }
@@ -28,17 +28,17 @@ PromptTemplate::PromptTemplate(const std::string& text) {
       part.text += c;
       ++i;
     } else if (c == '}') {
-      refuse(text, "a '}' closes nothing");
+      refuse_template(text, "a '}' closes nothing");
     } else {
       const std::size_t end = text.find_first_of("{}", i + 1);
-      if (end == std::string::npos || text[end] == '{') refuse(text, "a '{' is not closed");
+      if (end == std::string::npos || text[end] == '{') refuse_template(text, "a '{' is not closed");
       part.field = text.substr(i + 1, end - i - 1);
-      if (part.field.empty()) refuse(text, "a place has no name");
+      if (part.field.empty()) refuse_template(text, "a place has no name");
       parts_.push_back(std::exchange(part, {}));
       i = end;
     }
   }
-  if (parts_.empty()) refuse(text, "it names no field, so that all prompts would be the same");
+  if (parts_.empty()) refuse_template(text, "it names no field, so that all prompts would be the same");
   parts_.push_back(std::move(part));
 }
 

@@ -23,7 +23,7 @@ char separator_of(char asked_for, std::string_view head) {
   return asked_for == ',' && has_semicolons ? ';' : asked_for;
 }
 
-[[noreturn]] void refuse(const std::string& path, const std::string& why) {
+[[noreturn]] void refuse_table(const std::string& path, const std::string& why) {
   throw UserError(ExitCode::file, fmt::format("cannot read rows from {}", display_name(path)), why,
                   "Its first line must name its columns, each once, as in \"custom_id,prompt\"");
 }
@@ -71,11 +71,12 @@ TableRecords::TableRecords(const std::string& path, std::unique_ptr<InputText> t
 
 void TableRecords::read_columns(const std::string& path) {
   if (!table_.next(record_)) return;  // an empty file has no rows
-  if (!record_.fault.empty()) refuse(path, record_.fault);
+  if (!record_.fault.empty()) refuse_table(path, record_.fault);
   std::set<std::string> seen;
   for (std::string& name : record_.fields) {
-    if (!is_utf8(name)) refuse(path, "the name of a column is no UTF-8");
-    if (!seen.insert(name).second) refuse(path, fmt::format("two of its columns are called '{}'", shorten(name, 60)));
+    if (!is_utf8(name)) refuse_table(path, "the name of a column is no UTF-8");
+    if (!seen.insert(name).second)
+      refuse_table(path, fmt::format("two of its columns are called '{}'", shorten(name, 60)));
     const bool is_text = std::ranges::find(text_fields, name) != text_fields.end();
     const auto kind = is_text                  ? Column::Kind::text
                       : is_request_field(name) ? Column::Kind::json
