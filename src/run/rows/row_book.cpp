@@ -22,7 +22,6 @@ RowBook::RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWrite
       ahead_(rules_.window, {[&writer](const RowIdentity& row) { return writer.admit(row); },
                              [this](ParsedRow row) { return open(std::move(row)); }}) {
   counts_.rows = earlier().rows;
-  counts_.failed_rows = earlier().failed_rows;
 }
 
 void RowBook::read(RequestReader& reader) {
@@ -64,24 +63,13 @@ void RowBook::count(OpenRow& row) {
   for (const OpenRow::FittedPrompt& prompt : row.prompts) counts_.prompt_tokens += prompt.ids.size();
 }
 
-void RowBook::add_unread(const RowError& error) {
-  counts_.failed_rows = accounts_.num_failed() + 1;
-  accounts_.add_unread(error, ++counts_.rows);
-}
+void RowBook::add_unread(const RowError& error) { accounts_.add_unread(error, ++counts_.rows); }
 
 std::optional<std::int64_t> RowBook::num_left() const {
   if (!has_read_all()) return std::nullopt;
   const std::int64_t of_row =
       next_.row ? std::ssize(next_.row->sequences) - static_cast<std::int64_t>(next_.sequence) : 0;
   return ahead_.num_runs() + of_row + std::ssize(next_.again);
-}
-
-std::optional<std::size_t> RowBook::num_rows() const {
-  return has_read_all() ? std::optional(ahead_.num_read()) : std::nullopt;
-}
-
-void RowBook::require_whole_input() const {
-  if (const std::exception_ptr fault = ahead_.fault()) std::rethrow_exception(fault);
 }
 
 std::optional<RowRequest> RowBook::next_row() {
@@ -180,7 +168,6 @@ void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
       fmt::format("the model gave no number for token {} of the answer{}", sequence.token_ids.size() + 1, where),
       dtype_);
   row.has_failed = true;
-  counts_.failed_rows = accounts_.num_failed() + 1;
   accounts_.add(error, counts_.rows);
   if (!std::exchange(has_warned_.of_numbers, true))
     log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));

@@ -70,7 +70,11 @@ class RowBook final : public RowSource {
   }
   /// So far: rows that earlier runs have done, those of the window, and those behind it that the engine has asked for;
   /// bad rows and rows without numbers are failed ones. Tokens are this run's.
-  const JobReport& counts() const { return counts_; }
+  JobReport counts() const {
+    JobReport counts = counts_;
+    counts.failed_rows = accounts_.num_failed();
+    return counts;
+  }
   /// What earlier runs have done.
   const RowTotals& earlier() const { return accounts_.earlier(); }
   /// Errors by their code, lengths of the sequences that have ended.
@@ -78,14 +82,14 @@ class RowBook final : public RowSource {
   std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
   std::uint64_t max_new_tokens() const { return planned_.max_new_tokens(); }  // of the rows in the window
   /// Rows of the job, once all are read.
-  std::optional<std::size_t> num_rows() const;
+  std::optional<std::size_t> num_rows() const { return ahead_.num_in_all(); }
   /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
   std::uint64_t num_read() const { return ahead_.num_read(); }
   std::optional<double> share_read() const { return ahead_.share_read(); }
   /// Throws the UserError by which the input has broken off, where it has.
-  void require_whole_input() const;
+  void require_whole_input() const { ahead_.require_whole(); }
   /// All of it has been read.
-  bool is_input_whole() const { return has_read_all() && !ahead_.fault(); }
+  bool is_input_whole() const { return ahead_.is_whole(); }
 
   /// From the engine, of sequences that it has pulled. A row's line is written when its last sequence is finished.
   void add_scores(RowId id, const TokenScores& tokens);
@@ -135,7 +139,7 @@ class RowBook final : public RowSource {
   Warned has_warned_;
   PlannedRows planned_;
   RowAccounts accounts_;
-  JobReport counts_;
+  JobReport counts_;  // but for failed_rows
   std::size_t num_cut_ = 0;
   Next next_;
   std::unordered_map<std::int64_t, OpenSequence> sequences_;  // that the engine has, by RowId

@@ -121,8 +121,14 @@ class RowsAhead {
   /// Of the input's bytes, 0 .. 1; none where their number is not known, or all are read.
   std::optional<double> share_read() const { return has_ended() ? std::nullopt : reader_->share_read(); }
 
-  /// Once the input has ended: why it did before its end; null where it did not.
-  std::exception_ptr fault() const { return has_ended() ? fault_ : nullptr; }
+  /// Rows of the input, once it has ended.
+  std::optional<std::size_t> num_in_all() const { return has_ended() ? std::optional(num_read()) : std::nullopt; }
+  /// All of the input has been read, to its own end.
+  bool is_whole() const { return has_ended() && !fault_; }
+  /// Throws that by which the input has broken off, where it has ended so.
+  void require_whole() const {
+    if (has_ended() && fault_) std::rethrow_exception(fault_);
+  }
 
  private:
   struct Waiting {

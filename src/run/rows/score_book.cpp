@@ -28,9 +28,7 @@ ScoreBook::ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultW
 void ScoreBook::read(RequestReader& reader) {
   ahead_.fill(reader, [this](const Ahead::Opened& opened) {
     if (const auto* error = std::get_if<RowError>(&opened.row)) return add_unread(*error);
-    OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
-    count(row);
-    for (const Window& window : row.windows) shape_.add_rows(window.place.length, 0);
+    plan_by(*std::get<std::unique_ptr<OpenRow>>(opened.row));
   });
   if (!has_read_all()) shape_.add_rows(rules_.window, 0);
 }
@@ -43,9 +41,7 @@ void ScoreBook::add_text(const std::string& id, const std::string& text) {
   identity.custom_id = id;
   admit(identity);
   Ahead::Opened opened = open_texts(identity, false, {prompt_ids(tokenizer_, model_, text)});
-  OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
-  count(row);
-  for (const Window& window : row.windows) shape_.add_rows(window.place.length, 0);
+  plan_by(*std::get<std::unique_ptr<OpenRow>>(opened.row));
   ahead_.put(std::move(opened));
 }
 
@@ -84,10 +80,8 @@ ScoreBook::Ahead::Opened ScoreBook::open_texts(const RowIdentity& identity, bool
   row->result.texts.resize(texts.size());
   std::size_t num_bytes = sizeof(OpenRow) + identity.kept_fields.size();
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    std::int64_t num_tokens = std::ssize(texts[i]);
     num_bytes += texts[i].size() * sizeof(std::int32_t);
-    if (rules_.max_tokens > 0) num_tokens = std::min(num_tokens, rules_.max_tokens + 1);
-    for (const ScoreWindow& place : cut_windows(num_tokens, rules_.window, rules_.stride))
+    for (const ScoreWindow& place : cut_windows(num_predicted(texts[i]) + 1, rules_.window, rules_.stride))
       row->windows.push_back({i, place, 0});
     row->result.texts[i].token_ids = std::move(texts[i]);
   }
@@ -95,6 +89,16 @@ ScoreBook::Ahead::Opened ScoreBook::open_texts(const RowIdentity& identity, bool
   num_bytes += row->windows.size() * sizeof(Window);
   const std::int64_t num_runs = std::ssize(row->windows);
   return {std::move(row), num_bytes, num_runs};
+}
+
+std::int64_t ScoreBook::num_predicted(const std::vector<std::int32_t>& ids) const {
+  const std::int64_t num_all = std::max<std::int64_t>(0, std::ssize(ids) - 1);
+  return rules_.max_tokens > 0 ? std::min(num_all, rules_.max_tokens) : num_all;
+}
+
+void ScoreBook::plan_by(OpenRow& row) {
+  count(row);
+  for (const Window& window : row.windows) shape_.add_rows(window.place.length, 0);
 }
 
 void ScoreBook::count(OpenRow& row) {
@@ -113,14 +117,6 @@ std::optional<std::int64_t> ScoreBook::num_left() const {
   if (!has_read_all()) return std::nullopt;
   const std::int64_t of_row = next_.row ? std::ssize(next_.row->windows) - static_cast<std::int64_t>(next_.number) : 0;
   return ahead_.num_runs() + of_row;
-}
-
-std::optional<std::size_t> ScoreBook::num_rows() const {
-  return has_read_all() ? std::optional(ahead_.num_read()) : std::nullopt;
-}
-
-void ScoreBook::require_whole_input() const {
-  if (const std::exception_ptr fault = ahead_.fault()) std::rethrow_exception(fault);
 }
 
 std::optional<RowRequest> ScoreBook::next_row() {
@@ -146,11 +142,8 @@ bool ScoreBook::take_row() {
     if (!next_.row) return false;
     OpenRow& row = *next_.row;
     count(row);
-    for (ScoredText& text : row.result.texts) {
-      std::int64_t num_scores = std::ssize(text.token_ids) - 1;
-      if (rules_.max_tokens > 0) num_scores = std::min(num_scores, rules_.max_tokens);
-      text.log_probabilities.resize(static_cast<std::size_t>(std::max<std::int64_t>(0, num_scores)));
-    }
+    for (ScoredText& text : row.result.texts)
+      text.log_probabilities.resize(static_cast<std::size_t>(num_predicted(text.token_ids)));
     if (!row.windows.empty()) return true;
     write(row);
     if (on_row_) on_row_(false);

@@ -87,13 +87,13 @@ class ScoreBook final : public RowSource {
   const Counts& counts() const { return counts_; }
   std::size_t num_failed() const { return accounts_.num_failed(); }  // in earlier runs, too
   /// Rows of the job, once all are read.
-  std::optional<std::size_t> num_rows() const;
+  std::optional<std::size_t> num_rows() const { return ahead_.num_in_all(); }
   /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
   std::uint64_t num_read() const { return ahead_.num_read(); }
   std::optional<double> share_read() const { return ahead_.share_read(); }
   /// As RowBook::require_whole_input.
-  void require_whole_input() const;
-  bool is_input_whole() const { return has_read_all() && !ahead_.fault(); }
+  void require_whole_input() const { ahead_.require_whole(); }
+  bool is_input_whole() const { return ahead_.is_whole(); }
   /// Errors by their code, lengths of the texts that have been scored.
   const RowTally& tally() const { return accounts_.tally(); }
   /// What earlier runs have done.
@@ -126,6 +126,9 @@ class ScoreBook final : public RowSource {
   Ahead::Opened open(ParsedRow row) const;
   Ahead::Opened open_texts(const RowIdentity& identity, bool prompt_is_list,
                            std::vector<std::vector<std::int32_t>> texts) const;
+  /// Tokens of a text that are predicted: all but the first, or the first of these (--max-tokens).
+  std::int64_t num_predicted(const std::vector<std::int32_t>& ids) const;
+  void plan_by(OpenRow& row);
   void count(OpenRow& row);
   void add_unread(const RowError& error);
   bool take_row();
