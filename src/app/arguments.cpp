@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -53,17 +52,9 @@ std::string value_text(const json& value, const std::string& path, const std::st
 }
 
 // "1" and then "2" make "1,2", the form in which the parser takes lists.
-void append_listed(std::string& list, const std::string& element, char separator = ',') {
-  if (!list.empty()) list += separator;
+void append_listed(std::string& list, const std::string& element) {
+  if (!list.empty()) list += ',';
   list += element;
-}
-
-// All names of an option of files, from the word at i on; i is then that of the last.
-std::string take_files(const std::vector<std::string>& words, std::size_t& i) {
-  const std::size_t equals = words[i].find('=');
-  std::string files = equals == std::string::npos ? "" : words[i].substr(equals + 1);
-  while (i + 1 < words.size() && !is_option(words[i + 1])) append_listed(files, words[++i], file_separator);
-  return files;
 }
 
 // Later ones would replace earlier ones in silence.
@@ -96,10 +87,13 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
     const std::string name = option_of_key(key);
     if (name == "config") refuse_config(path, "it names another config file");
     if (given.contains(name)) continue;
+    if (value.is_array() && rules.files.contains(name)) {
+      for (const json& element : value) words.push_back(fmt::format("--{}={}", name, value_text(element, path, key)));
+      continue;
+    }
     std::string joined;
     if (value.is_array())
-      for (const json& element : value)
-        append_listed(joined, value_text(element, path, key), rules.files.contains(name) ? file_separator : ',');
+      for (const json& element : value) append_listed(joined, value_text(element, path, key));
     else joined = value_text(value, path, key);
     if (rules.switches.contains(name)) joined = canonical_truth(name, joined);
     words.push_back(fmt::format("--{}={}", name, joined));
@@ -112,7 +106,6 @@ std::vector<std::string> config_words(const std::string& path, const ArgumentRul
 NormalArguments normalize_arguments(std::vector<std::string> words, const ArgumentRules& rules) {
   std::vector<std::string> normal;
   std::set<std::string> given;
-  std::map<std::string, std::string> files;
   std::string config;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
@@ -126,7 +119,10 @@ NormalArguments normalize_arguments(std::vector<std::string> words, const Argume
     const bool has_next = i + 1 < words.size();
     given.insert(name);
     if (rules.files.contains(name)) {
-      append_listed(files[name], take_files(words, i), file_separator);
+      const std::string own = has_value ? word.substr(equals + 1) : "";
+      if (!own.empty() || !has_next || is_option(words[i + 1])) normal.push_back(fmt::format("--{}={}", name, own));
+      while (i + 1 < words.size() && !is_option(words[i + 1]))
+        normal.push_back(fmt::format("--{}={}", name, words[++i]));
     } else if (rules.lists.contains(name) && !has_value) {
       std::string joined;
       while (i + 1 < words.size() && is_number_list(words[i + 1])) append_listed(joined, words[++i]);
@@ -147,7 +143,6 @@ NormalArguments normalize_arguments(std::vector<std::string> words, const Argume
       if (!has_value && has_next && !is_option(words[i + 1])) normal.back() += "=" + words[++i];
     }
   }
-  for (const auto& [name, all] : files) normal.push_back(fmt::format("--{}={}", name, all));
   if (!config.empty()) {
     const std::vector<std::string> all = config_words(config, rules, given);
     normal.insert(normal.begin(), all.begin(), all.end());

@@ -15,11 +15,8 @@ namespace flexgen {
 struct ArgumentRules {
   std::set<std::string> switches;  // options without a value, or with true/false
   std::set<std::string> lists;     // options that take all numeric words that follow
-  std::set<std::string> files;     // options that take all words that follow, and may stand several times
+  std::set<std::string> files;     // options that take all words that follow: each word becomes a use of its own
 };
-
-/// Between the names of an option of files, where they are one word.
-inline constexpr char file_separator = '\x1F';
 
 struct NormalArguments {
   std::vector<std::string> words;

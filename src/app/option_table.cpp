@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cxxopts.hpp>
 #include <memory>
@@ -74,13 +73,7 @@ OptionValue list(std::function<void(const std::string& option, const std::string
 }
 
 OptionValue files(std::vector<std::string>& to) {
-  return {Form::files, "", [&to](const std::string&, const std::string& word) {
-            for (std::size_t begin = 0; begin <= word.size();) {
-              const std::size_t end = std::min(word.find(file_separator, begin), word.size());
-              to.push_back(word.substr(begin, end - begin));
-              begin = end + 1;
-            }
-          }};
+  return {Form::files, "", [&to](const std::string&, const std::string& word) { to.push_back(word); }};
 }
 
 OptionValue repeated(std::function<void(const std::string& option, const std::string& word)> keep) {
@@ -125,7 +118,7 @@ std::string word_of(const cxxopts::ParseResult& parsed, const OptionRow& row) {
 }
 
 void keep_values(const cxxopts::ParseResult& parsed, const OptionRow& row) {
-  if (row.value.form != OptionValue::Form::repeated) {
+  if (row.value.form != OptionValue::Form::repeated && row.value.form != OptionValue::Form::files) {
     row.value.keep(row.name, word_of(parsed, row));
     return;
   }

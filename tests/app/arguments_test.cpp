@@ -35,6 +35,13 @@ TEST(Arguments, ListsTakeAllNumbersThatFollow) {
   EXPECT_THROW(normal({"--percent", "most"}), UserError);
 }
 
+TEST(Arguments, EveryFileThatFollowsIsAUseOfItsOption) {
+  const Words three{"--input=a", "--input=b", "--input=c"};
+  EXPECT_EQ(normal({"--input", "a", "b", "c"}), three);
+  EXPECT_EQ(normal({"--input=a", "b", "--input", "c"}), three);
+  EXPECT_EQ(normal({"--input", "--overlap"}), (Words{"--input=", "--overlap=true"}));
+}
+
 TEST(Arguments, SwitchesAsFlexGenWritesThem) {
   for (const char* yes : {"true", "True", "TRUE", "t", "yes", "Y", "1"}) {
     EXPECT_EQ(normal({"--overlap", yes}), (Words{"--overlap=true"})) << yes;
