@@ -345,12 +345,13 @@ StageBound bound_stage(const StageInput& stage, const RooflineJob& job) {
   return bound;
 }
 
-Needs needs_of_sweep(const StageInput& stage, const RooflineJob& job, double beginning, double decoding) {
-  const StageModel model(stage);
-  const BlockRows block = rows_of_block(model, job, decoding);
-  std::array kinds{block.prompts, block.decoding};
-  kinds[0].rows = beginning;
-  return needs_of(model.traffic(kinds), stage.ceilings);
+SweepNeeds needs_of_sweeps(const StageInput& stage, const RooflineJob& job) {
+  return [model = StageModel(stage), job](double beginning, double decoding) {
+    const BlockRows block = rows_of_block(model, job, decoding);
+    std::array kinds{block.prompts, block.decoding};
+    kinds[0].rows = beginning;
+    return needs_of(model.traffic(kinds), model.stage.ceilings);
+  };
 }
 
 RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job) {

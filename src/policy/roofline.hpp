@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -112,9 +113,11 @@ StageBound bound_stage(const StageInput& stage, const RooflineJob& job);
 /// The slowest stage bounds a pipeline that is full. All stages run the same policy.
 RunBound bound_run(std::span<const StageInput> stages, const RooflineJob& job);
 
-/// What one sweep of the stage needs that reads the prompts of `beginning` rows (a part of a row counts as such) and a
-/// token of each of `decoding`.
-Needs needs_of_sweep(const StageInput& stage, const RooflineJob& job, double beginning, double decoding);
+/// What one sweep needs that reads the prompts of `beginning` rows (a part of a row counts as such) and a token of each
+/// of `decoding`.
+using SweepNeeds = std::function<Needs(double beginning, double decoding)>;
+/// The stage's; refers to `stage`, which is planned once for all sweeps.
+SweepNeeds needs_of_sweeps(const StageInput& stage, const RooflineJob& job);
 
 /// One sentence: the change of policy that fits the budgets and raises the bound most, or what else could.
 std::string advise(std::span<const StageInput> stages, const RooflineJob& job, const RunBound& bound);

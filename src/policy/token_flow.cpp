@@ -44,10 +44,8 @@ double seconds_of(const Needs& needs) {
 }
 
 // Of the whole job where a wave of rows begins within `filling` sweeps. Rows that are alike end as they began.
-double job_seconds(const StageInput& stage, const Flow& flow, double filling) {
-  const auto sweep = [&](double beginning, double decoding) {
-    return seconds_of(needs_of_sweep(stage, flow.job, beginning, decoding));
-  };
+double job_seconds(const SweepNeeds& needs, const Flow& flow, double filling) {
+  const auto sweep = [&](double beginning, double decoding) { return seconds_of(needs(beginning, decoding)); };
   const double beginning = flow.rows / filling;
   const double full = (flow.life - filling) * sweep(0, flow.rows);
   const double ends = filling * (sweep(beginning, flow.rows / 2) + sweep(0, flow.rows / 2));
@@ -78,13 +76,14 @@ std::int32_t choose_token_budget(const StageInput& stage) {
   if (policy.rule == BlockRule::fixed || policy.token_budget > 0 || !stage.plan.on_gpu) return 0;
   if (job.num_rows == 0 || job.scores || job.max_new_tokens < 2 || !are_alike(job)) return 0;
   const Flow flow = flow_of(stage.plan);
+  const SweepNeeds needs = needs_of_sweeps(stage, flow.job);
   struct Way {
     double seconds;
     std::int32_t budget;
   };
   std::vector<Way> ways;  // by falling budget
   for (double filling = 1; filling <= flow.life; filling = std::max(filling + 1, std::floor(filling * 1.5)))
-    ways.push_back({job_seconds(stage, flow, filling), budget_of(stage.plan, flow, filling)});
+    ways.push_back({job_seconds(needs, flow, filling), budget_of(stage.plan, flow, filling)});
   std::erase_if(ways, [&](const Way& way) { return !fits(stage, way.budget); });
   if (ways.empty()) return 0;
   const double least = std::ranges::min_element(ways, {}, &Way::seconds)->seconds;

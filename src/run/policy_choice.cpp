@@ -151,13 +151,12 @@ void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Bu
 // The largest budget that a rank chooses, as the slowest may be the one that wants it, if it fits all of them.
 void choose_flow(const JobOutline& job, const Budgets& budgets, const std::optional<LoadedProfile>& profile,
                  Communicator& ranks, Policy& policy) {
+  if (!job.device.is_cuda()) return;
   std::int32_t budget = 0;
-  const bool has_profile = profile && (!job.device.is_cuda() || profile->profile.gpu);
   const PlanInput plan = job.stage_input(policy, static_cast<std::size_t>(ranks.rank()));
-  if (has_profile)
-    budget = choose_token_budget(
-        {plan, budgets,
-         ceilings_of(profile->profile, job.device.is_cuda(), policy.dtype, ranks.place(ranks.rank()).local_size, "")});
+  if (profile && profile->profile.gpu)
+    budget =
+        choose_token_budget({plan, budgets, ceilings_of(profile->profile, true, policy.dtype, ranks.local_size(), "")});
   for (const std::string& other : ranks.all_gather(std::to_string(budget))) budget = std::max(budget, std::stoi(other));
   if (budget == 0) return;
   PlanInput with_budget = plan;
