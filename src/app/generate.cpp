@@ -50,7 +50,7 @@ void describe_rows(const JobFiles& files, PromptCut cut) {
   if (const std::string unread = files.reader->describe_unread_fields(); !unread.empty()) log::info(unread);
   if (const std::size_t num_cut = book.num_cut(); num_cut > 0)
     log::info(fmt::format("{} row{} had a prompt that is too long for the model: it was cut on the {}", num_cut,
-                          num_cut == 1 ? "" : "s", cut == PromptCut::left ? "left" : "right"));
+                          num_cut == 1 ? "" : "s", prompt_cut_name(cut)));
   log::info(fmt::format("{} rows, {} of them bad; {} prompt tokens{}", book.counts().rows, book.counts().failed_rows,
                         book.counts().prompt_tokens, book.has_read_all() ? "" : "; others follow"));
 }

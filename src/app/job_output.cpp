@@ -6,15 +6,12 @@
 #include "base/log.hpp"
 #include "run/interrupt.hpp"
 #include "run/job_identity.hpp"
+#include "run/run_job.hpp"
 
 namespace flexgen {
 namespace {
 
 const char* yes_or_no(bool value) { return value ? "yes" : "no"; }
-
-const char* side_of(PromptCut cut) {
-  return cut == PromptCut::none ? "error" : cut == PromptCut::left ? "left" : "right";
-}
 
 void add_options(const Options& o, JobIdentity& identity) {
   identity["the command"] = o.command;
@@ -23,7 +20,7 @@ void add_options(const Options& o, JobIdentity& identity) {
   if (!o.files.error_file.empty()) identity["--error-file"] = o.files.error_file;
   if (o.command == "generate") {
     identity["--gen-len"] = std::to_string(o.generate.gen_len);
-    identity["--truncate-prompt"] = side_of(o.generate.truncate_prompt);
+    identity["--truncate-prompt"] = prompt_cut_name(o.generate.truncate_prompt);
   } else {
     identity["--max-tokens"] = std::to_string(o.score.max_tokens);
     identity["--window"] = std::to_string(o.score.window);
@@ -71,11 +68,9 @@ std::unique_ptr<ResultWriter> open_output(const Options& options, const std::fil
 std::optional<int> conclude_if_complete(const ResultWriter* writer, const OutputFiles& files, Communicator& ranks) {
   const bool is_complete = writer != nullptr && writer->is_complete();
   if (ranks.broadcast(yes_or_no(is_complete)) == yes_or_no(false)) return std::nullopt;
-  if (!writer || writer->totals().failed_rows == 0) return static_cast<int>(ExitCode::ok);
+  if (!writer) return static_cast<int>(ExitCode::ok);
   const RowTotals totals = writer->totals();
-  log::warn(fmt::format("{} of {} rows failed; their errors stand in {}", totals.failed_rows, totals.rows,
-                        files.errors_to()));
-  return static_cast<int>(ExitCode::rows_failed);
+  return conclude_rows(totals.rows, totals.failed_rows, files);
 }
 
 std::optional<int> finish_output(ResultWriter& writer, std::optional<std::uint64_t> num_rows, bool is_input_whole) {

@@ -217,16 +217,20 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   return report;
 }
 
+int conclude_rows(std::uint64_t num_rows, std::uint64_t num_failed, const OutputFiles& files) {
+  if (num_failed == 0) return static_cast<int>(ExitCode::ok);
+  log::warn(fmt::format("{} of {} rows failed{}", num_failed, num_rows,
+                        files.output.empty() ? "" : "; their errors stand in " + files.errors_to()));
+  return static_cast<int>(ExitCode::rows_failed);
+}
+
 int conclude(const Report& report, const OutputFiles& files, SummaryRole role) {
   const bool to_stdout = role == SummaryRole::result && !files.use_stdout();
   // Nobody may be listening: that is no reason for a job to fail that is done.
   if (!files.quiet) write_fully(to_stdout ? STDOUT_FILENO : STDERR_FILENO, summary(report));
   if (!files.report.empty()) write_report(report, files.report);
   if (!files.page.empty()) write_report_page(report, files.page);
-  if (report.job.failed_rows == 0) return static_cast<int>(ExitCode::ok);
-  log::warn(fmt::format("{} of {} rows failed{}", report.job.failed_rows, report.job.rows,
-                        files.output.empty() ? "" : "; their errors stand in " + files.errors_to()));
-  return static_cast<int>(ExitCode::rows_failed);
+  return conclude_rows(report.job.rows, report.job.failed_rows, files);
 }
 
 }  // namespace flexgen

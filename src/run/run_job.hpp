@@ -41,6 +41,9 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
 /// What the summary is to whoever runs a command: a remark on what was written, or the figures that were asked for.
 enum class SummaryRole : std::uint8_t { remark, result };
 
+/// Warns of rows that failed, where any did. Returns main's exit status.
+int conclude_rows(std::uint64_t num_rows, std::uint64_t num_failed, const OutputFiles& files);
+
 /// Rank 0's last words: the summary (a result goes to standard output, where nothing else does), `--report`, and how
 /// many rows failed. Returns main's exit status.
 int conclude(const Report& report, const OutputFiles& files, SummaryRole role);

@@ -32,6 +32,10 @@ PromptCut parse_prompt_cut(const std::string& word) {
                   "Use one of: left, right, error");
 }
 
+const char* prompt_cut_name(PromptCut cut) {
+  return cut == PromptCut::none ? "error" : cut == PromptCut::left ? "left" : "right";
+}
+
 std::int32_t PromptFit::apply(std::vector<std::int32_t>& ids, std::int32_t max_tokens, bool is_wish,
                               std::int64_t num_begin_tokens) const {
   const auto num_positions = static_cast<std::int64_t>(max_positions);

@@ -14,6 +14,8 @@ enum class PromptCut : std::uint8_t { none, left, right };
 
 /// "left" | "right" | "error"; throws UserError (usage).
 PromptCut parse_prompt_cut(const std::string& word);
+/// The word that parse_prompt_cut takes for it.
+const char* prompt_cut_name(PromptCut cut);
 
 struct PromptFit {
   std::int32_t max_positions = 0;  // of the model
