@@ -109,11 +109,7 @@ class RowsAhead {
 
   /// The end of the input has been read: what waits is all that comes.
   bool has_ended() const { return has_ended_.load(std::memory_order_acquire); }
-  /// That wait. Exact once the input has ended.
-  std::size_t num_rows() const {
-    const std::lock_guard lock(mutex_);
-    return waits_.rows.size() + waits_.errors.size();
-  }
+  /// What those that wait will ask the engine for. Exact once the input has ended.
   std::int64_t num_runs() const { return num_runs_.load(std::memory_order_relaxed); }
   /// Of the input, so far.
   std::uint64_t num_read() const { return num_read_.load(std::memory_order_relaxed); }
@@ -207,7 +203,7 @@ class RowsAhead {
   const WindowLimits limits_;
   Steps steps_;
   RequestReader* reader_ = nullptr;
-  mutable std::mutex mutex_;  // of what waits, once the thread runs
+  std::mutex mutex_;  // of what waits, once the thread runs
   std::condition_variable came_, went_;
   Waiting waits_;
   std::exception_ptr fault_;
