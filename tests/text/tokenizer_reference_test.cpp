@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/error.hpp"
+#include "tests/support/sanitized.hpp"
 #include "tests/text/reference_data.hpp"
 
 namespace flexgen::test {
@@ -131,11 +132,7 @@ TEST(Tokenizer, InvalidUtf8IsAnErrorOfTheRow) {
 }
 
 TEST(Tokenizer, LongWordsAreFast) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  constexpr double max_seconds = 20;  // instrumented code is slow
-#else
-  constexpr double max_seconds = 1;
-#endif
+  constexpr double max_seconds = is_sanitized ? 20 : 1;
   constexpr std::size_t num_bytes = 100'000;
   std::string varied;
   for (std::size_t i = 0; varied.size() < num_bytes; ++i) varied += static_cast<char>('a' + i * i % 23);
