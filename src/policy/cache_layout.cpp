@@ -42,25 +42,26 @@ class HeadSpread {
   Spread gpu_, dram_;
 };
 
-void add_band(const CacheShape& shape, const CacheBand& band, const HeadSplit& heads, CacheSplit& split) {
+void add_band(const CacheShape& shape, const CacheBand& band, std::size_t index, const HeadSplit& heads,
+              CacheSplit& split) {
   const auto bytes = [&](std::int32_t count) {
     return static_cast<std::uint64_t>(band.num_positions) * static_cast<std::uint64_t>(count) * shape.position_bytes();
   };
-  split.bands.push_back(heads);
+  split.bands[index] = heads;
   split.gpu_bytes += bytes(heads.gpu);
   split.dram_bytes += bytes(heads.dram);
   split.ssd_bytes += bytes(heads.ssd);
   split.file_bytes += static_cast<std::uint64_t>(band.num_positions / cache_grain) * grain_file_bytes(shape, heads.ssd);
 }
 
-void add_split(CacheSplit split, CacheLayout& layout) {
+void add_split(const CacheSplit& split, CacheLayout& layout) {
   layout.total.gpu_bytes += split.gpu_bytes;
   layout.total.dram_bytes += split.dram_bytes;
   layout.total.ssd_bytes += split.ssd_bytes;
   layout.total.file_bytes += split.file_bytes;
   layout.staged_bytes = std::max(layout.staged_bytes, split.staged_bytes());
   if (split.ssd_bytes > 0) layout.num_ssd_regions += layout.shape.rows;
-  layout.splits.push_back(std::move(split));
+  layout.splits.push_back(split);
 }
 
 }  // namespace
@@ -126,6 +127,9 @@ CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::ve
   layout.num_layers = num_layers;
   layout.num_slots = static_cast<std::int32_t>(bands.size());
   layout.bands = std::move(bands);
+  for (const std::vector<CacheBand>& slot : layout.bands)
+    FLEXGEN_CHECK(slot.size() <= most_bands, "a slot's cache lies in too many bands");
+  layout.splits.reserve(static_cast<std::size_t>(num_layers) * layout.bands.size());
   std::vector<HeadSpread> spreads;  // one for all bands of a share
   const auto spread_of = [&](const Share& share) -> HeadSpread& {
     const auto found = std::ranges::find(spreads, share, &HeadSpread::share);
@@ -134,8 +138,9 @@ CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::ve
   for (std::int32_t layer = 0; layer < num_layers; ++layer)
     for (const std::vector<CacheBand>& slot : layout.bands) {
       CacheSplit split;
-      for (const CacheBand& band : slot) add_band(shape, band, spread_of(band.share).next(), split);
-      add_split(std::move(split), layout);
+      for (std::size_t b = 0; b < slot.size(); ++b)
+        add_band(shape, slot[b], b, spread_of(slot[b].share).next(), split);
+      add_split(split, layout);
     }
   return layout;
 }

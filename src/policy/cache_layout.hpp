@@ -9,6 +9,8 @@
 // segments of a band follow one another by position. Pure arithmetic.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -48,9 +50,12 @@ struct CacheSegment {
   std::uint64_t stage_offset = 0;  // in the staging image; meaningless on gpu
 };
 
+/// Bands of a slot, at most: gpu, dram, and dram that the host attends.
+inline constexpr std::size_t most_bands = 3;
+
 /// One (layer, slot): its parts of the tiers, and of the scratch file, in bytes.
 struct CacheSplit {
-  std::vector<HeadSplit> bands;  // of the slot
+  std::array<HeadSplit, most_bands> bands{};  // as many as the slot has
   std::uint64_t gpu_bytes = 0;
   std::uint64_t dram_bytes = 0;
   std::uint64_t ssd_bytes = 0;
