@@ -22,7 +22,7 @@ DEFAULT_ARCHITECTURES='75;80;86;89;90'
 CUDA_PACKAGES=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85)
 SYSTEM_PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv libopenmpi-dev openmpi-bin libspdlog-dev
   libfmt-dev liburing-dev libpcre2-dev libcxxopts-dev nlohmann-json3-dev zlib1g-dev libzstd-dev
-  libcpp-httplib-dev libgtest-dev libgmock-dev)
+  libcpp-httplib-dev coinor-libclp-dev libgtest-dev libgmock-dev)
 
 # --- steps, their clock and their log ---------------------------------------------------------------------------
 

@@ -38,6 +38,9 @@ endif()
 # The metrics server.
 pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 
+# The planner's linear programmes.
+pkg_check_modules(clp REQUIRED IMPORTED_TARGET clp)
+
 find_package(MPI REQUIRED COMPONENTS CXX)
 
 if(FLEXGEN_TORCH)

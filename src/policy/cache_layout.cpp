@@ -138,8 +138,7 @@ CacheLayout plan_cache(const CacheShape& shape, std::int32_t num_layers, std::ve
   for (std::int32_t layer = 0; layer < num_layers; ++layer)
     for (const std::vector<CacheBand>& slot : layout.bands) {
       CacheSplit split;
-      for (std::size_t b = 0; b < slot.size(); ++b)
-        add_band(shape, slot[b], b, spread_of(slot[b].share).next(), split);
+      for (std::size_t b = 0; b < slot.size(); ++b) add_band(shape, slot[b], b, spread_of(slot[b].share).next(), split);
       add_split(split, layout);
     }
   return layout;

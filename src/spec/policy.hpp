@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fields.hpp"
 #include "spec/dtype.hpp"
@@ -89,6 +90,13 @@ struct StagePolicy {
 /// A rank's part in a job, whole.
 struct Policy : BlockShape, StagePolicy {
   bool operator==(const Policy&) const = default;
+};
+
+/// What all ranks of a job run.
+struct JobPolicy {
+  BlockShape block;
+  std::vector<StagePolicy> stages;
+  std::vector<std::int32_t> slices;  // decoder layers by rank
 };
 
 /// The policy as command-line flags that give it again when pasted.

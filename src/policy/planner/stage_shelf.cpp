@@ -1,0 +1,16 @@
+#include "policy/planner/stage_shelf.hpp"
+
+namespace flexgen {
+
+StageInput& StageShelf::at(const RankToPlan& rank, const SliceBounds& slice, const Policy& policy) {
+  const Formats formats{policy.dtype, policy.weight_format.bits, policy.weight_format.group, policy.cache_format.bits,
+                        policy.cache_format.group};
+  const Key key{rank.kind,      slice.num_decoder_layers, slice.has_embedding,
+                slice.has_head, policy.separate_layers,   formats};
+  auto found = stages_.find(key);
+  if (found == stages_.end()) found = stages_.emplace(key, rank.stage(policy, slice)).first;
+  found->second.plan.policy = policy;
+  return found->second;
+}
+
+}  // namespace flexgen
