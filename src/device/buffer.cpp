@@ -119,7 +119,7 @@ void fault_in(std::byte* data, std::uint64_t bytes) {
 }
 
 bool reads_pinned_memory(const Device& device) {
-  if (!device.is_cuda()) return true;
+  if (!device.is_cuda() || num_cuda_devices() == 0) return true;
   static const bool reads = Buffer(MemoryKind::pinned, page_bytes, device).seen_by_device() != nullptr;
   return reads;
 }

@@ -48,7 +48,7 @@ class Buffer {
 };
 
 /// True when `device` can read pinned host memory itself: always on the host; on a GPU tried once, as drivers may
-/// refuse to pin.
+/// refuse to pin. Taken for granted of a GPU of another machine, where this one has none.
 bool reads_pinned_memory(const Device& device);
 
 /// Has the system give pages to this host memory now, by several threads, what is in them being lost: whoever first

@@ -79,14 +79,4 @@ void attention(const OpContext& context, const AttentionArgs& args) {
   }
 }
 
-std::uint64_t attention_workspace_bytes(const Device& device, const AttentionSizes& most) {
-  if (!device.is_cuda()) return 0;
-#ifdef FLEXGEN_HAS_CUDA
-  return attention_workspace_bytes_cuda(most);
-#else
-  static_cast<void>(most);
-  fail_without_cuda("attention");
-#endif
-}
-
 }  // namespace flexgen

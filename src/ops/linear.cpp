@@ -88,14 +88,7 @@ void linear(const OpContext& context, const LinearArgs& args) {
   }
 }
 
-std::uint64_t linear_workspace_bytes(const Device& device) {
-  if (!device.is_cuda()) return 0;
-#ifdef FLEXGEN_HAS_CUDA
-  return linear_workspace_bytes_cublas();
-#else
-  fail_without_cuda("linear");
-#endif
-}
+std::uint64_t linear_workspace_bytes(const Device& device) { return device.is_cuda() ? blas_workspace_bytes : 0; }
 
 std::uint64_t linear_compressed_workspace_bytes(const Device& device) {
   return device.is_cuda() ? kLargestPieceBytes + kCachedPieceBytes / 2 : 0;  // rows are cut to whole tiles

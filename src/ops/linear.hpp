@@ -25,6 +25,8 @@ void linear(const OpContext& context, const LinearArgs& args);
 /// Scratch that `linear` makes use of on this device, taken from what is free of the context's workspace. It works
 /// with less, or none (but see LinearArgs::residual), at some cost in speed.
 std::uint64_t linear_workspace_bytes(const Device& device);
+/// The same of any GPU.
+inline constexpr std::uint64_t blas_workspace_bytes = 32ULL << 20;
 
 /// What compressed weights need besides, in a call of many tokens: room for a piece of the dequantized matrix.
 std::uint64_t linear_compressed_workspace_bytes(const Device& device);

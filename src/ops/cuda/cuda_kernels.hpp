@@ -71,10 +71,6 @@ void append_kv_cuda(const OpContext& context, const BatchView& batch, const Matr
 /// (head_dim up to 2048).
 void attention_cuda(const OpContext& context, const AttentionArgs& args);
 
-/// Upper bound of what attention_cuda takes from the workspace, whatever the rows' lengths: of `longest` it matters
-/// that with a compressed cache no row of count > 1 has more positions, and that no row shares more.
-std::uint64_t attention_workspace_bytes_cuda(const AttentionSizes& most);
-
 /// For tests and benchmarks: the decode kernel for all tokens and the general kernel, past the choice above.
 enum class AttentionKernel : std::uint8_t { automatic, per_token, general };
 void attention_cuda_with(const OpContext& context, const AttentionArgs& args, AttentionKernel kernel);

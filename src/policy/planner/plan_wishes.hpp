@@ -27,6 +27,9 @@ struct PlanWishes {
   std::vector<QuantFormat> weight_formats = std::vector<QuantFormat>(1);
   std::vector<QuantFormat> cache_formats = std::vector<QuantFormat>(1);
   std::int32_t most_rows = 4096;  // of a micro-batch
+  /// Sizes of a block from which alone the search goes on to better neighbours, 0: over a grid of all.
+  std::int32_t near_rows = 0;
+  std::int32_t near_micro_batches = 0;
 
   const StageWishes& of_rank(std::size_t rank) const;
 };

@@ -37,6 +37,7 @@ class SizeSearch {
   }
 
   void run() {
+    if (wishes_.near_rows > 0) return refine({wishes_.near_rows, wishes_.near_micro_batches});
     for (const BlockSizes& block : coarse_grid()) try_block(block);
     std::vector<PlannedJob> best = ways();
     if (best.size() > num_refined) best.resize(num_refined);
@@ -139,18 +140,18 @@ class SizeSearch {
 
 }  // namespace
 
-JobPlan plan_job(std::span<const RankToPlan> ranks, const ModelSpec& model, const JobShape& shape,
-                 const RooflineJob& job, const Policy& sizes, const PlanWishes& wishes, std::size_t most_ways) {
+JobPlan plan_job(std::span<const RankToPlan> ranks, const PlanQuestion& question, std::size_t most_ways) {
   FLEXGEN_CHECK(!ranks.empty(), "a job has at least one rank");
-  SliceSearch slices(ranks, model, job, wishes);
+  const PlanWishes& wishes = question.wishes;
+  SliceSearch slices(ranks, question.model, question.job, wishes);
   JobPlan plan;
   double least = std::numeric_limits<double>::infinity();  // of the forms so far
   for (const QuantFormat& weight_format : wishes.weight_formats)
     for (const QuantFormat& cache_format : wishes.cache_formats) {
-      Policy formed = sizes;
+      Policy formed = question.sizes;
       formed.weight_format = weight_format;
       formed.cache_format = cache_format;
-      SizeSearch search(slices, formed, wishes, shape.num_rows);
+      SizeSearch search(slices, formed, wishes, question.shape.num_rows);
       search.run();
       plan.num_tried += static_cast<std::int64_t>(search.num_tried());
       std::vector<PlannedJob> found = search.ways();

@@ -20,9 +20,16 @@ struct JobPlan {
   std::int64_t num_tried = 0;    // sizes of a block that were planned
 };
 
-/// @param sizes  the policy's other parts: precision, rule, groups, sharing, overlap
+/// What is to be planned.
+struct PlanQuestion {
+  ModelSpec model;
+  JobShape shape;
+  RooflineJob job;
+  Policy sizes;  // what no wish is about: precision, rule, groups, sharing, overlap, pinning, a token budget
+  PlanWishes wishes;
+};
+
 /// @param most_ways  of the result
-JobPlan plan_job(std::span<const RankToPlan> ranks, const ModelSpec& model, const JobShape& shape,
-                 const RooflineJob& job, const Policy& sizes, const PlanWishes& wishes, std::size_t most_ways = 4);
+JobPlan plan_job(std::span<const RankToPlan> ranks, const PlanQuestion& question, std::size_t most_ways = 4);
 
 }  // namespace flexgen

@@ -69,6 +69,13 @@ Policy policy_of_rank(const JobPolicy& policy, std::size_t rank) {
   return whole;
 }
 
+std::vector<StageInput> stages_of(std::span<const RankToPlan> ranks, const JobPolicy& policy) {
+  std::vector<StageInput> stages;
+  for (std::size_t r = 0; r < ranks.size(); ++r)
+    stages.push_back(stage_in_pipeline(ranks[r], slice_bounds(policy.slices, r), policy_of_rank(policy, r)));
+  return stages;
+}
+
 std::optional<PlannedJob> SliceSearch::run(const Policy& sizes, double worst_seconds) {
   chosen_.clear();
   std::optional<Slices> slices = first_slices(sizes, worst_seconds);

@@ -26,6 +26,9 @@ SliceBounds slice_bounds(std::span<const std::int32_t> slices, std::size_t rank)
 /// A rank's whole policy.
 Policy policy_of_rank(const JobPolicy& policy, std::size_t rank);
 
+/// The stages of a policy, as bound_run and predict_run want them.
+std::vector<StageInput> stages_of(std::span<const RankToPlan> ranks, const JobPolicy& policy);
+
 class SliceSearch {
  public:
   /// Refers to all of them.

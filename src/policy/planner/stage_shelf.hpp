@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <string>
 #include <tuple>
 
 #include "policy/roofline.hpp"
@@ -14,11 +15,14 @@ namespace flexgen {
 
 /// A rank's machine, to the planner.
 struct RankToPlan {
-  /// What the rank is planned with: `policy` decides precision and whether layers are separate; all of it is the
-  /// input's.
+  /// What the rank is planned with under a policy. Its links to neighbours are left to the planner.
   std::function<StageInput(const Policy& policy, const SliceBounds& slice)> stage;
   std::int32_t kind = 0;  // ranks of one kind have equal machines and budgets
+  std::string host;       // whose memory and disk it shares with other ranks there
 };
+
+/// The rank's stage as a part of a pipeline: it receives unless it has the embedding, and sends unless it has the head.
+StageInput stage_in_pipeline(const RankToPlan& rank, const SliceBounds& slice, const Policy& policy);
 
 class StageShelf {
  public:

@@ -1,6 +1,7 @@
 // Ranks of made-up machines, for the tests of the planner.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -38,7 +39,7 @@ inline RankToPlan rank_of(const ModelSpec& model, const JobShape& shape, const M
             stage.ceilings = machine.ceilings;
             return stage;
           },
-          kind};
+          kind, "box " + std::to_string(kind)};
 }
 
 inline std::vector<RankToPlan> ranks_of(const ModelSpec& model, const JobShape& shape,

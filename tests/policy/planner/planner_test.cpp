@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/error.hpp"
+#include "policy/planner/what_if.hpp"
 #include "tests/policy/planner/plan_ranks.hpp"
 
 namespace flexgen::test {
@@ -14,7 +15,7 @@ namespace {
 
 JobPlan plan_alone(const ModelSpec& model, const MadeUpMachine& machine, const AlikeRows& rows,
                    const PlanWishes& wishes = {}) {
-  return plan_job(ranks_of(model, rows.shape, {machine}), model, rows.shape, rows.job, half_precision(), wishes);
+  return plan_job(ranks_of(model, rows.shape, {machine}), {model, rows.shape, rows.job, half_precision(), wishes});
 }
 
 MadeUpMachine slow_box() {
@@ -123,7 +124,7 @@ TEST(Planner, UnlikeBoxesTakeEquallyLong) {
   const ModelSpec model = model_of("opt-30b");
   const AlikeRows rows(2000, 256, 32);
   const std::vector<RankToPlan> ranks = ranks_of(model, rows.shape, {slow_box(), MadeUpMachine{}, slow_box()});
-  const JobPlan plan = plan_job(ranks, model, rows.shape, rows.job, half_precision(3), {});
+  const JobPlan plan = plan_job(ranks, {model, rows.shape, rows.job, half_precision(3), {}});
   ASSERT_FALSE(plan.ways.empty());
   const JobPolicy& best = plan.ways.front().policy;
   EXPECT_EQ(std::accumulate(best.slices.begin(), best.slices.end(), 0), model.num_layers);
@@ -133,7 +134,7 @@ TEST(Planner, UnlikeBoxesTakeEquallyLong) {
   // The even split, planned as well as it can be, is far behind.
   PlanWishes even;
   even.slices = {16, 16, 16};
-  const JobPlan by_hand = plan_job(ranks, model, rows.shape, rows.job, half_precision(3), even);
+  const JobPlan by_hand = plan_job(ranks, {model, rows.shape, rows.job, half_precision(3), even});
   ASSERT_FALSE(by_hand.ways.empty());
   EXPECT_EQ(by_hand.ways.front().policy.slices, *even.slices);
   EXPECT_GT(by_hand.ways.front().prediction.seconds, 1.4 * plan.ways.front().prediction.seconds);
@@ -163,7 +164,7 @@ TEST(Planner, BruteForceFindsNothingMuchBetter) {
   for (const Case& one : cases) {
     const ModelSpec model = model_of(one.model);
     const std::vector<RankToPlan> ranks = ranks_of(model, one.rows.shape, {one.machine});
-    const JobPlan plan = plan_job(ranks, model, one.rows.shape, one.rows.job, half_precision(), {});
+    const JobPlan plan = plan_job(ranks, {model, one.rows.shape, one.rows.job, half_precision(), {}});
     ASSERT_FALSE(plan.ways.empty());
     double least = std::numeric_limits<double>::infinity();
     JobPolicy best = plan.ways.front().policy;
@@ -199,6 +200,22 @@ TEST(Planner, BruteForceFindsNothingMuchBetter) {
   }
 }
 
+TEST(Planner, MoreOfSomethingBringsMore) {
+  const ModelSpec model = model_of("opt-30b");
+  const AlikeRows rows(4000, 256, 32);
+  const std::vector<RankToPlan> ranks = ranks_of(model, rows.shape, {MadeUpMachine{}});
+  const PlanQuestion question{model, rows.shape, rows.job, half_precision(), {}};
+  const JobPlan plan = plan_job(ranks, question);
+  ASSERT_FALSE(plan.ways.empty());
+  const double now = plan.ways.front().prediction.tokens_per_second;
+  const std::vector<WhatIf> more = what_more_brings(ranks, question, plan.ways.front());
+  ASSERT_EQ(more.size(), 4U) << "memory of either kind, a GPU, a box";
+  for (const WhatIf& one : more) EXPECT_GT(one.tokens_per_second, 0.95 * now) << one.change;
+  EXPECT_GT(more[0].tokens_per_second, 1.01 * now) << "an eighth of the weights' stream less to load";
+  EXPECT_GT(more[3].tokens_per_second, 1.8 * now);
+  EXPECT_GE(more[3].tokens_per_second, more[2].tokens_per_second) << "a box has memory of its own";
+}
+
 // Whatever the machine and the job: a plan fits, or the least that could be asked for does not.
 TEST(Planner, PlansFitOrNothingDoes) {
   std::mt19937_64 random(7);
@@ -216,7 +233,7 @@ TEST(Planner, PlansFitOrNothingDoes) {
     const int prompt = static_cast<int>(pick({8, 64, 200})), generated = static_cast<int>(pick({1, 8, 50}));
     const AlikeRows rows(static_cast<std::int64_t>(pick({1, 7, 60, 500})), prompt, generated);
     const std::vector<RankToPlan> ranks = ranks_of(model, rows.shape, {box});
-    const JobPlan plan = plan_job(ranks, model, rows.shape, rows.job, half_precision(), {});
+    const JobPlan plan = plan_job(ranks, {model, rows.shape, rows.job, half_precision(), {}});
     for (const PlannedJob& way : plan.ways) expect_fits(ranks, way.policy);
     num_planned += plan.ways.empty() ? 0 : 1;
     if (!plan.ways.empty()) continue;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "ops/attention_workspace.hpp"
 #include "ops/cuda/attention/compressed.hpp"
 #include "ops/cuda/attention/decode.cuh"
 #include "ops/cuda/attention/general.cuh"
@@ -13,9 +14,6 @@
 
 namespace flexgen {
 namespace {
-
-constexpr std::int64_t kDequantizedBytes = 128LL << 20;  // enough rows to fill a GPU; a longer row goes alone
-constexpr std::int64_t kRowParts = 8;  // of spans, for which there is room; where rows have more, fewer go at a time
 
 /// What the rows of a batch ask for.
 struct BatchKinds {
@@ -76,13 +74,6 @@ void launch_decode_kernel(const OpContext& context, const DecodeParams& p, int l
   }
 }
 
-std::uint64_t partial_sum_bytes(std::int64_t num_rows, std::int32_t num_heads, std::int32_t head_dim, int splits) {
-  return static_cast<std::uint64_t>(num_rows) * num_heads * splits * head_dim * sizeof(float);
-}
-std::uint64_t partial_state_bytes(std::int64_t num_rows, std::int32_t num_heads, int splits) {
-  return static_cast<std::uint64_t>(num_rows) * num_heads * splits * sizeof(SoftmaxState);
-}
-
 /// Rows of count 1, long ones split over the key axis. p: all but what splits need.
 template <typename T, SpanUse kUse>
 void attend_single_tokens(const OpContext& context, DecodeParams p, const AttentionArgs& args, int lanes, int longest) {
@@ -129,11 +120,6 @@ SharedKinds shared_kinds_of(const BatchView& batch, const SharedSpans& shared) {
     kinds.longest_own = std::max(kinds.longest_own, visible_range(tokens.start - own_begin).length());
   }
   return kinds;
-}
-
-/// Parts of spans for which there is room at a time: all of one row's, in any case.
-std::int64_t part_room(std::int64_t num_rows, std::int64_t longest_shared) {
-  return std::max(num_rows * kRowParts, longest_shared / prefix_grain);
 }
 
 /// Rows of count 1, spans once for all of their rows; as many rows at a time as have room for their parts.
@@ -208,21 +194,6 @@ void attend_tiles(const OpContext& context, const AttentionArgs& args) {
   const dim3 grid(p.num_query_tiles, p.num_heads, args.batch.num_rows);
   if (args.cache.shared.num_spans > 0) launch_prefill_kernel<T, true>(context, p, grid);
   else launch_prefill_kernel<T, false>(context, p, grid);
-}
-
-/// How many of so many rows are dequantized at a time, and into how much.
-struct DequantizedRows {
-  std::int64_t rows;
-  std::uint64_t cache_bytes;
-  std::uint64_t table_bytes;
-};
-DequantizedRows dequantized_rows_of(std::int64_t num_rows, std::int64_t longest, std::int64_t num_heads,
-                                    std::int64_t head_dim, DType dtype) {
-  const std::int64_t row_bytes = longest * 2 * num_heads * head_dim * static_cast<std::int64_t>(element_bytes(dtype));
-  const std::int64_t rows = std::clamp<std::int64_t>(row_bytes > 0 ? kDequantizedBytes / row_bytes : num_rows, 1,
-                                                     std::max<std::int64_t>(num_rows, 1));
-  return {rows, static_cast<std::uint64_t>(rows * row_bytes),
-          static_cast<std::uint64_t>(rows * num_heads) * sizeof(KvHead)};
 }
 
 /// Rows of count > 1 of a compressed cache: a few rows at a time are dequantized into the workspace, so that what is
@@ -336,27 +307,6 @@ void attention_cuda_with(const OpContext& context, const AttentionArgs& args, At
 
 void attention_cuda(const OpContext& context, const AttentionArgs& args) {
   attention_cuda_with(context, args, AttentionKernel::automatic);
-}
-
-std::uint64_t attention_workspace_bytes_cuda(const AttentionSizes& most) {
-  const auto rounded = [](std::uint64_t bytes) { return (bytes + 255) / 256 * 256; };  // as Workspace::take aligns
-  const auto heads = static_cast<std::int32_t>(most.num_heads), head_dim = static_cast<std::int32_t>(most.head_dim);
-  std::uint64_t single = rounded(partial_sum_bytes(most.rows, heads, head_dim, kMaxSplits)) +
-                         rounded(partial_state_bytes(most.rows, heads, kMaxSplits));
-  if (most.shares_spans) {
-    const std::int64_t parts = part_room(most.rows, most.longest);
-    single += rounded(partial_sum_bytes(parts, heads, head_dim, 1)) + rounded(partial_state_bytes(parts, heads, 1));
-  }
-  std::uint64_t dequantized = 0;
-  if (!most.quant.is_none()) {  // the most of rows, which shorter ones may need more of, and of bytes
-    const DequantizedRows each = dequantized_rows_of(most.rows, most.longest, heads, head_dim, most.dtype);
-    const DequantizedRows shorter = dequantized_rows_of(most.rows, 1, heads, head_dim, most.dtype);
-    const std::uint64_t row_bytes = each.cache_bytes / static_cast<std::uint64_t>(std::max<std::int64_t>(each.rows, 1));
-    dequantized =
-        rounded(std::max(each.cache_bytes, std::min<std::uint64_t>(kDequantizedBytes, row_bytes * most.rows))) +
-        rounded(shorter.table_bytes);
-  }
-  return std::max(single, dequantized) + 256;
 }
 
 }  // namespace flexgen

@@ -9,6 +9,7 @@
 //   q [tokens, heads * head_dim] -> (softmax(q . k * scale) . v) -> out, or per-split partial sums -> combine -> out
 #pragma once
 
+#include "ops/attention_workspace.hpp"
 #include "ops/batch_view.hpp"
 #include "ops/cuda/attention/params.cuh"
 #include "ops/cuda/attention/span_parts.cuh"
@@ -21,7 +22,6 @@ namespace flexgen {
 /// Rows of up to this many positions are one split; longer ones are cut into pieces of about kSplitLength.
 inline constexpr int kUnsplitLength = 768;
 inline constexpr int kSplitLength = 512;
-inline constexpr int kMaxSplits = 4;
 
 /// A function of the row's own length, never of the batch: a row's sums are the same beside any neighbours.
 __host__ __device__ inline int num_splits(int length) {

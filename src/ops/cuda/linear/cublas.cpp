@@ -17,7 +17,6 @@
 namespace flexgen {
 namespace {
 
-constexpr std::uint64_t kWorkspaceBytes = 32ULL << 20;
 constexpr std::size_t kMaxChoices = 4096;
 
 void check_cublas(cublasStatus_t status, const char* call) {
@@ -182,7 +181,7 @@ void multiply(const OpContext& context, const Product& product) {
   Workspace& workspace = context.workspace != nullptr ? *context.workspace : empty;
   const Workspace::Scope scope(workspace);
   const std::uint64_t free_bytes = workspace.size_bytes() - workspace.used_bytes();
-  const std::uint64_t scratch_bytes = std::min(kWorkspaceBytes, free_bytes > 256 ? free_bytes - 256 : 0);
+  const std::uint64_t scratch_bytes = std::min(blas_workspace_bytes, free_bytes > 256 ? free_bytes - 256 : 0);
   std::byte* scratch = scratch_bytes > 0 ? workspace.take(scratch_bytes, "linear") : nullptr;
 
   Description description(product);
@@ -227,7 +226,5 @@ void linear_cublas(const OpContext& context, const LinearArgs& args) {
   finish_linear_cuda(context, product, bias_left ? args.bias : std::nullopt, args.activation,
                      residual_left ? args.residual : std::nullopt, args.out);
 }
-
-std::uint64_t linear_workspace_bytes_cublas() { return kWorkspaceBytes; }
 
 }  // namespace flexgen

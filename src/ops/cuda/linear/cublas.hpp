@@ -10,8 +10,6 @@ namespace flexgen {
 /// Throws SystemError when cuBLASLt refuses.
 void linear_cublas(const OpContext& context, const LinearArgs& args);
 
-std::uint64_t linear_workspace_bytes_cublas();
-
 /// out = activation(product + bias) + residual, elementwise; absent views are left out. Sums in float32. `out` may be
 /// any of them.
 void finish_linear_cuda(const OpContext& context, const MatrixView& product, const std::optional<MatrixView>& bias,
