@@ -29,13 +29,15 @@ struct Command {
   int (*run)(flexgen::MpiSession&, const flexgen::Options&);
 };
 
-constexpr std::array<Command, 4> commands{{
+constexpr std::array<Command, 5> commands{{
     {"generate", "run a batch job: JSONL rows in, JSONL rows out",
      "error: interrupted: the rows finished so far stand in the output\n", flexgen::run_generate},
     {"score", "log-probabilities of given texts; perplexity",
      "error: interrupted: the rows finished so far stand in the output\n", flexgen::run_score},
     {"bench", "measure the throughput of a model and policy on synthetic prompts", "error: interrupted\n",
      flexgen::run_bench},
+    {"plan", "find the best policy of a job, on these machines or on others", "error: interrupted\n",
+     flexgen::run_plan},
     {"profile", "measure what this machine can do at best", "error: interrupted\n", flexgen::run_profile},
 }};
 

@@ -10,6 +10,7 @@ namespace flexgen {
 int run_generate(MpiSession& session, const Options& options);
 int run_score(MpiSession& session, const Options& options);
 int run_bench(MpiSession& session, const Options& options);
+int run_plan(MpiSession& session, const Options& options);
 int run_profile(MpiSession& session, const Options& options);
 
 }  // namespace flexgen

@@ -21,7 +21,7 @@ namespace {
 struct Pending {
   bool compress_weight = false, compress_cache = false;
   std::int32_t weight_bits = 4, cache_bits = 4, group = 64;
-  bool cpu_cache_compute = false;
+  std::optional<bool> cpu_cache_compute;
   double cpu_attention_percent = 100;
 };
 
@@ -51,6 +51,13 @@ OptionRow rank_timeout_row(std::chrono::seconds& to) {
   };
   return {"rank-timeout", "SECONDS", into::word(std::to_string(to.count()), keep),
           "the job ends when a rank has not answered for so long, or none has got anywhere; 0: it waits for ever"};
+}
+
+OptionValue lossy_into(std::int32_t& fewest_bits) {
+  return into::word("none", [&fewest_bits](const std::string& option, const std::string& word) {
+    const std::string form = one_of(option, word, {"none", "8bit", "4bit"});
+    fewest_bits = form == "8bit" ? 8 : form == "4bit" ? 4 : 0;
+  });
 }
 
 OptionValue sync_into(SyncRule& to) {
@@ -106,6 +113,23 @@ std::vector<OptionRow> bench_rows(Options& o) {
       {"static-blocks", "", into::on_off(o.policy.static_blocks),
        "FlexGen's: a block keeps its rows until the last has ended"},
       {"path", "DIR", into::text(o.model.path), "folder in which model directories lie"},
+  };
+}
+
+std::vector<OptionRow> plan_rows(Options& o) {
+  PlanOptions& plan = o.plan;
+  return {
+      {"model", "NAME|DIR", into::text(o.model.name), "model directory, or the name of a shape in configs/models"},
+      {"input", "FILE...", into::files(o.rows.inputs.paths),
+       "plan for these rows (as generate reads them); --gen-len where a row has no max_tokens"},
+      {"prompt-len", "N|A:B", range_into(o.bench.prompt_len), "without --input: tokens per prompt; A:B: drawn"},
+      {"gen-len", "N|A:B", range_into(o.bench.gen_len), "tokens to generate per row; A:B: drawn from A to B"},
+      {"num-rows", "N", into::count(o.bench.num_rows), "rows of the job; default: 1000, all of --input"},
+      {"path", "DIR", into::text(o.model.path), "folder in which model directories lie"},
+      {"profiles", "FILE[*N],...", into::text(plan.profiles),
+       "plan for other machines: the profile of each, one rank per machine, FILE*4 for four such"},
+      {"explain", "", into::on_off(plan.explain), "the policy given by --percent and others beside the best one"},
+      {"more", "BOOL", into::on_off(plan.more), "plan with more memory, one more GPU and box, too"},
   };
 }
 
@@ -191,6 +215,8 @@ std::vector<OptionRow> policy_rows(PolicyRequest& policy, ModelChoice& model, Pe
        "decode attention on the CPU for rows whose cache lies in dram"},
       {"cpu-attention-percent", "P", into::number_to(100, pending.cpu_attention_percent),
        "with --cpu-cache-compute: of these rows, how many; the others' cache goes to the GPU"},
+      {"lossy", "none|8bit|4bit", lossy_into(policy.fewest_bits),
+       "how far the plan may compress weights and cache where that pays"},
       {"attn-sparsity", "X", into::number_to(1, policy.attn_sparsity),
        "decode attention uses the values of this share of the keys, those of most weight"},
   };
@@ -217,6 +243,9 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
   if (command == "bench") {
     tables.push_back({"Job", bench_rows(o)});
     tables.push_back({"Job", input_rows(o.rows)});
+  } else if (command == "plan") {
+    tables.push_back({"Job", plan_rows(o)});
+    tables.push_back({"Job", input_rows(o.rows)});
   } else {
     const bool score = command == "score";
     tables.push_back({"Job", row_file_rows(o, score)});
@@ -227,7 +256,8 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
   tables.push_back({"Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)",
                     policy_rows(o.policy, o.model, pending)});
   tables.push_back({"Machine", machine_rows(o.machine)});
-  tables.push_back({"Output", output_rows(o.files, o.machine)});
+  tables.push_back(
+      {"Output", command == "plan" ? plan_output_rows(o.files, o.machine) : output_rows(o.files, o.machine)});
   return tables;
 }
 
@@ -236,6 +266,9 @@ const char* purpose(const std::string& command) {
     return "Measures what this machine can do at best: links, memory, arithmetic, disk, and the links between ranks.\n"
            "Takes about a minute; nothing else should run meanwhile. bench and generate judge themselves by the "
            "result.\n";
+  if (command == "plan")
+    return "Finds the best policy of a job from the profiles of its machines, and says what it will take and why.\n"
+           "Nothing is loaded or run. Policy flags that are given are kept, the rest is planned around them.\n";
   if (command == "bench") return "Measures the throughput of a model and policy on synthetic prompts.\n";
   if (command == "score")
     return "Gives the log-probability of every token of given texts, and their perplexity.\n"
@@ -311,14 +344,17 @@ void settle_compression(const GivenOptions& given, const Pending& pending, Optio
            "without compression there is nothing to compare");
 }
 
-void check_bench(const GivenOptions& given, const Options& o) {
+constexpr std::int64_t rows_of_a_plan = 1000;
+
+void check_lengths(const GivenOptions& given, const Options& o) {
   if (!o.rows.inputs.paths.empty() && given.has("prompt-len")) refuse("--input and --prompt-len exclude each other");
 }
 
 void settle_attention(const GivenOptions& given, const Pending& pending, PolicyRequest& policy) {
-  if (pending.cpu_cache_compute) policy.cpu_attention_percent = pending.cpu_attention_percent;
-  else if (given.has("cpu-attention-percent")) refuse("--cpu-attention-percent needs --cpu-cache-compute");
-  if (pending.cpu_cache_compute && policy.placement) require_cache_off_ssd(*policy.placement);
+  const bool is_on = pending.cpu_cache_compute.value_or(false);
+  if (pending.cpu_cache_compute) policy.cpu_attention_percent = is_on ? pending.cpu_attention_percent : 0;
+  if (!is_on && given.has("cpu-attention-percent")) refuse("--cpu-attention-percent needs --cpu-cache-compute");
+  if (is_on && policy.placement) require_cache_off_ssd(*policy.placement);
 }
 
 void settle_log_level(const GivenOptions& given, OutputFiles& files) {
@@ -342,8 +378,9 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
   if (!given->has("offload-dir")) o.machine.offload_dir = default_offload_directory().string();
   if (command != "profile") {
     if (o.model.name.empty()) refuse("--model is missing", "", "See flexgen-dist " + command + " --help");
-    if (command == "bench") check_bench(*given, o);
+    if (command == "bench" || command == "plan") check_lengths(*given, o);
     else check_rows(command, o);
+    if (command == "plan" && o.rows.inputs.paths.empty() && o.bench.num_rows == 0) o.bench.num_rows = rows_of_a_plan;
     check_inputs(o.rows.inputs.paths);
     check_retries(*given, o.generate.retry);
     if (o.policy.gpu_batch_size)

@@ -61,6 +61,12 @@ struct ProfileOptions {
   bool quick = false;  // fewer points, less data
 };
 
+struct PlanOptions {
+  std::string profiles;  // of machines that are not here
+  bool explain = false;  // the policy that is given, beside the plan
+  bool more = true;      // what more memory, GPUs and boxes would bring
+};
+
 struct Options : JobRequest {
   std::string command;  // "generate", ...
   std::string config;   // the file from which options were read
@@ -70,6 +76,7 @@ struct Options : JobRequest {
   ScoreOptions score;
   BenchOptions bench;
   ProfileOptions profile;
+  PlanOptions plan;
 };
 
 /// Parses a command's words (after its name). Empty when help was asked for and printed.

@@ -92,6 +92,10 @@ int run_profile(MpiSession& session, const Options& options) {
   });
   ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
   profile.links = measure_links(session, options, device);
+  ranks.agree_on_error([&] {
+    const Budgets all = choose_budgets(options.machine, device, ranks);
+    profile.capacity = {all.gpu_bytes, all.dram_bytes, all.ssd_bytes};
+  });
   profile.program = version_text();
   profile.host = ranks.host();
   profile.measured_at = utc_now();

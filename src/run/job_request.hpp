@@ -34,7 +34,8 @@ struct PolicyRequest {
   std::optional<bool> sep_layer;  // none: true, but for attention on the host where one layer fits
   bool pin_weight = true;
   QuantFormat weight_format, cache_format;
-  double cpu_attention_percent = 0;  // of rows whose cache is in dram; 0: attention is not the processors' affair
+  std::int32_t fewest_bits = 0;                 // to which the plan may compress weights and cache; 0: not at all
+  std::optional<double> cpu_attention_percent;  // of rows whose cache is in dram; 0: of none; none: as planned
   double attn_sparsity = 1;
 };
 

@@ -28,6 +28,13 @@ Device choose_device(const MachineRequest& request, const Communicator& ranks) {
   return {DeviceKind::cuda, visible == 1 ? 0 : ranks.local_rank() % visible};
 }
 
+Device agree_on_device(const MachineRequest& request, Communicator& ranks) {
+  Device device;
+  ranks.agree_on_error([&] { device = choose_device(request, ranks); });
+  ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
+  return device;
+}
+
 Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks) {
   const auto local = static_cast<std::uint64_t>(ranks.local_size());
   const std::uint64_t host = available_host_bytes() / local;

@@ -14,6 +14,9 @@ namespace flexgen {
 /// for and there is none.
 Device choose_device(const MachineRequest& request, const Communicator& ranks);
 
+/// Collective. All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
+Device agree_on_device(const MachineRequest& request, Communicator& ranks);
+
 /// The budgets given, or what the machine has now, less a margin, shared by the ranks of the machine.
 Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks);
 

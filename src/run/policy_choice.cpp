@@ -53,13 +53,6 @@ struct Fill {
   }
 };
 
-// Ranks on unlike machines may choose differently: then all take what each has.
-DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
-  for (const std::string& other : ranks.all_gather(dtype_name(mine)))
-    if (other != dtype_name(mine)) return device.is_cuda() ? DType::float16 : DType::float32;
-  return mine;
-}
-
 bool ranks_agree(bool mine, Communicator& ranks) {
   const std::vector<std::string> all = ranks.all_gather(mine ? "yes" : "no");
   return std::all_of(all.begin(), all.end(), [](const std::string& one) { return one == "yes"; });
@@ -76,10 +69,6 @@ QuantFormat weight_format(const PolicyRequest& request, const ModelSpec& model) 
   return model.compression;
 }
 
-// FlexGen's defaults where its flags are given in part.
-constexpr std::int32_t default_micro_batch_size = 4;
-constexpr std::int32_t default_num_micro_batches = 1;
-
 // Common beginnings that a slot holds at most. A place costs an entry of the cache's tables and, on ssd, a block of
 // memory, both for every layer and slot.
 constexpr std::int32_t most_prefixes = 16;
@@ -91,35 +80,22 @@ std::string why_not_shared(const Policy& policy) {
   return "";
 }
 
-void choose_sharing(const PolicyRequest& request, const JobOutline& job, Policy& policy) {
+void choose_sharing(const PolicyRequest& request, const JobShape& shape, Policy& policy) {
   policy.wants_sharing = request.prefix_sharing.value_or(true);
   if (!policy.wants_sharing) return;
   const std::string why_not = why_not_shared(policy);
   if (request.prefix_sharing && !why_not.empty())
     throw UserError(ExitCode::usage, "--prefix-sharing cannot be done here", why_not, "Leave it out");
-  const bool has_what_to_share =
-      job.shape.num_rows > 1 && job.shape.max_prompt_tokens > prefix_grain && !job.shape.scores;
+  const bool has_what_to_share = shape.num_rows > 1 && shape.max_prompt_tokens > prefix_grain && !shape.scores;
   if (why_not.empty() && has_what_to_share) policy.num_prefixes = most_prefixes;
 }
 
 // All that is asked for or has a default, the same on every rank.
 Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Communicator& ranks) {
   Policy policy;
-  policy.num_groups = static_cast<std::int32_t>(job.slices.size());
-  policy.overlap = request.overlap;
-  policy.separate_layers = request.sep_layer.value_or(true);
-  policy.pin_weights = request.pin_weight;
-  ranks.agree_on_error([&] { policy.weight_format = weight_format(request, job.model); });
-  policy.cache_format = request.cache_format;
-  policy.host_attention_percent = request.cpu_attention_percent;
-  policy.attention_sparsity = request.attn_sparsity;
+  ranks.agree_on_error(
+      [&] { policy = unplaced_policy(request, job.model, job.shape, static_cast<std::int32_t>(job.slices.size())); });
   policy.dtype = agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
-  policy.micro_batch_size = request.gpu_batch_size.value_or(default_micro_batch_size);
-  policy.num_micro_batches = request.num_gpu_batches.value_or(default_num_micro_batches);
-  policy.token_budget = request.token_budget.value_or(0);
-  if (request.static_blocks) policy.rule = BlockRule::fixed;
-  if (request.placement) policy.placement = *request.placement;
-  ranks.agree_on_error([&] { choose_sharing(request, job, policy); });
   return policy;
 }
 
@@ -165,6 +141,32 @@ void choose_flow(const JobOutline& job, const Budgets& budgets, const std::optio
 }
 
 }  // namespace
+
+DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
+  for (const std::string& other : ranks.all_gather(dtype_name(mine)))
+    if (other != dtype_name(mine)) return device.is_cuda() ? DType::float16 : DType::float32;
+  return mine;
+}
+
+Policy unplaced_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape,
+                       std::int32_t num_ranks) {
+  Policy policy;
+  policy.num_groups = num_ranks;
+  policy.overlap = request.overlap;
+  policy.separate_layers = request.sep_layer.value_or(true);
+  policy.pin_weights = request.pin_weight;
+  policy.weight_format = weight_format(request, model);
+  policy.cache_format = request.cache_format;
+  policy.host_attention_percent = request.cpu_attention_percent.value_or(0);
+  policy.attention_sparsity = request.attn_sparsity;
+  policy.micro_batch_size = request.gpu_batch_size.value_or(default_micro_batch_size);
+  policy.num_micro_batches = request.num_gpu_batches.value_or(default_num_micro_batches);
+  policy.token_budget = request.token_budget.value_or(0);
+  if (request.static_blocks) policy.rule = BlockRule::fixed;
+  if (request.placement) policy.placement = *request.placement;
+  choose_sharing(request, shape, policy);
+  return policy;
+}
 
 void require_cache_off_ssd(const Placement& placement) {
   if (placement.cache.ssd() <= 1e-9) return;

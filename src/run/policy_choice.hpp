@@ -22,6 +22,18 @@ void require_cache_off_ssd(const Placement& placement);
 /// none.
 void require_token_for_each_row(std::int32_t token_budget, std::int32_t micro_batch_size);
 
+/// FlexGen's defaults where its flags are given in part.
+inline constexpr std::int32_t default_micro_batch_size = 4;
+inline constexpr std::int32_t default_num_micro_batches = 1;
+
+/// All that a request asks for, and defaults for the rest; precision is each machine's own.
+/// Throws UserError (usage) for what contradicts itself or the model.
+Policy unplaced_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape,
+                       std::int32_t num_ranks);
+
+/// Collective. Ranks on unlike machines may choose differently: then all take what each has.
+DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks);
+
 /// What all ranks know alike of a job that is to be planned. Refers to what the caller holds.
 struct JobOutline {
   const ModelSpec& model;

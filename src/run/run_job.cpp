@@ -50,18 +50,10 @@ struct AgreedJob {
   JobOutline outline(const ModelSpec& model) const { return {model, slices, shape, device, hidden_through_host}; }
 };
 
-// All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
-Device agree_on_device(const MachineRequest& machine, Communicator& ranks) {
-  Device device;
-  ranks.agree_on_error([&] { device = choose_device(machine, ranks); });
-  ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
-  return device;
-}
-
 AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communicator& ranks) {
   AgreedJob job;
   job.device = agree_on_device(request.machine, ranks);
-  share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent > 0);
+  share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent.value_or(0) > 0);
   job.shape = share(ranks, input.shape);
   job.profiles = gather_profiles(request.machine.profile, ranks);
   ranks.agree_on_error([&] {

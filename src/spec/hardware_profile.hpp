@@ -145,6 +145,19 @@ struct LinkProfile {
   bool operator==(const LinkProfile&) const = default;
 };
 
+/// What one rank of such a machine may fill, for plans that are made elsewhere.
+struct CapacityProfile {
+  std::uint64_t gpu_bytes = 0;
+  std::uint64_t dram_bytes = 0;
+  std::uint64_t disk_bytes = 0;
+  static constexpr auto fields() {
+    return std::tuple(field("gpu_bytes", &CapacityProfile::gpu_bytes),
+                      field("dram_bytes", &CapacityProfile::dram_bytes),
+                      field("disk_bytes", &CapacityProfile::disk_bytes));
+  }
+  bool operator==(const CapacityProfile&) const = default;
+};
+
 struct HardwareProfile {
   int schema_version = 1;
   std::string program;  // version of flexgen-dist
@@ -155,12 +168,16 @@ struct HardwareProfile {
   std::optional<GpuProfile> gpu;
   std::optional<DiskProfile> disk;
   std::vector<LinkProfile> links;
+  std::optional<CapacityProfile> capacity;
+  /// Of figures that were not measured by this program: where each is from.
+  std::optional<std::vector<std::string>> sources;
   static constexpr auto fields() {
     return std::tuple(field("schema_version", &HardwareProfile::schema_version),
                       field("program", &HardwareProfile::program), field("host", &HardwareProfile::host),
                       field("measured_at", &HardwareProfile::measured_at), field("quick", &HardwareProfile::quick),
                       field("memory", &HardwareProfile::memory), field("gpu", &HardwareProfile::gpu),
-                      field("disk", &HardwareProfile::disk), field("links", &HardwareProfile::links));
+                      field("disk", &HardwareProfile::disk), field("links", &HardwareProfile::links),
+                      field("capacity", &HardwareProfile::capacity), field("sources", &HardwareProfile::sources));
   }
   bool operator==(const HardwareProfile&) const = default;
 };
