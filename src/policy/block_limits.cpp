@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.hpp"
 #include "policy/spread.hpp"
 
 namespace flexgen {
@@ -27,7 +28,8 @@ double wanted_prompt_tokens(const BlockShape& block, const JobShape& job) {
 
 std::int32_t longest_row(const JobShape& job) { return whole_grains(std::max(1, job.max_row_tokens)); }
 
-// Positions of a band of so many rows out of `block.micro_batch_size`, the last of which may be cut short.
+// The rows of a slot whose cache lies on gpu, those whose cache is brought to the device, those that the host attends
+// for: each a run of the slot's positions, the last of which may be cut short.
 std::vector<CacheBand> bands_of_rows(std::int32_t positions, std::int32_t rows, std::int32_t gpu_rows,
                                      std::int32_t host_rows) {
   const auto up_to = [&](std::int32_t row) {
@@ -80,13 +82,16 @@ std::int32_t micro_batch_tokens(const BlockShape& block, const JobShape& job) {
 std::vector<std::vector<CacheBand>> cache_bands(const Policy& policy, const JobShape& job) {
   const std::int32_t positions = cache_positions(policy, job);
   const std::int32_t rows = policy.micro_batch_size;
-  const Share& share = policy.placement.cache;
-  Spread gpu(share.gpu());
-  Spread host((1 - share.gpu()) * policy.host_attention_percent / 100);
+  const CacheCut own = policy.own_cut();
+  const CacheCut cut = policy.cache_cut.is_cut() ? policy.cache_cut : own;
+  FLEXGEN_CHECK(!own.is_cut() || own == cut, "a rank cuts its cache otherwise than the others");
+  const CacheBand alike{positions, policy.placement.cache, policy.uses_host_attention()};
+  Spread gpu(cut.gpu_percent / 100);
+  Spread host((1 - cut.gpu_percent / 100) * cut.host_percent / 100);
   std::vector<std::vector<CacheBand>> slots;
   for (std::int32_t slot = 0; slot < policy.num_micro_batches * policy.num_groups; ++slot) {
-    if (!policy.uses_host_attention()) {
-      slots.push_back({{positions, share, false}});
+    if (!cut.is_cut()) {
+      slots.push_back({alike});
       continue;
     }
     const auto all = static_cast<std::uint64_t>(rows);
@@ -95,6 +100,8 @@ std::vector<std::vector<CacheBand>> cache_bands(const Policy& policy, const JobS
     slots.push_back(
         bands_of_rows(positions, rows, static_cast<std::int32_t>(gpu_rows), static_cast<std::int32_t>(host_rows)));
     make_room_for(longest_row(job), slots.back());
+    if (own.is_cut()) continue;
+    for (CacheBand& band : slots.back()) band = {band.num_positions, alike.share, alike.attended_by_host};
   }
   return slots;
 }

@@ -26,8 +26,8 @@ std::int32_t cache_positions(const BlockShape& block, const JobShape& job);
 /// rows are in flight together); fixed: all prompts at once.
 std::int32_t micro_batch_tokens(const BlockShape& block, const JobShape& job);
 
-/// The bands of every cache slot. Where the host attends, whole sequences lie on a tier; else every sequence has its
-/// heads on the tiers alike, in one band.
+/// The bands of every cache slot. Where the host attends for a part of the rows, whole sequences lie on a tier; else
+/// every sequence has its heads on the tiers alike, in one band, or in as many as the other ranks' slots are cut into.
 std::vector<std::vector<CacheBand>> cache_bands(const Policy& policy, const JobShape& job);
 
 BlockLimits block_limits(const Policy& policy, const JobShape& job);

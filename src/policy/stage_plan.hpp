@@ -1,6 +1,10 @@
 // What one rank is to run: its slice of the model, and the memory that it takes. Pure arithmetic on every rank.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
 #include "policy/memory_plan.hpp"
 
 namespace flexgen {
@@ -15,5 +19,8 @@ struct StagePlan {
 /// description was made with.
 PlanInput plan_input(const ModelSpec& model, SliceDescription slice, const Policy& policy, const JobShape& job,
                      const HiddenLinks& links = {});
+
+/// A rank's slice, of decoder layers by rank: embedding with the first, head with the last.
+SliceBounds slice_bounds(std::span<const std::int32_t> slices, std::size_t rank);
 
 }  // namespace flexgen

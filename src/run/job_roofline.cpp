@@ -33,7 +33,7 @@ std::string missing(const RanJob& job) {
 
 std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
   const int num_ranks = job.ranks.size();
-  const JobOutline outline{job.model, job.slices, job.shape, job.device,
+  const JobOutline outline{job.model, job.shape, job.device, num_ranks > 1 ? std::string(job.transport.name()) : "",
                            job.device.is_cuda() && !job.transport.moves_device_memory()};
   std::vector<StageInput> stages;
   for (int r = 0; r < num_ranks; ++r) {
@@ -42,8 +42,8 @@ std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
     StageInput stage;
     stage.plan = outline.stage_input(job.policy, index);
     stage.budgets = {tiers.gpu.capacity_bytes, tiers.dram.capacity_bytes, tiers.ssd.capacity_bytes};
-    stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.dtype,
-                                 job.ranks.place(r).local_size, num_ranks > 1 ? job.transport.name() : "");
+    stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.block.dtype,
+                                 job.ranks.place(r).local_size, outline.transport);
     stages.push_back(std::move(stage));
   }
   return stages;

@@ -23,9 +23,8 @@ std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& fil
 /// What ran. Refers to what the caller holds.
 struct RanJob {
   const ModelSpec& model;
-  const Policy& policy;
+  const JobPolicy& policy;
   const JobShape& shape;
-  const std::vector<SliceBounds>& slices;  // by rank
   const std::vector<std::optional<LoadedProfile>>& profiles;
   const Device& device;
   const Transport& transport;

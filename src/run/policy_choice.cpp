@@ -8,50 +8,17 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
+#include "model/layer.hpp"
 #include "model/slice_description.hpp"
-#include "ops/parallel_for.hpp"
 #include "policy/greedy_fill.hpp"
 #include "policy/token_flow.hpp"
 #include "run/machine.hpp"
+#include "run/planning/plan_question.hpp"
+#include "run/planning/planned_machines.hpp"
 #include "spec/block_limits.hpp"
 
 namespace flexgen {
 namespace {
-
-// The smallest of every budget and the largest slice: what fits these fits every rank.
-Budgets smallest_budgets(const Budgets& mine, Communicator& ranks) {
-  Budgets least = mine;
-  for (const Budgets& other : gather(ranks, mine)) {
-    least.gpu_bytes = std::min(least.gpu_bytes, other.gpu_bytes);
-    least.dram_bytes = std::min(least.dram_bytes, other.dram_bytes);
-    least.ssd_bytes = std::min(least.ssd_bytes, other.ssd_bytes);
-  }
-  return least;
-}
-
-// Every thread takes scratch.
-std::int32_t most_loop_threads(Communicator& ranks) {
-  std::int32_t most = 1;
-  for (const std::string& threads : ranks.all_gather(std::to_string(num_loop_threads())))
-    most = std::max(most, std::stoi(threads));
-  return most;
-}
-
-std::uint64_t slice_elements(const PlanInput& input) {
-  std::uint64_t total = 0;
-  for (const LayerDescription& layer : input.slice.layers) total += static_cast<std::uint64_t>(layer.num_elements());
-  return total;
-}
-
-// What the greedy fill chooses.
-struct Fill {
-  std::int32_t micro_batch_size = 0, num_micro_batches = 0;
-  Placement placement;
-  static constexpr auto fields() {
-    return std::tuple(field("micro_batch_size", &Fill::micro_batch_size),
-                      field("num_micro_batches", &Fill::num_micro_batches), field("placement", &Fill::placement));
-  }
-};
 
 bool ranks_agree(bool mine, Communicator& ranks) {
   const std::vector<std::string> all = ranks.all_gather(mine ? "yes" : "no");
@@ -90,54 +57,157 @@ void choose_sharing(const PolicyRequest& request, const JobShape& shape, Policy&
   if (why_not.empty() && has_what_to_share) policy.num_prefixes = most_prefixes;
 }
 
-// All that is asked for or has a default, the same on every rank.
-Policy requested_policy(const PolicyRequest& request, const JobOutline& job, Communicator& ranks) {
-  Policy policy;
-  ranks.agree_on_error(
-      [&] { policy = unplaced_policy(request, job.model, job.shape, static_cast<std::int32_t>(job.slices.size())); });
-  policy.dtype = agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
-  return policy;
+// What the greedy fill chooses for one rank.
+struct Fill {
+  std::int32_t micro_batch_size = 0, num_micro_batches = 0;
+  Placement placement;
+  static constexpr auto fields() {
+    return std::tuple(field("micro_batch_size", &Fill::micro_batch_size),
+                      field("num_micro_batches", &Fill::num_micro_batches), field("placement", &Fill::placement));
+  }
+};
+
+// Every rank fills its tiers for its own slice. Blocks are as large as fit all of them, and then each places what is
+// its own anew. Where B or K was given, both stay.
+void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks,
+                   JobPolicy& policy) {
+  const auto own = static_cast<std::size_t>(ranks.rank());
+  const auto fill = [&](bool sizes_given) {
+    Fill filled;
+    ranks.agree_on_error([&] {
+      const PlanInput input = job.stage_input(policy, own);
+      const Policy chosen = sizes_given ? greedy_placement(input, budgets) : greedy_fill(input, budgets);
+      filled = {chosen.micro_batch_size, chosen.num_micro_batches, chosen.placement};
+    });
+    return gather(ranks, filled);
+  };
+  const auto rows = [](const Fill& one) {
+    return static_cast<std::int64_t>(one.micro_batch_size) * one.num_micro_batches;
+  };
+  std::vector<Fill> fills = fill(request.gpu_batch_size || request.num_gpu_batches);
+  while (true) {
+    const Fill least = *std::ranges::min_element(fills, {}, rows);
+    policy.block.micro_batch_size = least.micro_batch_size;
+    policy.block.num_micro_batches = least.num_micro_batches;
+    const bool are_alike = std::ranges::all_of(fills, [&](const Fill& one) {
+      return one.micro_batch_size == least.micro_batch_size && one.num_micro_batches == least.num_micro_batches;
+    });
+    if (are_alike) break;
+    fills = fill(true);  // which may find yet smaller ones
+  }
+  // Hosts that attend cut the rows alike: as the rank has it that has least room on its gpu tier.
+  const auto by_cache = [](const Fill& one) { return one.placement.cache.gpu_percent; };
+  const Fill& least_cache = *std::ranges::min_element(fills, {}, by_cache);
+  for (std::size_t r = 0; r < fills.size(); ++r)
+    policy.stages[r].placement = policy.stages[r].uses_host_attention() ? least_cache.placement : fills[r].placement;
 }
 
-// Rank 0 fills the tiers for the largest slice; where B or K was given, both stay.
-void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks,
-                   Policy& policy) {
-  const Budgets least = smallest_budgets(budgets, ranks);
-  const std::int32_t num_threads = most_loop_threads(ranks);
-  Fill fill;
+// What the ranks' plan has chosen, from rank 0 to the others.
+struct Planned {
+  std::int32_t micro_batch_size = 0, num_micro_batches = 0, token_budget = 0;
+  std::int32_t weight_bits = 0, cache_bits = 0;
+  CacheCut cache_cut;
+  std::vector<StagePolicy> stages;
+  std::vector<std::int32_t> slices;
+  static constexpr auto fields() {
+    return std::tuple(field("micro_batch_size", &Planned::micro_batch_size),
+                      field("num_micro_batches", &Planned::num_micro_batches),
+                      field("token_budget", &Planned::token_budget), field("weight_bits", &Planned::weight_bits),
+                      field("cache_bits", &Planned::cache_bits), field("cache_cut", &Planned::cache_cut),
+                      field("stages", &Planned::stages), field("slices", &Planned::slices));
+  }
+};
+
+Planned planned_of(const JobPlan& plan) {
+  if (plan.ways.empty()) return {};
+  const auto& [block, stages, slices] = plan.ways.front().policy;
+  return {block.micro_batch_size,
+          block.num_micro_batches,
+          block.token_budget,
+          block.weight_format.bits,
+          block.cache_format.bits,
+          block.cache_cut,
+          stages,
+          slices};
+}
+
+// False where there is no plan: a machine has no profile, or nothing fits.
+bool plan_together(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
+                   const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks, JobPolicy& policy) {
+  const auto machines = machines_of_ranks(profiles, job.device, budgets, ranks);
+  if (!machines || job.shape.num_rows == 0) return false;
+  Planned planned;
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
-    PlanInput largest = job.stage_input(policy, 0);
-    for (std::size_t rank = 1; rank < job.slices.size(); ++rank)
-      if (PlanInput other = job.stage_input(policy, rank); slice_elements(other) > slice_elements(largest))
-        largest = std::move(other);
-    largest.slice.num_loop_threads = num_threads;
-    largest.links.receives = largest.links.sends = ranks.size() > 1;
-    const bool sizes_given = request.gpu_batch_size || request.num_gpu_batches;
-    const Policy chosen = sizes_given ? greedy_placement(largest, least) : greedy_fill(largest, least);
-    fill = {chosen.micro_batch_size, chosen.num_micro_batches, chosen.placement};
+    const auto to_plan = ranks_to_plan(*machines, job.model, job.shape, job.transport, job.hidden_through_host);
+    planned = planned_of(plan_job(to_plan, plan_question(request, job.model, job.shape, policy.of_rank(0)), 1));
   });
-  fill = share(ranks, fill);
-  policy.micro_batch_size = fill.micro_batch_size;
-  policy.num_micro_batches = fill.num_micro_batches;
-  policy.placement = fill.placement;
-  log::info("policy " + to_flags(policy));
+  planned = share(ranks, planned);
+  if (planned.stages.empty()) return false;
+  policy.stages = planned.stages;
+  policy.slices = planned.slices;
+  BlockShape& block = policy.block;
+  block.micro_batch_size = planned.micro_batch_size;
+  block.num_micro_batches = planned.num_micro_batches;
+  block.token_budget = planned.token_budget;
+  block.weight_format.bits = planned.weight_bits;
+  block.cache_format.bits = planned.cache_bits;
+  block.cache_cut = planned.cache_cut;
+  return true;
 }
 
 // The largest budget that a rank chooses, as the slowest may be the one that wants it, if it fits all of them.
 void choose_flow(const JobOutline& job, const Budgets& budgets, const std::optional<LoadedProfile>& profile,
-                 Communicator& ranks, Policy& policy) {
+                 Communicator& ranks, JobPolicy& policy) {
   if (!job.device.is_cuda()) return;
   std::int32_t budget = 0;
   const PlanInput plan = job.stage_input(policy, static_cast<std::size_t>(ranks.rank()));
   if (profile && profile->profile.gpu)
-    budget =
-        choose_token_budget({plan, budgets, ceilings_of(profile->profile, true, policy.dtype, ranks.local_size(), "")});
+    budget = choose_token_budget(
+        {plan, budgets, ceilings_of(profile->profile, true, policy.block.dtype, ranks.local_size(), "")});
   for (const std::string& other : ranks.all_gather(std::to_string(budget))) budget = std::max(budget, std::stoi(other));
   if (budget == 0) return;
   PlanInput with_budget = plan;
   with_budget.policy.token_budget = budget;
-  if (ranks_agree(explain_misfit(plan_memory(with_budget), budgets).empty(), ranks)) policy.token_budget = budget;
+  if (ranks_agree(explain_misfit(plan_memory(with_budget), budgets).empty(), ranks)) policy.block.token_budget = budget;
+}
+
+// With two layers the last micro-batch's mlp waits for the host before the next layer's attention is projected: the
+// host idles once per layer. One layer needs room for more weights at a time. Each rank as it can.
+void choose_layers(const JobOutline& job, const Budgets& budgets, Communicator& ranks, JobPolicy& policy) {
+  const auto own = static_cast<std::size_t>(ranks.rank());
+  StagePolicy mine = policy.stages[own];
+  if (mine.uses_host_attention()) {
+    policy.stages[own].separate_layers = false;
+    mine.separate_layers = !explain_misfit(plan_memory(job.stage_input(policy, own)), budgets).empty();
+  }
+  policy.stages = gather(ranks, mine);
+}
+
+// Hosts that attend for a part of the rows do it for the same part on all ranks.
+void cut_caches(JobPolicy& policy) {
+  for (const StagePolicy& stage : policy.stages) {
+    const CacheCut cut = stage.own_cut();
+    if (!cut.is_cut()) continue;
+    CacheCut& common = policy.block.cache_cut;
+    if (common.is_cut() && common != cut)
+      throw UserError(ExitCode::usage, "the ranks' caches cannot be cut in different ways",
+                      fmt::format("one has {:g} % of the rows on gpu and the CPU attends for {:g} % of the others, "
+                                  "another {:g} % and {:g} %",
+                                  common.gpu_percent, common.host_percent, cut.gpu_percent, cut.host_percent),
+                      "Give all ranks with --cpu-cache-compute the same shares, or one all rows or none");
+    common = cut;
+  }
+}
+
+void log_policy(const JobPolicy& policy) {
+  for (std::size_t r = 0; r < policy.stages.size(); ++r) {
+    const bool is_alone = policy.stages.size() == 1;
+    if (r > 0 && policy.stages[r] == policy.stages[r - 1] && policy.slices[r] == policy.slices[r - 1]) continue;
+    log::info(fmt::format("policy{} {}",
+                          is_alone ? "" : fmt::format(" from rank {} on: {} layers,", r, policy.slices[r]),
+                          to_flags(policy.of_rank(r))));
+  }
 }
 
 }  // namespace
@@ -148,8 +218,7 @@ DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks) {
   return mine;
 }
 
-Policy unplaced_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape,
-                       std::int32_t num_ranks) {
+JobPolicy requested_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape, int num_ranks) {
   Policy policy;
   policy.num_groups = num_ranks;
   policy.overlap = request.overlap;
@@ -165,7 +234,9 @@ Policy unplaced_policy(const PolicyRequest& request, const ModelSpec& model, con
   if (request.static_blocks) policy.rule = BlockRule::fixed;
   if (request.placement) policy.placement = *request.placement;
   choose_sharing(request, shape, policy);
-  return policy;
+  JobPolicy job{policy, std::vector<StagePolicy>(static_cast<std::size_t>(num_ranks), policy), {}};
+  for (const SliceBounds& bounds : balanced_slices(model, num_ranks)) job.slices.push_back(bounds.num_decoder_layers);
+  return job;
 }
 
 void require_cache_off_ssd(const Placement& placement) {
@@ -183,27 +254,31 @@ void require_token_for_each_row(std::int32_t token_budget, std::int32_t micro_ba
       "every row that decodes brings a token in every sweep", "Raise it, or lower --gpu-batch-size");
 }
 
-PlanInput JobOutline::stage_input(const Policy& policy, std::size_t rank) const {
-  return plan_input(model, describe_slice(model, slices[rank], policy.separate_layers, device), policy, shape,
-                    {rank > 0, rank + 1 < slices.size(), hidden_through_host});
+PlanInput JobOutline::stage_input(const JobPolicy& policy, std::size_t rank) const {
+  const Policy whole = policy.of_rank(rank);
+  return plan_input(model, describe_slice(model, slice_bounds(policy.slices, rank), whole.separate_layers, device),
+                    whole, shape, {rank > 0, rank + 1 < policy.slices.size(), hidden_through_host});
 }
 
-Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
-                     const std::optional<LoadedProfile>& profile, Communicator& ranks) {
-  Policy policy = requested_policy(request, job, ranks);
-  if (!request.placement) fill_greedily(request, job, budgets, ranks, policy);
-  ranks.agree_on_error([&] { require_token_for_each_row(policy.token_budget, policy.micro_batch_size); });
-  if (policy.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(policy.placement); });
+JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
+                        const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks) {
   const auto own = static_cast<std::size_t>(ranks.rank());
-  if (!request.sep_layer && policy.uses_host_attention()) {
-    // With two layers the last micro-batch's mlp waits for the host before the next layer's attention is projected: the
-    // host idles once per layer. One layer needs room for more weights at a time.
-    policy.separate_layers = false;
-    policy.separate_layers =
-        !ranks_agree(explain_misfit(plan_memory(job.stage_input(policy, own)), budgets).empty(), ranks);
+  JobPolicy policy;
+  ranks.agree_on_error([&] { policy = requested_policy(request, job.model, job.shape, ranks.size()); });
+  policy.block.dtype =
+      agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
+  const bool is_planned = !request.placement && plan_together(request, job, budgets, profiles, ranks, policy);
+  if (!is_planned) {
+    if (!request.placement) fill_greedily(request, job, budgets, ranks, policy);
+    for (const StagePolicy& stage : policy.stages)
+      if (stage.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(stage.placement); });
+    if (!request.sep_layer) choose_layers(job, budgets, ranks, policy);
+    ranks.agree_on_error([&] { cut_caches(policy); });
+    choose_flow(job, budgets, profiles[own], ranks, policy);
   }
-  choose_flow(job, budgets, profile, ranks, policy);
+  ranks.agree_on_error([&] { require_token_for_each_row(policy.block.token_budget, policy.block.micro_batch_size); });
   ranks.agree_on_error([&] { require_fit(job.stage_input(policy, own), budgets); });
+  if (!request.placement) log_policy(policy);
   return policy;
 }
 

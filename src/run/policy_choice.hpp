@@ -1,8 +1,10 @@
-// The job's policy: as the flags say, the rest chosen by the greedy fill, the same on every rank.
+// The policies of a job's ranks: as the flags say, the rest planned from the profiles of their machines, or without
+// profiles chosen by the greedy fill.
 #pragma once
 
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "comm/communicator.hpp"
@@ -28,8 +30,7 @@ inline constexpr std::int32_t default_num_micro_batches = 1;
 
 /// All that a request asks for, and defaults for the rest; precision is each machine's own.
 /// Throws UserError (usage) for what contradicts itself or the model.
-Policy unplaced_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape,
-                       std::int32_t num_ranks);
+JobPolicy requested_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape, int num_ranks);
 
 /// Collective. Ranks on unlike machines may choose differently: then all take what each has.
 DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks);
@@ -37,18 +38,19 @@ DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks);
 /// What all ranks know alike of a job that is to be planned. Refers to what the caller holds.
 struct JobOutline {
   const ModelSpec& model;
-  const std::vector<SliceBounds>& slices;  // by rank
   const JobShape& shape;
   const Device& device;
+  std::string transport = {};        // "mpi" or "nccl"; empty for a single rank
   bool hidden_through_host = false;  // a GPU's hidden states cross host memory on their way to the next rank
 
   /// What a rank's plan is made from.
-  PlanInput stage_input(const Policy& policy, std::size_t rank) const;
+  PlanInput stage_input(const JobPolicy& policy, std::size_t rank) const;
 };
 
 /// Collective. Throws AgreedError on every rank when it does not fit one of them.
-/// @param profile  of this rank's machine, where it has one
-Policy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
-                     const std::optional<LoadedProfile>& profile, Communicator& ranks);
+/// @param budgets   this rank's
+/// @param profiles  by rank, of its machine, where it has one
+JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
+                        const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks);
 
 }  // namespace flexgen

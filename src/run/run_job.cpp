@@ -41,13 +41,12 @@ struct AgreedJob {
   Device device;
   JobShape shape;
   std::vector<std::optional<LoadedProfile>> profiles;  // by rank
-  std::vector<SliceBounds> slices;                     // by rank
   Budgets budgets;
-  Policy policy;
-
+  JobPolicy policy;
+  std::string transport;  // empty for a single rank
   bool hidden_through_host = false;
 
-  JobOutline outline(const ModelSpec& model) const { return {model, slices, shape, device, hidden_through_host}; }
+  JobOutline outline(const ModelSpec& model) const { return {model, shape, device, transport, hidden_through_host}; }
 };
 
 AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communicator& ranks) {
@@ -56,22 +55,22 @@ AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communi
   share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent.value_or(0) > 0);
   job.shape = share(ranks, input.shape);
   job.profiles = gather_profiles(request.machine.profile, ranks);
-  ranks.agree_on_error([&] {
-    job.slices = balanced_slices(input.model, ranks.size());
-    job.budgets = choose_budgets(request.machine, job.device, ranks);
-  });
-  job.hidden_through_host =
-      ranks.size() > 1 && job.device.is_cuda() && !wants_nccl(request.machine.transport, job.device, ranks);
-  job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets,
-                             job.profiles[static_cast<std::size_t>(ranks.rank())], ranks);
-  ranks.all_equal("the policy", to_flags(job.policy));
+  ranks.agree_on_error([&] { job.budgets = choose_budgets(request.machine, job.device, ranks); });
+  if (ranks.size() > 1) {
+    const bool by_nccl = job.device.is_cuda() && wants_nccl(request.machine.transport, job.device, ranks);
+    job.transport = by_nccl ? "nccl" : "mpi";
+    job.hidden_through_host = job.device.is_cuda() && !by_nccl;
+  }
+  job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets, job.profiles, ranks);
+  for (std::size_t r = 0; r < job.policy.stages.size(); ++r)
+    ranks.all_equal("the policy", to_flags(job.policy.of_rank(r)));
   return job;
 }
 
 StageConfig plan_stage(const JobRequest& request, const ModelSpec& model, const AgreedJob& job, int rank) {
   StageConfig config;
   const auto own = static_cast<std::size_t>(rank);
-  config.plan.bounds = job.slices[own];
+  config.plan.bounds = slice_bounds(job.policy.slices, own);
   config.plan.input = job.outline(model).stage_input(job.policy, own);
   config.plan.memory = plan_memory(config.plan.input, job.budgets);
   config.budgets = job.budgets;
@@ -96,9 +95,10 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
 // Rank 0 turns rows into sweeps, the others serve them.
 SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error) {
   CountedSweeps runner(stage, *input.counts);
-  BatchDriver driver(runner, job.policy, block_limits(job.policy, job.shape), input.model.eos_tokens);
+  const Policy policy = job.policy.of_rank(0);
+  BatchDriver driver(runner, policy, block_limits(policy, job.shape), input.model.eos_tokens);
   try {
-    if (input.on_start) input.on_start(job.policy);
+    if (input.on_start) input.on_start(policy);
     driver.run(*input.rows, input.callbacks);
   } catch (...) {
     // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
@@ -202,7 +202,7 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   if (ranks.rank() == 0) {
     report.job = input.count_job();
     report.throughput = measure_throughput(report.job, report.timing, sweeps.saved_prompt_tokens);
-    add_roofline(report, {input.model, job.policy, job.shape, job.slices, job.profiles, job.device, *transport, ranks});
+    add_roofline(report, {input.model, job.policy, job.shape, job.profiles, job.device, *transport, ranks});
   }
   stage.reset();
   ranks.barrier();  // no rank tears its links down while another still uses them

@@ -38,6 +38,19 @@ Placement make_placement(const std::array<double, 6>& percent) {
   return {{percent[0], percent[1]}, {percent[2], percent[3]}, {percent[4], percent[5]}};
 }
 
+CacheCut StagePolicy::own_cut() const {
+  if (!uses_host_attention()) return {};
+  const bool are_alike = host_attention_percent >= 100 && placement.cache.gpu_percent <= 0;
+  return are_alike ? CacheCut{} : CacheCut{placement.cache.gpu_percent, host_attention_percent};
+}
+
+Policy JobPolicy::of_rank(std::size_t rank) const {
+  Policy whole;
+  static_cast<BlockShape&>(whole) = block;
+  static_cast<StagePolicy&>(whole) = stages.at(rank);
+  return whole;
+}
+
 std::string to_flags(const Policy& p) {
   const Placement& at = p.placement;
   std::string flags = fmt::format(

@@ -55,6 +55,19 @@ enum class BlockRule : std::uint8_t {
   fixed,    // FlexGen's: a block is filled when it is empty, and keeps its rows until the last has ended
 };
 
+/// Where the positions of a cache slot are cut: percent of its rows whose cache lies on gpu, and of the others that the
+/// host attends for.
+struct CacheCut {
+  double gpu_percent = 0;
+  double host_percent = 0;
+
+  bool is_cut() const { return host_percent > 0; }
+  static constexpr auto fields() {
+    return std::tuple(field("gpu_percent", &CacheCut::gpu_percent), field("host_percent", &CacheCut::host_percent));
+  }
+  bool operator==(const CacheCut&) const = default;
+};
+
 /// What all ranks of a job have alike: the sizes of a block, and everything else that its tokens depend on.
 struct BlockShape {
   std::int32_t micro_batch_size = 1;   // B: rows computed in one call
@@ -68,6 +81,9 @@ struct BlockShape {
   QuantFormat weight_format;      // of matrices; none: dtype
   QuantFormat cache_format;       // of keys and values; none: dtype
   double attention_sparsity = 1;  // share of the keys whose values decode attention uses
+  /// Of every rank's slots, as a row's run lies on one side of it everywhere; where it is none, a rank alone cuts as
+  /// its own policy has it.
+  CacheCut cache_cut;
 
   std::int64_t block_rows() const { return static_cast<std::int64_t>(micro_batch_size) * num_micro_batches; }
   bool operator==(const BlockShape&) const = default;
@@ -84,6 +100,14 @@ struct StagePolicy {
   double host_attention_percent = 0;
 
   bool uses_host_attention() const { return host_attention_percent > 0; }
+  /// How it cuts a cache slot; none where all rows are treated alike.
+  CacheCut own_cut() const;
+  static constexpr auto fields() {
+    return std::tuple(field("placement", &StagePolicy::placement), field("overlap", &StagePolicy::overlap),
+                      field("separate_layers", &StagePolicy::separate_layers),
+                      field("pin_weights", &StagePolicy::pin_weights),
+                      field("host_attention_percent", &StagePolicy::host_attention_percent));
+  }
   bool operator==(const StagePolicy&) const = default;
 };
 
@@ -92,11 +116,14 @@ struct Policy : BlockShape, StagePolicy {
   bool operator==(const Policy&) const = default;
 };
 
-/// What all ranks of a job run.
+/// What the ranks of a job run together.
 struct JobPolicy {
   BlockShape block;
-  std::vector<StagePolicy> stages;
-  std::vector<std::int32_t> slices;  // decoder layers by rank
+  std::vector<StagePolicy> stages;   // by rank
+  std::vector<std::int32_t> slices;  // decoder layers, by rank
+
+  /// A rank's part, whole.
+  Policy of_rank(std::size_t rank) const;
 };
 
 /// The policy as command-line flags that give it again when pasted.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/error.hpp"
+
 namespace flexgen::test {
 namespace {
 
@@ -119,6 +121,30 @@ TEST(BlockLimits, WhereTheHostAttendsWholeRowsLieOnATier) {
   }
   EXPECT_NEAR(gpu / all, 0.3, 1.0 / 32);
   EXPECT_NEAR(host / all, 0.35, 1.0 / 32);
+}
+
+TEST(BlockLimits, RanksThatTreatAllRowsAlikeCutTheirSlotsAsTheOthersDo) {
+  Policy cutting = policy_of(8, 4);
+  cutting.placement.cache = {30, 70};
+  cutting.host_attention_percent = 50;
+  cutting.cache_cut = cutting.own_cut();
+  Policy resident = cutting;
+  resident.placement.cache = {100, 0};
+  resident.host_attention_percent = 0;
+  Policy attending = cutting;
+  attending.placement.cache = {0, 100};
+  attending.host_attention_percent = 100;
+  for (const JobShape& job : {rows_alike(10, 7, 9), one_long_row()}) {
+    EXPECT_EQ(block_limits(resident, job), block_limits(cutting, job));
+    EXPECT_EQ(block_limits(attending, job), block_limits(cutting, job));
+    for (const auto& bands : cache_bands(resident, job))
+      for (const CacheBand& band : bands) EXPECT_TRUE(band.share == (Share{100, 0}) && !band.attended_by_host);
+    for (const auto& bands : cache_bands(attending, job))
+      for (const CacheBand& band : bands) EXPECT_TRUE(band.share == (Share{0, 100}) && band.attended_by_host);
+  }
+  Policy otherwise = cutting;
+  otherwise.host_attention_percent = 60;
+  EXPECT_THROW(cache_bands(otherwise, rows_alike(10, 7, 9)), InternalError);
 }
 
 TEST(BlockLimits, SomeBandHoldsTheLongestRow) {

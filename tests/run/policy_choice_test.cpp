@@ -32,14 +32,16 @@ Policy choose(const PolicyRequest& request, std::uint64_t gpu_bytes) {
   const ModelSpec model = test::model_of("opt-30b");
   InProcessWorld world(1);
   const std::unique_ptr<Communicator> alone = world.communicator(0);
-  return choose_policy(request, {model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}},
-                       {gpu_bytes, plenty, plenty}, std::nullopt, *alone);
+  return choose_policy(request, {model, {64, 8, 72, 4}, Device{}}, {gpu_bytes, plenty, plenty}, {std::nullopt}, *alone)
+      .of_rank(0);
 }
 
 std::uint64_t gpu_bytes_needed(const Policy& policy) {
   const ModelSpec model = test::model_of("opt-30b");
-  const JobOutline job{model, balanced_slices(model, 1), {64, 8, 72, 4}, Device{}};
-  return plan_memory(job.stage_input(policy, 0)).gpu.total();
+  const JobShape shape{64, 8, 72, 4};
+  const Device device;
+  const JobOutline job{model, shape, device};
+  return plan_memory(job.stage_input({policy, {policy}, {model.num_layers}}, 0)).gpu.total();
 }
 
 TEST(PolicyChoice, AttentionOnTheHostTakesOneLayerWhereItFits) {
@@ -58,8 +60,9 @@ Policy choose_with_prompts(const PolicyRequest& request, std::int32_t prompt_tok
   const ModelSpec model = test::model_of("opt-30b");
   InProcessWorld world(1);
   const std::unique_ptr<Communicator> alone = world.communicator(0);
-  return choose_policy(request, {model, balanced_slices(model, 1), {prompt_tokens, 8, prompt_tokens + 7, 4}, Device{}},
-                       {plenty, plenty, plenty}, std::nullopt, *alone);
+  return choose_policy(request, {model, {prompt_tokens, 8, prompt_tokens + 7, 4}, Device{}}, {plenty, plenty, plenty},
+                       {std::nullopt}, *alone)
+      .of_rank(0);
 }
 
 TEST(PolicyChoice, RowsShareWhereTheyCan) {
@@ -87,18 +90,20 @@ TEST(PolicyChoice, SepLayerIsTakenAsGiven) {
   EXPECT_FALSE(choose(one, plenty).separate_layers);
 }
 
-TEST(PolicyChoice, RanksTakeOneFillThatFitsTheSmallestBudgets) {
+TEST(PolicyChoice, RanksRunOneBlockAndPlaceForThemselves) {
   const ModelSpec model = test::model_of("opt-30b");
   PolicyRequest open;
   open.dtype = DType::float16;
-  std::array<Policy, 2> chosen;
+  std::array<JobPolicy, 2> chosen;
   InProcessWorld(2).run([&](Transport&, Communicator& ranks) {
     const Budgets own{ranks.rank() == 0 ? plenty : 20ULL << 30, plenty, plenty};
     chosen[static_cast<std::size_t>(ranks.rank())] =
-        choose_policy(open, {model, balanced_slices(model, 2), {64, 8, 72, 4}, Device{}}, own, std::nullopt, ranks);
+        choose_policy(open, {model, {64, 8, 72, 4}, Device{}}, own, {std::nullopt, std::nullopt}, ranks);
   });
-  EXPECT_EQ(chosen[0], chosen[1]);
-  EXPECT_LT(chosen[0].placement.weights.gpu_percent, 100) << "the slices are larger than 20 GiB";
+  EXPECT_EQ(chosen[0].block, chosen[1].block);
+  EXPECT_EQ(chosen[0].stages, chosen[1].stages);
+  EXPECT_EQ(chosen[0].stages[0].placement.weights.gpu_percent, 100);
+  EXPECT_LT(chosen[0].stages[1].placement.weights.gpu_percent, 100) << "its slice is larger than 20 GiB";
 }
 
 TEST(PolicyChoice, AttentionOnTheHostNeedsItsCacheOffSsd) {

@@ -38,6 +38,17 @@ std::vector<std::int32_t> whole_layers(const ProgramSolution& solution, std::int
   return slices;
 }
 
+// Ranks whose hosts attend for a part of the rows do it for the same part.
+JobPolicy cut_alike(JobPolicy policy, const CacheCut& cut) {
+  policy.block.cache_cut = cut;
+  for (StagePolicy& stage : policy.stages) {
+    if (!stage.own_cut().is_cut()) continue;
+    stage.placement.cache = {cut.gpu_percent, 100 - cut.gpu_percent};
+    stage.host_attention_percent = cut.host_percent;
+  }
+  return policy;
+}
+
 // The largest that a stage chooses, as the slowest may be the one that wants it, if it fits all of them; else none.
 std::int32_t common_token_budget(std::vector<StageInput>& stages) {
   std::int32_t budget = 0;
@@ -53,26 +64,10 @@ std::int32_t common_token_budget(std::vector<StageInput>& stages) {
 
 }  // namespace
 
-SliceBounds slice_bounds(std::span<const std::int32_t> slices, std::size_t rank) {
-  SliceBounds bounds;
-  bounds.first_decoder_layer = std::accumulate(slices.begin(), slices.begin() + static_cast<std::ptrdiff_t>(rank), 0);
-  bounds.num_decoder_layers = slices[rank];
-  bounds.has_embedding = rank == 0;
-  bounds.has_head = rank + 1 == slices.size();
-  return bounds;
-}
-
-Policy policy_of_rank(const JobPolicy& policy, std::size_t rank) {
-  Policy whole;
-  static_cast<BlockShape&>(whole) = policy.block;
-  static_cast<StagePolicy&>(whole) = policy.stages.at(rank);
-  return whole;
-}
-
 std::vector<StageInput> stages_of(std::span<const RankToPlan> ranks, const JobPolicy& policy) {
   std::vector<StageInput> stages;
   for (std::size_t r = 0; r < ranks.size(); ++r)
-    stages.push_back(stage_in_pipeline(ranks[r], slice_bounds(policy.slices, r), policy_of_rank(policy, r)));
+    stages.push_back(stage_in_pipeline(ranks[r], slice_bounds(policy.slices, r), policy.of_rank(r)));
   return stages;
 }
 
@@ -168,18 +163,35 @@ bool SliceSearch::move_a_layer(Slices& slices, Choices& choices, const Policy& s
   return true;
 }
 
-PlannedJob SliceSearch::predict(const Slices& slices, const Choices& choices, const Policy& sizes) {
-  PlannedJob job{{sizes, {}, slices}, {}};
-  std::vector<StageInput> stages;
-  for (std::size_t r = 0; r < choices.size(); ++r) {
-    job.policy.stages.push_back(choices[r]->policy);
-    const Policy policy = policy_of_rank(job.policy, r);
-    stages.push_back(shelf_.at(ranks_[r], slice_bounds(slices, r), policy));
+std::optional<PlannedJob> SliceSearch::predict(const Slices& slices, const Choices& choices, const Policy& sizes) {
+  JobPolicy policy{sizes, {}, slices};
+  std::vector<CacheCut> cuts;
+  for (const std::optional<StageChoice>& choice : choices) {
+    policy.stages.push_back(choice->policy);
+    const CacheCut cut = choice->policy.own_cut();
+    if (cut.is_cut() && std::ranges::find(cuts, cut) == cuts.end()) cuts.push_back(cut);
   }
-  job.policy.block.token_budget = sizes.token_budget > 0 ? sizes.token_budget : common_token_budget(stages);
-  for (StageInput& stage : stages) stage.plan.policy.token_budget = job.policy.block.token_budget;
-  job.prediction = predict_run(stages, job_);
-  return job;
+  if (ranks_.size() == 1 || cuts.empty()) return predict(std::move(policy));
+  std::optional<PlannedJob> best;
+  for (const CacheCut& cut : cuts) {
+    std::optional<PlannedJob> job = predict(cut_alike(policy, cut));
+    if (job && (!best || job->prediction.seconds < best->prediction.seconds)) best = std::move(job);
+  }
+  return best;
+}
+
+// None where it does not fit: rows were cut otherwise than a rank has chosen.
+std::optional<PlannedJob> SliceSearch::predict(JobPolicy policy) {
+  std::vector<StageInput> stages;
+  for (std::size_t r = 0; r < ranks_.size(); ++r) {
+    stages.push_back(shelf_.at(ranks_[r], slice_bounds(policy.slices, r), policy.of_rank(r)));
+    if (ranks_.size() > 1 && !explain_misfit(plan_memory(stages.back().plan), stages.back().budgets).empty())
+      return std::nullopt;
+  }
+  if (policy.block.token_budget == 0) policy.block.token_budget = common_token_budget(stages);
+  for (StageInput& stage : stages) stage.plan.policy.token_budget = policy.block.token_budget;
+  Prediction prediction = predict_run(stages, job_);
+  return PlannedJob{std::move(policy), std::move(prediction)};
 }
 
 }  // namespace flexgen

@@ -11,6 +11,7 @@
 #include "policy/cost_model.hpp"
 #include "policy/planner/stage_choice.hpp"
 #include "policy/planner/stage_shelf.hpp"
+#include "policy/stage_plan.hpp"
 
 namespace flexgen {
 
@@ -19,12 +20,6 @@ struct PlannedJob {
   JobPolicy policy;
   Prediction prediction;
 };
-
-/// Decoder layers by rank, as bounds: embedding with the first, head with the last.
-SliceBounds slice_bounds(std::span<const std::int32_t> slices, std::size_t rank);
-
-/// A rank's whole policy.
-Policy policy_of_rank(const JobPolicy& policy, std::size_t rank);
 
 /// The stages of a policy, as bound_run and predict_run want them.
 std::vector<StageInput> stages_of(std::span<const RankToPlan> ranks, const JobPolicy& policy);
@@ -49,7 +44,8 @@ class SliceSearch {
   const std::optional<StageChoice>& choose(std::size_t rank, const Slices& slices, const Policy& sizes);
   Choices choose_all(const Slices& slices, const Policy& sizes);
   bool move_a_layer(Slices& slices, Choices& choices, const Policy& sizes);
-  PlannedJob predict(const Slices& slices, const Choices& choices, const Policy& sizes);
+  std::optional<PlannedJob> predict(const Slices& slices, const Choices& choices, const Policy& sizes);
+  std::optional<PlannedJob> predict(JobPolicy policy);
 
   std::span<const RankToPlan> ranks_;
   const ModelSpec& model_;

@@ -52,7 +52,8 @@ PlanSite site_elsewhere(const JobRequest& request, const JobToPlan& job) {
         "every rank runs a layer or more", "Leave some out");
   if (site.machines.size() > 1) site.transport = "mpi";
   site.hidden_through_host = site.machines.size() > 1 && site.machines.front().on_gpu;
-  site.sizes = unplaced_policy(request.policy, job.model, job.shape, static_cast<std::int32_t>(site.machines.size()));
+  site.sizes =
+      requested_policy(request.policy, job.model, job.shape, static_cast<int>(site.machines.size())).of_rank(0);
   site.sizes.dtype = dtype_elsewhere(request.policy, job.model, site.machines);
   return site;
 }
@@ -74,7 +75,8 @@ PlanSite site_here(const JobRequest& request, const JobToPlan& job, const JobSha
   const bool by_nccl = ranks.size() > 1 && device.is_cuda() && wants_nccl(request.machine.transport, device, ranks);
   if (ranks.size() > 1) site.transport = by_nccl ? "nccl" : "mpi";
   site.hidden_through_host = ranks.size() > 1 && device.is_cuda() && !by_nccl;
-  ranks.agree_on_error([&] { site.sizes = unplaced_policy(request.policy, job.model, shape, ranks.size()); });
+  ranks.agree_on_error(
+      [&] { site.sizes = requested_policy(request.policy, job.model, shape, ranks.size()).of_rank(0); });
   site.sizes.dtype = agree_on_dtype(choose_dtype(request.policy.dtype, device, job.model.stored_dtype), device, ranks);
   return site;
 }
@@ -100,7 +102,7 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
     policy.stages.push_back(stage);
   }
   policy.slices = question.wishes.slices.value_or(even_slices(question.model, static_cast<std::int32_t>(ranks.size())));
-  explained.flags = to_flags(policy_of_rank(policy, 0));
+  explained.flags = to_flags(policy.of_rank(0));
   const std::vector<StageInput> stages = stages_of(ranks, policy);
   for (std::size_t r = 0; r < stages.size() && explained.misfit.empty(); ++r)
     explained.misfit = explain_misfit(plan_memory(stages[r].plan), stages[r].budgets);
@@ -113,7 +115,7 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
   nearest.wishes.micro_batch_size = policy.block.micro_batch_size;
   nearest.wishes.num_micro_batches = policy.block.num_micro_batches;
   if (const JobPlan plan = plan_job(ranks, nearest, 1); !plan.ways.empty())
-    explained.nearest = to_flags(policy_of_rank(plan.ways.front().policy, 0));
+    explained.nearest = to_flags(plan.ways.front().policy.of_rank(0));
   return explained;
 }
 

@@ -58,7 +58,7 @@ inline Policy half_precision(std::size_t num_ranks = 1) {
 }
 
 inline StageInput stage_under(const RankToPlan& rank, const JobPolicy& policy, std::size_t index = 0) {
-  return rank.stage(policy_of_rank(policy, index), slice_bounds(policy.slices, index));
+  return rank.stage(policy.of_rank(index), slice_bounds(policy.slices, index));
 }
 
 }  // namespace flexgen::test

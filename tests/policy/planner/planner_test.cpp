@@ -98,7 +98,7 @@ TEST(Planner, IsTheSameEveryTime) {
   const JobPlan one = plan_alone(model, {}, rows), two = plan_alone(model, {}, rows);
   ASSERT_EQ(one.ways.size(), two.ways.size());
   for (std::size_t i = 0; i < one.ways.size(); ++i) {
-    EXPECT_EQ(to_flags(policy_of_rank(one.ways[i].policy, 0)), to_flags(policy_of_rank(two.ways[i].policy, 0)));
+    EXPECT_EQ(to_flags(one.ways[i].policy.of_rank(0)), to_flags(two.ways[i].policy.of_rank(0)));
     EXPECT_EQ(one.ways[i].prediction.seconds, two.ways[i].prediction.seconds);
   }
 }
@@ -195,8 +195,8 @@ TEST(Planner, BruteForceFindsNothingMuchBetter) {
                   }
     }
     EXPECT_LT(plan.ways.front().prediction.seconds, 1.03 * least)
-        << one.model << ": " << to_flags(policy_of_rank(best, 0)) << " against "
-        << to_flags(policy_of_rank(plan.ways.front().policy, 0));
+        << one.model << ": " << to_flags(best.of_rank(0)) << " against "
+        << to_flags(plan.ways.front().policy.of_rank(0));
   }
 }
 

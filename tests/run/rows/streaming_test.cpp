@@ -240,7 +240,9 @@ TEST_F(StreamingTest, MemoryStaysFlatOverManyRows) {
   }
   EXPECT_EQ(count, num_rows);
   // The address sanitizer keeps what was freed, by the hundred MiB.
-  if (!is_sanitized) EXPECT_LT(most_mib - first_mib, 40);
+  if (!is_sanitized) {
+    EXPECT_LT(most_mib - first_mib, 40);
+  }
   RecordProperty("growth_mib", std::to_string(most_mib - first_mib));
   EXPECT_LT(seconds[3], 3 * seconds[1] + 0.5) << "rows come as fast at the end as before";
 }
