@@ -42,6 +42,12 @@ inline constexpr std::size_t num_ceilings = 8;
 /// "matrix", "gpu_memory", ...
 std::string_view ceiling_name(Ceiling ceiling);
 
+/// The rate of products of so many tokens.
+struct ProductRate {
+  double tokens = 0;
+  double operations = 0;  // per second
+};
+
 /// Rates per second that one rank may count on; 0 where unknown: that resource bounds nothing.
 struct Ceilings {
   double matrix_operations = 0;
@@ -54,6 +60,8 @@ struct Ceilings {
   double disk_read_bytes = 0;
   double disk_write_bytes = 0;
   double network_bytes = 0;
+  double link_loss = 0;  // bytes to the GPU that the link does not carry for each byte that processors read meanwhile
+  std::vector<ProductRate> products = {};  // as measured, by tokens; empty: all at matrix_operations
 };
 
 /// @param ranks_on_machine  they share its memory, processors and disk; each has a GPU and links of its own

@@ -1,7 +1,8 @@
 #include "policy/planner/stage_lines.hpp"
 
 #include <algorithm>
-#include <cmath>
+
+#include "policy/cost_model.hpp"
 
 namespace flexgen {
 namespace {
@@ -25,13 +26,12 @@ struct Point {
 Point point_at(StageInput& stage, const RooflineJob& job, const PartShares& shares) {
   place_parts(shares, stage.plan.policy);
   const MemoryPlan memory = plan_memory(stage.plan);
-  const StageBound bound = bound_stage(stage, job);
+  const std::array<Needs, num_phases> needs = phase_needs(stage, job);
   Point point{};
   for (std::size_t t = 0; t < num_tiers; ++t)
     point.memory[t] = static_cast<double>(memory.tier(static_cast<TierKind>(t)).total());
   for (std::size_t p = 0; p < num_phases; ++p)
-    for (std::size_t c = 0; c < num_ceilings; ++c)
-      point.seconds[p][c] = bound.of(static_cast<SweepPhase>(p)).needs[c].seconds;
+    for (std::size_t c = 0; c < num_ceilings; ++c) point.seconds[p][c] = needs[p][c].seconds;
   return point;
 }
 

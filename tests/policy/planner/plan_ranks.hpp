@@ -6,6 +6,7 @@
 
 #include "base/bytes.hpp"
 #include "policy/planner/planner.hpp"
+#include "policy/token_flow.hpp"
 #include "tests/policy/plan_cases.hpp"
 
 namespace flexgen::test {

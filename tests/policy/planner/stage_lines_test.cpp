@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "policy/cost_model.hpp"
 #include "tests/policy/planner/plan_ranks.hpp"
 
 namespace flexgen::test {
@@ -47,22 +48,22 @@ TEST(StageLines, ASwitchThatIsOffStaysOff) {
   EXPECT_FALSE(policy.uses_host_attention());
 }
 
-// Between the corners the lines say what the plan and the bound say, but for matrices that the border of a tier cuts:
-// the head's is the largest.
+// Between the corners the lines say what the plan and the cost model say, but for matrices that the border of a tier
+// cuts: the head's is the largest.
 TEST(StageLines, AreRightBetweenTheCorners) {
   for (const bool host_attends : {false, true}) {
     const PartShares shares = host_attends ? PartShares{0.5, 0.25, 0.25, 0, 0.5} : PartShares{0.5, 0.25, 0.25, 0.5, 0};
     StageInput trial = stage_with({}, host_attends);
     const StageLines lines = lines_of(trial, job);
     const StageInput stage = stage_with(shares, host_attends);
-    const StageBound bound = bound_stage(stage, job);
+    const auto needs = phase_needs(stage, job);
     for (const TierKind tier : {TierKind::gpu, TierKind::dram, TierKind::ssd}) {
       const double line = lines.memory[static_cast<std::size_t>(tier)].at(shares);
       EXPECT_NEAR(line, taken(stage, tier), 0.02 * taken(stage, tier) + (512 << 20)) << tier_name(tier);
     }
     for (std::size_t p = 0; p < num_phases; ++p)
       for (std::size_t c = 0; c < num_ceilings; ++c) {
-        const double seconds = bound.of(static_cast<SweepPhase>(p)).needs[c].seconds;
+        const double seconds = needs[p][c].seconds;
         EXPECT_NEAR(lines.phases[p][c].at(shares), seconds, 0.02 * seconds + 1e-3)
             << phase_name(static_cast<SweepPhase>(p)) << " " << ceiling_name(static_cast<Ceiling>(c));
       }

@@ -1,0 +1,230 @@
+#include "policy/cost_model.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/error.hpp"
+#include "policy/row_flow.hpp"
+
+namespace flexgen {
+namespace {
+
+// Kernels, or loops over threads, of one call of a decoder layer: norms, products, append, attention, sums.
+constexpr double kernels_of_layer = 10;
+// From the end of one to the beginning of the next, where the next is waiting already. Of GPUs measured on an H200:
+// a decode step of OPT-6.7B is some 320 kernels, and takes a millisecond more than its bytes; of hosts a wake-up of the
+// threads.
+constexpr double seconds_between_kernels = 2e-6;
+constexpr double seconds_between_loops = 5e-6;
+// Bytes that pass through memory between a layer's products, in hidden states and in widths of the mlp, of a token:
+// what norms, sums and activations read and write.
+constexpr double hidden_passes = 10;
+constexpr double width_passes = 2;
+
+double over(double amount, double rate) { return rate > 0 ? amount / rate : 0.0; }
+
+double at(const Needs& needs, Ceiling ceiling) { return needs[static_cast<std::size_t>(ceiling)].seconds; }
+
+// Time grows linearly with tokens between measured points: weights pass once, arithmetic is each token's. Fewer tokens
+// than measured take as long as these, more run at the last rate.
+double product_rate(const Ceilings& ceilings, double tokens) {
+  const std::vector<ProductRate>& rates = ceilings.products;
+  if (rates.empty()) return ceilings.matrix_operations;
+  if (tokens <= rates.front().tokens) return rates.front().operations * std::max(1.0, tokens) / rates.front().tokens;
+  const auto time_of = [](const ProductRate& rate) { return rate.tokens / rate.operations; };
+  for (std::size_t i = 1; i < rates.size(); ++i) {
+    const ProductRate &below = rates[i - 1], &above = rates[i];
+    if (tokens > above.tokens) continue;
+    const double way = (tokens - below.tokens) / (above.tokens - below.tokens);
+    return tokens / (time_of(below) + way * (time_of(above) - time_of(below)));
+  }
+  return rates.back().operations;
+}
+
+std::array<SweepRows, 2> rows_of(const FlowSweep& sweep, const PlanInput& plan, const RooflineJob& job) {
+  const double prompt = sweep.beginning > 0 ? sweep.prompt_tokens / sweep.beginning : 0;
+  const double rows = sweep.decoding + sweep.beginning;
+  const double micro_batches =
+      std::min<double>(plan.policy.num_micro_batches, std::ceil(rows / plan.policy.micro_batch_size - 1e-9));
+  return {{{sweep.beginning, 0, prompt, micro_batches, job.scored_tokens > 0 ? prompt : 1},
+           {sweep.decoding, sweep.decode_position, 1, micro_batches}}};
+}
+
+}  // namespace
+
+const std::vector<std::vector<Ceiling>>& serial_groups(const StageInput& stage) {
+  static const std::vector<std::vector<Ceiling>> of_gpu{{Ceiling::matrix, Ceiling::gpu_memory},
+                                                        {Ceiling::host_to_gpu},
+                                                        {Ceiling::gpu_to_host},
+                                                        {Ceiling::both_directions},
+                                                        {Ceiling::host_memory},
+                                                        {Ceiling::disk},
+                                                        {Ceiling::network}};
+  static const std::vector<std::vector<Ceiling>> of_host{
+      {Ceiling::matrix, Ceiling::host_memory}, {Ceiling::disk}, {Ceiling::network}};
+  static const std::vector<std::vector<Ceiling>> of_gpu_in_turn{
+      {Ceiling::matrix, Ceiling::gpu_memory, Ceiling::host_to_gpu, Ceiling::gpu_to_host, Ceiling::disk,
+       Ceiling::network},
+      {Ceiling::host_memory}};
+  static const std::vector<std::vector<Ceiling>> of_host_in_turn{
+      {Ceiling::matrix, Ceiling::host_memory, Ceiling::disk, Ceiling::network}};
+  if (stage.plan.policy.overlap) return stage.plan.on_gpu ? of_gpu : of_host;
+  return stage.plan.on_gpu ? of_gpu_in_turn : of_host_in_turn;
+}
+
+double sweep_seconds(const Needs& needs, const StageInput& stage) {
+  double longest = 0;
+  for (const std::vector<Ceiling>& group : serial_groups(stage)) {
+    double sum = 0;
+    for (const Ceiling ceiling : group) sum += at(needs, ceiling);
+    longest = std::max(longest, sum);
+  }
+  return longest;
+}
+
+SweepCost::SweepCost(const StageInput& stage) : traffic_(stage) {
+  const PlanInput& plan = stage.plan;
+  num_layers_ = traffic_.memory().cache.num_layers;
+  if (plan.policy.weight_format.is_none()) return;
+  for (const LayerDescription& layer : plan.slice.layers)
+    plain_bytes_ += static_cast<double>(plain_layer_bytes(layer, plan.policy.dtype));
+  has_plain_layer_ = plan_memory(plan, stage.budgets).pieces.has(Piece::plain_layer, TierKind::gpu);
+}
+
+// A GPU multiplies few tokens by codes and many by plain matrices, which it makes once a sweep where it keeps a layer
+// of them, else for every call.
+double SweepCost::made_plain_bytes(double tokens, double micro_batches) const {
+  if (plain_bytes_ == 0 || !traffic_.stage().plan.on_gpu) return 0;
+  const double of_call = tokens / std::max(1.0, micro_batches);
+  if (of_call < static_cast<double>(plain_layer_tokens)) return 0;
+  return plain_bytes_ * (has_plain_layer_ ? 1 : micro_batches);
+}
+
+double SweepCost::product_seconds(const Traffic& traffic, double tokens, double micro_batches) const {
+  const StageInput& stage = traffic_.stage();
+  const Ceilings& ceilings = stage.ceilings;
+  const double arithmetic = over(traffic.operations, product_rate(ceilings, tokens / std::max(1.0, micro_batches)));
+  const double memory = stage.plan.on_gpu ? ceilings.gpu_memory_bytes : ceilings.host_read_bytes;
+  const double calls = num_layers_ * micro_batches * kernels_of_layer;
+  const double between = stage.plan.on_gpu ? seconds_between_kernels : seconds_between_loops;
+  return std::max(arithmetic, over(traffic.weight_reads, memory)) + calls * between;
+}
+
+Needs SweepCost::needs(std::span<const SweepRows> kinds) const {
+  const StageInput& stage = traffic_.stage();
+  const Ceilings& c = stage.ceilings;
+  Traffic t = traffic_.of(kinds);
+  double tokens = 0, micro_batches = 0;
+  for (const SweepRows& kind : kinds) {
+    tokens += kind.tokens();
+    micro_batches = std::max(micro_batches, kind.micro_batches);
+  }
+  const PlanInput& plan = stage.plan;
+  const double element = static_cast<double>(element_bytes(plan.policy.dtype));
+  const double activations =
+      tokens * num_layers_ * element * (hidden_passes * plan.model.hidden + width_passes * plan.model.mlp.width);
+  (plan.on_gpu ? t.gpu_memory : t.host_moved) += activations + 2 * made_plain_bytes(tokens, micro_batches);
+
+  Needs needs{};
+  const auto set = [&](Ceiling ceiling, double amount, double seconds) {
+    needs[static_cast<std::size_t>(ceiling)] = {seconds, amount};
+  };
+  set(Ceiling::matrix, t.operations, product_seconds(t, tokens, micro_batches));
+  set(Ceiling::gpu_memory, t.gpu_memory, over(t.gpu_memory, c.gpu_memory_bytes));
+  // Processors that read beside it slow the link down.
+  set(Ceiling::host_to_gpu, t.host_to_gpu,
+      over(t.host_to_gpu + (t.host_to_gpu > 0 ? c.link_loss * t.host_read : 0), c.host_to_gpu_bytes));
+  set(Ceiling::gpu_to_host, t.gpu_to_host, over(t.gpu_to_host, c.gpu_to_host_bytes));
+  const double both = t.host_to_gpu + t.gpu_to_host;
+  set(Ceiling::both_directions, both, over(both, c.both_directions_bytes));
+  set(Ceiling::host_memory, t.host_moved + t.host_read,
+      over(t.host_moved, c.host_copy_bytes) + over(t.host_read, c.host_read_bytes));
+  set(Ceiling::disk, t.disk_read + t.disk_write,
+      over(t.disk_read, c.disk_read_bytes) + over(t.disk_write, c.disk_write_bytes));
+  set(Ceiling::network, t.network, over(t.network, c.network_bytes));
+  return needs;
+}
+
+Prediction predict_run(std::span<const StageInput> stages, const RooflineJob& job) {
+  FLEXGEN_CHECK(!stages.empty(), "a run has at least one stage");
+  std::vector<SweepCost> costs;
+  for (const StageInput& stage : stages) costs.emplace_back(stage);
+  const PlanInput& plan = stages.front().plan;
+  const double groups = std::max(1, plan.policy.num_groups);
+  std::vector<Needs> sums(stages.size(), Needs{});
+  std::vector<double> busy(stages.size(), 0);
+  Prediction prediction;
+  double full_seconds = 0, first_way = 0;
+  follow_rows(plan.policy, plan.job, [&](const FlowSweep& sweep) {
+    const std::array kinds = rows_of(sweep, plan, job);
+    double longest = 0, way = 0;
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+      const Needs needs = costs[s].needs(kinds);
+      const double seconds = sweep_seconds(needs, stages[s]);
+      for (std::size_t c = 0; c < num_ceilings; ++c) {
+        sums[s][c].seconds += groups * sweep.count * needs[c].seconds;
+        sums[s][c].amount += groups * sweep.count * needs[c].amount;
+      }
+      busy[s] += groups * sweep.count * seconds;
+      longest = std::max(longest, seconds);
+      way += seconds + (s + 1 < stages.size() ? at(needs, Ceiling::network) : 0);
+    }
+    // A group's next sweep begins when its tokens are back; meanwhile the stages have the other groups.
+    const double seconds = sweep.count * std::max(groups * longest, way);
+    if (prediction.num_sweeps == 0) first_way = way - longest;
+    prediction.seconds += seconds;
+    prediction.num_sweeps += sweep.count;
+    if (sweep.decoding > 0.95 * static_cast<double>(plan.policy.block_rows())) full_seconds += seconds;
+  });
+  prediction.seconds += first_way;
+  prediction.slowest = static_cast<std::size_t>(std::ranges::max_element(busy) - busy.begin());
+  const Needs& slowest = sums[prediction.slowest];
+  prediction.binding = static_cast<Ceiling>(std::ranges::max_element(slowest, {}, &Need::seconds) - slowest.begin());
+  const double made = static_cast<double>(job.num_sequences) * (job.new_tokens + job.scored_tokens);
+  if (prediction.seconds > 0) {
+    prediction.tokens_per_second = made / prediction.seconds;
+    prediction.full_share = full_seconds / prediction.seconds;
+  }
+  return prediction;
+}
+
+std::array<Needs, 3> phase_needs(const StageInput& stage, const RooflineJob& job) {
+  const SweepCost cost(stage);
+  std::array<Needs, 3> phases{};
+  const auto add = [&](SweepPhase phase, double count, std::span<const SweepRows> kinds) {
+    const Needs needs = cost.needs(kinds);
+    for (std::size_t c = 0; c < num_ceilings; ++c) {
+      phases[static_cast<std::size_t>(phase)][c].seconds += count * needs[c].seconds;
+      phases[static_cast<std::size_t>(phase)][c].amount += count * needs[c].amount;
+    }
+  };
+  const Policy& policy = stage.plan.policy;
+  const double all = static_cast<double>(job.num_sequences);
+  const double rows = std::min(all / std::max(1, policy.num_groups), static_cast<double>(policy.block_rows()));
+  if (rows <= 0) return phases;
+  const double micro_batches = std::ceil(rows / policy.micro_batch_size);
+  const double steps = std::max(0.0, job.new_tokens - 1);
+  const double position =
+      job.decode_position > 0 ? job.decode_position : job.prompt_tokens + std::max(0.0, steps - 1) / 2;
+  SweepRows prompts{rows, 0, job.prompt_tokens, micro_batches, job.scored_tokens > 0 ? job.prompt_tokens : 1};
+  SweepRows decoding{rows, position, 1, micro_batches};
+  if (policy.rule == BlockRule::rolling && job.new_tokens >= 2 && all > rows * std::max(1, policy.num_groups)) {
+    prompts.rows = rows / job.new_tokens;
+    decoding.rows = rows - prompts.rows;
+    const std::array kinds{prompts, decoding};
+    add(SweepPhase::mixed, all * job.new_tokens / rows, kinds);
+    return phases;
+  }
+  add(SweepPhase::prefill, all / rows, {&prompts, 1});
+  add(SweepPhase::decode, all / rows * steps, {&decoding, 1});
+  return phases;
+}
+
+double phase_seconds(const StageInput& stage, const RooflineJob& job) {
+  double sum = 0;
+  for (const Needs& needs : phase_needs(stage, job)) sum += sweep_seconds(needs, stage);
+  return sum;
+}
+
+}  // namespace flexgen
