@@ -106,8 +106,8 @@ struct FolderFacts {
   std::string kind;    // of its file system: "ext4", "nfs4"; empty: unknown
   std::string source;  // "/dev/nvme0n1p1", "server:/export"
   std::uint64_t free_bytes = 0;
-  std::string problem;   // why it cannot be used; empty: it can
-  int problem_code = 0;  // what a job would end with (base/error.hpp)
+  std::string problem = {};  // why it cannot be used; empty: it can
+  int problem_code = 0;      // what a job would end with (base/error.hpp)
   static constexpr auto fields() {
     return std::tuple(field("path", &FolderFacts::path), field("kind", &FolderFacts::kind),
                       field("source", &FolderFacts::source), field("free_bytes", &FolderFacts::free_bytes),
