@@ -117,6 +117,7 @@ class DoctorCase(unittest.TestCase):
     def test_processes_that_do_not_know_each_other(self):
         step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4"}
         self.assertIn("srun --mpi=pmix", self.run_it(self.doctor(), 5, **step).stderr)
+        self.assertIn("started 4 processes", self.run_it(self.doctor(), 5, PMI_SIZE="4").stderr)
         batch = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}
         self.assertIn("Slurm job of 4 tasks", self.run_it(self.doctor(), 5, **batch).stdout)
 

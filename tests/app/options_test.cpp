@@ -239,6 +239,9 @@ TEST(Options, ScratchFilesGoToTheTemporaryFolder) {
   EXPECT_EQ(parse("bench", "--model m").machine.offload_dir, default_offload_directory());
   EXPECT_EQ(parse("profile", "").machine.offload_dir, default_offload_directory());
   EXPECT_EQ(parse("profile", "--offload-dir X").machine.offload_dir, "X");
+  EXPECT_EQ(parse("doctor", "").machine.offload_dir, default_offload_directory());
+  EXPECT_EQ(parse("doctor", "--model M --output O").model.name, "M");
+  EXPECT_THROW(parse("doctor", "--input I"), UserError);
 }
 
 TEST(Options, Compression) {

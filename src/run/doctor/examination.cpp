@@ -121,7 +121,9 @@ Diagnosis examine(MpiSession& session, const ExaminationRequest& request,
   Diagnosis diagnosis;
   CheckBook book(diagnosis, on_check);
   if (run_the_same(ranks, diagnosis, book)) {
-    diagnosis.ranks = gather(ranks, look(session, ranks, request));
+    RankFacts own;
+    ranks.agree_on_error([&] { own = look(session, ranks, request); });
+    diagnosis.ranks = gather(ranks, own);
     if (ranks.rank() == 0) add_checks(request, diagnosis.ranks, book);
     if (ranks.size() > 1) add_links(session, diagnosis, book);
   }

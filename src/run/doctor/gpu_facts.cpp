@@ -49,6 +49,7 @@ GpuFacts look_at_gpu(const MachineRequest& request, const Communicator& ranks, c
   facts.on_machine = gpus_of_driver(root);
   facts.num_visible = num_cuda_devices();
   facts.problem = versions.problem;
+  if (facts.num_visible == 0 && request.device != "cuda") return facts;
   try {
     const Device device = choose_device(request, ranks);
     if (!device.is_cuda()) return facts;

@@ -52,7 +52,8 @@ void judge_offload_speed(int rank, const DiskFacts& disk, std::vector<Finding>& 
                             "transfers go through the page cache, which takes memory from the dram tier"));
   if (!disk.uring_refusal.empty())
     findings.push_back(note({rank}, "io_uring cannot be used", disk.uring_refusal,
-                            "A pool of threads reads and writes instead, which suits all but the fastest disks"));
+                            "Threads read and write instead, slower on fast disks; Docker allows it with "
+                            "--security-opt seccomp=unconfined"));
 }
 
 // The first file that tells two ranks' models apart; empty: none does.

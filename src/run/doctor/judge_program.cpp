@@ -86,9 +86,10 @@ std::vector<Finding> judge_launch(AllRanks ranks) {
       findings.push_back(warning(members, "run on one machine, but in containers that do not see each other",
                                  "each takes all of its memory and disk for its own",
                                  "Give --cpu-mem, --disk-mem and --gpu-mem, so that they add up to what there is"));
-    if (static_cast<int>(members.size()) > first.machine.processors)
-      findings.push_back(warning(members,
-                                 fmt::format("{} ranks share {} processors", members.size(), first.machine.processors),
+    const bool is_bound = first.machine.processors_allowed < first.machine.processors;  // each rank to others
+    const int processors = is_bound ? first.machine.processors : first.machine.processors_available;
+    if (static_cast<int>(members.size()) > processors)
+      findings.push_back(warning(members, fmt::format("{} ranks share {} processors", members.size(), processors),
                                  "they take turns", "Start fewer ranks on this machine"));
   }
   for (const auto& [host, members] : group_ranks(ranks, [](const RankFacts& rank) { return rank.launch.host; })) {
