@@ -47,7 +47,7 @@ void judge_limits(int rank, const RankFacts& facts, bool several_machines, std::
                                fmt::format("address space is limited to {}", format_bytes(*machine.address_bytes)),
                                "CUDA and mapped files take far more of it than they use", "Give ulimit -v unlimited"));
   if (machine.file_bytes)
-    findings.push_back(warning({rank}, fmt::format("files may have {}", format_bytes(*machine.file_bytes)),
+    findings.push_back(warning({rank}, fmt::format("a file may have {} at most", format_bytes(*machine.file_bytes)),
                                "scratch files and results may be larger", "Give ulimit -f unlimited"));
 }
 
