@@ -27,8 +27,8 @@ auto timed(const char* check, RankFacts& facts, const Look& look) {
   return found;
 }
 
-RankFacts look(const MpiSession& session, const Communicator& ranks, const ExaminationRequest& request) {
-  RankFacts facts;
+void look_at_host(const MpiSession& session, const Communicator& ranks, const ExaminationRequest& request,
+                  RankFacts& facts) {
   const MachineRequest& machine = request.machine;
   facts.program = timed("program", facts, look_at_program);
   facts.launch = timed("ranks", facts, [&] { return look_at_launch(ranks, session.launched()); });
@@ -36,12 +36,14 @@ RankFacts look(const MpiSession& session, const Communicator& ranks, const Exami
   facts.gpu = timed("gpu", facts, [&] { return look_at_gpu(machine, ranks); });
   const DiskSpeed speed = ranks.local_rank() == 0 ? DiskSpeed::measured : DiskSpeed::left_out;
   facts.disk = timed("disk", facts, [&] { return look_at_disk(machine.offload_dir, speed); });
+  const bool alone = ranks.local_size() == ranks.size();
+  facts.network = timed("network", facts, [&] { return look_at_network(!alone); });
+}
+
+void look_at_files(const Communicator& ranks, const ExaminationRequest& request, RankFacts& facts) {
   if (!request.output.empty() && ranks.rank() == 0)
     facts.output = timed("output", facts, [&] { return look_at_output(request.output); });
   if (!request.model.name.empty()) facts.model = timed("model", facts, [&] { return look_at_model(request.model); });
-  const bool alone = ranks.local_size() == ranks.size();
-  facts.network = timed("network", facts, [&] { return look_at_network(!alone); });
-  return facts;
 }
 
 /// Rank 0's book of checks.
@@ -122,7 +124,9 @@ Diagnosis examine(MpiSession& session, const ExaminationRequest& request,
   CheckBook book(diagnosis, on_check);
   if (run_the_same(ranks, diagnosis, book)) {
     RankFacts own;
-    ranks.agree_on_error([&] { own = look(session, ranks, request); });
+    ranks.agree_on_error([&] { look_at_host(session, ranks, request, own); });
+    // After all disks are measured: models may lie on them.
+    ranks.agree_on_error([&] { look_at_files(ranks, request, own); });
     diagnosis.ranks = gather(ranks, own);
     if (ranks.rank() == 0) add_checks(request, diagnosis.ranks, book);
     if (ranks.size() > 1) add_links(session, diagnosis, book);

@@ -63,9 +63,10 @@ std::string difference(const ModelFacts& model, const ModelFacts& other) {
   };
   for (const FileFacts& file : other.files)
     if (find(model, file.name) == model.files.end()) return fmt::format("'{}' is missing", file.name);
+  for (const FileFacts& file : model.files)
+    if (find(other, file.name) == other.files.end()) return fmt::format("'{}' is one file more", file.name);
   for (const FileFacts& file : model.files) {
     const auto same = find(other, file.name);
-    if (same == other.files.end()) return fmt::format("'{}' is one file more", file.name);
     if (file.bytes != same->bytes)
       return fmt::format("'{}' has {} bytes instead of {}", file.name, file.bytes, same->bytes);
     if (file.checksum != same->checksum) return fmt::format("'{}' has another content", file.name);
@@ -130,6 +131,10 @@ std::vector<Finding> judge_model(AllRanks ranks) {
   const ModelFacts& first = *ranks.front().model;
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     const int rank = static_cast<int>(r);
+    if (!ranks[r].model) {
+      findings.push_back(fault(ExitCode::usage, {rank}, "has no --model", "others have", "Give it to every rank"));
+      continue;
+    }
     const ModelFacts& model = *ranks[r].model;
     if (take_problem(rank, model.folder, findings)) continue;
     if (is_network_file_system(model.folder.kind))

@@ -74,10 +74,10 @@ std::vector<Finding> judge_program(AllRanks ranks) {
 std::vector<Finding> judge_launch(AllRanks ranks) {
   std::vector<Finding> findings;
   if (ranks.front().launch.batch_tasks > 1)
-    findings.push_back(fault(ExitCode::communication, {0},
-                             fmt::format("started alone in a Slurm job of {} tasks", ranks.front().launch.batch_tasks),
-                             "a job would run on one of them",
-                             "Start it with srun --mpi=pmix, or with mpirun in the allocation"));
+    findings.push_back(
+        warning({0}, fmt::format("started alone in a Slurm job of {} tasks", ranks.front().launch.batch_tasks),
+                "a job that is started so runs on one of them",
+                "Start it with srun --mpi=pmix, or with mpirun in the allocation"));
   for (const auto& [boot, members] : group_ranks(ranks, [](const RankFacts& rank) { return rank.launch.boot; })) {
     const RankFacts& first = ranks[static_cast<std::size_t>(members.front())];
     const bool shares = std::ranges::all_of(

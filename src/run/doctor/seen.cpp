@@ -96,8 +96,8 @@ std::vector<std::string> see_output(AllRanks ranks) {
 
 std::vector<std::string> see_model(AllRanks ranks) {
   return lines_of(ranks, [](const RankFacts& rank) -> std::string {
+    if (!rank.model || !rank.model->folder.problem.empty()) return "";
     const ModelFacts& model = *rank.model;
-    if (!model.folder.problem.empty()) return "";
     std::uint64_t bytes = 0;
     for (const FileFacts& file : model.files) bytes += file.bytes;
     return fmt::format("{}: {}, {} files, {}; read of each: {} at three places", rank.launch.host,

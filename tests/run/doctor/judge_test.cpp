@@ -89,7 +89,7 @@ TEST(DoctorJudge, ProgramsBuiltElsewhere) {
 TEST(DoctorJudge, HowRanksAreStarted) {
   auto ranks = sound_ranks({"a"});
   ranks[0].launch.batch_tasks = 4;
-  expect_one(judge_launch(ranks), FindingLevel::fault, {0}, {"Slurm job of 4", "srun --mpi=pmix"});
+  expect_one(judge_launch(ranks), FindingLevel::warning, {0}, {"Slurm job of 4", "srun --mpi=pmix"});
   ranks = sound_ranks({"a", "b"});
   ranks[1].launch.boot = ranks[0].launch.boot;
   expect_one(judge_launch(ranks), FindingLevel::warning, {0, 1}, {"containers", "--cpu-mem"});
@@ -230,6 +230,14 @@ TEST(DoctorJudge, ModelsThatDiffer) {
   ranks = sound;
   ranks[1].model->files.push_back({"tokenizer.json", 5, 5});
   expect_one(judge_model(ranks), FindingLevel::fault, {1}, {"'tokenizer.json' is one file more"});
+  ranks[1].model->files[0].checksum = 7;
+  expect_one(judge_model(ranks), FindingLevel::fault, {1}, {"'tokenizer.json' is one file more"});
+  ranks = sound;
+  ranks[1].model->fingerprint = "another";
+  expect_one(judge_model(ranks), FindingLevel::fault, {1}, {"another model"});
+  ranks = sound;
+  ranks[1].model.reset();
+  expect_one(judge_model(ranks), FindingLevel::fault, {1}, {"--model"});
   ranks = sound;
   ranks[1].model->folder.problem = "no model in '/models/a'";
   ranks[1].model->folder.problem_code = 3;
