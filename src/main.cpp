@@ -29,7 +29,7 @@ struct Command {
   int (*run)(flexgen::MpiSession&, const flexgen::Options&);
 };
 
-constexpr std::array<Command, 5> commands{{
+constexpr std::array<Command, 6> commands{{
     {"generate", "run a batch job: JSONL rows in, JSONL rows out",
      "error: interrupted: the rows finished so far stand in the output\n", flexgen::run_generate},
     {"score", "log-probabilities of given texts; perplexity",
@@ -39,6 +39,8 @@ constexpr std::array<Command, 5> commands{{
     {"plan", "find the best policy of a job, on these machines or on others", "error: interrupted\n",
      flexgen::run_plan},
     {"profile", "measure what this machine can do at best", "error: interrupted\n", flexgen::run_profile},
+    {"doctor", "look for what would keep a job from running, on every rank", "error: interrupted\n",
+     flexgen::run_doctor},
 }};
 
 void print_usage(std::FILE* to) {

@@ -83,6 +83,23 @@ std::vector<OptionRow> profile_rows(Options& o) {
   };
 }
 
+std::vector<OptionRow> doctor_rows(Options& o) {
+  return {
+      {"model", "DIR", into::text(o.model.name), "the model of the job: is it the same on every rank?"},
+      {"path", "DIR", into::text(o.model.path), "folder in which model directories lie"},
+      {"offload-dir", "DIR", into::text(o.machine.offload_dir),
+       "where the job's scratch files are to go; default: $TMPDIR or /tmp"},
+      {"output", "FILE", into::text(o.files.output), "where its results are to go; the file itself is not touched"},
+      {"device", "NAME", into::one_of({"auto", "cpu", "cuda"}, o.machine.device), "auto | cpu | cuda"},
+      {"gpu-mem", "SIZE", into::bytes(o.machine.gpu_mem),
+       "the job's budget of the gpu tier per rank, where it has one"},
+      rank_timeout_row(o.machine.rank_timeout),
+      {"report", "FILE", into::text(o.files.report), "write all facts and findings as JSON; - is standard output"},
+      {"quiet", "", into::on_off(o.files.quiet), "no log, and of the checks only those that found something"},
+      log_level_row(o.files.log_level),
+  };
+}
+
 // "512", or "32:512".
 OptionValue range_into(LengthRange& to) {
   return into::word(std::to_string(to.most), [&to](const std::string& option, const std::string& word) {
@@ -239,6 +256,7 @@ std::vector<OptionRow> machine_rows(MachineRequest& machine) {
 
 std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pending& pending) {
   if (command == "profile") return {{"", profile_rows(o)}};
+  if (command == "doctor") return {{"", doctor_rows(o)}};
   std::vector<OptionTable> tables;
   if (command == "bench") {
     tables.push_back({"Job", bench_rows(o)});
@@ -269,6 +287,9 @@ const char* purpose(const std::string& command) {
   if (command == "plan")
     return "Finds the best policy of a job from the profiles of its machines, and says what it will take and why.\n"
            "Nothing is loaded or run. Policy flags that are given are kept, the rest is planned around them.\n";
+  if (command == "doctor")
+    return "Looks, before a job, for what would keep it from running or from running well: program, hosts, memory and\n"
+           "limits, GPUs, disk, the model's files, network, clocks and links, on all ranks. Takes some seconds.\n";
   if (command == "bench") return "Measures the throughput of a model and policy on synthetic prompts.\n";
   if (command == "score")
     return "Gives the log-probability of every token of given texts, and their perplexity.\n"
@@ -376,7 +397,7 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
   o.command = command;
   o.config = given->config;
   if (!given->has("offload-dir")) o.machine.offload_dir = default_offload_directory().string();
-  if (command != "profile") {
+  if (command != "profile" && command != "doctor") {
     if (o.model.name.empty()) refuse("--model is missing", "", "See flexgen-dist " + command + " --help");
     if (command == "bench" || command == "plan") check_lengths(*given, o);
     else check_rows(command, o);

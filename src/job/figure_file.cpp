@@ -27,6 +27,7 @@ const char* kind_name(FigureKind kind) {
     case FigureKind::report: return "report";
     case FigureKind::page: return "report's page";
     case FigureKind::trace: return "trace";
+    case FigureKind::diagnosis: return "doctor's report";
     case FigureKind::profile: break;
   }
   return "hardware profile";
@@ -70,7 +71,8 @@ bool holds(const std::string& path, FigureKind kind) {
   if (kind == FigureKind::page) return begins_with(path, page_marker);
   const json members = outer_members(path);
   if (kind == FigureKind::profile) return has_all(members, {"schema_version", "program", "measured_at", "memory"});
-  return has_all(members, {"schema_version", "program", "throughput"}) && members["program"] == "flexgen-dist";
+  const char* own = kind == FigureKind::diagnosis ? "verdict" : "throughput";
+  return has_all(members, {"schema_version", "program", own}) && members["program"] == "flexgen-dist";
 }
 
 /// Returns 0 or an errno value.

@@ -17,6 +17,9 @@ constexpr double kernels_of_layer = 10;
 // threads.
 constexpr double seconds_between_kernels = 2e-6;
 constexpr double seconds_between_loops = 5e-6;
+// A layer's queries go to the host and what it attended comes back, per layer; and the device waits for the host's
+// first micro-batch, while it has no other to compute.
+constexpr double seconds_of_host_turn = 40e-6;
 // Bytes that pass through memory between a layer's products, in hidden states and in widths of the mlp, of a token:
 // what norms, sums and activations read and write.
 constexpr double hidden_passes = 10;
@@ -108,7 +111,11 @@ double SweepCost::product_seconds(const Traffic& traffic, double tokens, double 
   const double memory = stage.plan.on_gpu ? ceilings.gpu_memory_bytes : ceilings.host_read_bytes;
   const double calls = num_layers_ * micro_batches * kernels_of_layer;
   const double between = stage.plan.on_gpu ? seconds_between_kernels : seconds_between_loops;
-  return std::max(arithmetic, over(traffic.weight_reads, memory)) + calls * between;
+  double waiting = 0;
+  if (stage.plan.on_gpu && stage.plan.policy.uses_host_attention() && traffic.host_read > 0)
+    waiting = over(traffic.host_read, ceilings.host_read_bytes) / std::max(1.0, micro_batches) +
+              num_layers_ * seconds_of_host_turn;
+  return std::max(arithmetic, over(traffic.weight_reads, memory)) + calls * between + waiting;
 }
 
 Needs SweepCost::needs(std::span<const SweepRows> kinds) const {

@@ -8,6 +8,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "base/log.hpp"
 #include "base/processors.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/threads.hpp"
@@ -15,11 +16,26 @@
 
 namespace flexgen {
 
+std::string why_gpu_is_unused(const std::filesystem::path& root) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(root / "proc/driver/nvidia/version", ignored)) return "";
+  return cuda_compiled() ? "none is visible to this program, or the driver is older than its CUDA"
+                         : "this build has no CUDA";
+}
+
 Device choose_device(const MachineRequest& request, const Communicator& ranks) {
   if (request.device == "cpu") return {};
   const int visible = num_cuda_devices();
   if (visible == 0) {
-    if (request.device == "auto") return {};
+    if (request.device == "auto") {
+      const std::string why = why_gpu_is_unused();
+      if (!why.empty() && ranks.local_rank() == 0)
+        log::warn(
+            fmt::format("the GPUs of {} are not used: {}. flexgen-dist doctor says more; --device cpu says that it "
+                        "is meant so",
+                        ranks.host(), why));
+      return {};
+    }
     throw UserError(ExitCode::usage, "--device cuda cannot be honoured",
                     cuda_compiled() ? "no usable GPU or driver is visible" : "this build has no CUDA",
                     "Use --device cpu");

@@ -1,7 +1,9 @@
 // Which device a rank computes on, and what it may take of its machine.
 #pragma once
 
+#include <filesystem>
 #include <optional>
+#include <string>
 
 #include "comm/communicator.hpp"
 #include "device/device.hpp"
@@ -10,12 +12,16 @@
 
 namespace flexgen {
 
-/// `--device` resolved for this rank: the GPU of its number on the machine. Throws UserError (usage) when cuda is asked
-/// for and there is none.
+/// `--device` resolved for this rank: the GPU of its number on the machine. Where auto leaves a GPU of the machine
+/// unused, that is warned about. Throws UserError (usage) when cuda is asked for and there is none.
 Device choose_device(const MachineRequest& request, const Communicator& ranks);
 
 /// Collective. All ranks compute on GPUs, or none does: a float16 rank and a float32 rank do not fit together.
 Device agree_on_device(const MachineRequest& request, Communicator& ranks);
+
+/// Why a machine with a driver for GPUs has none that this program can use; empty: it has no driver. To be asked where
+/// num_cuda_devices() is 0. @param root where /proc is found
+std::string why_gpu_is_unused(const std::filesystem::path& root = "/");
 
 /// The budgets given, or what the machine has now, less a margin, shared by the ranks of the machine.
 Budgets choose_budgets(const MachineRequest& request, const Device& device, const Communicator& ranks);

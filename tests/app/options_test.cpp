@@ -239,13 +239,16 @@ TEST(Options, ScratchFilesGoToTheTemporaryFolder) {
   EXPECT_EQ(parse("bench", "--model m").machine.offload_dir, default_offload_directory());
   EXPECT_EQ(parse("profile", "").machine.offload_dir, default_offload_directory());
   EXPECT_EQ(parse("profile", "--offload-dir X").machine.offload_dir, "X");
+  EXPECT_EQ(parse("doctor", "").machine.offload_dir, default_offload_directory());
+  EXPECT_EQ(parse("doctor", "--model M --output O").model.name, "M");
+  EXPECT_THROW(parse("doctor", "--input I"), UserError);
 }
 
 TEST(Options, Compression) {
   const Options none = parse("bench", "--model m --compress-weight False");
   EXPECT_TRUE(none.policy.weight_format.is_none());
   EXPECT_TRUE(none.policy.cache_format.is_none());
-  EXPECT_EQ(none.policy.cpu_attention_percent, 0);
+  EXPECT_EQ(none.policy.cpu_attention_percent, std::nullopt) << "as planned";
   const Options both = parse("bench", "--model m --compress-weight --compress-cache True --cache-bits 8");
   EXPECT_EQ(both.policy.weight_format, (QuantFormat{4, 64}));
   EXPECT_EQ(both.policy.cache_format, (QuantFormat{8, 64}));

@@ -34,7 +34,7 @@ TEST(PolicyFlags, RoundTripThroughTheParser) {
         EXPECT_EQ(options.policy.dtype, dtype);
         EXPECT_EQ(options.policy.overlap, on);
         EXPECT_EQ(options.policy.sep_layer, std::optional(on));
-        EXPECT_EQ(options.policy.cpu_attention_percent, on ? 100 : 0);
+        EXPECT_EQ(options.policy.cpu_attention_percent.value_or(0), on ? 100 : 0);
         EXPECT_EQ(options.policy.pin_weight, on);
         EXPECT_EQ(options.policy.prefix_sharing.value_or(true), on);
       }

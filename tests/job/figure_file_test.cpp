@@ -38,7 +38,11 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
   const std::string torn = folder.write("torn.json", file_text(trace).substr(0, 120));
   const std::string empty = folder.write("empty", "");
   const std::string page = folder.write("page.html", std::string(page_marker) + "<html lang=\"en\">");
-  for (const FigureKind kind : {FigureKind::report, FigureKind::page, FigureKind::trace, FigureKind::profile}) {
+  const std::string diagnosis =
+      folder.write("doctor.json", "{\"schema_version\": 1, \"program\": \"flexgen-dist\", \"verdict\": \"ready\"}");
+  for (const FigureKind kind :
+       {FigureKind::report, FigureKind::page, FigureKind::trace, FigureKind::profile, FigureKind::diagnosis}) {
+    EXPECT_EQ(is_accepted(diagnosis, kind), kind == FigureKind::diagnosis);
     EXPECT_EQ(is_accepted(page, kind), kind == FigureKind::page);
     EXPECT_EQ(is_accepted(report, kind), kind == FigureKind::report);
     EXPECT_EQ(is_accepted(trace, kind), kind == FigureKind::trace);

@@ -31,6 +31,14 @@ TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {
   }
 }
 
+TEST(Machine, AGpuThatIsLeftUnusedHasAReason) {
+  const ScratchPlace root;
+  EXPECT_EQ(why_gpu_is_unused(root.path()), "") << "no driver";
+  std::filesystem::create_directories(root / "proc/driver/nvidia");
+  root.write("proc/driver/nvidia/version", "NVRM version: 550.54.15\n");
+  EXPECT_NE(why_gpu_is_unused(root.path()).find("CUDA"), std::string::npos);
+}
+
 TEST(Machine, BudgetsThatAreGivenAreTaken) {
   const NullCommunicator alone;
   const test::ScratchPlace place;
