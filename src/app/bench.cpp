@@ -84,7 +84,7 @@ int run_bench(MpiSession& session, const Options& options) {
     if (ranks.rank() == 0) lengths = choose_lengths(options, directory, input.model, ranks.size());
   });
   directory = save_compressed(options.model, options.policy.weight_format, directory, input.model, ranks);
-  input.shape = shape_of(lengths);
+  const JobShape shape = shape_of(lengths);
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
     return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };
@@ -98,7 +98,7 @@ int run_bench(MpiSession& session, const Options& options) {
     input.on_start = [&](const Policy& policy) {
       dtype = policy.dtype;
       counts.set_total_rows(lengths.size());
-      counts.set_total_tokens(static_cast<std::uint64_t>(input.shape.new_tokens));
+      counts.set_total_tokens(static_cast<std::uint64_t>(shape.new_tokens));
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
       counts.add_tokens(1);
@@ -109,8 +109,8 @@ int run_bench(MpiSession& session, const Options& options) {
       counts.add_row();
     };
     input.count_job = [&]() -> JobReport {
-      return {lengths.size(), 0, lengths.size(), static_cast<std::uint64_t>(input.shape.prompt_tokens),
-              static_cast<std::uint64_t>(input.shape.new_tokens)};
+      return {lengths.size(), 0, lengths.size(), static_cast<std::uint64_t>(shape.prompt_tokens),
+              static_cast<std::uint64_t>(shape.new_tokens)};
     };
   }
 
