@@ -115,12 +115,16 @@ int run_bench(MpiSession& session, const Options& options) {
   }
 
   Report report = run_job(session, options, input);
-  if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
-  report.rows = tally_lengths(lengths);
-  report.lengths = describe_lengths(lengths);
-  report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
-  report.lengths->input = fmt::format("{}", fmt::join(options.rows.inputs.paths, " "));
-  return conclude(report, options.files, SummaryRole::result);
+  int status = static_cast<int>(ExitCode::ok);
+  ranks.agree_on_error([&] {
+    if (ranks.rank() != 0) return;
+    report.rows = tally_lengths(lengths);
+    report.lengths = describe_lengths(lengths);
+    report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
+    report.lengths->input = fmt::format("{}", fmt::join(options.rows.inputs.paths, " "));
+    status = conclude(report, options.files, SummaryRole::result);
+  });
+  return status;
 }
 
 }  // namespace flexgen

@@ -1,6 +1,10 @@
 #include "run/rows/planned_rows.hpp"
 
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <vector>
 
 #include "batch/token_chooser.hpp"
 
@@ -39,6 +43,19 @@ bool covers(const JobShape& plan, const JobShape& needs) {
          needs.max_new_tokens <= plan.max_new_tokens && needs.max_row_tokens <= plan.max_row_tokens &&
          (plan.sampling.is_wanted || !needs.sampling.is_wanted) && needs.sampling.max_top <= plan.sampling.max_top &&
          needs.sampling.max_adjustments <= plan.sampling.max_adjustments;
+}
+
+std::string describe_lack(const JobShape& plan, const JobShape& needs) {
+  std::vector<std::string> lacks;
+  if (needs.scores && !plan.scores) lacks.emplace_back("log-probabilities of prompts");
+  if (needs.max_row_tokens > plan.max_row_tokens)
+    lacks.push_back(fmt::format("rows of {} tokens", needs.max_row_tokens));
+  if (needs.sampling.is_wanted && !plan.sampling.is_wanted) lacks.emplace_back("tokens that are drawn or scored");
+  if (needs.sampling.max_top > plan.sampling.max_top)
+    lacks.push_back(fmt::format("{} alternatives to a token", needs.sampling.max_top));
+  if (needs.sampling.max_adjustments > plan.sampling.max_adjustments)
+    lacks.push_back(fmt::format("changed chances of {} tokens", needs.sampling.max_adjustments));
+  return lacks.empty() ? "longer prompts or answers" : fmt::format("{}", fmt::join(lacks, ", "));
 }
 
 void PlannedRows::begin() {

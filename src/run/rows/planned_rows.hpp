@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "run/rows/open_row.hpp"
 #include "spec/model_spec.hpp"
@@ -17,6 +18,8 @@ namespace flexgen {
 JobShape needs_of(const OpenRow& row);
 /// A plan that is made by one shape has all that a row of such needs wants.
 bool covers(const JobShape& plan, const JobShape& needs);
+/// What it has not: "log-probabilities of prompts, rows of 300 tokens".
+std::string describe_lack(const JobShape& plan, const JobShape& needs);
 
 class PlannedRows {
  public:

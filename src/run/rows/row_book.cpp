@@ -77,11 +77,16 @@ void RowBook::refuse_first(const std::string& misfit) {
 }
 
 bool RowBook::begin_pass() {
+  const JobShape before = planned_.shape();
   if (!ahead_.begin_pass()) return false;
   ++pass_;
-  log::info(fmt::format("{} rows need what the plan has no room for: they, and those that follow, are planned anew",
-                        ahead_.num_waiting()));
-  plan(ahead_.num_waiting(), Room::others);
+  const std::size_t num_rows = ahead_.num_waiting();
+  plan(num_rows, Room::known);
+  log::info(
+      fmt::format("{} row{} for which the plan has no room ({}): planned anew with what follows, and the weights "
+                  "are read again",
+                  num_rows, num_rows == 1 ? "" : "s", describe_lack(before, planned_.shape())));
+  plan(num_rows, Room::others);
   return true;
 }
 
@@ -90,6 +95,11 @@ void RowBook::start(std::function<void()> on_row_error) {
   accounts_.start(std::move(on_row_error));
   ahead_.sort_behind(planned_.num_rows());
   ahead_.start();
+}
+
+void RowBook::flush() {
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  writer_.flush();
 }
 
 /// On the thread that reads: tokenizes.
@@ -179,7 +189,6 @@ bool RowBook::is_end(const OpenRow& row, std::int32_t token) const {
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
-  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
   const OpenSequence sequence = std::move(sequences_.extract(id.value).mapped());  // what it holds ends with it
   OpenRow& row = *sequence.row;
   if (row.has_failed) return false;

@@ -69,8 +69,9 @@ class RowBook final : public JobRows {
   /// A pass runs: lines go to the writer's file, and rows behind the window are read, from now on.
   /// @param on_row_error  told of every row behind the window that cannot run
   void start(std::function<void()> on_row_error = {});
-  /// Lines of rows that are finished leave the process.
-  void flush() { writer_.flush(); }
+  /// Lines of rows that are finished, and of those that cannot run, leave the process. Throws UserError (rows_failed)
+  /// where too many have failed.
+  void flush();
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) {
     dtype_ = dtype;

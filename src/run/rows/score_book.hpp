@@ -59,10 +59,8 @@ class ScoreBook final : public JobRows {
   /// The job runs: lines go to the writer's file, and further rows are read, from now on.
   /// @param on_row  told of every row that is done without the engine from now on, and whether it has failed
   void start(std::function<void(bool has_failed)> on_row = {});
-  /// Lines of rows that are finished leave the process.
-  void flush() {
-    if (writer_) writer_->flush();
-  }
+  /// As RowBook::flush.
+  void flush();
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) {
     dtype_ = dtype;
