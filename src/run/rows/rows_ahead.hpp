@@ -37,6 +37,9 @@ struct WindowLimits {
 template <class Row>
 class RowsAhead {
  public:
+  /// Results that are to stand in order wait behind a row that was set aside.
+  static constexpr std::uint64_t windows_overtaking = 64;
+
   /// A row that can run, or why one cannot.
   struct Opened {
     std::variant<std::unique_ptr<Row>, RowError> row;
@@ -122,7 +125,7 @@ class RowsAhead {
     rest();
     std::deque<Opened> rows = std::exchange(waits_.aside, {});
     waits_.aside_bytes = 0;
-    is_aside_full_ = false;
+    is_closed_ = false;
     for (Opened& one : rows) line_up(std::move(one));
     return !waits_.rows.empty();
   }
@@ -162,7 +165,7 @@ class RowsAhead {
   /// The end of the input has been read: what waits is all that comes.
   bool has_ended() const { return has_ended_.load(std::memory_order_acquire); }
   /// What waits is all that comes in this pass.
-  bool is_known() const { return has_ended() || is_aside_full_.load(std::memory_order_acquire); }
+  bool is_known() const { return has_ended() || is_closed_.load(std::memory_order_acquire); }
   /// What those that wait will ask the engine for. Exact once the pass is known.
   std::int64_t num_runs() const { return num_runs_.load(std::memory_order_relaxed); }
   /// Of the input, so far.
@@ -185,6 +188,7 @@ class RowsAhead {
     std::deque<Opened> rows;
     std::deque<Opened> aside;  // for the next pass
     std::size_t aside_bytes = 0;
+    std::uint64_t num_read_at_first_aside = 0;
     std::vector<std::pair<RowError, std::size_t>> errors;  // each with its bytes
     std::size_t num_bytes = 0;                             // of all
   };
@@ -193,7 +197,7 @@ class RowsAhead {
 
   bool has_room() const {
     return waits_.rows.size() + waits_.aside.size() + waits_.errors.size() < limits_.num_rows &&
-           waits_.num_bytes < limits_.num_bytes && !is_aside_full_;
+           waits_.num_bytes < limits_.num_bytes && !is_closed_;
   }
 
   /// What cannot run at all waits for no pass.
@@ -210,8 +214,15 @@ class RowsAhead {
   void set_aside(Opened opened) {
     waits_.aside_bytes += opened.num_bytes;
     waits_.aside.push_back(std::move(opened));
-    if (2 * waits_.aside.size() >= limits_.num_rows || 2 * waits_.aside_bytes >= limits_.num_bytes)
-      is_aside_full_.store(true, std::memory_order_release);
+    if (waits_.aside.size() == 1) waits_.num_read_at_first_aside = num_read_;
+    close_pass_if_due();
+  }
+
+  void close_pass_if_due() {
+    if (waits_.aside.empty()) return;
+    const bool has_many = 2 * waits_.aside.size() >= limits_.num_rows || 2 * waits_.aside_bytes >= limits_.num_bytes;
+    const bool waits_long = num_read_ - waits_.num_read_at_first_aside >= windows_overtaking * limits_.num_rows;
+    if (has_many || waits_long) is_closed_.store(true, std::memory_order_release);
   }
 
   /// None: the input has ended.
@@ -236,6 +247,7 @@ class RowsAhead {
       has_errors_.store(true, std::memory_order_release);
     } else if (pass == Pass::at_hand) {
       line_up(std::move(opened));
+      close_pass_if_due();
     } else {
       set_aside(std::move(opened));
     }
@@ -296,7 +308,7 @@ class RowsAhead {
   Waiting waits_;
   std::exception_ptr fault_;
   bool is_stopped_ = false;
-  std::atomic<bool> has_errors_ = false, has_ended_ = true, is_aside_full_ = false;
+  std::atomic<bool> has_errors_ = false, has_ended_ = true, is_closed_ = false;
   std::atomic<std::int64_t> num_runs_ = 0;
   std::atomic<std::uint64_t> num_read_ = 0;
   std::thread thread_;

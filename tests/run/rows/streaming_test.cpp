@@ -206,6 +206,19 @@ TEST_F(StreamingTest, HalfAWindowSetAsideEndsThePassAndTheNextKnowsWhatIsAskedFo
   EXPECT_EQ(book.counts().sequences, 200U);
 }
 
+TEST_F(StreamingTest, NoRowWaitsForAllTheOthers) {
+  std::vector<json> rows = numbered(800);
+  rows[100]["prompt_logprobs"] = 0;
+  RequestReader reader(write(rows), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(4));
+  book.read(reader);
+  EXPECT_EQ(run_pass(book).size(), 100 + 64U * 4);
+  EXPECT_TRUE(book.begin_pass());
+  EXPECT_EQ(run_pass(book).size(), 800 - 100 - 64U * 4);
+  EXPECT_FALSE(book.begin_pass());
+  EXPECT_EQ(ids().size(), 800U);
+}
+
 TEST_F(StreamingTest, WhatAnEarlierPassWasAskedForStaysPlanned) {
   std::vector<json> rows = numbered(60);
   rows[10]["prompt_logprobs"] = 0;
