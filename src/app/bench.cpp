@@ -49,7 +49,7 @@ int run_bench(MpiSession& session, const Options& options) {
     if (ranks.rank() == 0) lengths = choose_lengths(options, directory, input.model, ranks.size());
   });
   directory = save_compressed(options.model, options.policy.weight_format, directory, input.model, ranks);
-  input.shape = shape_of(lengths);
+  const JobShape shape = shape_of(lengths);
   input.make_source = [&]() -> std::shared_ptr<WeightSource> {
     return options.model.dummy ? make_random_source() : open_weights(directory, input.model);
   };
@@ -63,7 +63,7 @@ int run_bench(MpiSession& session, const Options& options) {
     input.on_start = [&](const Policy& policy) {
       dtype = policy.dtype;
       counts.set_total_rows(lengths.size());
-      counts.set_total_tokens(static_cast<std::uint64_t>(input.shape.new_tokens));
+      counts.set_total_tokens(static_cast<std::uint64_t>(shape.new_tokens));
     };
     input.callbacks.on_token = [&](RowId, std::int32_t) {
       counts.add_tokens(1);
@@ -74,18 +74,22 @@ int run_bench(MpiSession& session, const Options& options) {
       counts.add_row();
     };
     input.count_job = [&]() -> JobReport {
-      return {lengths.size(), 0, lengths.size(), static_cast<std::uint64_t>(input.shape.prompt_tokens),
-              static_cast<std::uint64_t>(input.shape.new_tokens)};
+      return {lengths.size(), 0, lengths.size(), static_cast<std::uint64_t>(shape.prompt_tokens),
+              static_cast<std::uint64_t>(shape.new_tokens)};
     };
   }
 
   Report report = run_job(session, options, input);
-  if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
-  report.rows = tally_lengths(lengths);
-  report.lengths = describe_lengths(lengths);
-  report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
-  report.lengths->input = fmt::format("{}", fmt::join(options.rows.inputs.paths, " "));
-  return conclude(report, options.files, SummaryRole::result);
+  int status = static_cast<int>(ExitCode::ok);
+  ranks.agree_on_error([&] {
+    if (ranks.rank() != 0) return;
+    report.rows = tally_lengths(lengths);
+    report.lengths = describe_lengths(lengths);
+    report.lengths->seed = static_cast<std::uint64_t>(options.bench.seed);
+    report.lengths->input = fmt::format("{}", fmt::join(options.rows.inputs.paths, " "));
+    status = conclude(report, options.files, SummaryRole::result);
+  });
+  return status;
 }
 
 }  // namespace flexgen

@@ -55,6 +55,17 @@ void describe_rows(const JobFiles& files, PromptCut cut) {
                         book.counts().prompt_tokens, book.has_read_all() ? "" : "; others follow"));
 }
 
+// Rank 0's.
+int end_job(const JobFiles& files, const Report& report, const Options& options, bool were_all_described) {
+  const RowBook& book = *files.book;
+  if (const std::optional<int> status = finish_output(*files.writer, book.num_rows(), book.is_input_whole()))
+    return *status;
+  if (!were_all_described) describe_rows(files, options.generate.truncate_prompt);
+  const int status = conclude(report, options.files, SummaryRole::remark);
+  book.require_whole_input();
+  return status;
+}
+
 }  // namespace
 
 int run_generate(MpiSession& session, const Options& options) {
@@ -70,17 +81,14 @@ int run_generate(MpiSession& session, const Options& options) {
   if (const std::string& text = options.rows.quality_check; !text.empty())
     check_quality(session, options, text, directory, model);
   directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
-  const RowBook* book = files.book.get();
-  const bool are_all_known = !book || book->has_read_all();
-  if (book) describe_rows(files, options.generate.truncate_prompt);
+  const bool are_all_known = !files.book || files.book->has_read_all();
+  if (files.book) describe_rows(files, options.generate.truncate_prompt);
 
   const Report report = run_generate_job(session, options, directory, model, files.book.get());
-  if (!book) return static_cast<int>(ExitCode::ok);
-  if (const std::optional<int> status = finish_output(*files.writer, book->num_rows(), book->is_input_whole()))
-    return *status;
-  if (!are_all_known) describe_rows(files, options.generate.truncate_prompt);
-  const int status = conclude(report, options.files, SummaryRole::remark);
-  book->require_whole_input();
+  int status = static_cast<int>(ExitCode::ok);
+  ranks.agree_on_error([&] {
+    if (files.book) status = end_job(files, report, options, are_all_known);
+  });
   return status;
 }
 

@@ -74,6 +74,19 @@ void describe_rows(const ScoreFiles& files) {
                         book.has_read_all() ? "" : "; others follow"));
 }
 
+// Rank 0's.
+int end_job(const ScoreFiles& files, const Report& report, const Options& options, bool were_all_described) {
+  const ScoreBook& book = *files.book;
+  if (files.writer)
+    if (const std::optional<int> status = finish_output(*files.writer, book.num_rows(), book.is_input_whole()))
+      return *status;
+  if (!were_all_described) describe_rows(files);
+  const int status =
+      conclude(report, options.files, options.score.text.empty() ? SummaryRole::remark : SummaryRole::result);
+  book.require_whole_input();
+  return status;
+}
+
 }  // namespace
 
 int run_score(MpiSession& session, const Options& options) {
@@ -91,19 +104,14 @@ int run_score(MpiSession& session, const Options& options) {
     check_quality(session, options, text, directory, model);
   if (!has_texts) return static_cast<int>(ExitCode::ok);
   directory = save_compressed(options.model, options.policy.weight_format, directory, model, ranks);
-  const ScoreBook* book = files.book.get();
-  const bool are_all_known = !book || book->has_read_all();
-  if (book) describe_rows(files);
+  const bool are_all_known = !files.book || files.book->has_read_all();
+  if (files.book) describe_rows(files);
 
   const Report report = run_score_job(session, options, directory, model, files.book.get());
-  if (!book) return static_cast<int>(ExitCode::ok);
-  if (files.writer)
-    if (const std::optional<int> status = finish_output(*files.writer, book->num_rows(), book->is_input_whole()))
-      return *status;
-  if (!are_all_known) describe_rows(files);
-  const int status =
-      conclude(report, options.files, options.score.text.empty() ? SummaryRole::remark : SummaryRole::result);
-  book->require_whole_input();
+  int status = static_cast<int>(ExitCode::ok);
+  ranks.agree_on_error([&] {
+    if (files.book) status = end_job(files, report, options, are_all_known);
+  });
   return status;
 }
 

@@ -1,6 +1,7 @@
 #include "batch/batch_driver.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <span>
 #include <utility>
 
@@ -10,6 +11,32 @@
 #include "batch/sweep_building.hpp"
 
 namespace flexgen {
+namespace {
+
+// The first thing that rows or callbacks have thrown; they are not asked again. An InternalError passes: nobody knows
+// whether anything can still be ended in order.
+class Fault {
+ public:
+  template <class Step>
+  void unless_there(const Step& step) {
+    if (thrown_) return;
+    try {
+      step();
+    } catch (const InternalError&) {
+      throw;
+    } catch (...) {
+      thrown_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (thrown_) std::rethrow_exception(thrown_);
+  }
+
+ private:
+  std::exception_ptr thrown_;
+};
+
+}  // namespace
 
 BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const BlockLimits& limits,
                          std::vector<std::int32_t> eos_tokens)
@@ -84,24 +111,29 @@ void BatchDriver::run(RowSource& rows, const RowCallbacks& callbacks) {
   WaitingRows waiting(rows, admission_.window(), beginnings_);
   const OutputReader outputs(eos_tokens_, callbacks);
   last_ns_ = now_ns();
-  bool any = true, is_stopped = false;
-  while (any) {
+  bool is_stopped = false;
+  Fault fault;  // of rows or callbacks
+  for (bool any = true; any;) {
     any = false;
     // In turn: collect a group's tokens, then send it on its way again, while the other groups are on theirs.
     for (Group& group : groups_) {
-      if (group.in_flight) {
-        outputs.take(group.work, runner_.collect(group.work.micro_batches.size()), group.block);
+      if (std::exchange(group.in_flight, false)) {
+        const std::vector<SampledTokens> sampled = runner_.collect(group.work.micro_batches.size());
+        fault.unless_there([&] { outputs.take(group.work, sampled, group.block); });
         in_flight_[group.work.group.index()] = group.block.num_sequences();
         count_time(group.work);
       }
-      is_stopped = is_stopped || (callbacks.on_sweep && !callbacks.on_sweep());
-      group.in_flight = !is_stopped && make_work(group, waiting);
+      fault.unless_there([&] {
+        is_stopped = is_stopped || (callbacks.on_sweep && !callbacks.on_sweep());
+        group.in_flight = !is_stopped && make_work(group, waiting);
+      });
       if (group.in_flight) runner_.run(group.work);
       any = any || group.in_flight;
     }
   }
-  FLEXGEN_CHECK(is_stopped || !waiting.any(), "a row waits that no micro-batch has room for");
   runner_.finish();
+  fault.rethrow();
+  FLEXGEN_CHECK(is_stopped || !waiting.any(), "a row waits that no micro-batch has room for");
 }
 
 }  // namespace flexgen

@@ -44,6 +44,8 @@ class BatchDriver {
               std::vector<std::int32_t> eos_tokens);
 
   /// Runs all rows to their end, or until it should stop, and tells the runner to finish. Once in a driver's life.
+  /// Throws what rows or callbacks throw, when the sweeps under way have ended and the runner has finished: others that
+  /// it works with have lost nothing. An InternalError, and what the runner throws, comes at once.
   void run(RowSource& rows, const RowCallbacks& callbacks);
 
   const PhaseTimes& times() const { return times_; }

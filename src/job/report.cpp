@@ -119,6 +119,16 @@ ResourceReports resource_reports(const TotalsByResource& totals) {
   return reports;
 }
 
+void add_resources(ResourceReports& sum, const ResourceReports& more) {
+  for (const auto& [name, use] : more) {
+    ResourceReport& total = sum[name];
+    total.busy_seconds += use.busy_seconds;
+    total.bytes += use.bytes;
+    total.count += use.count;
+    total.occupied_seconds += use.occupied_seconds;
+  }
+}
+
 double ScoreReport::perplexity() const { return std::exp(-log_probability / static_cast<double>(tokens)); }
 
 ThroughputReport measure_throughput(const JobReport& job, const TimingReport& timing,
@@ -137,14 +147,8 @@ ThroughputReport measure_throughput(const JobReport& job, const TimingReport& ti
 
 ResourceReports PhaseResources::sum() const {
   ResourceReports all = prefill;
-  for (const ResourceReports* phase : {&decode, &mixed})
-    for (const auto& [name, use] : *phase) {
-      ResourceReport& total = all[name];
-      total.busy_seconds += use.busy_seconds;
-      total.bytes += use.bytes;
-      total.count += use.count;
-      total.occupied_seconds += use.occupied_seconds;
-    }
+  add_resources(all, decode);
+  add_resources(all, mixed);
   return all;
 }
 

@@ -69,6 +69,7 @@ struct ResourceReport {
   }
 };
 using ResourceReports = std::map<std::string, ResourceReport>;  // by resource_name(): "compute", "host_to_gpu", ...
+void add_resources(ResourceReports& sum, const ResourceReports& more);
 
 /// Those of sweeps that bring prompts alone, tokens of decoding rows alone, or both; loading is in none.
 struct PhaseResources {
@@ -164,11 +165,12 @@ struct JobReport {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t generated_tokens = 0;
   std::uint64_t scored_tokens = 0;  // whose log-probability was counted
+  std::uint64_t passes = 1;         // each with a plan of its own
   static constexpr auto fields() {
     return std::tuple(field("rows", &JobReport::rows), field("failed_rows", &JobReport::failed_rows),
                       field("sequences", &JobReport::sequences), field("prompt_tokens", &JobReport::prompt_tokens),
                       field("generated_tokens", &JobReport::generated_tokens),
-                      field("scored_tokens", &JobReport::scored_tokens));
+                      field("scored_tokens", &JobReport::scored_tokens), field("passes", &JobReport::passes));
   }
 };
 

@@ -108,6 +108,7 @@ std::string rows_lines(const Report& report) {
                                                                     job.rows - job.failed_rows, job.failed_rows)
                                                       : fmt::format("{}", job.rows));
   if (report.rows && !report.rows->errors.empty()) text += line("errors", errors_text(report.rows->errors));
+  if (job.passes > 1) text += line("passes", fmt::format("{}, each with a plan of its own", job.passes));
   text +=
       line("tokens", report.score ? fmt::format("{} read, {} scored", job.prompt_tokens, report.score->tokens)
                                   : fmt::format("{} prompt, {} generated", job.prompt_tokens, job.generated_tokens));

@@ -21,14 +21,15 @@ Report run_generate_job(MpiSession& session, const JobRequest& request, const st
   LiveCounts counts;
   input.counts = &counts;
   if (book) {
-    input.shape = book->shape();
     input.rows = book;
     input.on_start = [&](const Policy& policy) {
-      book->set_dtype(policy.dtype);
-      const RowTotals& earlier = book->earlier();
-      const std::uint64_t num_failed = book->counts().failed_rows;
-      counts.add_earlier_rows(earlier.rows - earlier.failed_rows + num_failed, num_failed);
-      totals.emplace(*book, book->max_new_tokens(), counts);
+      if (!totals) {  // of the first pass
+        book->set_dtype(policy.dtype);
+        const RowTotals& earlier = book->earlier();
+        const std::uint64_t num_failed = book->counts().failed_rows;
+        counts.add_earlier_rows(earlier.rows - earlier.failed_rows + num_failed, num_failed);
+        totals.emplace(*book, book->max_new_tokens(), counts);
+      }
       book->start([&] { counts.add_row(true); });
     };
     input.callbacks.on_token = [&](RowId id, std::int32_t token) {

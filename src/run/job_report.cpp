@@ -24,26 +24,22 @@ TierReport tier_report(const Stage& stage, TierKind tier) {
   return r;
 }
 
-RankReport own_report(Stage& stage, double run_seconds, const Communicator& ranks) {
-  RankReport r;
-  r.rank = ranks.rank();
-  r.host = ranks.host();
-  r.device = device_description(stage.device());
-  r.first_layer = stage.plan().bounds.first_decoder_layer;
-  r.num_layers = stage.plan().bounds.num_decoder_layers;
-  r.tiers = {tier_report(stage, TierKind::gpu), tier_report(stage, TierKind::dram), tier_report(stage, TierKind::ssd)};
-  r.resources = resource_reports(stage.tracer().totals());
-  r.resources_by_phase.prefill = resource_reports(stage.tracer().totals(TracePhase::prefill));
-  r.resources_by_phase.decode = resource_reports(stage.tracer().totals(TracePhase::decode));
-  r.resources_by_phase.mixed = resource_reports(stage.tracer().totals(TracePhase::mixed));
-  r.load_seconds = stage.load_seconds();
-  r.pinning_seconds = stage.pinning_seconds();
-  r.sweep_seconds = stage.sweep_seconds();
-  // Of the whole run: a stage that waits for its neighbours is not busy.
-  const double computing = r.resources_by_phase.sum()["compute"].occupied_seconds;
-  if (run_seconds > 0) r.busy_fraction = std::min(1.0, computing / run_seconds);
-  r.peak_host_bytes = peak_resident_set_bytes();
-  return r;
+void keep_most(TierReport& most, const TierReport& pass) {
+  const auto keep = [](std::uint64_t& one, std::uint64_t other) { one = std::max(one, other); };
+  for (const auto bytes : {&TierReport::capacity_bytes, &TierReport::peak_bytes, &TierReport::planned_bytes})
+    keep(most.*bytes, pass.*bytes);
+  for (const auto bytes : {&ClassBytes::weights, &ClassBytes::cache, &ClassBytes::hidden}) {
+    keep(most.requested.*bytes, pass.requested.*bytes);
+    keep(most.achieved.*bytes, pass.achieved.*bytes);
+  }
+}
+
+void add_totals(SweepTotalsReport& sum, const SweepTotalsReport& pass) {
+  sum.sweeps += pass.sweeps;
+  sum.seconds += pass.seconds;
+  sum.rows += pass.rows;
+  sum.prompt_tokens += pass.prompt_tokens;
+  sum.decode_tokens += pass.decode_tokens;
 }
 
 PolicyReport policy_report(const Policy& policy) {
@@ -90,15 +86,63 @@ SweepsReport sweeps_report(const BatchDriver& driver) {
   return r;
 }
 
-Report gather_report(Stage& stage, double run_seconds, Communicator& ranks) {
-  std::vector<RankReport> all = gather(ranks, own_report(stage, run_seconds, ranks));
-  Report report;
-  if (ranks.rank() != 0) return report;
-  const ModelSpec& model = stage.plan().input.model;
-  report.version = version_text();
+RankReport rank_report(Stage& stage, const Communicator& ranks) {
+  RankReport r;
+  r.rank = ranks.rank();
+  r.host = ranks.host();
+  r.device = device_description(stage.device());
+  r.first_layer = stage.plan().bounds.first_decoder_layer;
+  r.num_layers = stage.plan().bounds.num_decoder_layers;
+  r.tiers = {tier_report(stage, TierKind::gpu), tier_report(stage, TierKind::dram), tier_report(stage, TierKind::ssd)};
+  r.resources = resource_reports(stage.tracer().totals());
+  r.resources_by_phase.prefill = resource_reports(stage.tracer().totals(TracePhase::prefill));
+  r.resources_by_phase.decode = resource_reports(stage.tracer().totals(TracePhase::decode));
+  r.resources_by_phase.mixed = resource_reports(stage.tracer().totals(TracePhase::mixed));
+  r.load_seconds = stage.load_seconds();
+  r.pinning_seconds = stage.pinning_seconds();
+  r.sweep_seconds = stage.sweep_seconds();
+  r.peak_host_bytes = peak_resident_set_bytes();
+  return r;
+}
+
+void describe_plan(const StagePlan& plan, Report& report) {
+  const ModelSpec& model = plan.input.model;
   report.model = {model.name, model.family, model.num_layers, model.hidden, num_parameters(model)};
-  report.policy = policy_report(stage.plan().input.policy);
-  report.ranks = std::move(all);
+  report.policy = policy_report(plan.input.policy);
+}
+
+void add_pass(SweepsReport& sum, const SweepsReport& pass) {
+  add_totals(sum.prefill, pass.prefill);
+  add_totals(sum.decode, pass.decode);
+  add_totals(sum.mixed, pass.mixed);
+  sum.cache_positions = std::max(sum.cache_positions, pass.cache_positions);
+  sum.held_cache_positions = std::max(sum.held_cache_positions, pass.held_cache_positions);
+  sum.computed_prompt_tokens += pass.computed_prompt_tokens;
+  sum.saved_prompt_tokens += pass.saved_prompt_tokens;
+}
+
+void add_pass(RankReport& sum, const RankReport& pass) {
+  keep_most(sum.tiers.gpu, pass.tiers.gpu);
+  keep_most(sum.tiers.dram, pass.tiers.dram);
+  keep_most(sum.tiers.ssd, pass.tiers.ssd);
+  add_resources(sum.resources, pass.resources);
+  add_resources(sum.resources_by_phase.prefill, pass.resources_by_phase.prefill);
+  add_resources(sum.resources_by_phase.decode, pass.resources_by_phase.decode);
+  add_resources(sum.resources_by_phase.mixed, pass.resources_by_phase.mixed);
+  sum.load_seconds += pass.load_seconds;
+  sum.pinning_seconds += pass.pinning_seconds;
+  sum.sweep_seconds += pass.sweep_seconds;
+  sum.peak_host_bytes = std::max(sum.peak_host_bytes, pass.peak_host_bytes);
+}
+
+Report gather_report(RankReport own, double run_seconds, Communicator& ranks) {
+  // Of the whole run: a stage that waits for its neighbours is not busy.
+  const double computing = own.resources_by_phase.sum()["compute"].occupied_seconds;
+  if (run_seconds > 0) own.busy_fraction = std::min(1.0, computing / run_seconds);
+  Report report;
+  report.version = version_text();
+  std::vector<RankReport> all = gather(ranks, own);
+  if (ranks.rank() == 0) report.ranks = std::move(all);
   return report;
 }
 

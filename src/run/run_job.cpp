@@ -3,6 +3,9 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <exception>
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -32,8 +35,6 @@
 namespace flexgen {
 namespace {
 
-using OnError = std::function<void(std::exception_ptr)>;
-
 double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) / 1e9; }
 
 // What all ranks know of the job before memory is taken; budgets are each rank's own.
@@ -49,22 +50,39 @@ struct AgreedJob {
   JobOutline outline(const ModelSpec& model) const { return {model, shape, device, transport, hidden_through_host}; }
 };
 
-AgreedJob agree_on_job(const JobRequest& request, const JobInput& input, Communicator& ranks) {
+// All that the passes of a job have in common.
+AgreedJob agree_on_job(const JobRequest& request, Communicator& ranks) {
   AgreedJob job;
   job.device = agree_on_device(request.machine, ranks);
   share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent.value_or(0) > 0);
-  job.shape = share(ranks, input.shape);
   job.profiles = gather_profiles(request.machine.profile, ranks);
   ranks.agree_on_error([&] { job.budgets = choose_budgets(request.machine, job.device, ranks); });
-  if (ranks.size() > 1) {
-    const bool by_nccl = job.device.is_cuda() && wants_nccl(request.machine.transport, job.device, ranks);
-    job.transport = by_nccl ? "nccl" : "mpi";
-    job.hidden_through_host = job.device.is_cuda() && !by_nccl;
+  if (ranks.size() == 1) return job;
+  const bool by_nccl = job.device.is_cuda() && wants_nccl(request.machine.transport, job.device, ranks);
+  job.transport = by_nccl ? "nccl" : "mpi";
+  job.hidden_through_host = job.device.is_cuda() && !by_nccl;
+  return job;
+}
+
+bool asks_for_less(const JobInput& input, const AgreedError& misfit, Communicator& ranks) {
+  bool does = false;
+  ranks.agree_on_error([&] { does = input.rows && input.rows->plan_by_less(misfit.what()); });
+  return ranks.broadcast(does ? "yes" : "no") == "yes";
+}
+
+// Of one pass. What rank 0's rows ask for is what fits, or what is left of it.
+void agree_on_policy(const JobRequest& request, const JobInput& input, Communicator& ranks, AgreedJob& job) {
+  for (bool is_chosen = false; !is_chosen;) {
+    job.shape = share(ranks, input.rows ? input.rows->shape() : JobShape{});
+    try {
+      job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets, job.profiles, ranks);
+      is_chosen = true;
+    } catch (const AgreedError& error) {
+      if (error.code() != ExitCode::does_not_fit || !asks_for_less(input, error, ranks)) throw;
+    }
   }
-  job.policy = choose_policy(request.policy, job.outline(input.model), job.budgets, job.profiles, ranks);
   for (std::size_t r = 0; r < job.policy.stages.size(); ++r)
     ranks.all_equal("the policy", to_flags(job.policy.of_rank(r)));
-  return job;
 }
 
 StageConfig plan_stage(const JobRequest& request, const ModelSpec& model, const AgreedJob& job, int rank) {
@@ -90,22 +108,6 @@ std::unique_ptr<Stage> build_stage(StageConfig& config, const JobInput& input, C
   });
   ranks.barrier();
   return stage;
-}
-
-// Rank 0 turns rows into sweeps, the others serve them.
-SweepsReport drive(Stage& stage, const JobInput& input, const AgreedJob& job, const OnError& on_error) {
-  CountedSweeps runner(stage, *input.counts);
-  const Policy policy = job.policy.of_rank(0);
-  BatchDriver driver(runner, policy, block_limits(policy, job.shape), input.model.eos_tokens);
-  try {
-    if (input.on_start) input.on_start(policy);
-    driver.run(*input.rows, input.callbacks);
-  } catch (...) {
-    // The stage's workers may be waiting for other ranks: those must hear of it before the stage is taken down.
-    on_error(std::current_exception());
-    throw;
-  }
-  return sweeps_report(driver);
 }
 
 void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
@@ -152,10 +154,187 @@ void add_watched(Report& report, WatchReport own, const OutputFiles& files, Comm
   }
 }
 
-void gather_trace(const std::string& path, Stage& stage, std::uint64_t origin_ns, Communicator& ranks) {
-  const std::vector<std::string> events =
-      ranks.all_gather(chrome_trace_events(stage.tracer().events(), ranks.rank(), origin_ns));
-  if (ranks.rank() == 0) write_trace(path, events);
+// Rank 0 under a launcher: SIGUSR1 is understood from now on, as long as this lives.
+class EarlyStop {
+ public:
+  EarlyStop(const JobInput& input, const Communicator& ranks)
+      : is_offered_(input.stops_early && ranks.size() > 1 && ranks.rank() == 0) {
+    if (input.stops_early) stop_on_interrupt(ranks.size() > 1 ? Launch::ranks : Launch::alone);
+    if (is_offered_) offer_early_stop(ranks.host());
+  }
+  EarlyStop(const EarlyStop&) = delete;
+  EarlyStop& operator=(const EarlyStop&) = delete;
+  ~EarlyStop() {
+    if (is_offered_) withdraw_early_stop();
+    no_stop_on_interrupt();
+  }
+
+ private:
+  bool is_offered_;
+};
+
+// What the passes of a job have left, on one rank.
+struct RanPasses {
+  std::uint64_t count = 0;
+  TimingReport timing;
+  SweepsReport sweeps;  // rank 0's
+  RankReport own;
+  Report longest;  // model and policy alone, of the pass with the longest sweeps
+  double longest_seconds = 0;
+  std::uint64_t first_start_ns = 0;
+  std::vector<std::string> trace_events;  // rank 0: of every rank and pass
+};
+
+// A job, pass by pass: every rank does the same at the same time.
+class JobRun {
+ public:
+  JobRun(MpiSession& session, const JobRequest& request, const JobInput& input, WatchedJob watched);
+
+  void run();
+  Report report();
+
+ private:
+  void build();
+  void run_pass();
+  std::exception_ptr drive(SweepsReport& sweeps);
+  void add_to_report(const SweepsReport& sweeps, double seconds);
+  bool another_follows();
+  void add_job(Report& report);
+
+  MpiSession& session_;
+  const JobRequest& request_;
+  const JobInput& input_;
+  Communicator& ranks_;
+  WatchedJob watched_;
+  AgreedJob job_;
+  std::unique_ptr<Transport> transport_;
+  RanPasses ran_;
+  std::unique_ptr<Stage> stage_;
+  std::optional<EarlyStop> early_stop_;
+  std::optional<JobWatch> watch_;  // last: looks at the stage
+};
+
+JobRun::JobRun(MpiSession& session, const JobRequest& request, const JobInput& input, WatchedJob watched)
+    : session_(session),
+      request_(request),
+      input_(input),
+      ranks_(session.communicator()),
+      watched_(std::move(watched)) {
+  const std::uint64_t begin_ns = now_ns();
+  job_ = agree_on_job(request, ranks_);
+  transport_ = open_transport(session, request.machine.transport, job_.device);
+  ran_.timing.load_seconds = seconds_since(begin_ns);
+}
+
+void JobRun::run() {
+  do {
+    const std::uint64_t begin_ns = now_ns();
+    agree_on_policy(request_, input_, ranks_, job_);
+    if (ran_.count > 0 && job_.shape.num_rows == 0) return;  // none of the rows that were left fits
+    build();
+    ran_.timing.load_seconds += seconds_since(begin_ns);
+    run_pass();
+  } while (another_follows());
+}
+
+void JobRun::build() {
+  StageConfig config = plan_stage(request_, input_.model, job_, ranks_.rank());
+  config.transport = transport_.get();
+  config.on_error = [this](std::exception_ptr error) { tell_other_ranks(session_, std::move(error)); };
+  stage_ = build_stage(config, input_, ranks_);
+}
+
+void JobRun::run_pass() {
+  const std::uint64_t start_ns = now_ns();
+  if (++ran_.count == 1) {
+    ran_.first_start_ns = start_ns;
+    watch_.emplace(*stage_, watched_);
+    early_stop_.emplace(input_, ranks_);
+  } else {
+    watch_->follow(*stage_);
+  }
+  ranks_.agree_on_error([&] {
+    if (ranks_.rank() == 0 && input_.on_start) input_.on_start(job_.policy.of_rank(0));
+  });
+  SweepsReport sweeps;
+  std::exception_ptr fault;
+  if (ranks_.rank() == 0) fault = drive(sweeps);
+  else stage_->serve();
+  // Rows and their results are rank 0's: what went wrong with them leaves all ranks able to end alike.
+  ranks_.agree_on_error([&] {
+    if (fault) std::rethrow_exception(fault);
+  });
+  add_to_report(sweeps, seconds_since(start_ns));
+  watch_->leave_stage();
+  stage_.reset();
+  ranks_.barrier();  // no rank tears its links down while another still uses them
+}
+
+// Rank 0 turns rows into sweeps, the others serve them. A stage that fails has told the other ranks itself.
+std::exception_ptr JobRun::drive(SweepsReport& sweeps) {
+  CountedSweeps runner(*stage_, *input_.counts);
+  const Policy policy = job_.policy.of_rank(0);
+  BatchDriver driver(runner, policy, block_limits(policy, job_.shape), input_.model.eos_tokens);
+  try {
+    driver.run(*input_.rows, input_.callbacks);
+  } catch (const InternalError&) {  // the stages may wait for each other
+    tell_other_ranks(session_, std::current_exception());
+    throw;
+  } catch (...) {
+    return std::current_exception();
+  }
+  sweeps = sweeps_report(driver);
+  return nullptr;
+}
+
+void JobRun::add_to_report(const SweepsReport& sweeps, double seconds) {
+  ran_.timing.total_seconds += seconds;
+  ran_.timing.prefill_seconds += sweeps.prefill.seconds;
+  ran_.timing.decode_seconds += sweeps.decode.seconds;
+  ran_.timing.mixed_seconds += sweeps.mixed.seconds;
+  const double of_sweeps = sweeps.prefill.seconds + sweeps.decode.seconds + sweeps.mixed.seconds;
+  if (of_sweeps >= ran_.longest_seconds) describe_plan(stage_->plan(), ran_.longest);
+  ran_.longest_seconds = std::max(ran_.longest_seconds, of_sweeps);
+  add_pass(ran_.sweeps, sweeps);
+  RankReport own = rank_report(*stage_, ranks_);
+  if (ran_.count == 1) ran_.own = std::move(own);
+  else add_pass(ran_.own, own);
+  if (request_.files.trace.empty()) return;
+  std::vector<std::string> events =
+      ranks_.all_gather(chrome_trace_events(stage_->tracer().events(), ranks_.rank(), ran_.first_start_ns));
+  if (ranks_.rank() == 0) std::ranges::move(events, std::back_inserter(ran_.trace_events));
+}
+
+bool JobRun::another_follows() {
+  bool does = false;
+  ranks_.agree_on_error([&] { does = input_.rows && !stop_requested() && input_.rows->begin_pass(); });
+  return ranks_.broadcast(does ? "yes" : "no") == "yes";
+}
+
+Report JobRun::report() {
+  early_stop_.reset();
+  WatchReport watched = watch_->finish();
+  ranks_.agree_on_error([&] {
+    if (ranks_.rank() == 0 && !request_.files.trace.empty()) write_trace(request_.files.trace, ran_.trace_events);
+  });
+  Report report = gather_report(std::move(ran_.own), ran_.timing.total_seconds, ranks_);
+  add_watched(report, std::move(watched), request_.files, ranks_);
+  if (ranks_.rank() == 0) add_job(report);
+  ranks_.barrier();
+  return report;
+}
+
+void JobRun::add_job(Report& report) {
+  report.command = input_.command;
+  report.model = ran_.longest.model;
+  report.policy = ran_.longest.policy;
+  report.timing = ran_.timing;
+  report.sweeps = ran_.sweeps;
+  report.job = input_.count_job();
+  report.job.passes = ran_.count;
+  report.throughput = measure_throughput(report.job, report.timing, report.sweeps.saved_prompt_tokens);
+  if (ran_.count > 1) return log::info("no roofline: the job had a plan for each of its passes");
+  add_roofline(report, {input_.model, job_.policy, job_.shape, job_.profiles, job_.device, *transport_, ranks_});
 }
 
 }  // namespace
@@ -166,47 +345,10 @@ Report run_job(MpiSession& session, const JobRequest& request, const JobInput& i
   ranks.all_equal("the model", fingerprint(input.model));
   const LiveFigures figures = begin_figures(input, ranks);
   const std::unique_ptr<MetricsServer> server = open_metrics(request.files, figures, ranks);
-  const std::uint64_t begin_ns = now_ns();
-  const AgreedJob job = agree_on_job(request, input, ranks);
-  const std::unique_ptr<Transport> transport = open_transport(session, request.machine.transport, job.device);
-  StageConfig config = plan_stage(request, input.model, job, ranks.rank());
-  config.transport = transport.get();
-  config.on_error = [&session](std::exception_ptr error) { tell_other_ranks(session, std::move(error)); };
-  std::unique_ptr<Stage> stage = build_stage(config, input, ranks);
-  TimingReport timing;
-  timing.load_seconds = seconds_since(begin_ns);
-
-  const std::uint64_t start_ns = now_ns();
-  SweepsReport sweeps;
   const bool is_shown = ranks.rank() == 0 && !request.files.quiet;
-  JobWatch watch(*stage, {ranks.host(), figures, input.counts, server.get(), is_shown});
-  const bool is_told_by_launcher = input.stops_early && ranks.size() > 1 && ranks.rank() == 0;
-  if (input.stops_early) stop_on_interrupt(ranks.size() > 1 ? Launch::ranks : Launch::alone);
-  if (is_told_by_launcher) offer_early_stop(ranks.host());
-  if (ranks.rank() == 0) sweeps = drive(*stage, input, job, config.on_error);
-  else stage->serve();
-  if (is_told_by_launcher) withdraw_early_stop();
-  no_stop_on_interrupt();
-  timing.total_seconds = seconds_since(start_ns);
-  WatchReport watched = watch.finish();
-  timing.prefill_seconds = sweeps.prefill.seconds;
-  timing.decode_seconds = sweeps.decode.seconds;
-  timing.mixed_seconds = sweeps.mixed.seconds;
-
-  if (!request.files.trace.empty()) gather_trace(request.files.trace, *stage, start_ns, ranks);
-  Report report = gather_report(*stage, seconds_since(start_ns), ranks);
-  add_watched(report, std::move(watched), request.files, ranks);
-  report.command = input.command;
-  report.timing = timing;
-  report.sweeps = sweeps;
-  if (ranks.rank() == 0) {
-    report.job = input.count_job();
-    report.throughput = measure_throughput(report.job, report.timing, sweeps.saved_prompt_tokens);
-    add_roofline(report, {input.model, job.policy, job.shape, job.profiles, job.device, *transport, ranks});
-  }
-  stage.reset();
-  ranks.barrier();  // no rank tears its links down while another still uses them
-  return report;
+  JobRun job(session, request, input, {ranks.host(), figures, input.counts, server.get(), is_shown});
+  job.run();
+  return job.report();
 }
 
 int conclude_rows(std::uint64_t num_rows, std::uint64_t num_failed, const OutputFiles& files) {

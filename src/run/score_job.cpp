@@ -22,7 +22,6 @@ Report run_score_job(MpiSession& session, const JobRequest& request, const std::
   LiveCounts counts;
   input.counts = &counts;
   if (book) {
-    input.shape = book->shape();
     input.rows = book;
     input.on_start = [&](const Policy& policy) {
       book->set_dtype(policy.dtype);

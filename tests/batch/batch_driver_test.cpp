@@ -78,6 +78,44 @@ TEST(BatchDriver, AJobThatIsStoppedEndsItsSweepsAndLeavesRowsUnfinished) {
   }
 }
 
+// The runner checks that no sweep is under way when it finishes; other ranks would wait for that for ever.
+TEST(BatchDriver, WhatRowsAndCallbacksThrowComesWhenTheRunnerHasFinished) {
+  for (const char* where : {"row", "token", "end", "sweep"}) {
+    SCOPED_TRACE(where);
+    ScriptedJob job(2, 1, 3);
+    for (int r = 0; r < 12; ++r) job.add(2, r < 6 ? 4 : 9);
+    job.runner.leaves_rows = true;
+    const std::string fault = where;
+    int countdown = fault == "row" ? 20 : 6;  // when some are on their way
+    const auto break_at = [&](const char* place) {
+      if (fault == place && --countdown == 0) throw UserError(ExitCode::file, "broken", "");
+    };
+    ListedRows listed(job.rows);
+    struct Breaking final : RowSource {
+      RowSource& rows;
+      std::function<void()> at_row;
+      Breaking(RowSource& source, std::function<void()> breaks) : rows(source), at_row(std::move(breaks)) {}
+      std::optional<RowRequest> next_row() override {
+        at_row();
+        return rows.next_row();
+      }
+      std::optional<std::int64_t> num_left() const override { return rows.num_left(); }
+    } source(listed, [&] { break_at("row"); });
+    job.stops = [&](RowId, std::int32_t) {
+      break_at("token");
+      return false;
+    };
+    job.at_end = [&] { break_at("end"); };
+    job.goes_on = [&] {
+      break_at("sweep");
+      return true;
+    };
+    EXPECT_THROW(job.run(source), UserError);
+    EXPECT_TRUE(job.runner.is_finished());
+    EXPECT_EQ(countdown, 0) << "nothing was told or asked for behind the fault";
+  }
+}
+
 TEST(BatchDriver, ScoresAreOfThePromptAndComeBeforeTheTokens) {
   ScriptedJob job(4, 1);
   job.add(3, 0).score_prompt = true;

@@ -53,6 +53,7 @@ struct ScriptedJob {
   }
 
   std::function<bool()> goes_on;  // RowCallbacks::on_sweep
+  std::function<void()> at_end;   // of a row; may be empty
 
   PhaseTimes run(RowSource& source) {
     RowCallbacks callbacks;
@@ -62,6 +63,7 @@ struct ScriptedJob {
       return stops && stops(row, token);
     };
     callbacks.on_finished = [&](RowId row, FinishReason reason) {
+      if (at_end) at_end();
       told[row].ends.push_back(reason);
       runner.forget(row, reason);
     };

@@ -183,6 +183,17 @@ class DiskTest(JournalCase):
             self.assertEqual(sorted(self.lines_of(self.output)), sorted(self.lines_of(whole)))
             self.output.unlink()
 
+    def test_a_disk_that_fills_ends_all_ranks_in_order(self):
+        rows = self.mixed_rows(60)
+        for file, room in ((".jsonl", 900), (".journal", 400)):
+            code, text = self.run_with(self.job_words(rows), 2, room=room, file=file)
+            self.assertEqual(code, FILE, text)
+            self.assertIn("No space left on device", text)
+            self.assertEqual(text.count("error: "), 1, text)
+            self.assertNotIn("MPI_ABORT", text)
+        self.assertEqual(self.run_job(self.job_words(rows), 2)[0], ROWS_FAILED)
+        self.assertEqual(len(self.results()), 60)
+
     def test_a_file_system_without_locks(self):
         job = Job(self, self.long_words(), env=self.faulty(locks="none"))
         self.started(job)

@@ -16,7 +16,8 @@ namespace {
 TierReports report_of(StageConfig config) {
   Stage stage(std::move(config));
   InProcessWorld world(1);
-  return gather_report(stage, 1, *world.communicator(0)).ranks.front().tiers;
+  const std::unique_ptr<Communicator> alone = world.communicator(0);
+  return gather_report(rank_report(stage, *alone), 1, *alone).ranks.front().tiers;
 }
 
 void expect_within_two_percent(std::uint64_t achieved, std::uint64_t requested, std::uint64_t of_class) {
@@ -65,6 +66,46 @@ TEST(JobReport, ATakerThatTakesTwiceItsPieceShows) {
   EXPECT_EQ(tiers.dram.achieved.cache, 2 * tiers.dram.requested.cache);
   EXPECT_EQ(tiers.dram.peak_bytes, tiers.dram.planned_bytes + tiers.dram.requested.cache);
   EXPECT_EQ(tiers.gpu.peak_bytes, tiers.gpu.planned_bytes) << "the other tiers are as they were";
+}
+
+RankReport pass_of(std::uint64_t peak_bytes, std::uint64_t moved_bytes, double seconds) {
+  RankReport pass;
+  pass.tiers.gpu = {100, {1, 2, 3}, {peak_bytes, 2, 3}, peak_bytes, peak_bytes};
+  pass.resources["compute"] = {seconds, moved_bytes, 1, seconds};
+  pass.resources_by_phase.decode["compute"] = pass.resources["compute"];
+  pass.load_seconds = pass.sweep_seconds = seconds;
+  pass.peak_host_bytes = peak_bytes;
+  return pass;
+}
+
+TEST(JobReport, PassesAddUpAndTheMostMemoryCounts) {
+  RankReport sum = pass_of(70, 5, 2);
+  add_pass(sum, pass_of(50, 6, 1));
+  add_pass(sum, pass_of(90, 7, 3));
+  EXPECT_EQ(sum.tiers.gpu.peak_bytes, 90U);
+  EXPECT_EQ(sum.tiers.gpu.achieved.weights, 90U);
+  EXPECT_EQ(sum.tiers.gpu.requested.hidden, 3U);
+  EXPECT_EQ(sum.tiers.gpu.capacity_bytes, 100U);
+  EXPECT_EQ(sum.peak_host_bytes, 90U);
+  EXPECT_EQ(sum.load_seconds, 6);
+  EXPECT_EQ(sum.resources["compute"].bytes, 18U);
+  InProcessWorld world(1);
+  const Report report = gather_report(sum, 12, *world.communicator(0));
+  EXPECT_EQ(report.ranks.front().busy_fraction, 0.5);
+
+  SweepsReport sweeps;
+  SweepsReport pass;
+  pass.decode = {3, 1.5, 30, 0, 30};
+  pass.cache_positions = 64;
+  pass.saved_prompt_tokens = 8;
+  add_pass(sweeps, pass);
+  pass.cache_positions = 32;
+  add_pass(sweeps, pass);
+  EXPECT_EQ(sweeps.decode.sweeps, 6U);
+  EXPECT_EQ(sweeps.decode.seconds, 3);
+  EXPECT_EQ(sweeps.rows_per_sweep(), 10);
+  EXPECT_EQ(sweeps.cache_positions, 64U);
+  EXPECT_EQ(sweeps.saved_prompt_tokens, 16U);
 }
 
 }  // namespace

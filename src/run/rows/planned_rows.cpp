@@ -1,8 +1,10 @@
 #include "run/rows/planned_rows.hpp"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "batch/token_chooser.hpp"
 
@@ -13,49 +15,74 @@ namespace {
 constexpr std::int32_t usual_top = 20;
 constexpr std::int32_t usual_biases = 300;
 
-}  // namespace
-
-void PlannedRows::add(const OpenRow& row) {
-  ++num_planned_;
-  shape_.scores = shape_.scores || row.scores_prompts;
-  count_sampling(row, shape_.sampling);
+void add_row(const OpenRow& row, JobShape& shape) {
+  shape.scores = shape.scores || row.scores_prompts;
   for (const OpenRow::Sequence& sequence : row.sequences) {
-    shape_.add_rows(static_cast<std::int32_t>(row.num_prompt_tokens(sequence)), sequence.max_new_tokens);
-    max_new_tokens_ += static_cast<std::uint64_t>(sequence.max_new_tokens);
+    const std::int64_t prompt = row.num_prompt_tokens(sequence);
+    shape.add_rows(static_cast<std::int32_t>(prompt), sequence.max_new_tokens);
+    if (row.rules) count_rules(*row.rules, prompt, sequence.max_new_tokens, shape.sampling);
   }
 }
 
+void make_room(const SamplingShape& wanted, SamplingShape& sampling) {
+  sampling.is_wanted = sampling.is_wanted || wanted.is_wanted;
+  sampling.max_top = std::max(sampling.max_top, wanted.max_top);
+  sampling.max_adjustments = std::max(sampling.max_adjustments, wanted.max_adjustments);
+}
+
+}  // namespace
+
+JobShape needs_of(const OpenRow& row) {
+  JobShape needs;
+  add_row(row, needs);
+  return needs;
+}
+
+bool covers(const JobShape& plan, const JobShape& needs) {
+  return (plan.scores || !needs.scores) && needs.max_prompt_tokens <= plan.max_prompt_tokens &&
+         needs.max_new_tokens <= plan.max_new_tokens && needs.max_row_tokens <= plan.max_row_tokens &&
+         (plan.sampling.is_wanted || !needs.sampling.is_wanted) && needs.sampling.max_top <= plan.sampling.max_top &&
+         needs.sampling.max_adjustments <= plan.sampling.max_adjustments;
+}
+
+std::string describe_lack(const JobShape& plan, const JobShape& needs) {
+  std::vector<std::string> lacks;
+  if (needs.scores && !plan.scores) lacks.emplace_back("log-probabilities of prompts");
+  if (needs.max_row_tokens > plan.max_row_tokens)
+    lacks.push_back(fmt::format("rows of {} tokens", needs.max_row_tokens));
+  if (needs.sampling.is_wanted && !plan.sampling.is_wanted) lacks.emplace_back("tokens that are drawn or scored");
+  if (needs.sampling.max_top > plan.sampling.max_top)
+    lacks.push_back(fmt::format("{} alternatives to a token", needs.sampling.max_top));
+  if (needs.sampling.max_adjustments > plan.sampling.max_adjustments)
+    lacks.push_back(fmt::format("changed chances of {} tokens", needs.sampling.max_adjustments));
+  return lacks.empty() ? "longer prompts or answers" : fmt::format("{}", fmt::join(lacks, ", "));
+}
+
+void PlannedRows::begin() {
+  shape_ = {};
+  num_rows_ = 0;
+  is_open_ = false;
+}
+
+void PlannedRows::forget() {
+  wants_scores_ = false;
+  wanted_sampling_ = {};
+}
+
+void PlannedRows::add(const OpenRow& row) {
+  ++num_rows_;
+  add_row(row, shape_);
+  wants_scores_ = wants_scores_ || shape_.scores;
+  make_room(shape_.sampling, wanted_sampling_);
+}
+
 void PlannedRows::expect_more(const ModelSpec& model) {
+  is_open_ = true;
   shape_.add_rows(model.max_positions, 1);
   shape_.max_new_tokens = std::max(shape_.max_new_tokens, model.max_positions);
-  SamplingShape& sampling = shape_.sampling;
-  sampling.is_wanted = true;
-  sampling.max_top = std::max(sampling.max_top, usual_top);
-  sampling.max_adjustments = std::max(sampling.max_adjustments, model.max_positions + usual_biases);
-  is_open_ = true;
-}
-
-std::string PlannedRows::why_not(const OpenRow& row) const {
-  if (!is_open_) return {};
-  const auto complain = [&](std::string_view what) {
-    return fmt::format(
-        "the job was planned by its first {} rows, none of which {}. Move the row, or one like it, to the "
-        "front of the input, or into a job of its own",
-        num_planned_, what);
-  };
-  if (row.scores_prompts && !shape_.scores)
-    return complain("asks for log-probabilities of its prompt or for 'choices'");
-  SamplingShape wanted;
-  count_sampling(row, wanted);
-  if (wanted.max_adjustments > shape_.sampling.max_adjustments || wanted.max_top > shape_.sampling.max_top)
-    return complain("changes the chances of so many tokens");
-  return {};
-}
-
-void PlannedRows::count_sampling(const OpenRow& row, SamplingShape& sampling) {
-  if (!row.rules) return;
-  for (const OpenRow::Sequence& sequence : row.sequences)
-    count_rules(*row.rules, row.num_prompt_tokens(sequence), sequence.max_new_tokens, sampling);
+  shape_.scores = shape_.scores || wants_scores_;
+  make_room(wanted_sampling_, shape_.sampling);
+  make_room({true, usual_top, model.max_positions + usual_biases}, shape_.sampling);
 }
 
 }  // namespace flexgen

@@ -1,9 +1,10 @@
-// What a job is planned by: the rows of its window. Where others follow, one more is counted, as long as the model
-// takes it, and room is made for whatever a row may ask for beside its tokens, as far as that takes little.
+// What a pass of a job is planned by: the first of the rows that wait. Where others follow, room may be made for those,
+// too: for one as long as the model takes it, for what earlier rows asked for, and for whatever takes little.
 //
-// Not changed any more once others are read: then `why_not` may be asked by another thread.
+// Not changed any more once others are read: then `cover` may be asked by another thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -13,24 +14,34 @@
 
 namespace flexgen {
 
+/// What a row asks of a plan: the shape of a job that has it alone.
+JobShape needs_of(const OpenRow& row);
+/// A plan that is made by one shape has all that a row of such needs wants.
+bool covers(const JobShape& plan, const JobShape& needs);
+/// What it has not: "log-probabilities of prompts, rows of 300 tokens".
+std::string describe_lack(const JobShape& plan, const JobShape& needs);
+
 class PlannedRows {
  public:
+  /// Of no rows yet. What others have asked for before stays wanted, where room is made.
+  void begin();
+  /// Nor does that.
+  void forget();
   void add(const OpenRow& row);
   /// Rows follow that are not known yet.
   void expect_more(const ModelSpec& model);
 
   const JobShape& shape() const { return shape_; }
-  std::uint64_t max_new_tokens() const { return max_new_tokens_; }
-  /// Why a row cannot run in this job though it could in one of its own; empty: it can.
-  std::string why_not(const OpenRow& row) const;
+  std::size_t num_rows() const { return num_rows_; }  // of the input
+  bool has_room_for_others() const { return is_open_; }
+  bool cover(const OpenRow& row) const { return covers(shape_, needs_of(row)); }
 
  private:
-  static void count_sampling(const OpenRow& row, SamplingShape& sampling);
-
   JobShape shape_;
-  std::uint64_t max_new_tokens_ = 0;
-  std::int64_t num_planned_ = 0;  // rows of the input
-  bool is_open_ = false;          // others follow
+  std::size_t num_rows_ = 0;
+  bool is_open_ = false;           // others are expected
+  bool wants_scores_ = false;      // a row of any pass
+  SamplingShape wanted_sampling_;  // of all of them
 };
 
 }  // namespace flexgen

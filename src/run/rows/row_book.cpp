@@ -20,24 +20,86 @@ RowBook::RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWrite
       rules_(std::move(rules)),
       accounts_(&writer, rules_.errors),
       ahead_(rules_.window, {[&writer](const RowIdentity& row) { return writer.admit(row); },
-                             [this](ParsedRow row) { return open(std::move(row)); }}) {
-  counts_.rows = earlier().rows;
+                             [this](ParsedRow row) { return open(std::move(row)); },
+                             [this](const OpenRow& row) { return planned_.cover(row); }}) {
+  counted_.job.rows = earlier().rows;
 }
 
 void RowBook::read(RequestReader& reader) {
-  ahead_.fill(reader, [this](const Ahead::Opened& opened) {
-    if (const auto* error = std::get_if<RowError>(&opened.row)) return add_unread(*error);
-    OpenRow& row = *std::get<std::unique_ptr<OpenRow>>(opened.row);
-    count(row);
-    planned_.add(row);
-  });
-  if (!has_read_all()) planned_.expect_more(model_);
+  ahead_.fill(reader, [this](const Ahead::Opened& opened) { look_at(opened); });
+  plan(ahead_.num_waiting(), Room::others);
+}
+
+void RowBook::look_at(const Ahead::Opened& opened) {
+  if (const auto* error = std::get_if<RowError>(&opened.row)) add_unread(*error);
+  else count(*std::get<std::unique_ptr<OpenRow>>(opened.row));
+}
+
+void RowBook::plan(std::size_t num_rows, Room room) {
+  planned_.begin();
+  ahead_.show(num_rows, [this](const OpenRow& row) { planned_.add(row); });
+  if (room == Room::others && !has_read_all()) planned_.expect_more(model_);
+}
+
+bool RowBook::plan_by_less(const std::string& misfit) {
+  const std::size_t num_rows = planned_.num_rows();
+  if (planned_.has_room_for_others()) {
+    log::info(fmt::format("no plan fits that has room for any row that may follow: planning for {} rows", num_rows));
+    plan(num_rows, Room::known);
+    return true;
+  }
+  const bool is_begun = pass_ > 0 || earlier().rows > 0;
+  if (!is_begun || num_rows == 0) return false;
+  if (num_rows > 1) {
+    log::info(fmt::format("no plan fits {} rows: planning for half of them", num_rows));
+    plan(num_rows / 2, Room::known);
+    return true;
+  }
+  refuse_first(misfit);
+  if (ahead_.num_waiting() == 0) ahead_.refill([this](const Ahead::Opened& opened) { look_at(opened); });
+  plan(ahead_.num_waiting(), Room::others);
+  return true;
+}
+
+/// By which the plan was made.
+void RowBook::refuse_first(const std::string& misfit) {
+  const JobShape needs = planned_.shape();
+  std::vector<RowError> errors;
+  ahead_.remove([&](const OpenRow& row) { return covers(needs_of(row), needs); },
+                [&](OpenRow& row) {
+                  count(row);
+                  errors.push_back({row.request, "does_not_fit", "no plan has room for the row: " + misfit});
+                });
+  log::warn(fmt::format("row '{}' fits in no plan; {} more need as much as it does", errors.front().custom_id,
+                        errors.size() - 1));
+  planned_.forget();
+  for (const RowError& error : errors) accounts_.add_unread(error, counted_.job.rows);
+}
+
+bool RowBook::begin_pass() {
+  const JobShape before = planned_.shape();
+  if (!ahead_.begin_pass()) return false;
+  ++pass_;
+  const std::size_t num_rows = ahead_.num_waiting();
+  plan(num_rows, Room::known);
+  log::info(
+      fmt::format("{} row{} for which the plan has no room ({}): planned anew with what follows, and the weights "
+                  "are read again",
+                  num_rows, num_rows == 1 ? "" : "s", describe_lack(before, planned_.shape())));
+  plan(num_rows, Room::others);
+  return true;
 }
 
 void RowBook::start(std::function<void()> on_row_error) {
   writer_.start();
   accounts_.start(std::move(on_row_error));
+  ahead_.sort_behind(planned_.num_rows());
   ahead_.start();
+}
+
+void RowBook::flush() {
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  writer_.flush();
 }
 
 /// On the thread that reads: tokenizes.
@@ -48,8 +110,6 @@ RowBook::Ahead::Opened RowBook::open(ParsedRow row) const {
       open_row(std::move(std::get<Request>(row)), {tokenizer_, model_, rules_.cut, rules_.retry.pattern != nullptr});
   if (auto* error = std::get_if<RowError>(&opened)) return {std::move(*error), sizeof(RowError), 0};
   auto made = std::get<std::unique_ptr<OpenRow>>(std::move(opened));
-  if (std::string why_not = planned_.why_not(*made); !why_not.empty())
-    return {RowError{made->request, "not_planned", std::move(why_not)}, sizeof(RowError), 0};
   const std::size_t num_bytes = made->num_bytes();
   const std::int64_t num_runs = std::ssize(made->sequences);
   return {std::move(made), num_bytes, num_runs};
@@ -57,16 +117,18 @@ RowBook::Ahead::Opened RowBook::open(ParsedRow row) const {
 
 void RowBook::count(OpenRow& row) {
   if (std::exchange(row.is_counted, true)) return;
-  ++counts_.rows;
-  counts_.sequences += row.sequences.size();
-  num_cut_ += row.is_cut ? 1 : 0;
-  for (const OpenRow::FittedPrompt& prompt : row.prompts) counts_.prompt_tokens += prompt.ids.size();
+  ++counted_.job.rows;
+  counted_.job.sequences += row.sequences.size();
+  counted_.num_cut += row.is_cut ? 1 : 0;
+  for (const OpenRow::FittedPrompt& prompt : row.prompts) counted_.job.prompt_tokens += prompt.ids.size();
+  for (const OpenRow::Sequence& sequence : row.sequences)
+    counted_.max_new_tokens += static_cast<std::uint64_t>(sequence.max_new_tokens);
 }
 
-void RowBook::add_unread(const RowError& error) { accounts_.add_unread(error, ++counts_.rows); }
+void RowBook::add_unread(const RowError& error) { accounts_.add_unread(error, ++counted_.job.rows); }
 
 std::optional<std::int64_t> RowBook::num_left() const {
-  if (!has_read_all()) return std::nullopt;
+  if (!ahead_.is_known()) return std::nullopt;
   const std::int64_t of_row =
       next_.row ? std::ssize(next_.row->sequences) - static_cast<std::int64_t>(next_.sequence) : 0;
   return ahead_.num_runs() + of_row + std::ssize(next_.again);
@@ -114,7 +176,7 @@ void RowBook::add_scores(RowId id, const TokenScores& tokens) {
 
 bool RowBook::add_token(RowId id, std::int32_t token) {
   OpenSequence& sequence = sequences_.at(id.value);
-  ++counts_.generated_tokens;
+  ++counted_.job.generated_tokens;
   if (sequence.row->has_failed) return true;
   (*sequence).token_ids.push_back(token);
   if (is_end(*sequence.row, token)) return false;  // ends the row by itself, and is no text
@@ -127,7 +189,6 @@ bool RowBook::is_end(const OpenRow& row, std::int32_t token) const {
 }
 
 bool RowBook::finish(RowId id, FinishReason reason) {
-  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
   const OpenSequence sequence = std::move(sequences_.extract(id.value).mapped());  // what it holds ends with it
   OpenRow& row = *sequence.row;
   if (row.has_failed) return false;
@@ -168,7 +229,7 @@ void RowBook::fail_numbers(OpenRow& row, const OpenRow::Sequence& sequence) {
       fmt::format("the model gave no number for token {} of the answer{}", sequence.token_ids.size() + 1, where),
       dtype_);
   row.has_failed = true;
-  accounts_.add(error, counts_.rows);
+  accounts_.add(error, counted_.job.rows);
   if (!std::exchange(has_warned_.of_numbers, true))
     log::warn(fmt::format("row '{}': {}", error.custom_id, error.message));
 }

@@ -1,10 +1,12 @@
 // The rows of a generate job on rank 0: from input lines to sequences of ids, from tokens back to result lines.
 //
 // Rows are read ahead in a window: what it holds is known before the job is planned, the others are read by a thread of
-// the book's while the job runs. Bad rows get their error line at once and never reach the engine. But for that thread
-// single-threaded. What is kept of a row ends with it.
+// the book's while the job runs. Those of them that the plan has no room for wait for the next pass (job_rows). Bad
+// rows get their error line at once and never reach the engine. But for that thread single-threaded. What is kept of a
+// row ends with it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -13,13 +15,13 @@
 #include <unordered_map>
 #include <utility>
 
-#include "batch/row_source.hpp"
 #include "job/output/result_writer.hpp"
 #include "job/report.hpp"
 #include "job/request_reader.hpp"
 #include "job/result.hpp"
 #include "job/row_tally.hpp"
 #include "run/rows/error_limit.hpp"
+#include "run/rows/job_rows.hpp"
 #include "run/rows/open_row.hpp"
 #include "run/rows/planned_rows.hpp"
 #include "run/rows/retry_rule.hpp"
@@ -40,7 +42,7 @@ struct BookRules {
   WindowLimits window = {};
 };
 
-class RowBook final : public RowSource {
+class RowBook final : public JobRows {
  public:
   RowBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter& writer, ResultFormat format,
           BookRules rules = {});
@@ -56,13 +58,20 @@ class RowBook final : public RowSource {
   std::optional<RowRequest> next_row() override;
   std::optional<std::int64_t> num_left() const override;
 
-  /// Of the rows in the window, with one more, as long as the model takes it, where others follow.
-  const JobShape& shape() const { return planned_.shape(); }
-  /// The job runs: lines go to the writer's file, and rows behind the window are read, from now on.
+  /// Of the rows that wait, where others follow with room for those: one as long as the model takes it, and what others
+  /// have asked for.
+  JobShape shape() const override { return planned_.shape(); }
+  /// First without room for others, then by fewer rows. One that fits alone in no plan fails, and those that need as
+  /// much; none does in the first pass of a job that is begun. Throws UserError (rows_failed) where too many have
+  /// failed.
+  bool plan_by_less(const std::string& misfit) override;
+  bool begin_pass() override;
+  /// A pass runs: lines go to the writer's file, and rows behind the window are read, from now on.
   /// @param on_row_error  told of every row behind the window that cannot run
   void start(std::function<void()> on_row_error = {});
-  /// Lines of rows that are finished leave the process.
-  void flush() { writer_.flush(); }
+  /// Lines of rows that are finished, and of those that cannot run, leave the process. Throws UserError (rows_failed)
+  /// where too many have failed.
+  void flush();
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) {
     dtype_ = dtype;
@@ -71,7 +80,7 @@ class RowBook final : public RowSource {
   /// So far: rows that earlier runs have done, those of the window, and those behind it that the engine has asked for;
   /// bad rows and rows without numbers are failed ones. Tokens are this run's.
   JobReport counts() const {
-    JobReport counts = counts_;
+    JobReport counts = counted_.job;
     counts.failed_rows = accounts_.num_failed();
     return counts;
   }
@@ -79,8 +88,8 @@ class RowBook final : public RowSource {
   const RowTotals& earlier() const { return accounts_.earlier(); }
   /// Errors by their code, lengths of the sequences that have ended.
   const RowTally& tally() const { return accounts_.tally(); }
-  std::size_t num_cut() const { return num_cut_; }  // rows of which a prompt was too long, and was cut
-  std::uint64_t max_new_tokens() const { return planned_.max_new_tokens(); }  // of the rows in the window
+  std::size_t num_cut() const { return counted_.num_cut; }  // rows of which a prompt was too long, and was cut
+  std::uint64_t max_new_tokens() const { return counted_.max_new_tokens; }  // of the rows so far, at most
   /// Rows of the job, once all are read.
   std::optional<std::size_t> num_rows() const { return ahead_.num_in_all(); }
   /// Rows so far, and the share of the input's bytes that held them; none where that is not known, or all are read.
@@ -107,6 +116,11 @@ class RowBook final : public RowSource {
     std::size_t sequence = 0;                             // of it
     std::deque<std::pair<SharedRow, std::size_t>> again;  // sequences that run anew
   };
+  struct Counted {
+    JobReport job;  // but for failed_rows
+    std::size_t num_cut = 0;
+    std::uint64_t max_new_tokens = 0;
+  };
   /// Once is enough.
   struct Warned {
     bool of_numbers = false;  // that were none
@@ -122,6 +136,11 @@ class RowBook final : public RowSource {
   };
 
   Ahead::Opened open(ParsedRow row) const;
+  /// As it is read on the driver's thread.
+  void look_at(const Ahead::Opened& opened);
+  enum class Room : std::uint8_t { known, others };
+  void plan(std::size_t num_rows, Room room);
+  void refuse_first(const std::string& misfit);
   void count(OpenRow& row);
   void add_unread(const RowError& error);
   bool take_row();
@@ -138,9 +157,9 @@ class RowBook final : public RowSource {
   DType dtype_ = DType::float32;
   Warned has_warned_;
   PlannedRows planned_;
+  std::int32_t pass_ = 0;
   RowAccounts accounts_;
-  JobReport counts_;  // but for failed_rows
-  std::size_t num_cut_ = 0;
+  Counted counted_;
   Next next_;
   std::unordered_map<std::int64_t, OpenSequence> sequences_;  // that the engine has, by RowId
   std::int64_t num_pulled_ = 0;

@@ -54,6 +54,11 @@ void ScoreBook::start(std::function<void(bool)> on_row) {
   ahead_.start();
 }
 
+void ScoreBook::flush() {
+  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
+  if (writer_) writer_->flush();
+}
+
 /// On the thread that reads: tokenizes.
 ScoreBook::Ahead::Opened ScoreBook::open(ParsedRow row) const {
   const auto refuse = [](RowError error) -> Ahead::Opened { return {std::move(error), sizeof(RowError), 0}; };
@@ -167,7 +172,6 @@ std::size_t ScoreBook::add_scores(RowId id, std::span<const float> scores) {
 }
 
 bool ScoreBook::finish(RowId id) {
-  ahead_.take_errors([this](const RowError& error) { add_unread(error); });
   const SharedRow row = std::move(windows_.extract(id.value).mapped().row);
   if (row->has_failed || --row->num_open > 0) return false;
   write(*row);

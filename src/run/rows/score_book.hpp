@@ -13,13 +13,13 @@
 #include <unordered_map>
 #include <vector>
 
-#include "batch/row_source.hpp"
 #include "job/output/result_writer.hpp"
 #include "job/report.hpp"
 #include "job/request_reader.hpp"
 #include "job/result.hpp"
 #include "job/row_tally.hpp"
 #include "run/rows/error_limit.hpp"
+#include "run/rows/job_rows.hpp"
 #include "run/rows/row_accounts.hpp"
 #include "run/rows/rows_ahead.hpp"
 #include "run/rows/score_windows.hpp"
@@ -38,7 +38,7 @@ struct ScoreRules {
   WindowLimits ahead = {};  // rows that are read ahead
 };
 
-class ScoreBook final : public RowSource {
+class ScoreBook final : public JobRows {
  public:
   /// @param writer  null: nobody wants result lines
   ScoreBook(const Tokenizer& tokenizer, const ModelSpec& model, ResultWriter* writer, ScoreRules rules);
@@ -54,15 +54,13 @@ class ScoreBook final : public RowSource {
   std::optional<std::int64_t> num_left() const override;
 
   /// Of the rows that were read ahead, with a whole window more where others follow.
-  const JobShape& shape() const { return shape_; }
+  JobShape shape() const override { return shape_; }
 
   /// The job runs: lines go to the writer's file, and further rows are read, from now on.
   /// @param on_row  told of every row that is done without the engine from now on, and whether it has failed
   void start(std::function<void(bool has_failed)> on_row = {});
-  /// Lines of rows that are finished leave the process.
-  void flush() {
-    if (writer_) writer_->flush();
-  }
+  /// As RowBook::flush.
+  void flush();
   /// The data type of the run: what is advised where numbers fail.
   void set_dtype(DType dtype) {
     dtype_ = dtype;

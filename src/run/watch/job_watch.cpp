@@ -15,6 +15,15 @@ constexpr double tick_seconds = 0.2;  // or what the series asks for, where that
 constexpr double publish_seconds = 1;
 constexpr double energy_seconds = 10;
 
+void add_totals(TotalsByResource& sum, const TotalsByResource& more) {
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    sum[i].busy_ns += more[i].busy_ns;
+    sum[i].bytes += more[i].bytes;
+    sum[i].count += more[i].count;
+    sum[i].occupied_ns += more[i].occupied_ns;
+  }
+}
+
 TierFigures tier_figures(const TierBudget& budget) {
   return {budget.capacity_bytes(), budget.used_bytes(), budget.peak_bytes()};
 }
@@ -22,7 +31,7 @@ TierFigures tier_figures(const TierBudget& budget) {
 }  // namespace
 
 JobWatch::JobWatch(Stage& stage, WatchedJob job)
-    : stage_(stage),
+    : stage_(&stage),
       job_(std::move(job)),
       begin_ns_(now_ns()),
       display_(ProgressDisplay::to_stderr(!job_.is_shown)),
@@ -57,10 +66,8 @@ void JobWatch::watch() {
 
 void JobWatch::read(double seconds) {
   figures_.run_seconds = seconds;
-  figures_.resources = stage_.tracer().totals();
+  read_stage();
   if (job_.counts) figures_.counts = job_.counts->values();
-  figures_.tiers = {tier_figures(stage_.budget(TierKind::gpu)), tier_figures(stage_.budget(TierKind::dram)),
-                    tier_figures(stage_.budget(TierKind::ssd))};
   pace_.add(seconds, figures_.counts.tokens, figures_.resources);
   figures_.recent_tokens_per_second = pace_.tokens_per_second();
   const auto busiest = pace_.busiest();
@@ -68,15 +75,35 @@ void JobWatch::read(double seconds) {
   figures_.busiest_fraction = busiest ? busiest->fraction : 0;
   if (activity_.is_due(seconds))
     activity_.add(seconds, figures_.resources, figures_.counts.rows, figures_.counts.tokens);
-  if (seconds >= next_energy_seconds_) {
-    next_energy_seconds_ = seconds + energy_seconds;
+  if (seconds >= due_.energy_seconds) {
+    due_.energy_seconds = seconds + energy_seconds;
     energy_.read();
   }
-  if (seconds >= next_publish_seconds_) publish();
+  if (seconds >= due_.publish_seconds) publish();
+}
+
+void JobWatch::read_stage() {
+  const std::lock_guard lock(stage_mutex_);
+  figures_.resources = earlier_;
+  if (!stage_) return;
+  add_totals(figures_.resources, stage_->tracer().totals());
+  figures_.tiers = {tier_figures(stage_->budget(TierKind::gpu)), tier_figures(stage_->budget(TierKind::dram)),
+                    tier_figures(stage_->budget(TierKind::ssd))};
+}
+
+void JobWatch::leave_stage() {
+  const std::lock_guard lock(stage_mutex_);
+  add_totals(earlier_, stage_->tracer().totals());
+  stage_ = nullptr;
+}
+
+void JobWatch::follow(Stage& stage) {
+  const std::lock_guard lock(stage_mutex_);
+  stage_ = &stage;
 }
 
 void JobWatch::publish() {
-  next_publish_seconds_ = figures_.run_seconds + publish_seconds;
+  due_.publish_seconds = figures_.run_seconds + publish_seconds;
   if (job_.server) job_.server->publish(metrics_text(figures_));
 }
 
@@ -92,7 +119,7 @@ void JobWatch::stop() {
 WatchReport JobWatch::finish() {
   stop();
   const double end_seconds = seconds();
-  next_energy_seconds_ = 0;
+  due_.energy_seconds = 0;
   read(end_seconds);
   activity_.end(end_seconds, figures_.resources, figures_.counts.rows, figures_.counts.tokens);
   figures_.phase = JobPhase::done;

@@ -1,7 +1,7 @@
 // Watches a rank while its job runs: a thread that reads counters some times a second, shows the progress line, renews
 // the metrics, and keeps how busy resources were. The engine's path knows nothing of it.
 //
-// Refers to the stage, the counts and the server. One thread calls it.
+// Refers to the stage, the counts and the server. One thread calls it. A job of several passes has a stage for each.
 #pragma once
 
 #include <condition_variable>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/fields.hpp"
+#include "base/trace.hpp"
 #include "engine/stage.hpp"
 #include "job/activity.hpp"
 #include "job/live_figures.hpp"
@@ -49,17 +50,30 @@ class JobWatch {
   JobWatch(const JobWatch&) = delete;
   JobWatch& operator=(const JobWatch&) = delete;
 
+  /// The pass is over; its stage may go.
+  void leave_stage();
+  /// The next pass has begun.
+  void follow(Stage& stage);
+
   /// The run is over: takes the last readings and shows how it ended. Once.
   WatchReport finish();
 
  private:
   void watch();
   void read(double seconds);
+  void read_stage();
   void stop();
   double seconds() const;
   void publish();
 
-  Stage& stage_;
+  /// On the time of the run.
+  struct Due {
+    double publish_seconds = 0, energy_seconds = 0;
+  };
+
+  std::mutex stage_mutex_;
+  Stage* stage_;                // null: between passes
+  TotalsByResource earlier_{};  // of the stages that are gone
   WatchedJob job_;
   std::uint64_t begin_ns_;
   ProgressDisplay display_;
@@ -67,11 +81,11 @@ class JobWatch {
   RecentPace pace_;
   ActivitySeries activity_;
   EnergyMeter energy_;
-  double next_publish_seconds_ = 0, next_energy_seconds_ = 0;
+  Due due_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_over_ = false;
-  std::thread thread_;  // has all of the above but the last three to itself while it runs
+  std::thread thread_;  // has the above to itself while it runs, but for what the mutexes guard
 };
 
 }  // namespace flexgen

@@ -107,5 +107,31 @@ TEST(AnswerPattern, SearchesWithinBounds) {
   EXPECT_THROW(AnswerPattern("(", "--retry-if-not"), UserError);
 }
 
+TEST_F(RetryTest, AnAnswerComesAgainInItsOwnPass) {
+  std::string rows;
+  for (int i = 0; i < 12; ++i) {
+    json row{{"custom_id", std::to_string(i)}, {"prompt", "q"}, {"temperature", 1}, {"seed", i}};
+    if (i == 6) row["prompt_logprobs"] = 0;  // the window of four has no such row
+    rows += row.dump() + "\n";
+  }
+  RequestReader reader(place_.write("passes.jsonl", rows), {});
+  BookRules two = rules("Yes", 1);
+  two.window.num_rows = 4;
+  RowBook book(tokenizer(), model_, writer_, {}, two);
+  book.read(reader);
+  std::vector<std::pair<int, int>> runs;  // of each pass: those whose prompts are scored, and the others
+  do {
+    auto& [scored, plain] = runs.emplace_back();
+    book.start();
+    while (const auto row = book.next_row()) {
+      ++(row->score_prompt ? scored : plain);
+      if (row->score_prompt) book.add_scores(row->id, {std::vector<float>(row->prompt.size() - 1, -1.0F), 0, {}, {}});
+      answer(book, row->id, " no");
+    }
+  } while (book.begin_pass());
+  EXPECT_EQ(runs, (std::vector<std::pair<int, int>>{{0, 22}, {2, 0}}));
+  EXPECT_EQ(results().size(), 12U);
+}
+
 }  // namespace
 }  // namespace flexgen::test

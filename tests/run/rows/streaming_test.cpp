@@ -58,6 +58,38 @@ class StreamingTest : public RowFilesTest {
     return count;
   }
 
+  /// Runs a pass, with scores of what asks for them; the lengths of the prompts in the order in which they came.
+  static std::vector<std::size_t> run_pass(RowBook& book) {
+    std::vector<std::size_t> lengths;
+    book.start();
+    while (const auto row = book.next_row()) {
+      lengths.push_back(row->prompt.size());
+      const std::vector<float> scores(row->prompt.size() - 1, -1.0F);
+      if (row->score_prompt) book.add_scores(row->id, {scores, 0, {}, {}});
+      if (row->rules && row->rules->sampling.num_logprobs >= 0)
+        book.add_scores(row->id, {{scores.data(), 1}, 0, {}, {}});
+      book.add_token(row->id, 5);
+      book.finish(row->id, FinishReason::length);
+    }
+    return lengths;
+  }
+
+  /// Rows of ids, so many each.
+  static std::vector<json> of_lengths(const std::vector<int>& lengths) {
+    std::vector<json> rows;
+    for (const int length : lengths)
+      rows.push_back({{"custom_id", std::to_string(rows.size())},
+                      {"prompt", std::vector<int>(static_cast<std::size_t>(length), 5)},
+                      {"max_tokens", 1}});
+    return rows;
+  }
+
+  std::vector<std::string> ids_in_order() {
+    std::vector<std::string> all;
+    for (const json& line : results()) all.push_back(line.at("custom_id"));
+    return all;
+  }
+
   std::set<std::string> ids() {
     std::set<std::string> all;
     for (const json& line : results()) EXPECT_TRUE(all.insert(line.at("custom_id")).second) << line;
@@ -101,8 +133,7 @@ TEST_F(StreamingTest, BadRowsBehindTheWindowAreResultsAndAreTold) {
   rows[3].erase("prompt");
   rows[17]["max_tokens"] = "many";
   rows[29]["custom_id"] = "4";
-  rows[25]["prompt_logprobs"] = 1;  // no row of the window asks for that
-  rows[26]["logprobs"] = 3;         // there is room for it
+  rows[26]["logprobs"] = 3;  // there is room for it
   rows[26]["temperature"] = 1;
   RequestReader reader(write(rows), {});
   RowBook book(tokenizer(), model_, writer_, {}, window_of(5));
@@ -120,17 +151,149 @@ TEST_F(StreamingTest, BadRowsBehindTheWindowAreResultsAndAreTold) {
     book.finish(row->id, FinishReason::length);
     ++count;
   }
-  EXPECT_EQ(count, 26);
-  EXPECT_EQ(num_told, 3) << "the first stood in the window";
+  EXPECT_EQ(count, 27);
+  EXPECT_EQ(num_told, 2) << "the first stood in the window";
   EXPECT_EQ(book.counts().rows, 30U);
-  EXPECT_EQ(book.counts().failed_rows, 4U);
+  EXPECT_EQ(book.counts().failed_rows, 3U);
   std::map<std::string, std::string> codes;
   for (const json& line : results())
     if (line.contains("error")) codes[line.at("custom_id")] = line.at("error").at("code");
-  EXPECT_EQ(
-      codes,
-      (std::map<std::string, std::string>{
-          {"3", "missing_field"}, {"17", "invalid_field"}, {"25", "not_planned"}, {"line-30", "duplicate_custom_id"}}));
+  EXPECT_EQ(codes, (std::map<std::string, std::string>{
+                       {"3", "missing_field"}, {"17", "invalid_field"}, {"line-30", "duplicate_custom_id"}}));
+}
+
+TEST_F(StreamingTest, RowsThatThePlanHasNoRoomForRunInAPassOfTheirOwn) {
+  std::vector<json> rows = numbered(30);
+  rows[8]["prompt_logprobs"] = 0;  // no row of the window asks for that
+  rows[17]["echo"] = true;
+  rows[17]["logprobs"] = 0;
+  rows[20]["logit_bias"] = json::object();
+  for (int token = 0; token < 1200; ++token) rows[20]["logit_bias"][std::to_string(token)] = 1;  // there is room for it
+  RequestReader reader(write(rows), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(6));
+  book.read(reader);
+  EXPECT_FALSE(book.shape().scores);
+  EXPECT_EQ(run_pass(book).size(), 28U);
+  EXPECT_EQ(book.num_left(), 0);
+  EXPECT_TRUE(book.begin_pass());
+  EXPECT_TRUE(book.shape().scores);
+  EXPECT_EQ(book.shape().num_rows, 2) << "no others follow";
+  EXPECT_LT(book.shape().max_row_tokens, 10);
+  EXPECT_EQ(book.num_left(), 2);
+  EXPECT_EQ(run_pass(book).size(), 2U);
+  EXPECT_FALSE(book.begin_pass());
+  EXPECT_EQ(book.counts().rows, 30U);
+  EXPECT_EQ(book.counts().failed_rows, 0U);
+  EXPECT_EQ(ids().size(), 30U);
+  EXPECT_EQ(ids_in_order()[28], "8");
+  EXPECT_EQ(ids_in_order()[29], "17");
+}
+
+TEST_F(StreamingTest, HalfAWindowSetAsideEndsThePassAndTheNextKnowsWhatIsAskedFor) {
+  std::vector<json> rows = numbered(200);
+  for (std::size_t i = 50; i < rows.size(); i += 10) rows[i]["prompt_logprobs"] = 0;
+  RequestReader reader(write(rows), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(8));
+  book.read(reader);
+  EXPECT_EQ(run_pass(book).size(), 77U) << "up to the fourth, row 80, but for these";
+  EXPECT_TRUE(book.begin_pass());
+  EXPECT_FALSE(book.has_read_all());
+  EXPECT_FALSE(book.num_left());
+  EXPECT_EQ(book.shape().max_row_tokens, model_.max_positions) << "others follow";
+  EXPECT_EQ(run_pass(book).size(), 123U);
+  EXPECT_FALSE(book.begin_pass());
+  EXPECT_EQ(ids().size(), 200U);
+  EXPECT_EQ(book.counts().sequences, 200U);
+}
+
+TEST_F(StreamingTest, NoRowWaitsForAllTheOthers) {
+  std::vector<json> rows = numbered(800);
+  rows[100]["prompt_logprobs"] = 0;
+  RequestReader reader(write(rows), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(4));
+  book.read(reader);
+  EXPECT_EQ(run_pass(book).size(), 100 + 64U * 4);
+  EXPECT_TRUE(book.begin_pass());
+  EXPECT_EQ(run_pass(book).size(), 800 - 100 - 64U * 4);
+  EXPECT_FALSE(book.begin_pass());
+  EXPECT_EQ(ids().size(), 800U);
+}
+
+TEST_F(StreamingTest, WhatAnEarlierPassWasAskedForStaysPlanned) {
+  std::vector<json> rows = numbered(60);
+  rows[10]["prompt_logprobs"] = 0;
+  rows[11]["prompt_logprobs"] = 0;
+  for (const std::size_t i : {20, 21}) {
+    rows[i]["logit_bias"] = json::object();
+    for (int token = 0; token < 3000; ++token) rows[i]["logit_bias"][std::to_string(token)] = 1;
+  }
+  rows[40]["prompt_logprobs"] = 0;
+  rows[41]["prompt_logprobs"] = 0;
+  RequestReader reader(write(rows), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(4));
+  book.read(reader);
+  int num_passes = 0;
+  do {
+    ++num_passes;
+    run_pass(book);
+  } while (book.begin_pass());
+  EXPECT_EQ(num_passes, 3) << "two scored, two with many biases; the last two have room";
+  EXPECT_EQ(ids().size(), 60U);
+}
+
+TEST_F(StreamingTest, WhereTheLongestRowDoesNotFitThoseThatAreKnownDecide) {
+  std::vector<int> lengths(20, 3);
+  lengths[12] = 40;
+  lengths[15] = 30;
+  RequestReader reader(write(of_lengths(lengths)), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(8));
+  book.read(reader);
+  EXPECT_EQ(book.shape().max_row_tokens, model_.max_positions);
+  EXPECT_TRUE(book.plan_by_less("too much"));
+  EXPECT_EQ(book.shape().max_row_tokens, 3);
+  EXPECT_EQ(book.shape().num_rows, 8);
+  EXPECT_FALSE(book.plan_by_less("too much")) << "a job that is begun with these is refused";
+  EXPECT_EQ(run_pass(book), std::vector<std::size_t>(18, 3));
+  EXPECT_TRUE(book.begin_pass());
+  EXPECT_EQ(book.shape().max_row_tokens, 40);
+  EXPECT_EQ(run_pass(book), (std::vector<std::size_t>{40, 30}));
+}
+
+TEST_F(StreamingTest, ARowThatFitsInNoPlanFailsAndThoseThatNeedAsMuch) {
+  std::vector<int> lengths(24, 3);
+  lengths[10] = 50;
+  lengths[11] = 20;
+  lengths[12] = 60;
+  lengths[13] = 50;
+  RequestReader reader(write(of_lengths(lengths)), {});
+  RowBook book(tokenizer(), model_, writer_, {}, window_of(10));
+  book.read(reader);
+  EXPECT_TRUE(book.plan_by_less(""));
+  int num_told = 0;
+  EXPECT_EQ(run_pass(book).size(), 20U);
+  book.start([&] { ++num_told; });
+  EXPECT_TRUE(book.begin_pass());
+  // A machine for up to 25 tokens.
+  int num_tries = 0;
+  while (book.shape().max_row_tokens > 25) {
+    ++num_tries;
+    ASSERT_TRUE(book.plan_by_less("25 tokens at most"));
+  }
+  EXPECT_EQ(num_tries, 3) << "four rows, two, one, which fails";
+  EXPECT_EQ(book.shape().num_rows, 1);
+  EXPECT_EQ(run_pass(book), std::vector<std::size_t>{20});
+  EXPECT_FALSE(book.begin_pass());
+  EXPECT_EQ(num_told, 3);
+  EXPECT_EQ(book.counts().rows, 24U);
+  EXPECT_EQ(book.counts().failed_rows, 3U);
+  int num_errors = 0;
+  for (const json& line : results()) {
+    if (!line.contains("error")) continue;
+    ++num_errors;
+    EXPECT_EQ(line["error"]["code"], "does_not_fit");
+    EXPECT_NE(std::string(line["error"]["message"]).find("25 tokens at most"), std::string::npos);
+  }
+  EXPECT_EQ(num_errors, 3);
 }
 
 TEST_F(StreamingTest, TooManyErrorsEndTheJob) {

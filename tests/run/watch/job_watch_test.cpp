@@ -104,5 +104,33 @@ TEST(JobWatch, EndsWithARunThatGoesWrong) {
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "nothing was shown, so there is nothing to leave";
 }
 
+TEST(JobWatch, GoesOnOverTheStagesOfAJob) {
+  const ScratchPlace scratch;
+  LiveCounts counts;
+  auto stage = std::make_unique<Stage>(tiny_stage({20, 30, 20, 30, 20, 30}, scratch));
+  JobWatch watch(*stage, {"box", {}, &counts, nullptr});
+  double measured = 0;
+  for (int pass = 0; pass < 3; ++pass) {
+    if (pass > 0) {
+      stage = std::make_unique<Stage>(tiny_stage({20, 30, 20, 30, 20, 30}, scratch));
+      watch.follow(*stage);
+    }
+    run_rows(*stage, counts);
+    for (const TracePhase phase : {TracePhase::prefill, TracePhase::decode, TracePhase::mixed})
+      measured +=
+          static_cast<double>(stage->tracer().totals(phase)[static_cast<std::size_t>(Resource::compute)].occupied_ns) *
+          1e-9;
+    watch.leave_stage();
+    stage.reset();
+    std::this_thread::sleep_for(std::chrono::milliseconds(60));  // it is looked at while there is none
+  }
+  const ActivityReport seen = watch.finish().activity;
+  EXPECT_EQ(std::accumulate(seen.rows.begin(), seen.rows.end(), std::uint64_t{0}), 3 * std::uint64_t{num_rows});
+  double computing = 0;
+  for (std::size_t i = 0; i < seen.rows.size(); ++i)
+    computing += seen.busy.at("compute")[i] * (seen.seconds[i + 1] - seen.seconds[i]);
+  EXPECT_NEAR(computing, measured, 0.02 * measured + 1e-4);
+}
+
 }  // namespace
 }  // namespace flexgen::test
