@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <filesystem>
 
 #include "app/option_table.hpp"
 #include "app/option_values.hpp"
 #include "app/output_option_rows.hpp"
 #include "app/row_option_rows.hpp"
 #include "base/error.hpp"
+#include "run/planning/placement_file.hpp"
 #include "run/policy_choice.hpp"
 #include "run/rows/score_windows.hpp"
 #include "storage/scratch_file.hpp"
@@ -25,15 +28,37 @@ struct Pending {
   double cpu_attention_percent = 100;
 };
 
-OptionValue percent_into(std::optional<Placement>& to) {
-  return into::list([&to](const std::string& option, const std::string& words) {
-    const std::vector<double> given = number_list(option, words);
-    std::array<double, 6> percent{};
-    if (given.size() != percent.size())
-      throw UserError(ExitCode::usage, fmt::format("--{} takes six numbers, not {}", option, given.size()), "",
-                      fmt::format("For example --{} 20 80 0 100 0 100", option));
-    std::copy(given.begin(), given.end(), percent.begin());
-    to = make_placement(percent);
+void keep_percent(const std::string& option, const std::string& words, PolicyRequest& policy) {
+  const std::vector<double> given = number_list(option, words);
+  std::array<double, 6> percent{};
+  if (given.size() != percent.size())
+    throw UserError(
+        ExitCode::usage, fmt::format("--{} takes six numbers, not {}", option, given.size()), "",
+        fmt::format("For example --{} 20 80 0 100 0 100, or a file with a placement for every rank", option));
+  std::copy(given.begin(), given.end(), percent.begin());
+  policy.placement = make_placement(percent);
+}
+
+// Six numbers, or the file of those of every rank.
+OptionValue percent_into(PolicyRequest& policy) {
+  return into::list([&policy](const std::string& option, const std::string& words) {
+    if (words.find_first_not_of("0123456789+-.eE, \t") == std::string::npos || !std::filesystem::exists(words))
+      return keep_percent(option, words, policy);
+    const RankPlacements placements = read_placements(words);
+    policy.stages = placements.stages;
+    if (!policy.slices) policy.slices = placements.slices;
+  });
+}
+
+OptionValue slices_into(std::optional<std::vector<std::int32_t>>& slices) {
+  return into::list([&slices](const std::string& option, const std::string& words) {
+    slices.emplace();
+    for (const double number : number_list(option, words)) {
+      if (number != std::floor(number) || number < 1 || number > 1e6)
+        throw UserError(ExitCode::usage, fmt::format("--{} has {}", option, number), "layers are counted",
+                        fmt::format("For example --{} 16,32", option));
+      slices->push_back(static_cast<std::int32_t>(number));
+    }
   });
 }
 
@@ -146,6 +171,7 @@ std::vector<OptionRow> plan_rows(Options& o) {
       {"profiles", "FILE[*N],...", into::text(plan.profiles),
        "plan for other machines: the profile of each, one rank per machine, FILE*4 for four such"},
       {"explain", "", into::on_off(plan.explain), "the policy given by --percent and others beside the best one"},
+      {"save", "FILE", into::text(plan.save), "write the placement of every rank, for --percent FILE"},
       {"more", "BOOL", into::on_off(plan.more), "plan with more memory, one more GPU and box, too"},
   };
 }
@@ -204,9 +230,11 @@ std::vector<OptionRow> generate_rows(GenerateOptions& generate, RowOptions& rows
 
 std::vector<OptionRow> policy_rows(PolicyRequest& policy, ModelChoice& model, Pending& pending) {
   return {
-      {"percent", "wg wc cg cc hg hc", percent_into(policy.placement),
+      {"slices", "N,...", slices_into(policy.slices),
+       "decoder layers of each rank, first to last; default: as planned, else balanced"},
+      {"percent", "wg wc cg cc hg hc", percent_into(policy),
        "six numbers: weights on gpu and dram, cache on gpu and dram, hidden states on gpu and dram; the rest lies "
-       "on ssd"},
+       "on ssd. Or a file with those of every rank (plan --save)"},
       {"gpu-batch-size", "N", into::positive(policy.gpu_batch_size), "rows computed in one call (B)"},
       {"num-gpu-batches", "N", into::positive(policy.num_gpu_batches),
        "micro-batches that share one pass over the weights (K)"},

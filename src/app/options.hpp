@@ -64,6 +64,7 @@ struct ProfileOptions {
 struct PlanOptions {
   std::string profiles;  // of machines that are not here
   bool explain = false;  // the policy that is given, beside the plan
+  std::string save;      // the file of its ranks' placements
   bool more = true;      // what more memory, GPUs and boxes would bring
 };
 

@@ -1,8 +1,6 @@
 // flexgen-dist plan: the best policy of a job on these machines or on others, before anything is run.
 #include <unistd.h>
 
-#include <chrono>
-#include <optional>
 #include <vector>
 
 #include "app/commands.hpp"
@@ -12,6 +10,7 @@
 #include "job/file_descriptor.hpp"
 #include "run/model/model_folder.hpp"
 #include "run/planning/job_plan.hpp"
+#include "run/planning/placement_file.hpp"
 
 namespace flexgen {
 
@@ -23,9 +22,10 @@ int run_plan(MpiSession& session, const Options& options) {
     if (ranks.rank() == 0) lengths = choose_lengths(options, folder.directory, folder.spec, ranks.size());
   });
   const JobToPlan job{folder.spec, shape_of(lengths), options.plan.profiles, options.plan.explain, options.plan.more};
-  const PlanReport report = plan_for_report(options, job, ranks);
+  const auto [report, best] = plan_for_report(options, job, ranks);
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   if (!options.files.quiet && options.files.report != "-") write_fully(STDOUT_FILENO, plan_text(report));
+  if (!options.plan.save.empty() && !best.stages.empty()) write_placements(best, options.plan.save);
   if (!options.files.report.empty()) write_plan(report, options.files.report);
   return static_cast<int>(report.ways.empty() ? ExitCode::does_not_fit : ExitCode::ok);
 }

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/log.hpp"
 #include "job/output/output_store.hpp"
+#include "policy/planner/plan_wishes.hpp"
 #include "spec/dtype.hpp"
 #include "spec/policy.hpp"
 #include "spec/quantization.hpp"
@@ -25,6 +27,8 @@ struct ModelChoice {
 /// How the job is to be run; what is left open is chosen.
 struct PolicyRequest {
   std::optional<Placement> placement;
+  std::vector<StageWishes> stages;                  // by rank, in the place of placement and others; may be empty
+  std::optional<std::vector<std::int32_t>> slices;  // decoder layers by rank
   std::optional<std::int32_t> gpu_batch_size, num_gpu_batches;
   std::optional<std::int32_t> token_budget;  // of a micro-batch in a sweep
   bool static_blocks = false;                // blocks keep their rows until the last has ended

@@ -1,8 +1,10 @@
 #include "run/policy_choice.hpp"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "base/error.hpp"
@@ -55,6 +57,20 @@ void choose_sharing(const PolicyRequest& request, const JobShape& shape, Policy&
     throw UserError(ExitCode::usage, "--prefix-sharing cannot be done here", why_not, "Leave it out");
   const bool has_what_to_share = shape.num_rows > 1 && shape.max_prompt_tokens > prefix_grain && !shape.scores;
   if (why_not.empty() && has_what_to_share) policy.num_prefixes = most_prefixes;
+}
+
+// What a file gives each rank.
+void place_by_rank(const std::vector<StageWishes>& wishes, std::vector<StagePolicy>& stages) {
+  if (wishes.empty()) return;
+  if (wishes.size() != stages.size())
+    throw UserError(ExitCode::usage, "--percent cannot be honoured",
+                    fmt::format("its file has placements for {} ranks, the job has {}", wishes.size(), stages.size()),
+                    "Give one for every rank");
+  for (std::size_t r = 0; r < stages.size(); ++r) {
+    stages[r].placement = wishes[r].placement.value_or(stages[r].placement);
+    stages[r].host_attention_percent = wishes[r].host_attention_percent.value_or(stages[r].host_attention_percent);
+    stages[r].separate_layers = wishes[r].separate_layers.value_or(stages[r].separate_layers);
+  }
 }
 
 // What the greedy fill chooses for one rank.
@@ -174,10 +190,12 @@ void choose_flow(const JobOutline& job, const Budgets& budgets, const std::optio
 
 // With two layers the last micro-batch's mlp waits for the host before the next layer's attention is projected: the
 // host idles once per layer. One layer needs room for more weights at a time. Each rank as it can.
-void choose_layers(const JobOutline& job, const Budgets& budgets, Communicator& ranks, JobPolicy& policy) {
+void choose_layers(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets, Communicator& ranks,
+                   JobPolicy& policy) {
   const auto own = static_cast<std::size_t>(ranks.rank());
   StagePolicy mine = policy.stages[own];
-  if (mine.uses_host_attention()) {
+  const bool is_wished = !request.stages.empty() && request.stages[own].separate_layers;
+  if (mine.uses_host_attention() && !is_wished) {
     policy.stages[own].separate_layers = false;
     mine.separate_layers = !explain_misfit(plan_memory(job.stage_input(policy, own)), budgets).empty();
   }
@@ -235,8 +253,23 @@ JobPolicy requested_policy(const PolicyRequest& request, const ModelSpec& model,
   if (request.placement) policy.placement = *request.placement;
   choose_sharing(request, shape, policy);
   JobPolicy job{policy, std::vector<StagePolicy>(static_cast<std::size_t>(num_ranks), policy), {}};
-  for (const SliceBounds& bounds : balanced_slices(model, num_ranks)) job.slices.push_back(bounds.num_decoder_layers);
+  place_by_rank(request.stages, job.stages);
+  if (request.slices) {
+    require_slices(*request.slices, model, num_ranks);
+    job.slices = *request.slices;
+  } else {
+    for (const SliceBounds& bounds : balanced_slices(model, num_ranks)) job.slices.push_back(bounds.num_decoder_layers);
+  }
   return job;
+}
+
+void require_slices(const std::vector<std::int32_t>& slices, const ModelSpec& model, int num_ranks) {
+  const auto sum = std::accumulate(slices.begin(), slices.end(), std::int64_t{0});
+  if (std::ssize(slices) == num_ranks && sum == model.num_layers && std::ranges::min(slices) > 0) return;
+  throw UserError(ExitCode::usage, fmt::format("--slices {} cannot be honoured", fmt::join(slices, ",")),
+                  fmt::format("{} has {} layers, the job {} rank{}", model.name, model.num_layers, num_ranks,
+                              num_ranks == 1 ? "" : "s"),
+                  "Give a number above 0 for every rank, with the model's layers as their sum");
 }
 
 void require_cache_off_ssd(const Placement& placement) {
@@ -267,18 +300,19 @@ JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, con
   ranks.agree_on_error([&] { policy = requested_policy(request, job.model, job.shape, ranks.size()); });
   policy.block.dtype =
       agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
-  const bool is_planned = !request.placement && plan_together(request, job, budgets, profiles, ranks, policy);
+  const bool is_placed = request.placement || !request.stages.empty();
+  const bool is_planned = !is_placed && plan_together(request, job, budgets, profiles, ranks, policy);
   if (!is_planned) {
-    if (!request.placement) fill_greedily(request, job, budgets, ranks, policy);
+    if (!is_placed) fill_greedily(request, job, budgets, ranks, policy);
     for (const StagePolicy& stage : policy.stages)
       if (stage.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(stage.placement); });
-    if (!request.sep_layer) choose_layers(job, budgets, ranks, policy);
+    if (!request.sep_layer) choose_layers(request, job, budgets, ranks, policy);
     ranks.agree_on_error([&] { cut_caches(policy); });
     choose_flow(job, budgets, profiles[own], ranks, policy);
   }
   ranks.agree_on_error([&] { require_token_for_each_row(policy.block.token_budget, policy.block.micro_batch_size); });
   ranks.agree_on_error([&] { require_fit(job.stage_input(policy, own), budgets); });
-  if (!request.placement) log_policy(policy);
+  if (!is_placed) log_policy(policy);
   return policy;
 }
 

@@ -24,6 +24,9 @@ void require_cache_off_ssd(const Placement& placement);
 /// none.
 void require_token_for_each_row(std::int32_t token_budget, std::int32_t micro_batch_size);
 
+/// Throws UserError (usage) where slices are not one of a layer or more for each rank, or do not make up the model.
+void require_slices(const std::vector<std::int32_t>& slices, const ModelSpec& model, int num_ranks);
+
 /// FlexGen's defaults where its flags are given in part.
 inline constexpr std::int32_t default_micro_batch_size = 4;
 inline constexpr std::int32_t default_num_micro_batches = 1;

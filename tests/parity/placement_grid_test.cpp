@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "tests/support/in_process_job.hpp"
 #include "tests/support/scratch_place.hpp"
@@ -142,6 +143,20 @@ std::size_t num_scores(const InProcessJob& job, std::size_t r) {
   return (job.scores ? job.prompts[r].size() - 1 : 0) + of_tokens;
 }
 
+void expect_equal(const InProcessJob& job, const Form& form, const InProcessResult& result) {
+  const InProcessResult& expected = resident(form);
+  for (std::size_t r = 0; r < job.prompts.size(); ++r) {
+    ASSERT_EQ(result.ids[r].size(), static_cast<std::size_t>(job.fewer_tokens[r])) << "row " << r;
+    ASSERT_EQ(result.ids[r], expected.ids[r]) << "row " << r;
+    ASSERT_EQ(result.scores[r].size(), num_scores(job, r)) << "row " << r;
+    ASSERT_EQ(result.scores[r], expected.scores[r]) << "row " << r;
+    ASSERT_EQ(result.top_tokens[r], expected.top_tokens[r]) << "row " << r;
+    ASSERT_EQ(result.top_scores[r], expected.top_scores[r]) << "row " << r;
+    ASSERT_EQ(result.logits[r].size(), form.scores ? 0U : result.ids[r].size()) << "row " << r;
+    ASSERT_TRUE(result.logits[r] == expected.logits[r]) << "row " << r << ": other logits";
+  }
+}
+
 class PlacementGrid : public ::testing::TestWithParam<Case> {};
 
 TEST_P(PlacementGrid, GivesWhatTheResidentRunGives) {
@@ -159,17 +174,7 @@ TEST_P(PlacementGrid, GivesWhatTheResidentRunGives) {
   job.keep_trace = true;
   const InProcessResult result = run_in_process(job);
 
-  const InProcessResult& expected = resident(one.form);
-  for (std::size_t r = 0; r < job.prompts.size(); ++r) {
-    ASSERT_EQ(result.ids[r].size(), static_cast<std::size_t>(job.fewer_tokens[r])) << "row " << r;
-    ASSERT_EQ(result.ids[r], expected.ids[r]) << "row " << r;
-    ASSERT_EQ(result.scores[r].size(), num_scores(job, r)) << "row " << r;
-    ASSERT_EQ(result.scores[r], expected.scores[r]) << "row " << r;
-    ASSERT_EQ(result.top_tokens[r], expected.top_tokens[r]) << "row " << r;
-    ASSERT_EQ(result.top_scores[r], expected.top_scores[r]) << "row " << r;
-    ASSERT_EQ(result.logits[r].size(), one.form.scores ? 0U : result.ids[r].size()) << "row " << r;
-    ASSERT_TRUE(result.logits[r] == expected.logits[r]) << "row " << r << ": other logits";
-  }
+  expect_equal(job, one.form, result);
   std::set<Resource> used;
   for (const TraceEvent& event : result.trace) used.insert(event.resource);
   for (const Resource resource : used_resources(one))
@@ -212,6 +217,49 @@ std::vector<Case> as_whole_layers(const Form& form) {
   for (Case& one : cases) one.separate_layers = false;
   return cases;
 }
+
+// Ranks with slices and placements of their own: only the block is one.
+using UnlikeRanks = ::testing::TestWithParam<std::tuple<Block, bool>>;
+
+StagePolicy stage_of(const std::array<double, 6>& percent, double host_percent, bool separate_layers, bool overlap) {
+  StagePolicy stage;
+  stage.placement = make_placement(percent);
+  stage.host_attention_percent = host_percent;
+  stage.separate_layers = separate_layers;
+  stage.overlap = overlap;
+  return stage;
+}
+
+TEST_P(UnlikeRanks, GiveWhatTheResidentRunGives) {
+  const auto& [block, overlap] = GetParam();
+  for (const Form& form : {kPlain, kCompressed}) {
+    const ScratchPlace scratch;
+    InProcessJob job = job_of(form, block.num_rows, scratch.path());
+    job.policy.micro_batch_size = block.micro_batch_size;
+    job.policy.num_micro_batches = block.num_micro_batches;
+    job.policy.token_budget = block.token_budget;
+    job.num_ranks = 4;
+    job.model = tiny_model(7);
+    job.slices = {1, 3, 1, 2};
+    job.stages = {
+        stage_of({100, 0, 100, 0, 100, 0}, 0, true, overlap), stage_of({0, 30, 30, 70, 0, 50}, 60, false, overlap),
+        stage_of({20, 80, 0, 100, 100, 0}, 100, true, !overlap), stage_of({0, 0, 20, 30, 0, 0}, 0, false, overlap)};
+    job.policy.cache_cut = job.stages[1].own_cut();
+    ASSERT_TRUE(job.policy.cache_cut.is_cut());
+    const InProcessResult result = run_in_process(job);
+
+    InProcessJob alone = job_of(form, block.num_rows, scratch.path());
+    alone.model = job.model;
+    alone.policy.overlap = false;
+    const InProcessResult expected = run_in_process(alone);
+    for (std::size_t r = 0; r < job.prompts.size(); ++r) {
+      ASSERT_EQ(result.ids[r], expected.ids[r]) << "row " << r;
+      ASSERT_TRUE(result.logits[r] == expected.logits[r]) << "row " << r << ": other logits";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Blocks, UnlikeRanks, ::testing::Combine(::testing::ValuesIn(kBlocks), ::testing::Bool()));
 
 const auto by_name = [](const auto& info) { return name_of(info.param); };
 INSTANTIATE_TEST_SUITE_P(Plain, PlacementGrid, ::testing::ValuesIn(all_combinations(kPlain)), by_name);

@@ -93,8 +93,11 @@ void run_rank(const InProcessJob& job, Transport& own, InProcessWorld& world, Co
   StageConfig config;
   config.device = job.device;
   config.keep_trace_events = job.keep_trace;
-  config.plan.bounds = balanced_slices(job.model, job.num_ranks)[static_cast<std::size_t>(rank)];
+  const auto own_rank = static_cast<std::size_t>(rank);
+  config.plan.bounds =
+      job.slices.empty() ? balanced_slices(job.model, job.num_ranks)[own_rank] : slice_bounds(job.slices, own_rank);
   Policy policy = job.policy;
+  if (!job.stages.empty()) static_cast<StagePolicy&>(policy) = job.stages.at(own_rank);
   policy.num_groups = job.num_ranks;
   config.plan.input =
       plan_input(job.model, describe_slice(job.model, config.plan.bounds, policy.separate_layers, config.device),

@@ -23,6 +23,8 @@ struct InProcessJob {
   ModelSpec model;
   Policy policy;
   int num_ranks = 1;
+  std::vector<StagePolicy> stages;   // by rank; empty: all as the policy has it
+  std::vector<std::int32_t> slices;  // decoder layers by rank; empty: balanced
   Device device;
   Backend backend = Backend::native;
   std::vector<std::vector<std::int32_t>> prompts;

@@ -119,11 +119,12 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
   return explained;
 }
 
-PlanReport plan(const PlanSite& site, const JobRequest& request, const JobToPlan& job, const JobShape& shape) {
+PlannedReport plan(const PlanSite& site, const JobRequest& request, const JobToPlan& job, const JobShape& shape) {
   const std::vector<RankToPlan> ranks =
       ranks_to_plan(site.machines, job.model, shape, site.transport, site.hidden_through_host);
   PlanQuestion question = plan_question(request.policy, job.model, shape, site.sizes);
-  PlanReport report;
+  PlannedReport planned;
+  PlanReport& report = planned.report;
   report.program = version_text();
   report.model = job.model.name;
   report.rows = shape.num_rows;
@@ -142,16 +143,17 @@ PlanReport plan(const PlanSite& site, const JobRequest& request, const JobToPlan
   report.num_tried = found.num_tried;
   for (const PlannedJob& way : found.ways) report.ways.push_back(describe_way(ranks, way, question.job));
   if (job.asks_more && !found.ways.empty()) report.more = what_more_brings(ranks, question, found.ways.front());
-  return report;
+  if (!found.ways.empty()) planned.best = found.ways.front().policy;
+  return planned;
 }
 
 }  // namespace
 
-PlanReport plan_for_report(const JobRequest& request, const JobToPlan& job, Communicator& ranks) {
+PlannedReport plan_for_report(const JobRequest& request, const JobToPlan& job, Communicator& ranks) {
   const JobShape shape = share(ranks, job.shape);
   PlanSite site;
   if (job.profiles.empty()) site = site_here(request, job, shape, ranks);
-  PlanReport report;
+  PlannedReport report;
   ranks.agree_on_error([&] {
     if (ranks.rank() != 0) return;
     if (!job.profiles.empty()) site = site_elsewhere(request, job);

@@ -18,9 +18,14 @@ struct JobToPlan {
   bool asks_more = true;  // what more of something would bring
 };
 
+struct PlannedReport {
+  PlanReport report;
+  JobPolicy best;  // without stages where nothing fits
+};
+
 /// Collective; the report is rank 0's. Throws UserError (usage): machines without a profile, flags that contradict
 /// each other.
-PlanReport plan_for_report(const JobRequest& request, const JobToPlan& job, Communicator& ranks);
+PlannedReport plan_for_report(const JobRequest& request, const JobToPlan& job, Communicator& ranks);
 
 /// As write_figure_file.
 void write_plan(const PlanReport& report, const std::string& path);

@@ -37,7 +37,9 @@ PlanQuestion plan_question(const PolicyRequest& request, const ModelSpec& model,
   wishes.num_micro_batches = request.num_gpu_batches;
   wishes.weight_formats = formats(sizes.weight_format, request.fewest_bits);
   wishes.cache_formats = formats(sizes.cache_format, request.fewest_bits);
-  wishes.stages = {{request.placement, request.cpu_attention_percent, request.sep_layer}};
+  wishes.slices = request.slices;
+  wishes.stages = request.stages;
+  if (wishes.stages.empty()) wishes.stages = {{request.placement, request.cpu_attention_percent, request.sep_layer}};
   return question;
 }
 
