@@ -126,6 +126,8 @@ NormalArguments normalize_arguments(std::vector<std::string> words, const Argume
     } else if (rules.lists.contains(name) && !has_value) {
       std::string joined;
       while (i + 1 < words.size() && is_number_list(words[i + 1])) append_listed(joined, words[++i]);
+      const bool is_alone = i + 2 >= words.size() || is_option(words[i + 2]);
+      if (joined.empty() && has_next && is_alone && !is_option(words[i + 1])) joined = words[++i];  // a file of them
       if (joined.empty())
         throw UserError(ExitCode::usage, fmt::format("{} has no numbers", word), "",
                         fmt::format("For example {} 20 80 0 100 0 100", word));

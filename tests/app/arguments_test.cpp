@@ -32,7 +32,8 @@ TEST(Arguments, ListsTakeAllNumbersThatFollow) {
   EXPECT_EQ(normal({"--percent", "100,0", "50"}), (Words{"--percent=100,0,50"}));
   EXPECT_THROW(normal({"--percent", ""}), UserError);
   EXPECT_THROW(normal({"--percent"}), UserError);
-  EXPECT_THROW(normal({"--percent", "most"}), UserError);
+  EXPECT_EQ(normal({"--percent", "ranks.json", "--model", "m"}), (Words{"--percent=ranks.json", "--model=m"}));
+  EXPECT_THROW(normal({"--percent", "most", "of"}), UserError);
 }
 
 TEST(Arguments, EveryFileThatFollowsIsAUseOfItsOption) {

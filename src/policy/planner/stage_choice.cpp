@@ -49,8 +49,11 @@ void bound_parts(const StageWishes& wishes, const Policy& policy, ProgramStage& 
 
 class StageSearch {
  public:
-  StageSearch(StageInput& stage, const RooflineJob& job, const StageWishes& wishes)
-      : stage_(stage), job_(job), wishes_(wishes), program_(program_stage(stage, job, wishes)) {}
+  StageSearch(StageInput& stage, const RooflineJob& job, const StageWishes& wishes, bool uses_disk)
+      : stage_(stage), job_(job), wishes_(wishes), program_(program_stage(stage, job, wishes)) {
+    if (uses_disk || wishes.placement) return;
+    for (const Part part : {Part::weights_ssd, Part::cache_ssd}) program_.most[static_cast<std::size_t>(part)] = 0;
+  }
 
   // The programme knows no whole rows, heads and buffers: where its solution does not fit, it is given less.
   std::optional<StageChoice> run() {
@@ -133,12 +136,16 @@ ProgramStage program_stage(StageInput& stage, const RooflineJob& job, const Stag
 std::optional<StageChoice> choose_stage(const StageOf& stage_of, const Policy& sizes, const RooflineJob& job,
                                         const StageWishes& wishes) {
   std::optional<StageChoice> best;
-  for (const StageSwitches& switches : switches_to_try(wishes)) {
-    if (switches.hidden == TierKind::ssd && best) break;
-    Policy policy = sizes;
-    apply_switches(switches, wishes, policy);
-    std::optional<StageChoice> found = StageSearch(stage_of(policy), job, wishes).run();
-    if (is_better(found, best)) best = found;
+  // A disk is written to for hours only where the block fits nowhere else.
+  for (const bool uses_disk : {false, true}) {
+    for (const StageSwitches& switches : switches_to_try(wishes)) {
+      if (switches.hidden == TierKind::ssd && (best || !uses_disk)) break;
+      Policy policy = sizes;
+      apply_switches(switches, wishes, policy);
+      std::optional<StageChoice> found = StageSearch(stage_of(policy), job, wishes, uses_disk).run();
+      if (is_better(found, best)) best = found;
+    }
+    if (best) break;
   }
   return best;
 }

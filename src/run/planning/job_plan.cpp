@@ -34,7 +34,11 @@ DType dtype_elsewhere(const PolicyRequest& request, const ModelSpec& model,
                       const std::vector<PlannedMachine>& machines) {
   if (request.dtype) return *request.dtype;
   const bool on_gpus = std::ranges::all_of(machines, &PlannedMachine::on_gpu);
-  if (!on_gpus) return DType::float32;
+  const auto is_fast_in_16_bits = [](const PlannedMachine& machine) {
+    const std::vector<MatrixRate>& rates = machine.profile.memory.matrix;
+    return best_rate(rates, DType::bfloat16) > best_rate(rates, DType::float32);
+  };
+  if (!on_gpus) return std::ranges::all_of(machines, is_fast_in_16_bits) ? DType::bfloat16 : DType::float32;
   return model.stored_dtype == DType::bfloat16 ? DType::bfloat16 : DType::float16;
 }
 
