@@ -196,8 +196,7 @@ Prediction predict_run(std::span<const StageInput> stages, const RooflineJob& jo
   return prediction;
 }
 
-std::array<Needs, 3> phase_needs(const StageInput& stage, const RooflineJob& job) {
-  const SweepCost cost(stage);
+std::array<Needs, 3> phase_needs(const SweepCost& cost, const RooflineJob& job) {
   std::array<Needs, 3> phases{};
   const auto add = [&](SweepPhase phase, double count, std::span<const SweepRows> kinds) {
     const Needs needs = cost.needs(kinds);
@@ -206,7 +205,7 @@ std::array<Needs, 3> phase_needs(const StageInput& stage, const RooflineJob& job
       phases[static_cast<std::size_t>(phase)][c].amount += count * needs[c].amount;
     }
   };
-  const Policy& policy = stage.plan.policy;
+  const Policy& policy = cost.stage().plan.policy;
   const double all = static_cast<double>(job.num_sequences);
   const double rows = std::min(all / std::max(1, policy.num_groups), static_cast<double>(policy.block_rows()));
   if (rows <= 0) return phases;
@@ -228,9 +227,9 @@ std::array<Needs, 3> phase_needs(const StageInput& stage, const RooflineJob& job
   return phases;
 }
 
-double phase_seconds(const StageInput& stage, const RooflineJob& job) {
+double phase_seconds(const SweepCost& cost, const RooflineJob& job) {
   double sum = 0;
-  for (const Needs& needs : phase_needs(stage, job)) sum += sweep_seconds(needs, stage);
+  for (const Needs& needs : phase_needs(cost, job)) sum += sweep_seconds(needs, cost.stage());
   return sum;
 }
 

@@ -28,7 +28,7 @@ class SweepCost {
   explicit SweepCost(const StageInput& stage);
 
   Needs needs(std::span<const SweepRows> kinds) const;
-  double seconds(std::span<const SweepRows> kinds) const { return sweep_seconds(needs(kinds), traffic_.stage()); }
+  const StageInput& stage() const { return traffic_.stage(); }
   const MemoryPlan& memory() const { return traffic_.memory(); }
 
  private:
@@ -42,10 +42,10 @@ class SweepCost {
 };
 
 /// By phase, in the order of SweepPhase: what all sweeps of the job need, as bound_stage has it, but as predicted.
-std::array<Needs, 3> phase_needs(const StageInput& stage, const RooflineJob& job);
+std::array<Needs, 3> phase_needs(const SweepCost& cost, const RooflineJob& job);
 
 /// The sum over the phases: what a stage takes with blocks that are always full.
-double phase_seconds(const StageInput& stage, const RooflineJob& job);
+double phase_seconds(const SweepCost& cost, const RooflineJob& job);
 
 struct Prediction {
   double seconds = 0;  // whole run

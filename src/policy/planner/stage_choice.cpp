@@ -65,7 +65,8 @@ class StageSearch {
       round_policy(policy);
       if (wishes_.placement) policy.placement = *wishes_.placement;
       if (wishes_.host_attention_percent) policy.host_attention_percent = *wishes_.host_attention_percent;
-      if (!tighten(plan_memory(stage_.plan))) return StageChoice{policy, phase_seconds(stage_, job_)};
+      const SweepCost cost(stage_);
+      if (!tighten(cost.memory())) return StageChoice{policy, phase_seconds(cost, job_)};
     }
     return std::nullopt;
   }

@@ -25,11 +25,11 @@ struct Point {
 
 Point point_at(StageInput& stage, const RooflineJob& job, const PartShares& shares) {
   place_parts(shares, stage.plan.policy);
-  const MemoryPlan memory = plan_memory(stage.plan);
-  const std::array<Needs, num_phases> needs = phase_needs(stage, job);
+  const SweepCost cost(stage);
+  const std::array<Needs, num_phases> needs = phase_needs(cost, job);
   Point point{};
   for (std::size_t t = 0; t < num_tiers; ++t)
-    point.memory[t] = static_cast<double>(memory.tier(static_cast<TierKind>(t)).total());
+    point.memory[t] = static_cast<double>(cost.memory().tier(static_cast<TierKind>(t)).total());
   for (std::size_t p = 0; p < num_phases; ++p)
     for (std::size_t c = 0; c < num_ceilings; ++c) point.seconds[p][c] = needs[p][c].seconds;
   return point;

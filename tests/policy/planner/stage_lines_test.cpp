@@ -56,7 +56,7 @@ TEST(StageLines, AreRightBetweenTheCorners) {
     StageInput trial = stage_with({}, host_attends);
     const StageLines lines = lines_of(trial, job);
     const StageInput stage = stage_with(shares, host_attends);
-    const auto needs = phase_needs(stage, job);
+    const auto needs = phase_needs(SweepCost(stage), job);
     for (const TierKind tier : {TierKind::gpu, TierKind::dram, TierKind::ssd}) {
       const double line = lines.memory[static_cast<std::size_t>(tier)].at(shares);
       EXPECT_NEAR(line, taken(stage, tier), 0.02 * taken(stage, tier) + (512 << 20)) << tier_name(tier);
