@@ -299,7 +299,7 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
     tables.push_back({"Job", row_rule_rows(o.rows)});
     tables.push_back({"Job", score ? score_rows(o.score, o.model) : generate_rows(o.generate, o.rows, o.model)});
   }
-  tables.push_back({"Policy (none given: weights, cache and hidden states go to gpu, dram, ssd as they fit)",
+  tables.push_back({"Policy (without --percent: as planned from profiles, else gpu, dram, ssd as they fit)",
                     policy_rows(o.policy, o.model, pending)});
   tables.push_back({"Machine", machine_rows(o.machine)});
   tables.push_back(
