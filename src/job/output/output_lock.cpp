@@ -103,9 +103,10 @@ class OutputLock::LockFile {
       if (::stat(lock_path.c_str(), &found) != 0) continue;
       const Owner owner = read_owner(lock_path);
       if (!is_gone(owner) && own.st_mtime - found.st_mtime < most_silent_seconds) {
-        why = fmt::format("another process is writing to it, {} on {}, as '{}' says, which counts for nothing {} s "
-                          "after the last sign of life",
-                          owner.process, owner.host, lock_path, most_silent_seconds);
+        why = fmt::format(
+            "another process is writing to it, {} on {}, as '{}' says, which counts for nothing {} s "
+            "after the last sign of life",
+            owner.process, owner.host, lock_path, most_silent_seconds);
         return false;
       }
       const std::string old_path = own_path + ".old";

@@ -43,8 +43,9 @@ void tell(const EarlierRun& run) {
   const JournalState& state = run.state;
   const auto started = fmt::gmtime(static_cast<std::time_t>(state.head.created));
   if (state.is_complete)
-    return log::info(fmt::format("the job of {:%Y-%m-%d %H:%M:%S} UTC is complete: its results, {}, stand in the output",
-                                 started, rows_text(state.totals.rows)));
+    return log::info(
+        fmt::format("the job of {:%Y-%m-%d %H:%M:%S} UTC is complete: its results, {}, stand in the output", started,
+                    rows_text(state.totals.rows)));
   std::string text =
       fmt::format("going on with the job of {:%Y-%m-%d %H:%M:%S} UTC: {}", started, done_text(state.totals.rows));
   if (run.num_lost_rows > 0)
@@ -143,10 +144,9 @@ void OutputStore::refuse_other_job(const JournalState& earlier) const {
     throw UserError(ExitCode::file, fmt::format("cannot write the output {}", output),
                     fmt::format("it exists and is not empty: it has the results of a job that differs: {}", differing),
                     overwrite_remedy);
-  throw UserError(
-      ExitCode::file, fmt::format("cannot go on with {}", output),
-      fmt::format("of its job {}, and this one differs: {}", done_text(earlier.totals.rows), differing),
-      "Give the files and options of the first start again, or --restart to begin anew");
+  throw UserError(ExitCode::file, fmt::format("cannot go on with {}", output),
+                  fmt::format("of its job {}, and this one differs: {}", done_text(earlier.totals.rows), differing),
+                  "Give the files and options of the first start again, or --restart to begin anew");
 }
 
 void OutputStore::require(const std::string& name, const std::string& value) {
