@@ -101,7 +101,7 @@ Json date_of(const arrow::Array& column, std::int64_t row, std::int64_t days) {
 
 Json elements_of(const arrow::Array& values, std::int64_t begin, std::int64_t count) {
   Json list = Json::array();
-  for (std::int64_t i = begin; i < begin + count; ++i) list.push_back(json_of(values, i));
+  for (std::int64_t i = begin; i < begin + count; ++i) list.push_back(column_value(values, i));
   return list;
 }
 
@@ -114,7 +114,7 @@ Json list_of(const arrow::Array& column, std::int64_t row) {
 Json struct_of(const arrow::StructArray& column, std::int64_t row) {
   Json object = Json::object();
   for (int i = 0; i < column.num_fields(); ++i)
-    object[column.struct_type()->field(i)->name()] = json_of(*column.field(i), row);
+    object[column.struct_type()->field(i)->name()] = column_value(*column.field(i), row);
   return object;
 }
 
@@ -124,7 +124,7 @@ Json map_of(const arrow::MapArray& column, std::int64_t row) {
   Json object = Json::object(), pairs = Json::array();
   for (std::int64_t i = 0; i < count; ++i) {
     const Json& key = keys[static_cast<std::size_t>(i)];
-    Json value = json_of(*column.items(), begin + i);
+    Json value = column_value(*column.items(), begin + i);
     pairs.push_back(Json::array({key, value}));
     if (key.is_string()) object[key.get<std::string>()] = std::move(value);
   }
@@ -132,7 +132,7 @@ Json map_of(const arrow::MapArray& column, std::int64_t row) {
 }
 
 Json extension_of(const arrow::ExtensionArray& column, std::int64_t row) {
-  if (column.extension_type()->extension_name() != "arrow.uuid") return json_of(*column.storage(), row);
+  if (column.extension_type()->extension_name() != "arrow.uuid") return column_value(*column.storage(), row);
   std::string text;
   for (const char byte : as<arrow::FixedSizeBinaryArray>(*column.storage()).GetView(row)) {
     if (text.size() == 8 || text.size() == 13 || text.size() == 18 || text.size() == 23) text += '-';
@@ -145,7 +145,7 @@ Json nested_of(const arrow::Array& column, std::int64_t row) {
   switch (column.type_id()) {
     case Type::DICTIONARY: {
       const auto& values = as<arrow::DictionaryArray>(column);
-      return json_of(*values.dictionary(), values.GetValueIndex(row));
+      return column_value(*values.dictionary(), values.GetValueIndex(row));
     }
     case Type::LIST: return list_of<arrow::ListArray>(column, row);
     case Type::LARGE_LIST: return list_of<arrow::LargeListArray>(column, row);
@@ -178,7 +178,7 @@ Json text_or_time_of(const arrow::Array& column, std::int64_t row) {
 
 }  // namespace
 
-Json json_of(const arrow::Array& column, std::int64_t row) {
+Json column_value(const arrow::Array& column, std::int64_t row) {
   if (column.IsNull(row)) return nullptr;
   switch (column.type_id()) {
     case Type::NA: return nullptr;

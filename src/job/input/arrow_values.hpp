@@ -21,6 +21,6 @@ namespace flexgen {
 struct NoUtf8 {};
 
 /// Throws NoUtf8, and std::runtime_error where Arrow cannot show the value.
-nlohmann::json json_of(const arrow::Array& column, std::int64_t row);
+nlohmann::json column_value(const arrow::Array& column, std::int64_t row);
 
 }  // namespace flexgen

@@ -144,7 +144,7 @@ class ParquetRecords final : public RecordSource {
     for (int i = 0; i < batch_->num_columns(); ++i) {
       const std::string& name = batch_->column_name(i);
       try {
-        Json value = as_requests_have_it(name, json_of(*batch_->column(i), batch_row_));
+        Json value = as_requests_have_it(name, column_value(*batch_->column(i), batch_row_));
         if (name == "custom_id" && value.is_number_integer()) value = value.dump();
         record.num_bytes += size_of(value);
         (*record.fields)[name] = std::move(value);
