@@ -30,9 +30,19 @@ target_include_directories(flexgen::cxxopts SYSTEM INTERFACE ${CXXOPTS_INCLUDE})
 find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
+
+# Rows as Parquet.
 if(FLEXGEN_ARROW)
-  find_package(Arrow REQUIRED)
-  find_package(Parquet REQUIRED)
+  find_package(ArrowParquet QUIET)
+  if(ArrowParquet_FOUND)
+    set(FLEXGEN_PARQUET ON)
+  elseif(NOT FLEXGEN_ARROW STREQUAL "AUTO")
+    message(FATAL_ERROR "FLEXGEN_ARROW is ON, but ${ArrowParquet_PROBLEM}. Install libarrow-dev and libparquet-dev "
+                        "(https://arrow.apache.org/install), or 'pip install pyarrow' and give "
+                        "-DArrow_ROOT=$(python3 -c 'import pyarrow; print(pyarrow.__path__[0])'), or -DFLEXGEN_ARROW=OFF")
+  else()
+    message(STATUS "Without Parquet: ${ArrowParquet_PROBLEM}")
+  endif()
 endif()
 
 # The metrics server.

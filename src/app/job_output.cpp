@@ -46,6 +46,13 @@ std::optional<JobIdentity> identify(const Options& options, const std::filesyste
   return identity;
 }
 
+/// "3 of 400 rows are done".
+std::string describe_progress(std::uint64_t num_done, std::optional<std::uint64_t> num_rows) {
+  if (num_rows) return fmt::format("{} of {} rows are done", num_done, *num_rows);
+  return fmt::format("{} done; how many there are is not known, as the input was not read to its end",
+                     num_done == 1 ? "1 row is" : fmt::format("{} rows are", num_done));
+}
+
 }  // namespace
 
 std::unique_ptr<ResultWriter> open_output(const Options& options, const std::filesystem::path& directory,
@@ -81,8 +88,8 @@ std::optional<int> finish_output(ResultWriter& writer, std::optional<std::uint64
   }
   writer.pause();
   if (!stop_requested()) return std::nullopt;
-  log::error(fmt::format("interrupted: {} of {} rows are done{}", done, num_rows ? std::to_string(*num_rows) : "more",
-                         writer.has_journal() ? "; the same command goes on from there" : ""));
+  log::error("interrupted: " + describe_progress(done, num_rows) +
+             (writer.has_journal() ? "; the same command goes on from there" : ""));
   return static_cast<int>(ExitCode::interrupted);
 }
 

@@ -122,8 +122,8 @@ void check_endpoint(const Json& document) {
   const std::string& url = required_string(document, "url", "/v1/completions");
   if (url == "/v1/chat/completions")
     throw RowProblem("unsupported_url",
-                     "url '/v1/chat/completions' is not supported yet: chat needs the model's chat template, and chat "
-                     "comes later. Send the finished text as 'prompt' to /v1/completions");
+                     "url '/v1/chat/completions' cannot be honoured: chat needs a chat template, which no model here "
+                     "has. Send the finished text as 'prompt' to /v1/completions");
   if (url != "/v1/completions")
     throw RowProblem("unsupported_url",
                      fmt::format("url '{}' is not supported: batch rows run on /v1/completions only. "

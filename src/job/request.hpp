@@ -73,9 +73,9 @@ struct Request : RowIdentity {
   std::vector<std::string> choices;
 };
 
-/// One row that cannot run. Codes: invalid_json, invalid_table_row, line_too_long, missing_field, invalid_field,
-/// unknown_field, unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the model is known
-/// invalid_prompt, invalid_field and not_a_number.
+/// One row that cannot run. Codes: invalid_json, invalid_table_row, unreadable_row, line_too_long, missing_field,
+/// invalid_field, unknown_field, unsupported_value, unsupported_field, unsupported_url, duplicate_custom_id; once the
+/// model is known invalid_prompt, invalid_field and not_a_number.
 struct RowError : RowIdentity {
   std::string code;
   std::string message;  // what, why, what to do

@@ -39,8 +39,9 @@ constexpr std::array checked_fields{
 };
 
 /// Read by read_fields, or without any effect on the answer.
-constexpr std::array<std::string_view, 25> read_names{"prompt",
+constexpr std::array<std::string_view, 26> read_names{"prompt",
                                                       "max_tokens",
+                                                      "max_completion_tokens",
                                                       "stop",
                                                       "model",
                                                       "user",
@@ -66,15 +67,10 @@ constexpr std::array<std::string_view, 25> read_names{"prompt",
                                                       "choices"};
 
 /// Known to OpenAI or vLLM and not to us: an error even in a plain row, where other foreign fields are the user's own.
-constexpr std::array<std::string_view, 18> refused_names{"messages",       "max_completion_tokens",
-                                                         "max_new_tokens", "response_format",
-                                                         "tools",          "tool_choice",
-                                                         "functions",      "function_call",
-                                                         "length_penalty", "parallel_tool_calls",
-                                                         "stream_options", "reasoning_effort",
-                                                         "modalities",     "prediction",
-                                                         "guided_json",    "guided_regex",
-                                                         "guided_choice",  "guided_grammar"};
+constexpr std::array<std::string_view, 17> refused_names{
+    "messages",      "max_new_tokens", "response_format",     "tools",          "tool_choice",      "functions",
+    "function_call", "length_penalty", "parallel_tool_calls", "stream_options", "reasoning_effort", "modalities",
+    "prediction",    "guided_json",    "guided_regex",        "guided_choice",  "guided_grammar"};
 
 const CheckedField* find_checked(std::string_view name) {
   const auto found = std::ranges::find(checked_fields, name, &CheckedField::name);
@@ -96,8 +92,9 @@ void check_plain(const CheckedField& field, const Json& value) {
 }
 
 std::string refusal_hint(std::string_view name) {
-  if (name == "messages") return "Chat rows are not supported yet: send the finished text as 'prompt'";
-  if (name == "max_completion_tokens" || name == "max_new_tokens") return "Use 'max_tokens'";
+  if (name == "messages")
+    return "Chat needs a chat template, which no model here has: send the finished text as 'prompt'";
+  if (name == "max_new_tokens") return "Use 'max_tokens'";
   return "Remove the field";
 }
 
@@ -269,9 +266,13 @@ void read_fields(const Json& body, const RequestDefaults& defaults, Request& req
                                           ? "field 'text' (or 'prompt') is missing: there is nothing to score. Add it"
                                           : "field 'prompt' is missing: there is nothing to continue. Add it");
   read_prompts(*prompt, request);
-  const Json* max_tokens = find_set(body, "max_tokens");
+  const char* length_name = find_set(body, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+  const Json* max_tokens = find_set(body, length_name);
+  if (const Json* other = find_set(body, "max_tokens"); other && *other != *max_tokens)
+    throw RowProblem("invalid_field",
+                     "fields 'max_tokens' and 'max_completion_tokens' mean the same, and differ. Remove one");
   request.names_max_tokens = max_tokens != nullptr;
-  request.max_tokens = max_tokens ? read_integer(*max_tokens, "max_tokens", 0, std::numeric_limits<std::int32_t>::max())
+  request.max_tokens = max_tokens ? read_integer(*max_tokens, length_name, 0, std::numeric_limits<std::int32_t>::max())
                                   : defaults.max_tokens;
   if (const Json* stop = find_set(body, "stop")) request.stop = read_stop(*stop);
   if (const Json* model = find_set(body, "model")) {

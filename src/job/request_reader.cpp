@@ -113,6 +113,8 @@ ParsedRow RequestReader::parse(const Record& record) const {
   row.ordinal = num_rows_;
   if (!record.problem) {
     if (!record.fields) return parse_request(record.text, std::move(row), defaults_);
+    const nlohmann::json* body = find_set(*record.fields, "body");
+    row.batch_format = body && body->is_object();
     return read_request(*record.fields, std::move(row), defaults_);
   }
   // What there is of it may still say whose result the error is.

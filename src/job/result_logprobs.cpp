@@ -5,37 +5,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "job/utf8.hpp"
+
 namespace flexgen {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr double least_logprob = -9999;  // in OpenAI's answers, too: JSON has no infinity
-
-bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0u) == 0x80u; }
-
-/// Length of the well-formed character that `text` begins with; 0 where there is none. Source: RFC 3629.
-std::size_t character_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-  if (length == 0 || text.size() < length || !std::ranges::all_of(text.substr(1, length - 1), continues_character))
-    return 0;
-  const bool is_overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
-  const bool is_surrogate = lead == 0xED && byte(1) >= 0xA0;
-  const bool is_beyond = lead == 0xF4 && byte(1) >= 0x90;
-  return is_overlong || is_surrogate || is_beyond ? 0 : length;
-}
-
-bool is_text(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const std::size_t length = character_length(bytes);
-    if (length == 0) return false;
-    bytes.remove_prefix(length);
-  }
-  return true;
-}
 
 OrderedJson number(float log_probability) {
   return std::max(printed_logprob(static_cast<double>(log_probability)), least_logprob);
@@ -57,7 +34,7 @@ double printed_logprob(double log_probability) {
 }
 
 std::string token_text(std::string_view bytes) {
-  if (is_text(bytes)) return std::string(bytes);
+  if (is_utf8(bytes)) return std::string(bytes);
   std::string text = "bytes:";
   for (const char byte : bytes) text += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
   return text;

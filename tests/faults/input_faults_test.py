@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 
-from fault_case import DEMO_ROWS, FaultCase, Job, main
+from fault_case import DEMO_ROWS, ROOT, FaultCase, Job, main
 
 ROWS_FAILED, USAGE, FILE = 1, 2, 6
 
@@ -59,6 +59,21 @@ class InputFormsTest(FaultCase):
         job = Job(self, self.words("-", "--input-format", "csv", "--overwrite"), stdin=self.folder / "rows.csv.gz")
         self.assertEqual(job.wait(), 0, job.text())
         self.assertEqual(self.results(), wanted)
+
+    def test_parquet_gives_what_its_lines_give(self):
+        """Or, in a build without Arrow, a message that says how to come by it."""
+        file = ROOT / "tests" / "data" / "parquet" / "groups.parquet"
+        texts = [" ".join(str(pow(7, 31 * i + k, 1000003)) for k in range(20)) for i in range(60)]  # as make_parquet.py has it
+        rows = self.write("rows.jsonl", self.jsonl({"custom_id": f"r{i}", "prompt": text} for i, text in enumerate(texts)))
+        code, text = self.run_job(self.words(file, "--gen-len", "1"))
+        if code == FILE:
+            self.assertIn("built without Arrow", text)
+            self.assertIn("-DFLEXGEN_ARROW=ON", text)
+            return
+        self.assertEqual(code, 0, text)
+        found = self.results()
+        self.expect(0, self.words(rows, "--gen-len", "1", "--overwrite"))
+        self.assertEqual(self.results(), found)
 
     def test_a_torn_file_is_run_as_far_as_it_goes(self):
         text = "".join(json.dumps({"custom_id": f"r{i}", "prompt": f"row {i * 7919 % 1000}", "max_tokens": 1}) + "\n"

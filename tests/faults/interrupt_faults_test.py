@@ -30,6 +30,13 @@ class InterruptTest(FaultCase):
             self.assertRegex(text, r"error: interrupted: \d+ of 4000 rows are done; the same command goes on from there\n")
             self.output.unlink()
 
+    def test_an_interrupt_before_the_end_of_the_input_is_known(self):
+        more_than_are_read_ahead = self.rows(20000, prompt="x", max_tokens=60, stop=None)
+        code, text = self.end_by(signal.SIGINT, self.words(more_than_are_read_ahead))
+        self.assertEqual(code, INTERRUPTED, text)
+        self.assertRegex(text, r"error: interrupted: \d+ rows are done; how many there are is not known, as the input was not "
+                               r"read to its end; the same command goes on from there\n")
+
     def test_an_output_that_nothing_was_written_to_does_not_stay(self):
         """The job still reads its rows: its output has been taken, no more."""
         for before in (None, "precious\n"):

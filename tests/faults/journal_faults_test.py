@@ -137,7 +137,7 @@ class KillTest(JournalCase):
             self.assertEqual(os.listdir(self.offload), [])
             again, text = self.run_job(words(list(wanted)))
             self.assertEqual(again, code)
-            self.assertIn("are done already", text)
+            self.assertIn("is complete: its results", text)
             self.assertNotIn("loading", text)
         return output
 
@@ -238,8 +238,8 @@ class StopTest(JournalCase):
         self.assertEqual(job.wait(), INTERRUPTED, job.text())
         done = self.num_done(self.output)
         job = Job(self, self.job_words(self.folder / "mixed.jsonl", "--preserve-order"))
-        self.assertTrue(wait_until(lambda: " rows done" in job.text() or job.process.poll() is not None))
-        found = re.search(r"UTC: (\d+) rows done", job.text())
+        self.assertTrue(wait_until(lambda: " rows are done" in job.text() or job.process.poll() is not None))
+        found = re.search(r"UTC: (\d+) rows are done", job.text())
         self.assertEqual(int(found.group(1)), done)
 
 

@@ -175,6 +175,16 @@ TEST(Request, Stop) {
   bad(plain(R"("stop":5)"), "invalid_field", {"'stop'"});
 }
 
+TEST(Request, TheNewerNameOfMaxTokens) {
+  const Request request = good(plain(R"("max_completion_tokens":5)"));
+  EXPECT_EQ(request.max_tokens, 5);
+  EXPECT_TRUE(request.names_max_tokens);
+  EXPECT_EQ(good(batch(plain(R"("max_completion_tokens":5,"max_tokens":5)"))).max_tokens, 5);
+  EXPECT_EQ(good(plain(R"("max_completion_tokens":null,"max_tokens":4)")).max_tokens, 4);
+  bad(plain(R"("max_completion_tokens":5,"max_tokens":6)"), "invalid_field", {"mean the same"});
+  bad(plain(R"("max_completion_tokens":"5")"), "invalid_field", {"'max_completion_tokens'", "integer"});
+}
+
 // As HELM sends it: without a temperature all answers are the same, and the best of any number is the first.
 TEST(Request, TheBestOfSeveralGreedyAnswersIsTheFirst) {
   EXPECT_EQ(good(plain(R"("best_of":5,"temperature":0,"n":1)")).best_of, 1);
@@ -182,7 +192,7 @@ TEST(Request, TheBestOfSeveralGreedyAnswersIsTheFirst) {
 
 TEST(Request, WhatCannotBeHonouredIsRefusedInBothForms) {
   for (const auto& [field, value] :
-       {std::pair{"messages", "[1]"}, {"max_completion_tokens", "[1]"}, {"tools", "[1]"}, {"response_format", "[1]"}}) {
+       {std::pair{"messages", "[1]"}, {"max_new_tokens", "[1]"}, {"tools", "[1]"}, {"response_format", "[1]"}}) {
     const std::string pair = fmt::format("\"{}\":{}", field, value);
     const std::string quoted = fmt::format("'{}'", field);
     bad(plain(pair), "unsupported_field", {quoted});
@@ -271,7 +281,7 @@ TEST(Request, CustomId) {
 TEST(Request, Endpoints) {
   const auto row = [](std::string_view rest) { return R"({"custom_id":"a",)" + std::string(rest) + "}"; };
   bad(row(R"("method":"POST","url":"/v1/chat/completions","body":{"messages":[]})"), "unsupported_url",
-      {"chat", "comes later", "/v1/completions"});
+      {"chat", "chat template", "/v1/completions"});
   bad(row(R"("method":"POST","url":"/v1/embeddings","body":{})"), "unsupported_url", {"/v1/embeddings"});
   bad(row(R"("method":"GET","url":"/v1/completions","body":{})"), "unsupported_value", {"GET"});
   bad(row(R"("url":"/v1/completions","body":{"prompt":"x"})"), "missing_field", {"'method'"});

@@ -23,10 +23,10 @@ void refuse(const std::string& path, const std::optional<WrongKind>& kind) {
 
 std::unique_ptr<RecordSource> open_records(const std::string& path, InputFormat format, std::size_t max_record_bytes) {
   const InputFormat form = format_of(format, path);
-  if (form == InputFormat::parquet) return open_parquet(path);
+  if (form == InputFormat::parquet) return open_parquet(path, max_record_bytes);
   auto text = std::make_unique<InputText>(path);
   if (format == InputFormat::automatic && path != "-" && text->head().starts_with(parquet_mark))
-    return open_parquet(path);
+    return open_parquet(path, max_record_bytes);
   if (form == InputFormat::jsonl) {
     refuse(path, find_wrong_kind(text->head(), text->head_is_whole()));
     return std::make_unique<LineRecords>(std::move(text), max_record_bytes);

@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "job/request_fields.hpp"
+#include "job/utf8.hpp"
 
 namespace flexgen {
 namespace {
@@ -26,30 +27,6 @@ char separator_of(char asked_for, std::string_view head) {
 [[noreturn]] void refuse_table(const std::string& path, const std::string& why) {
   throw UserError(ExitCode::file, fmt::format("cannot read rows from {}", display_name(path)), why,
                   "Its first line must name its columns, each once, as in \"custom_id,prompt\"");
-}
-
-bool is_utf8(const std::string& text) {
-  const auto is_continuation = [&](std::size_t i) {
-    return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0u) == 0x80u;
-  };
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80   ? 1
-                               : lead < 0xC2 ? 0
-                               : lead < 0xE0 ? 2
-                               : lead < 0xF0 ? 3
-                               : lead < 0xF5 ? 4
-                                             : 0;
-    if (length == 0) return false;
-    for (std::size_t k = 1; k < length; ++k)
-      if (!is_continuation(i + k)) return false;
-    const auto second = static_cast<unsigned char>(length > 2 ? text[i + 1] : 0);
-    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second >= 0xA0) || (lead == 0xF0 && second < 0x90) ||
-        (lead == 0xF4 && second >= 0x90))
-      return false;  // longer than need be, a surrogate, or beyond Unicode
-    i += length;
-  }
-  return true;
 }
 
 /// As programs write it: "True" and "FALSE", too.

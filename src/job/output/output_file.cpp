@@ -59,11 +59,9 @@ void OutputFile::open() {
     }, named{};
     if (::fstat(file_.get(), &status) != 0) refuse("inspect", errno_text(errno), another_path);
     if (!S_ISREG(status.st_mode)) return;  // a pipe or device holds nothing that could be lost
-    std::string holder;
-    lock_ = OutputLock::take(file_.get(), end_of_links(path_), holder);
-    if (!lock_)
-      refuse("write", "another process is writing to it" + (holder.empty() ? "" : fmt::format(" ({})", holder)),
-             "Wait for that job, or choose another output path");
+    std::string why;
+    lock_ = OutputLock::take(file_.get(), end_of_links(path_), why);
+    if (!lock_) refuse("write", why, "Wait for the job that has it, or choose another output path");
     const bool is_there = ::stat(path_.c_str(), &named) == 0 && is_same_file(status, named);
     if (!is_there && attempt < most_attempts) continue;  // a job that failed has removed it before the lock was taken
     is_named_ = is_there && named.st_nlink > 0;

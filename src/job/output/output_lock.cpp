@@ -45,6 +45,12 @@ bool is_gone(const Owner& owner) {
   return owner.host == own_host() && owner.process > 0 && ::kill(owner.process, 0) != 0 && errno == ESRCH;
 }
 
+/// Says what errno does.
+std::string cannot_lock(const std::string& lock_path) {
+  return fmt::format("its file system has no locks, and a file that stands for one cannot be made, '{}': {}", lock_path,
+                     errno_text(errno));
+}
+
 }  // namespace
 
 /// Made under a name of its own and then linked to the lock's name: that happens once, on every file system.
@@ -58,7 +64,7 @@ class OutputLock::LockFile {
     const bool is_made =
         file.is_open() && write_fully(file.get(), fmt::format("{} {}\n", own_host(), ::getpid())).error_number == 0;
     bool is_taken = false;
-    if (!is_made || ::fstat(file.get(), &own) != 0) why = errno_text(errno);
+    if (!is_made || ::fstat(file.get(), &own) != 0) why = cannot_lock(own_path);
     else is_taken = link_or_replace(own_path, lock_path, own, why);
     ::unlink(own_path.c_str());
     if (!is_taken) return nullptr;
@@ -89,7 +95,7 @@ class OutputLock::LockFile {
     for (int attempt = 0; attempt < most_attempts; ++attempt) {
       if (::link(own_path.c_str(), lock_path.c_str()) == 0) return true;
       if (errno != EEXIST) {
-        why = errno_text(errno);
+        why = cannot_lock(lock_path);
         return false;
       }
       struct stat found {
@@ -97,8 +103,10 @@ class OutputLock::LockFile {
       if (::stat(lock_path.c_str(), &found) != 0) continue;
       const Owner owner = read_owner(lock_path);
       if (!is_gone(owner) && own.st_mtime - found.st_mtime < most_silent_seconds) {
-        why = fmt::format("{} of process {} on {}, which may be gone for a minute at most", lock_path, owner.process,
-                          owner.host);
+        why = fmt::format(
+            "another process is writing to it, {} on {}, as '{}' says, which counts for nothing {} s "
+            "after the last sign of life",
+            owner.process, owner.host, lock_path, most_silent_seconds);
         return false;
       }
       const std::string old_path = own_path + ".old";
@@ -107,7 +115,7 @@ class OutputLock::LockFile {
       if (!is_that) ::link(old_path.c_str(), lock_path.c_str());
       ::unlink(old_path.c_str());
     }
-    why = lock_path;
+    why = fmt::format("others take it at the same time, by '{}'", lock_path);
     return false;
   }
 
@@ -126,7 +134,10 @@ OutputLock::~OutputLock() = default;
 std::optional<OutputLock> OutputLock::take(int fd, const std::string& path, std::string& why) {
   why.clear();
   if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return OutputLock(nullptr);
-  if (errno == EWOULDBLOCK) return std::nullopt;
+  if (errno == EWOULDBLOCK) {
+    why = "another process is writing to it";
+    return std::nullopt;
+  }
   std::unique_ptr<LockFile> file = LockFile::take(path, why);
   if (!file) return std::nullopt;
   return OutputLock(std::move(file));

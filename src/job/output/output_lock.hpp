@@ -18,7 +18,7 @@ class OutputLock {
   /// Nothing where another process has it.
   /// @param fd    the file, open: a lock of flock lasts as long as it stays so
   /// @param path  its name
-  /// @param why   who has it, where that is known
+  /// @param why   who has it, or what is in the way
   static std::optional<OutputLock> take(int fd, const std::string& path, std::string& why);
 
   OutputLock(OutputLock&&) noexcept;

@@ -35,14 +35,23 @@ std::string differences(const JobIdentity& was, const JobIdentity& is) {
 
 std::string rows_text(std::uint64_t count) { return fmt::format("{} row{}", count, count == 1 ? "" : "s"); }
 
+std::string done_text(std::uint64_t count) {
+  return count == 0 ? "no row is done" : fmt::format("{} {} done", rows_text(count), count == 1 ? "is" : "are");
+}
+
 void tell(const EarlierRun& run) {
   const JournalState& state = run.state;
-  if (state.is_complete) return log::info(fmt::format("all {} are done already", rows_text(state.totals.rows)));
+  const auto started = fmt::gmtime(static_cast<std::time_t>(state.head.created));
+  if (state.is_complete)
+    return log::info(
+        fmt::format("the job of {:%Y-%m-%d %H:%M:%S} UTC is complete: its results, {}, stand in the output", started,
+                    rows_text(state.totals.rows)));
   std::string text =
-      fmt::format("going on with the job of {:%Y-%m-%d %H:%M:%S} UTC: {} done",
-                  fmt::gmtime(static_cast<std::time_t>(state.head.created)), rows_text(state.totals.rows));
+      fmt::format("going on with the job of {:%Y-%m-%d %H:%M:%S} UTC: {}", started, done_text(state.totals.rows));
   if (run.num_lost_rows > 0)
-    text += fmt::format("; {} had not reached the disk and will be done again", rows_text(run.num_lost_rows));
+    text += fmt::format("; the line{} of {} had not reached the disk whole: {} done again",
+                        run.num_lost_rows == 1 ? "" : "s", rows_text(run.num_lost_rows),
+                        run.num_lost_rows == 1 ? "it is" : "they are");
   log::info(text);
 }
 
@@ -106,7 +115,7 @@ bool OutputStore::use_earlier_run() {
   refuse_other_job(run.state);
   if (!run.changed_file.empty())
     throw UserError(ExitCode::file, fmt::format("cannot go on with '{}'", run.changed_file),
-                    "what it held when the job ended is no longer there, or was changed",
+                    "what an earlier run of the job wrote is no longer there, or was changed",
                     "Put it back as it was, or give --restart to begin anew");
   tell(run);
   state_ = std::move(run.state);
@@ -135,10 +144,9 @@ void OutputStore::refuse_other_job(const JournalState& earlier) const {
     throw UserError(ExitCode::file, fmt::format("cannot write the output {}", output),
                     fmt::format("it exists and is not empty: it has the results of a job that differs: {}", differing),
                     overwrite_remedy);
-  throw UserError(
-      ExitCode::file, fmt::format("cannot go on with {}", output),
-      fmt::format("{} of its job done, and this one differs: {}", rows_text(earlier.totals.rows), differing),
-      "Give the files and options of the first start again, or --restart to begin anew");
+  throw UserError(ExitCode::file, fmt::format("cannot go on with {}", output),
+                  fmt::format("of its job {}, and this one differs: {}", done_text(earlier.totals.rows), differing),
+                  "Give the files and options of the first start again, or --restart to begin anew");
 }
 
 void OutputStore::require(const std::string& name, const std::string& value) {

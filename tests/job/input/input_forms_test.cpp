@@ -208,16 +208,6 @@ TEST_F(InputForms, SeveralInputsAreOneJob) {
   EXPECT_THROW(RequestReader(InputFiles{{first, place_.file("missing")}}, {}), UserError) << "before a row is read";
 }
 
-TEST_F(InputForms, ParquetIsReadOrItIsSaidHow) {
-#ifndef FLEXGEN_ARROW
-  for (const char* name : {"rows.parquet", "rows"}) {
-    const auto [count, what] = read_broken(name, "PAR1 and so on PAR1");
-    EXPECT_EQ(count, 0U);
-    EXPECT_NE(what.find("pyarrow.parquet"), std::string::npos) << what;
-  }
-#endif
-}
-
 TEST_F(InputForms, TemplatesMakePrompts) {
   RequestDefaults defaults;
   defaults.prompt_template = std::make_shared<const PromptTemplate>("Is {a} the same as {b c}? {{{k}}}");

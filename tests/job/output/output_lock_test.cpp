@@ -52,6 +52,14 @@ TEST(OutputLock, AFileStandsForItWhereThereAreNoLocks) {
   EXPECT_TRUE(take(without_locks, path));
 }
 
+TEST(OutputLock, WhatIsInTheWayIsNoOtherProcess) {
+  const ScratchPlace folder;
+  std::string why;
+  EXPECT_FALSE(OutputLock::take(without_locks, folder.file("missing/out"), why));
+  EXPECT_NE(why.find("cannot be made"), std::string::npos) << why;
+  EXPECT_EQ(why.find("another process"), std::string::npos) << why;
+}
+
 TEST(OutputLock, TheFileOfAProcessThatIsGoneCountsForNothing) {
   const ScratchPlace folder;
   const std::string path = folder.file("out");
