@@ -15,7 +15,7 @@ namespace {
 // One full block for every stage, unless told otherwise; rows of unlike lengths show more than one wave of them does.
 std::int64_t default_rows(const Options& options, int num_ranks) {
   const PolicyRequest& policy = options.policy;
-  const std::int64_t block = static_cast<std::int64_t>(policy.gpu_batch_size.value_or(policy.placement ? 4 : 64)) *
+  const std::int64_t block = static_cast<std::int64_t>(policy.gpu_batch_size.value_or(policy.is_placed() ? 4 : 64)) *
                              policy.num_gpu_batches.value_or(1);
   const bool is_drawn = options.bench.prompt_len.is_drawn() || options.bench.gen_len.is_drawn();
   return block * num_ranks * (is_drawn ? 4 : 1);

@@ -1,6 +1,7 @@
 // What is asked of a job, in groups: a room takes the group that it needs. Plain data, checked where it was parsed.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -41,6 +42,14 @@ struct PolicyRequest {
   std::int32_t fewest_bits = 0;                 // to which the plan may compress weights and cache; 0: not at all
   std::optional<double> cpu_attention_percent;  // of rows whose cache is in dram; 0: of none; none: as planned
   double attn_sparsity = 1;
+
+  /// By the user: no plan is wanted.
+  bool is_placed() const { return placement.has_value() || !stages.empty(); }
+  /// Some rank's processors attend for sure.
+  bool wants_host_attention() const {
+    const auto attends = [](const StageWishes& rank) { return rank.host_attention_percent.value_or(0) > 0; };
+    return cpu_attention_percent.value_or(0) > 0 || std::ranges::any_of(stages, attends);
+  }
 };
 
 /// What a job may use of the machine.

@@ -114,8 +114,10 @@ void fill_greedily(const PolicyRequest& request, const JobOutline& job, const Bu
   // Hosts that attend cut the rows alike: as the rank has it that has least room on its gpu tier.
   const auto by_cache = [](const Fill& one) { return one.placement.cache.gpu_percent; };
   const Fill& least_cache = *std::ranges::min_element(fills, {}, by_cache);
-  for (std::size_t r = 0; r < fills.size(); ++r)
-    policy.stages[r].placement = policy.stages[r].uses_host_attention() ? least_cache.placement : fills[r].placement;
+  for (std::size_t r = 0; r < fills.size(); ++r) {
+    policy.stages[r].placement = fills[r].placement;
+    if (policy.stages[r].uses_host_attention()) policy.stages[r].placement.cache = least_cache.placement.cache;
+  }
 }
 
 // What the ranks' plan has chosen, from rank 0 to the others.
@@ -202,22 +204,6 @@ void choose_layers(const PolicyRequest& request, const JobOutline& job, const Bu
   policy.stages = gather(ranks, mine);
 }
 
-// Hosts that attend for a part of the rows do it for the same part on all ranks.
-void cut_caches(JobPolicy& policy) {
-  for (const StagePolicy& stage : policy.stages) {
-    const CacheCut cut = stage.own_cut();
-    if (!cut.is_cut()) continue;
-    CacheCut& common = policy.block.cache_cut;
-    if (common.is_cut() && common != cut)
-      throw UserError(ExitCode::usage, "the ranks' caches cannot be cut in different ways",
-                      fmt::format("one has {:g} % of the rows on gpu and the CPU attends for {:g} % of the others, "
-                                  "another {:g} % and {:g} %",
-                                  common.gpu_percent, common.host_percent, cut.gpu_percent, cut.host_percent),
-                      "Give all ranks with --cpu-cache-compute the same shares, or one all rows or none");
-    common = cut;
-  }
-}
-
 void log_policy(const JobPolicy& policy) {
   for (std::size_t r = 0; r < policy.stages.size(); ++r) {
     const bool is_alone = policy.stages.size() == 1;
@@ -263,6 +249,29 @@ JobPolicy requested_policy(const PolicyRequest& request, const ModelSpec& model,
   return job;
 }
 
+void cut_caches(JobPolicy& policy) {
+  for (const StagePolicy& stage : policy.stages) {
+    const CacheCut cut = stage.own_cut();
+    if (!cut.is_cut()) continue;
+    CacheCut& common = policy.block.cache_cut;
+    if (common.is_cut() && common != cut)
+      throw UserError(ExitCode::usage, "the ranks' caches cannot be cut in different ways",
+                      fmt::format("one has {:g} % of the rows on gpu and the CPU attends for {:g} % of the others, "
+                                  "another {:g} % and {:g} %",
+                                  common.gpu_percent, common.host_percent, cut.gpu_percent, cut.host_percent),
+                      "Give all ranks with --cpu-cache-compute the same shares, or one all rows or none");
+    common = cut;
+  }
+}
+
+std::string to_text(const JobPolicy& policy) {
+  const CacheCut& cut = policy.block.cache_cut;
+  std::string text = fmt::format("cut {:g} {:g}", cut.gpu_percent, cut.host_percent);
+  for (std::size_t r = 0; r < policy.stages.size(); ++r)
+    text += fmt::format("; {} layers {}", policy.slices[r], to_flags(policy.of_rank(r)));
+  return text;
+}
+
 void require_slices(const std::vector<std::int32_t>& slices, const ModelSpec& model, int num_ranks) {
   const auto sum = std::accumulate(slices.begin(), slices.end(), std::int64_t{0});
   if (std::ssize(slices) == num_ranks && sum == model.num_layers && std::ranges::min(slices) > 0) return;
@@ -298,21 +307,24 @@ JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, con
   const auto own = static_cast<std::size_t>(ranks.rank());
   JobPolicy policy;
   ranks.agree_on_error([&] { policy = requested_policy(request, job.model, job.shape, ranks.size()); });
+  // Before anything is chosen by it: other options, or another file of them, would part the ranks' ways.
+  ranks.all_equal("the policy that is asked for", to_text(policy));
   policy.block.dtype =
       agree_on_dtype(choose_dtype(request.dtype, job.device, job.model.stored_dtype), job.device, ranks);
-  const bool is_placed = request.placement || !request.stages.empty();
-  const bool is_planned = !is_placed && plan_together(request, job, budgets, profiles, ranks, policy);
+  const bool is_planned = !request.is_placed() && plan_together(request, job, budgets, profiles, ranks, policy);
   if (!is_planned) {
-    if (!is_placed) fill_greedily(request, job, budgets, ranks, policy);
-    for (const StagePolicy& stage : policy.stages)
-      if (stage.uses_host_attention()) ranks.agree_on_error([&] { require_cache_off_ssd(stage.placement); });
+    if (!request.is_placed()) fill_greedily(request, job, budgets, ranks, policy);
+    ranks.agree_on_error([&] {
+      for (const StagePolicy& stage : policy.stages)
+        if (stage.uses_host_attention()) require_cache_off_ssd(stage.placement);
+    });
     if (!request.sep_layer) choose_layers(request, job, budgets, ranks, policy);
     ranks.agree_on_error([&] { cut_caches(policy); });
     choose_flow(job, budgets, profiles[own], ranks, policy);
   }
   ranks.agree_on_error([&] { require_token_for_each_row(policy.block.token_budget, policy.block.micro_batch_size); });
   ranks.agree_on_error([&] { require_fit(job.stage_input(policy, own), budgets); });
-  if (!is_placed) log_policy(policy);
+  if (!request.is_placed()) log_policy(policy);
   return policy;
 }
 

@@ -35,6 +35,13 @@ inline constexpr std::int32_t default_num_micro_batches = 1;
 /// Throws UserError (usage) for what contradicts itself or the model.
 JobPolicy requested_policy(const PolicyRequest& request, const ModelSpec& model, const JobShape& shape, int num_ranks);
 
+/// Hosts that attend for a part of the rows do it for the same part on all ranks: that is the block's cut.
+/// Throws UserError (usage) where they would not.
+void cut_caches(JobPolicy& policy);
+
+/// One line that is equal for policies that run alike: every rank's flags and layers.
+std::string to_text(const JobPolicy& policy);
+
 /// Collective. Ranks on unlike machines may choose differently: then all take what each has.
 DType agree_on_dtype(DType mine, const Device& device, Communicator& ranks);
 

@@ -21,6 +21,7 @@ constexpr double worrying_percent = 3;
 // Only what changes a score stays; files are the job's own.
 JobRequest plain_request(JobRequest request) {
   request.policy.placement.reset();
+  request.policy.stages.clear();
   request.policy.gpu_batch_size.reset();
   request.policy.num_gpu_batches.reset();
   request.policy.cpu_attention_percent = 0;

@@ -54,7 +54,7 @@ struct AgreedJob {
 AgreedJob agree_on_job(const JobRequest& request, Communicator& ranks) {
   AgreedJob job;
   job.device = agree_on_device(request.machine, ranks);
-  share_processors(ranks, job.device.is_cuda() && request.policy.cpu_attention_percent.value_or(0) > 0);
+  share_processors(ranks, job.device.is_cuda() && request.policy.wants_host_attention());
   job.profiles = gather_profiles(request.machine.profile, ranks);
   ranks.agree_on_error([&] { job.budgets = choose_budgets(request.machine, job.device, ranks); });
   if (ranks.size() == 1) return job;
@@ -81,8 +81,7 @@ void agree_on_policy(const JobRequest& request, const JobInput& input, Communica
       if (error.code() != ExitCode::does_not_fit || !asks_for_less(input, error, ranks)) throw;
     }
   }
-  for (std::size_t r = 0; r < job.policy.stages.size(); ++r)
-    ranks.all_equal("the policy", to_flags(job.policy.of_rank(r)));
+  ranks.all_equal("the policy", to_text(job.policy));
 }
 
 StageConfig plan_stage(const JobRequest& request, const ModelSpec& model, const AgreedJob& job, int rank) {

@@ -100,12 +100,13 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     const StageWishes& wishes = question.wishes.of_rank(r);
     StagePolicy stage = question.sizes;
-    stage.placement = wishes.placement.value();
+    stage.placement = wishes.placement.value_or(stage.placement);
     stage.host_attention_percent = wishes.host_attention_percent.value_or(0);
     stage.separate_layers = wishes.separate_layers.value_or(!stage.uses_host_attention());
     policy.stages.push_back(stage);
   }
   policy.slices = question.wishes.slices.value_or(even_slices(question.model, static_cast<std::int32_t>(ranks.size())));
+  cut_caches(policy);
   explained.flags = to_flags(policy.of_rank(0));
   const std::vector<StageInput> stages = stages_of(ranks, policy);
   for (std::size_t r = 0; r < stages.size() && explained.misfit.empty(); ++r)
@@ -116,6 +117,7 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
   }
   PlanQuestion nearest = question;  // the same block, otherwise placed
   nearest.wishes.stages.clear();
+  nearest.wishes.slices.reset();
   nearest.wishes.micro_batch_size = policy.block.micro_batch_size;
   nearest.wishes.num_micro_batches = policy.block.num_micro_batches;
   if (const JobPlan plan = plan_job(ranks, nearest, 1); !plan.ways.empty())
@@ -135,10 +137,11 @@ PlannedReport plan(const PlanSite& site, const JobRequest& request, const JobToP
   report.mean_prompt_tokens = question.job.prompt_tokens;
   report.mean_new_tokens = question.job.new_tokens;
   if (job.explains) {
-    if (!request.policy.placement)
+    if (!request.policy.is_placed())
       throw UserError(ExitCode::usage, "--explain has no policy to explain", "", "Give --percent and what else it is");
     report.explained = {explain(ranks, question)};
     question.wishes.stages.clear();
+    question.wishes.slices.reset();
     question.wishes.micro_batch_size = question.wishes.num_micro_batches = std::nullopt;
   }
   const auto begin = std::chrono::steady_clock::now();
