@@ -16,7 +16,8 @@
 namespace flexgen {
 namespace {
 
-[[noreturn]] void refuse(const std::string& problem, const std::string& reason = "", const std::string& hint = "") {
+[[noreturn]] void refuse_policy(const std::string& problem, const std::string& reason = "",
+                                const std::string& hint = "") {
   throw UserError(ExitCode::usage, problem, reason, hint);
 }
 
@@ -68,12 +69,13 @@ OptionValue lossy_into(std::int32_t& fewest_bits) {
 QuantFormat compression(const GivenOptions& given, const char* switch_name, bool is_on, const char* bits_name,
                         const QuantFormat& format) {
   if (!is_on) {
-    if (given.has(bits_name)) refuse(fmt::format("--{} needs --{}", bits_name, switch_name));
+    if (given.has(bits_name)) refuse_policy(fmt::format("--{} needs --{}", bits_name, switch_name));
     return {};
   }
-  if (!format.has_known_bits()) refuse(fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
+  if (!format.has_known_bits())
+    refuse_policy(fmt::format("--{} {} is not known", bits_name, format.bits), "", "Use 4 or 8");
   if (!format.has_known_group())
-    refuse(fmt::format("--compress-group {} is not known", format.group), "", "Use 32, 64 or 128");
+    refuse_policy(fmt::format("--compress-group {} is not known", format.group), "", "Use 32, 64 or 128");
   return format;
 }
 
@@ -125,21 +127,23 @@ void settle_compression(const GivenOptions& given, const PendingPolicy& pending,
   policy.cache_format =
       compression(given, "compress-cache", pending.compress_cache, "cache-bits", {pending.cache_bits, pending.group});
   const bool is_none = policy.weight_format.is_none() && policy.cache_format.is_none();
-  if (given.has("compress-group") && is_none) refuse("--compress-group needs --compress-weight or --compress-cache");
+  if (given.has("compress-group") && is_none)
+    refuse_policy("--compress-group needs --compress-weight or --compress-cache");
   if (!o.model.save_compressed.empty()) {
-    if (o.model.dummy) refuse("--save-compressed and --dummy exclude each other", "there are no weights to keep");
+    if (o.model.dummy)
+      refuse_policy("--save-compressed and --dummy exclude each other", "there are no weights to keep");
     if (policy.weight_format.is_none())
-      refuse("--save-compressed has nothing to compress", "--compress-weight is missing");
+      refuse_policy("--save-compressed has nothing to compress", "--compress-weight is missing");
   }
   if (!o.rows.quality_check.empty() && is_none)
-    refuse("--quality-check needs --compress-weight or --compress-cache",
-           "without compression there is nothing to compare");
+    refuse_policy("--quality-check needs --compress-weight or --compress-cache",
+                  "without compression there is nothing to compare");
 }
 
 void settle_attention(const GivenOptions& given, const PendingPolicy& pending, PolicyRequest& policy) {
   const bool is_on = pending.cpu_cache_compute.value_or(false);
   if (pending.cpu_cache_compute) policy.cpu_attention_percent = is_on ? pending.cpu_attention_percent : 0;
-  if (!is_on && given.has("cpu-attention-percent")) refuse("--cpu-attention-percent needs --cpu-cache-compute");
+  if (!is_on && given.has("cpu-attention-percent")) refuse_policy("--cpu-attention-percent needs --cpu-cache-compute");
   if (is_on && policy.placement) require_cache_off_ssd(*policy.placement);
 }
 

@@ -25,8 +25,6 @@ constexpr double seconds_of_host_turn = 40e-6;
 constexpr double hidden_passes = 10;
 constexpr double width_passes = 2;
 
-double over(double amount, double rate) { return rate > 0 ? amount / rate : 0.0; }
-
 double at(const Needs& needs, Ceiling ceiling) { return needs[static_cast<std::size_t>(ceiling)].seconds; }
 
 // Time grows linearly with tokens between measured points: weights pass once, arithmetic is each token's. Fewer tokens

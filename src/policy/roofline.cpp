@@ -10,8 +10,6 @@
 namespace flexgen {
 namespace {
 
-double over(double amount, double rate) { return rate > 0 ? amount / rate : 0.0; }
-
 Needs needs_of(Traffic t, const StageInput& stage) {
   const Ceilings& c = stage.ceilings;
   (stage.plan.on_gpu ? t.gpu_memory : t.host_read) += t.weight_reads;

@@ -21,9 +21,9 @@ struct Cohort {
 };
 
 // Tokens that rows make, as quantiles of a curve from near 0 to the most with the mean that the job has.
-class Lengths {
+class LengthCurve {
  public:
-  explicit Lengths(const JobShape& job) : most_(std::max(1, job.max_new_tokens)) {
+  explicit LengthCurve(const JobShape& job) : most_(std::max(1, job.max_new_tokens)) {
     const double rows = static_cast<double>(std::max<std::int64_t>(1, job.num_rows));
     const double mean = std::clamp(static_cast<double>(job.new_tokens) / rows, 1.0, most_);
     power_ = most_ / mean - 1;
@@ -42,9 +42,9 @@ class Lengths {
   double at_ = 0.5;
 };
 
-class Flow {
+class RowFlow {
  public:
-  Flow(const BlockShape& block, const JobShape& job)
+  RowFlow(const BlockShape& block, const JobShape& job)
       : job_(job),
         lengths_(job),
         places_(static_cast<double>(block.block_rows())),
@@ -129,7 +129,7 @@ class Flow {
   }
 
   const JobShape& job_;
-  Lengths lengths_;
+  LengthCurve lengths_;
   double places_;
   double budget_;
   bool is_fixed_;
@@ -142,7 +142,7 @@ class Flow {
 }  // namespace
 
 void follow_rows(const BlockShape& block, const JobShape& job, const std::function<void(const FlowSweep&)>& visit) {
-  Flow(block, job).run(visit);
+  RowFlow(block, job).run(visit);
 }
 
 }  // namespace flexgen

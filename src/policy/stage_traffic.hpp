@@ -23,6 +23,9 @@ struct Traffic {
   double network = 0;
 };
 
+/// Seconds; none where the rate is not known: what is not known bounds nothing.
+inline double over(double amount, double rate) { return rate > 0 ? amount / rate : 0.0; }
+
 /// Rows of one sweep, all alike.
 struct SweepRows {
   double rows = 0;

@@ -106,6 +106,48 @@ TEST(PolicyChoice, RanksRunOneBlockAndPlaceForThemselves) {
   EXPECT_LT(chosen[0].stages[1].placement.weights.gpu_percent, 100) << "its slice is larger than 20 GiB";
 }
 
+TEST(PolicyChoice, SlicesMakeUpTheModel) {
+  const ModelSpec model = test::model_of("opt-30b");
+  EXPECT_NO_THROW(require_slices({16, 32}, model, 2));
+  for (const std::vector<std::int32_t>& slices :
+       {std::vector<std::int32_t>{16, 31}, {48}, {48, 0}, {}, {16, 16, 16}, {49, -1}})
+    EXPECT_THROW(require_slices(slices, model, 2), UserError);
+  PolicyRequest request = all_in_dram();
+  request.slices = {47};
+  EXPECT_THROW(choose(request, plenty), UserError);
+}
+
+HardwareProfile some_machine() {
+  HardwareProfile profile;
+  profile.memory.num_processors = 2;
+  profile.memory.read = {{2, 20e9}};
+  profile.memory.copy = {{2, 15e9}};
+  profile.memory.matrix = {{DType::float32, 8, 4096, 30e9}, {DType::float32, 512, 4096, 90e9}};
+  return profile;
+}
+
+TEST(PolicyChoice, WithProfilesRanksArePlannedTogether) {
+  const ModelSpec model = test::model_of("opt-1.3b");
+  JobShape shape;
+  shape.add_rows(64, 16, 100);
+  PolicyRequest open;
+  open.dtype = DType::float32;
+  std::array<JobPolicy, 2> chosen;
+  const Device device;
+  InProcessWorld(2).run([&](Transport&, Communicator& ranks) {
+    const Budgets own{ranks.rank() == 0 ? 6ULL << 30 : 1ULL << 30, 8ULL << 30, plenty};
+    const std::vector<std::optional<LoadedProfile>> profiles(2, LoadedProfile{"made up", some_machine()});
+    chosen[static_cast<std::size_t>(ranks.rank())] =
+        choose_policy(open, {model, shape, device, "mpi"}, own, profiles, ranks);
+  });
+  EXPECT_EQ(to_text(chosen[0]), to_text(chosen[1]));
+  const JobPolicy& policy = chosen[0];
+  EXPECT_EQ(policy.slices[0] + policy.slices[1], model.num_layers);
+  EXPECT_GE(policy.slices[0], policy.slices[1]) << "the second holds less where layers are computed, and must copy";
+  EXPECT_GT(policy.stages[0].placement.weights.gpu_percent, policy.stages[1].placement.weights.gpu_percent);
+  EXPECT_GT(policy.block.block_rows(), 4) << "not FlexGen's default";
+}
+
 TEST(PolicyChoice, AttentionOnTheHostNeedsItsCacheOffSsd) {
   EXPECT_NO_THROW(require_cache_off_ssd(make_placement({0, 0, 40, 60, 0, 0})));
   EXPECT_THROW(require_cache_off_ssd(make_placement({0, 0, 40, 59, 0, 0})), UserError);

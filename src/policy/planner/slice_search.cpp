@@ -12,7 +12,7 @@
 namespace flexgen {
 namespace {
 
-constexpr double worth_a_move = 1e-3;
+constexpr double worth_a_layer = 1e-3;
 
 double seconds_of(const std::optional<StageChoice>& choice) {
   return choice ? choice->seconds : std::numeric_limits<double>::infinity();
@@ -143,7 +143,7 @@ SliceSearch::Choices SliceSearch::choose_all(const Slices& slices, const Policy&
 bool SliceSearch::move_a_layer(Slices& slices, Choices& choices, const Policy& sizes) {
   const std::size_t from = slowest_of(choices);
   if (slices[from] <= 1) return false;
-  double least = (1 - worth_a_move) * seconds_of(choices[from]);
+  double least = (1 - worth_a_layer) * seconds_of(choices[from]);
   std::size_t best = from;
   for (std::size_t to = 0; to < slices.size(); ++to) {
     if (to == from) continue;

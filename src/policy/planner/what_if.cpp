@@ -10,9 +10,9 @@ namespace {
 constexpr std::uint64_t gib = 1ULL << 30;
 constexpr std::uint64_t much_host_memory = 16 * gib;
 
-using Change = std::function<void(StageInput&)>;
+using StageChange = std::function<void(StageInput&)>;
 
-RankToPlan changed(const RankToPlan& rank, Change change) {
+RankToPlan changed(const RankToPlan& rank, StageChange change) {
   RankToPlan other = rank;
   other.stage = [stage = rank.stage, change = std::move(change)](const Policy& policy, const SliceBounds& slice) {
     StageInput input = stage(policy, slice);
@@ -22,7 +22,7 @@ RankToPlan changed(const RankToPlan& rank, Change change) {
   return other;
 }
 
-std::vector<RankToPlan> all_changed(std::span<const RankToPlan> ranks, const Change& change) {
+std::vector<RankToPlan> all_changed(std::span<const RankToPlan> ranks, const StageChange& change) {
   std::vector<RankToPlan> others;
   for (const RankToPlan& rank : ranks) others.push_back(changed(rank, change));
   return others;

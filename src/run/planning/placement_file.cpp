@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-[[noreturn]] void refuse(const std::string& path, const std::string& why) {
+[[noreturn]] void refuse_placements(const std::string& path, const std::string& why) {
   throw UserError(
       ExitCode::file, fmt::format("'{}' has no placements of ranks", path), why,
       R"(For example {"ranks": [{"percent": [20, 80, 0, 100, 100, 0]}, {"percent": [100, 0, 100, 0, 100, 0]}]})");
@@ -57,7 +57,7 @@ RankPlacements read_placements(const std::string& path) {
   } catch (const UserError&) {
     throw;
   } catch (const std::exception& error) {
-    refuse(path, error.what());
+    refuse_placements(path, error.what());
   }
 }
 
