@@ -137,6 +137,7 @@ std::vector<ProductRate> product_rates(const std::vector<MatrixRate>& measured, 
   for (const MatrixRate& point : measured)
     if (point.dtype == dtype) best[point.rows] = std::max(best[point.rows], point.operations_per_second);
   std::vector<ProductRate> rates;
+  rates.reserve(best.size());
   for (const auto& [rows, operations] : best) rates.push_back({static_cast<double>(rows), share * operations});
   return rates;
 }

@@ -14,6 +14,7 @@ double clp_bound(double bound) {
 template <class Bounds>
 std::vector<double> lows(const std::vector<Bounds>& all) {
   std::vector<double> values;
+  values.reserve(all.size());
   for (const Bounds& one : all) values.push_back(clp_bound(one.low));
   return values;
 }
@@ -21,6 +22,7 @@ std::vector<double> lows(const std::vector<Bounds>& all) {
 template <class Bounds>
 std::vector<double> highs(const std::vector<Bounds>& all) {
   std::vector<double> values;
+  values.reserve(all.size());
   for (const Bounds& one : all) values.push_back(clp_bound(one.high));
   return values;
 }

@@ -20,7 +20,10 @@ constexpr std::array<double, 8> steps{0.5, 0.75, 0.875, 0.9375, 1.0625, 1.125, 1
 struct BlockSizes {
   std::int32_t rows = 1;           // B
   std::int32_t micro_batches = 1;  // K
-  auto operator<=>(const BlockSizes&) const = default;
+  bool operator==(const BlockSizes&) const = default;
+  bool operator<(const BlockSizes& other) const {
+    return rows != other.rows ? rows < other.rows : micro_batches < other.micro_batches;
+  }
 };
 
 bool is_faster(const PlannedJob& one, const PlannedJob& than) {
@@ -65,7 +68,7 @@ class SizeSearch {
       if (b < rows) break;
     }
     for (BlockSizes& block : grid) settle(block);
-    std::ranges::sort(grid);
+    std::sort(grid.begin(), grid.end());
     grid.erase(std::unique(grid.begin(), grid.end()), grid.end());
     return grid;
   }

@@ -119,7 +119,7 @@ ProgramStage SliceSearch::program_stage_of(std::size_t rank, const Policy& polic
   for (std::size_t t = 0; t < num_tiers; ++t) more.memory[t].base -= stage.lines.memory[t].base;
   for (std::size_t p = 0; p < num_phases; ++p)
     for (std::size_t c = 0; c < num_ceilings; ++c) more.phases[p][c].base -= stage.lines.phases[p][c].base;
-  stage.layer = std::move(more);
+  stage.layer = more;
   return stage;
 }
 
@@ -190,8 +190,8 @@ std::optional<PlannedJob> SliceSearch::predict(JobPolicy policy) {
   }
   if (policy.block.token_budget == 0) policy.block.token_budget = common_token_budget(stages);
   for (StageInput& stage : stages) stage.plan.policy.token_budget = policy.block.token_budget;
-  Prediction prediction = predict_run(stages, job_);
-  return PlannedJob{std::move(policy), std::move(prediction)};
+  const Prediction prediction = predict_run(stages, job_);
+  return PlannedJob{std::move(policy), prediction};
 }
 
 }  // namespace flexgen
