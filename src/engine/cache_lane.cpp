@@ -54,7 +54,7 @@ CacheLane::RowsToCome::RowsToCome(const MicroBatchWork& batch) : slot(batch.slot
 CacheLane::CacheLane(const StagePlan& plan, StageMemory& memory, const LayerCalls& calls, const Surroundings& around)
     : store_(memory.cache),
       calls_(calls),
-      index_(index_of_layers(plan.input.slice.layers)),
+      index_(index_of_layers(plan.input.slice.layers.all())),
       slots_(memory.cache_slots),
       stored_(plan.memory.cache.splits.size()),
       tables_(plan, memory, around.device),

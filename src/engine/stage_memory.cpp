@@ -36,7 +36,7 @@ StageMemory::StageMemory(const StagePlan& plan, const Budgets& budgets, std::sha
                          const Device& device, const std::filesystem::path& offload_dir)
     : tiers(plan.memory.pieces, budgets, device, offload_dir),
       host_scratch(tiers.host_scratch()),
-      weights(plan.input.slice.layers, plan.memory.weights, std::move(source),
+      weights(plan.input.slice.layers.all(), plan.memory.weights, std::move(source),
               {plan.input.policy.dtype, plan.input.policy.pin_weights}, tiers),
       cache(plan.memory.cache, tiers),
       hidden(plan.memory.hidden, tiers),

@@ -4,7 +4,7 @@ namespace flexgen {
 
 WeightLane::WeightLane(const StagePlan& plan, StageMemory& memory, const Surroundings& around)
     : store_(memory.weights),
-      layers_(plan.input.slice.layers),
+      layers_(plan.input.slice.layers.all()),
       tracer_(around.tracer),
       slots_(memory.weight_slots),
       layer_slot_(plan.input.slice.layers.size(), nullptr),

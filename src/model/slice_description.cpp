@@ -38,7 +38,7 @@ std::uint64_t weight_scratch(const LayerDescription& layer, const BlockShape& bl
   return most;
 }
 
-std::uint64_t host_scratch(const ModelSpec& model, const std::vector<LayerDescription>& layers, const BlockShape& block,
+std::uint64_t host_scratch(const ModelSpec& model, const LayerList& layers, const BlockShape& block,
                            const CallSizes& largest, HostCalls calls) {
   std::uint64_t most = calls == HostCalls::all ? layer_norm_scratch_bytes(model.hidden) : 0;
   for (const LayerDescription& layer : layers) {
@@ -65,9 +65,9 @@ SliceDescription describe_slice(const ModelSpec& model, const SliceBounds& bound
     most += linear_workspace_bytes(device);
     return block.weight_format.is_none() ? most : most + linear_compressed_workspace_bytes(device);
   };
-  slice.host_scratch_bytes = [model, described = slice.layers](const BlockShape& block, const CallSizes& largest,
-                                                               HostCalls calls) {
-    return host_scratch(model, described, block, largest, calls);
+  slice.host_scratch_bytes = [shared_model = std::make_shared<const ModelSpec>(model), described = slice.layers](
+                                 const BlockShape& block, const CallSizes& largest, HostCalls calls) {
+    return host_scratch(*shared_model, described, block, largest, calls);
   };
   slice.num_loop_threads = num_loop_threads();
   return slice;

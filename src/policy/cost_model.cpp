@@ -27,12 +27,17 @@ constexpr double width_passes = 2;
 
 double at(const Needs& needs, Ceiling ceiling) { return needs[static_cast<std::size_t>(ceiling)].seconds; }
 
-// Time grows linearly with tokens between measured points: weights pass once, arithmetic is each token's. Fewer tokens
-// than measured take as long as these, more run at the last rate.
+// Of products of fewer tokens, arithmetic takes as long as of these: processors multiply tiles.
+constexpr double tokens_of_tile = 64;
+
+// Time grows linearly with tokens between measured points: weights pass once, arithmetic is each token's. Beyond them
+// the rates of the first and the last hold, down to a tile; what reading the weights takes is counted beside it.
 double product_rate(const Ceilings& ceilings, double tokens) {
   const std::vector<ProductRate>& rates = ceilings.products;
   if (rates.empty()) return ceilings.matrix_operations;
-  if (tokens <= rates.front().tokens) return rates.front().operations * std::max(1.0, tokens) / rates.front().tokens;
+  const double least = std::min(rates.front().tokens, tokens_of_tile);
+  if (tokens <= least) return rates.front().operations * std::max(1.0, tokens) / least;
+  if (tokens <= rates.front().tokens) return rates.front().operations;
   const auto time_of = [](const ProductRate& rate) { return rate.tokens / rate.operations; };
   for (std::size_t i = 1; i < rates.size(); ++i) {
     const ProductRate &below = rates[i - 1], &above = rates[i];
@@ -90,7 +95,7 @@ SweepCost::SweepCost(const StageInput& stage) : traffic_(stage) {
   if (plan.policy.weight_format.is_none()) return;
   for (const LayerDescription& layer : plan.slice.layers)
     plain_bytes_ += static_cast<double>(plain_layer_bytes(layer, plan.policy.dtype));
-  has_plain_layer_ = plan_memory(plan, stage.budgets).pieces.has(Piece::plain_layer, TierKind::gpu);
+  has_plain_layer_ = plain_layer_piece(plan, traffic_.memory(), stage.budgets).has_value();
 }
 
 // A GPU multiplies few tokens by codes and many by plain matrices, which it makes once a sweep where it keeps a layer

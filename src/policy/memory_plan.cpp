@@ -1,6 +1,7 @@
 #include "policy/memory_plan.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "spec/block_limits.hpp"
 #include "spec/sampling.hpp"
@@ -197,16 +198,22 @@ MemoryPlan plan_memory(const PlanInput& in) {
   return plan;
 }
 
-MemoryPlan plan_memory(const PlanInput& in, const Budgets& budgets) {
-  MemoryPlan plan = plan_memory(in);
-  if (!may_use_plain_layer(in, plan.max_tokens)) return plan;
+std::optional<PlannedPiece> plain_layer_piece(const PlanInput& in, const MemoryPlan& plan, const Budgets& budgets) {
+  if (!may_use_plain_layer(in, plan.max_tokens)) return std::nullopt;
   std::uint64_t bytes = 0;
   for (const LayerDescription& layer : in.slice.layers)
     bytes = std::max(bytes, plain_layer_bytes(layer, in.policy.dtype));
   const PlannedPiece piece{bytes, 1, piece_alignment};
-  if (plan.gpu.total() + piece.taken_bytes() > budgets.gpu_bytes) return plan;
-  plan.pieces.add(Piece::plain_layer, TierKind::gpu, piece);
-  sum_up(in.policy.placement, plan);
+  if (plan.gpu.total() + piece.taken_bytes() > budgets.gpu_bytes) return std::nullopt;
+  return piece;
+}
+
+MemoryPlan plan_memory(const PlanInput& in, const Budgets& budgets) {
+  MemoryPlan plan = plan_memory(in);
+  if (const auto piece = plain_layer_piece(in, plan, budgets)) {
+    plan.pieces.add(Piece::plain_layer, TierKind::gpu, *piece);
+    sum_up(in.policy.placement, plan);
+  }
   return plan;
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "policy/block_limits.hpp"
@@ -100,7 +101,9 @@ struct MemoryPlan {
 
 /// The least that the policy needs.
 MemoryPlan plan_memory(const PlanInput& input);
-/// The same and, where the gpu tier has room left for it and the job use, a plain layer.
+/// The plain layer that such a plan has besides where the job has use and the gpu tier room for it.
+std::optional<PlannedPiece> plain_layer_piece(const PlanInput& input, const MemoryPlan& plan, const Budgets& budgets);
+/// The least, and that layer.
 MemoryPlan plan_memory(const PlanInput& input, const Budgets& budgets);
 
 /// Empty when the plan fits; otherwise one line per tier that overflows, with the numbers.

@@ -84,7 +84,9 @@ std::int32_t choose_token_budget(const StageInput& stage) {
   std::vector<Way> ways;  // by falling budget
   for (double filling = 1; filling <= flow.life; filling = std::max(filling + 1, std::floor(filling * 1.5)))
     ways.push_back({job_seconds(needs, flow, filling), budget_of(stage.plan, flow, filling)});
-  std::erase_if(ways, [&](const Way& way) { return !fits(stage, way.budget); });
+  // What is smaller needs less memory.
+  const auto fitting = std::ranges::find_if(ways, [&](const Way& way) { return fits(stage, way.budget); });
+  ways.erase(ways.begin(), fitting);
   if (ways.empty()) return 0;
   const double least = std::ranges::min_element(ways, {}, &Way::seconds)->seconds;
   std::erase_if(ways, [&](const Way& way) { return way.seconds > (1 + worth_memory) * least; });

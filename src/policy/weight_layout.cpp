@@ -20,9 +20,12 @@ struct Owner {
 void lay_out_packs(std::span<const LayerDescription> layers, DType dtype, const QuantFormat& format,
                    WeightLayout& layout) {
   std::map<std::string, Owner> shared;
+  layout.packs.reserve(layers.size());
+  layout.layers.reserve(layers.size());
   for (std::size_t j = 0; j < layers.size(); ++j) {
     WeightPack pack;
     LayerWeights weights;
+    weights.places.reserve(layers[j].weights.size());
     for (const WeightSpec& spec : layers[j].weights) {
       WeightPlace place;
       place.quant = stored_format(spec.role, format);
@@ -88,23 +91,24 @@ void split_packs(std::span<const LayerDescription> layers, const Share& share, W
 // A layer loads, from each pack it uses, the image from its first weight that is not resident to its last.
 void plan_loads(WeightLayout& layout) {
   for (LayerWeights& layer : layout.layers) {
-    std::map<std::int32_t, PackRange> images;
+    std::vector<PackRange>& images = layer.loads;  // few: a layer's own pack, and that of a table it shares
     for (WeightPlace& place : layer.places) {
       const WeightPack& pack = layout.packs[static_cast<std::size_t>(place.pack)];
       place.resident = place.offset + place.bytes <= pack.gpu_bytes;
       if (place.resident || place.looked_up) continue;
-      const auto [at, fresh] = images.try_emplace(place.pack, PackRange{place.pack, place.offset, place.offset, 0});
-      at->second.begin = std::min(at->second.begin, align_down(place.offset, split_alignment));
-      at->second.end = std::max(at->second.end, place.offset + place.bytes);
+      auto image = std::ranges::find(images, place.pack, &PackRange::pack);
+      if (image == images.end()) image = images.insert(image, {place.pack, place.offset, place.offset, 0});
+      image->begin = std::min(image->begin, align_down(place.offset, split_alignment));
+      image->end = std::max(image->end, place.offset + place.bytes);
     }
-    for (auto& [pack, image] : images) {
+    std::ranges::sort(images, {}, &PackRange::pack);
+    for (PackRange& image : images) {
       image.slot_offset = layer.slot_bytes;
       layer.slot_bytes = align_up(layer.slot_bytes + image.end - image.begin, split_alignment);
-      layer.loads.push_back(image);
     }
     for (WeightPlace& place : layer.places)
       if (!place.resident && !place.looked_up) {
-        const PackRange& image = images.at(place.pack);
+        const PackRange& image = *std::ranges::find(images, place.pack, &PackRange::pack);
         place.slot_offset = image.slot_offset + place.offset - image.begin;
       }
     layout.slot_bytes = std::max(layout.slot_bytes, layer.slot_bytes);

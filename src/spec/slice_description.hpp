@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "spec/layer_description.hpp"
@@ -30,9 +32,26 @@ struct CallSizes {
 /// Which calls run on the host: all of a slice there, or for a slice on a GPU the attention of rows that decode.
 enum class HostCalls : std::uint8_t { all, decode_attention };
 
+/// The layers of a slice. Copies share them: a search over policies copies plans by the thousand.
+class LayerList {
+ public:
+  LayerList() : LayerList(std::vector<LayerDescription>{}) {}
+  LayerList(std::vector<LayerDescription> layers)  // NOLINT(google-explicit-constructor): the same, shared
+      : layers_(std::make_shared<const std::vector<LayerDescription>>(std::move(layers))) {}
+
+  const std::vector<LayerDescription>& all() const { return *layers_; }
+  auto begin() const { return layers_->begin(); }
+  auto end() const { return layers_->end(); }
+  std::size_t size() const { return layers_->size(); }
+  const LayerDescription& operator[](std::size_t index) const { return (*layers_)[index]; }
+
+ private:
+  std::shared_ptr<const std::vector<LayerDescription>> layers_;
+};
+
 /// A slice on its device.
 struct SliceDescription {
-  std::vector<LayerDescription> layers;
+  LayerList layers;
   bool on_gpu = false;              // the gpu tier is real
   bool reads_pinned_memory = true;  // the device's kernels read pinned host memory
   /// Scratch of the ops on the device for one call of any of the layers. Empty: none. Thread-safe.

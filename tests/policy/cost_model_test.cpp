@@ -72,6 +72,16 @@ double seconds_of(const StageInput& stage, std::int64_t rows) {
   return predict_run({&stage, 1}, {rows, 512, 32}).seconds;
 }
 
+// A profile from public figures knows the rate of large products alone; a decode step reads weights even so.
+TEST(CostModel, FewTokensTakeNoLongerThanTheirWeights) {
+  StageInput stage = stage_of({"opt-6.7b", {100, 0, 100, 0, 100, 0}, 8, 1, 8, 0, 0, 0}, cluster("h200"));
+  stage.ceilings.products = {{4096, stage.ceilings.matrix_operations}};
+  const SweepRows decoding{8, 512, 1, 1};
+  const Needs needs = SweepCost(stage).needs({&decoding, 1});
+  const double weights = 2.0 * 6.66e9 / stage.ceilings.gpu_memory_bytes;
+  EXPECT_NEAR(needs[static_cast<std::size_t>(Ceiling::matrix)].seconds, weights, 0.25 * weights);
+}
+
 TEST(CostModel, FasterMachinesAreNeverSlower) {
   const StageInput stage = stage_of({"opt-6.7b", {50, 30, 20, 40, 0, 100}, 8, 4, 200, 0, 0, 0}, cluster("h200"));
   const double now = seconds_of(stage, 200);

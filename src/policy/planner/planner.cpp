@@ -30,11 +30,12 @@ bool is_faster(const PlannedJob& one, const PlannedJob& than) {
   return one.prediction.seconds < than.prediction.seconds;
 }
 
-// Sizes of blocks for one pair of formats.
+// Sizes of blocks for one pair of formats. What takes `worst_seconds` at least is left out.
 class SizeSearch {
  public:
-  SizeSearch(SliceSearch& slices, const Policy& sizes, const PlanWishes& wishes, std::int64_t num_rows)
-      : slices_(slices), sizes_(sizes), wishes_(wishes) {
+  SizeSearch(SliceSearch& slices, const Policy& sizes, const PlanWishes& wishes, std::int64_t num_rows,
+             double worst_seconds)
+      : slices_(slices), sizes_(sizes), wishes_(wishes), best_seconds_(worst_seconds) {
     const std::int64_t groups = std::max(1, sizes.num_groups);
     rows_per_group_ = std::max<std::int64_t>(1, (num_rows + groups - 1) / groups);
   }
@@ -137,7 +138,7 @@ class SizeSearch {
   const Policy& sizes_;
   const PlanWishes& wishes_;
   std::int64_t rows_per_group_ = 1;
-  double best_seconds_ = std::numeric_limits<double>::infinity();
+  double best_seconds_;
   std::map<BlockSizes, std::optional<PlannedJob>> tried_;
 };
 
@@ -154,7 +155,7 @@ JobPlan plan_job(std::span<const RankToPlan> ranks, const PlanQuestion& question
       Policy formed = question.sizes;
       formed.weight_format = weight_format;
       formed.cache_format = cache_format;
-      SizeSearch search(slices, formed, wishes, question.shape.num_rows);
+      SizeSearch search(slices, formed, wishes, question.shape.num_rows, least);
       search.run();
       plan.num_tried += static_cast<std::int64_t>(search.num_tried());
       std::vector<PlannedJob> found = search.ways();

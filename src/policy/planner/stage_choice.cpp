@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/bytes.hpp"
 #include "policy/cost_model.hpp"
@@ -55,12 +56,13 @@ class StageSearch {
     for (const Part part : {Part::weights_ssd, Part::cache_ssd}) program_.most[static_cast<std::size_t>(part)] = 0;
   }
 
-  // The programme knows no whole rows, heads and buffers: where its solution does not fit, it is given less.
-  std::optional<StageChoice> run() {
+  // The programme knows no whole rows, heads and buffers: where its solution does not fit, it is given less. Nothing
+  // where it takes `worst_seconds` at least: the programme's time is a lower bound.
+  std::optional<StageChoice> run(double worst_seconds) {
     Policy& policy = stage_.plan.policy;
     for (int i = 0; i < most_tightenings; ++i) {
       const auto solution = solve_shares({&program_, 1}, program_.num_layers);
-      if (!solution) return std::nullopt;
+      if (!solution || solution->seconds > worst_seconds) return std::nullopt;
       place_parts(solution->stages.front().shares, policy);
       round_policy(policy);
       if (wishes_.placement) policy.placement = *wishes_.placement;
@@ -143,7 +145,8 @@ std::optional<StageChoice> choose_stage(const StageOf& stage_of, const Policy& s
       if (switches.hidden == TierKind::ssd && (best || !uses_disk)) break;
       Policy policy = sizes;
       apply_switches(switches, wishes, policy);
-      std::optional<StageChoice> found = StageSearch(stage_of(policy), job, wishes, uses_disk).run();
+      const double worst_seconds = best ? best->seconds : std::numeric_limits<double>::infinity();
+      std::optional<StageChoice> found = StageSearch(stage_of(policy), job, wishes, uses_disk).run(worst_seconds);
       if (is_better(found, best)) best = found;
     }
     if (best) break;
