@@ -40,7 +40,10 @@ OptionRow log_level_row(log::Level& to) {
 std::vector<OptionRow> output_rows(OutputFiles& files, MachineRequest& machine) {
   return {
       {"profile", "FILE", into::text(machine.profile),
-       "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)"},
+       "hardware profile for plan and roofline; default: this machine's own (see flexgen-dist profile)"},
+      {"measure", "WHEN", into::one_of({"auto", "always", "never"}, machine.measure),
+       "quickly, before a policy is planned: auto (a machine without a profile, for a large job) | always (anew) | "
+       "never"},
       {"report", "FILE", reports_into(files),
        "write figures: a page to look at where FILE ends in .html, else JSON (- is standard output); may be given "
        "twice"},

@@ -1,20 +1,17 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <ctime>
+#include <utility>
 
 #include "app/commands.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
-#include "base/processors.hpp"
 #include "comm/nccl_transport.hpp"
 #include "job/figure_file.hpp"
 #include "job/file_descriptor.hpp"
-#include "ops/threads.hpp"
-#include "probe/link_probe.hpp"
-#include "probe/machine_probe.hpp"
 #include "probe/profile_table.hpp"
 #include "run/machine.hpp"
+#include "run/measured_machine.hpp"
 #include "run/profile_file.hpp"
 #include "run/transports.hpp"
 #include "run/version.hpp"
@@ -24,16 +21,7 @@ namespace {
 
 void say(std::string_view what) { log::info(fmt::format("measuring: {}", what)); }
 
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32] = {};
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
-std::vector<LinkProfile> measure_links(MpiSession& session, const Options& options, const Device& device) {
+std::vector<LinkProfile> measure_all_links(MpiSession& session, const Options& options, const Device& device) {
   Communicator& ranks = session.communicator();
   std::vector<LinkProfile> links;
   if (ranks.size() == 1) return links;
@@ -44,10 +32,8 @@ std::vector<LinkProfile> measure_links(MpiSession& session, const Options& optio
                       "--transport mpi");
   std::unique_ptr<Transport> transport = session.make_transport();
   const auto measure_all = [&] {
-    for (int from = 0; from + 1 < ranks.size(); ++from) {
-      if (ranks.rank() == 0) say(fmt::format("{} from rank {} to {}", transport->name(), from, from + 1));
-      links.push_back(measure_link(*transport, ranks, from, device, options.profile.quick));
-    }
+    for (LinkProfile& link : measure_links(*transport, ranks, device, options.profile.quick, say))
+      links.push_back(std::move(link));
   };
   if (options.machine.transport != "nccl") measure_all();
   if (options.machine.transport != "mpi" && distinct && has_nccl()) {
@@ -87,19 +73,11 @@ int run_profile(MpiSession& session, const Options& options) {
     const std::filesystem::path output = output_path(options, ranks);
     if (!speaks_for_machine) return;
     if (!options.files.output.empty()) check_figure_file(output.string(), FigureKind::profile, "--output");
-    set_num_loop_threads(num_available_processors());
-    profile = measure_machine(device, options.machine.offload_dir, options.profile.quick, say);
+    profile = measure_own_machine(options.machine, device, options.profile.quick, say);
   });
   ranks.all_equal("the kind of device (give --device cpu or cuda)", device.is_cuda() ? "cuda" : "cpu");
-  profile.links = measure_links(session, options, device);
-  ranks.agree_on_error([&] {
-    const Budgets all = choose_budgets(options.machine, device, ranks);
-    profile.capacity = {all.gpu_bytes, all.dram_bytes, all.ssd_bytes};
-  });
-  profile.program = version_text();
-  profile.host = ranks.host();
-  profile.measured_at = utc_now();
-  profile.quick = options.profile.quick;
+  profile.links = measure_all_links(session, options, device);
+  ranks.agree_on_error([&] { sign_profile(profile, options.machine, device, options.profile.quick, ranks); });
   ranks.agree_on_error([&] {
     if (!speaks_for_machine) return;
     const std::filesystem::path output = output_path(options, ranks);

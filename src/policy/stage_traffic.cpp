@@ -129,7 +129,7 @@ void StageTraffic::add_cache(const SweepRows& sweep, Traffic& t) const {
   (on_gpu() ? t.gpu_memory : t.host_read) += (1 - by_host) * read;
   t.host_read += by_host * read;
   const double pairs = sweep.rows * sweep.count * (sweep.start + (sweep.count + 1) / 2);  // query and key, causal
-  t.operations += (1 - by_host) * 4 * hidden * cached_layers_ * pairs;
+  t.operations += (on_gpu() ? 1 - by_host : 1) * 4 * hidden * cached_layers_ * pairs;
 }
 
 void StageTraffic::add_hidden(const SweepRows& sweep, Traffic& t) const {

@@ -59,6 +59,7 @@ struct MachineRequest {
   std::optional<std::uint64_t> gpu_mem, cpu_mem, disk_mem;  // bytes per rank; none: what is free
   std::string offload_dir;
   std::string profile;                    // the file of its ceilings; empty: the machine's own
+  std::string measure = "auto";           // a machine without one, before a plan: auto (a large job) | always | never
   std::chrono::seconds rank_timeout{60};  // for which a rank may not answer; 0: for ever
 };
 

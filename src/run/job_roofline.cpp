@@ -146,9 +146,12 @@ std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& fil
   ranks.agree_on_error([&] { own.loaded = load_profile(file, ranks.host()); });
   std::vector<std::optional<LoadedProfile>> profiles;
   for (OwnProfile& other : gather(ranks, own)) profiles.push_back(std::move(other.loaded));
+  return profiles;
+}
+
+void lend_profiles(std::vector<std::optional<LoadedProfile>>& profiles) {
   for (auto& profile : profiles)
     if (!profile) profile = profiles.front();
-  return profiles;
 }
 
 void add_roofline(Report& report, const RanJob& job) {

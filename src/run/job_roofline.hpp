@@ -15,10 +15,13 @@
 
 namespace flexgen {
 
-/// Collective. By rank: the profile of its machine, or rank 0's where the machine has none. Throws AgreedError (file)
-/// for a file that was named and cannot be read.
+/// Collective. By rank: the profile of its machine. Throws AgreedError (file) for a file that was named and cannot be
+/// read.
 /// @param file  of `--profile`, or empty
 std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks);
+
+/// Machines without one are taken to be like rank 0's.
+void lend_profiles(std::vector<std::optional<LoadedProfile>>& profiles);
 
 /// What ran. Refers to what the caller holds.
 struct RanJob {

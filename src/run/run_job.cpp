@@ -20,11 +20,13 @@
 #include "job/file_descriptor.hpp"
 #include "job/metrics_text.hpp"
 #include "job/page/report_page.hpp"
+#include "model/layer.hpp"
 #include "policy/block_limits.hpp"
 #include "run/interrupt.hpp"
 #include "run/job_report.hpp"
 #include "run/job_roofline.hpp"
 #include "run/machine.hpp"
+#include "run/measured_machine.hpp"
 #include "run/policy_choice.hpp"
 #include "run/transports.hpp"
 #include "run/version.hpp"
@@ -54,7 +56,6 @@ struct AgreedJob {
 AgreedJob agree_on_job(const JobRequest& request, Communicator& ranks) {
   AgreedJob job;
   job.device = agree_on_device(request.machine, ranks);
-  share_processors(ranks, job.device.is_cuda() && request.policy.wants_host_attention());
   job.profiles = gather_profiles(request.machine.profile, ranks);
   ranks.agree_on_error([&] { job.budgets = choose_budgets(request.machine, job.device, ranks); });
   if (ranks.size() == 1) return job;
@@ -62,6 +63,17 @@ AgreedJob agree_on_job(const JobRequest& request, Communicator& ranks) {
   job.transport = by_nccl ? "nccl" : "mpi";
   job.hidden_through_host = job.device.is_cuda() && !by_nccl;
   return job;
+}
+
+// A plan wants to know the machines that it is for.
+void agree_on_machines(const JobRequest& request, const JobInput& input, Transport& transport, Communicator& ranks,
+                       AgreedJob& job) {
+  const JobShape shape = input.rows ? input.rows->shape() : JobShape{};
+  const double operations = 2.0 * static_cast<double>(num_parameters(input.model)) *
+                            static_cast<double>(shape.prompt_tokens + shape.new_tokens);
+  if (!request.policy.is_placed() && wants_measuring(request.machine, job.device, operations, job.profiles, ranks))
+    measure_unknown_machines(request.machine, job.device, transport, ranks, job.profiles);
+  lend_profiles(job.profiles);
 }
 
 bool asks_for_less(const JobInput& input, const AgreedError& misfit, Communicator& ranks) {
@@ -222,6 +234,8 @@ JobRun::JobRun(MpiSession& session, const JobRequest& request, const JobInput& i
   const std::uint64_t begin_ns = now_ns();
   job_ = agree_on_job(request, ranks_);
   transport_ = open_transport(session, request.machine.transport, job_.device);
+  agree_on_machines(request, input, *transport_, ranks_, job_);
+  share_processors(ranks_, job_.device.is_cuda() && request.policy.wants_host_attention());
   ran_.timing.load_seconds = seconds_since(begin_ns);
 }
 

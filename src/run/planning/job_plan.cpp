@@ -69,7 +69,9 @@ PlanSite site_here(const JobRequest& request, const JobToPlan& job, const JobSha
   share_processors(ranks, device.is_cuda());
   Budgets budgets;
   ranks.agree_on_error([&] { budgets = choose_budgets(request.machine, device, ranks); });
-  auto machines = machines_of_ranks(gather_profiles(request.machine.profile, ranks), device, budgets, ranks);
+  auto profiles = gather_profiles(request.machine.profile, ranks);
+  lend_profiles(profiles);
+  auto machines = machines_of_ranks(profiles, device, budgets, ranks);
   if (!machines)
     throw AgreedError(
         ExitCode::usage,
