@@ -93,6 +93,8 @@ std::vector<std::int32_t> even_slices(const ModelSpec& model, std::int32_t num_r
   return slices;
 }
 
+std::string misfit_of(const StageInput& stage) { return explain_misfit(plan_memory(stage.plan), stage.budgets); }
+
 // The wishes as a policy that could be run: what they leave open as a job without a plan has it.
 ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion& question) {
   ExplainedPolicy explained;
@@ -109,10 +111,16 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
   }
   policy.slices = question.wishes.slices.value_or(even_slices(question.model, static_cast<std::int32_t>(ranks.size())));
   cut_caches(policy);
+  std::vector<StageInput> stages = stages_of(ranks, policy);
+  for (std::size_t r = 0; r < stages.size() && explained.misfit.empty(); ++r) {
+    const bool is_wished = question.wishes.of_rank(r).separate_layers.has_value();
+    explained.misfit = misfit_of(stages[r]);
+    if (explained.misfit.empty() || is_wished || policy.stages[r].separate_layers) continue;
+    policy.stages[r].separate_layers = true;  // needs room for fewer weights at a time
+    stages[r] = stages_of(ranks, policy)[r];
+    explained.misfit = misfit_of(stages[r]);
+  }
   explained.flags = to_flags(policy.of_rank(0));
-  const std::vector<StageInput> stages = stages_of(ranks, policy);
-  for (std::size_t r = 0; r < stages.size() && explained.misfit.empty(); ++r)
-    explained.misfit = explain_misfit(plan_memory(stages[r].plan), stages[r].budgets);
   if (explained.misfit.empty()) {
     explained.way = {describe_way(ranks, {policy, predict_run(stages, question.job)}, question.job)};
     return explained;
