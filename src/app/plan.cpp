@@ -21,7 +21,8 @@ int run_plan(MpiSession& session, const Options& options) {
   ranks.agree_on_error([&] {
     if (ranks.rank() == 0) lengths = choose_lengths(options, folder.directory, folder.spec, ranks.size());
   });
-  const JobToPlan job{folder.spec, shape_of(lengths), options.plan.profiles, options.plan.explain, options.plan.more};
+  const JobToPlan job{folder.spec, shape_with_sharing(lengths), options.plan.profiles, options.plan.explain,
+                      options.plan.more};
   const auto [report, best] = plan_for_report(options, job, ranks);
   if (ranks.rank() != 0) return static_cast<int>(ExitCode::ok);
   if (!options.files.quiet && options.files.report != "-") write_fully(STDOUT_FILENO, plan_text(report));

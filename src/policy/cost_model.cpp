@@ -53,8 +53,9 @@ std::array<SweepRows, 2> rows_of(const FlowSweep& sweep, const PlanInput& plan, 
   const double rows = sweep.decoding + sweep.beginning;
   const double micro_batches =
       std::min<double>(plan.policy.num_micro_batches, std::ceil(rows / plan.policy.micro_batch_size - 1e-9));
-  return {{{sweep.beginning, 0, prompt, micro_batches, job.scored_tokens > 0 ? prompt : 1},
-           {sweep.decoding, sweep.decode_position, 1, micro_batches}}};
+  const double shared = plan.job.mean_shared_tokens(plan.policy.num_prefixes);
+  return {{{sweep.beginning, shared, prompt, micro_batches, job.scored_tokens > 0 ? prompt : 1, shared},
+           {sweep.decoding, sweep.decode_position, 1, micro_batches, 1, shared}}};
 }
 
 }  // namespace
@@ -216,8 +217,11 @@ std::array<Needs, 3> phase_needs(const SweepCost& cost, const RooflineJob& job) 
   const double steps = std::max(0.0, job.new_tokens - 1);
   const double position =
       job.decode_position > 0 ? job.decode_position : job.prompt_tokens + std::max(0.0, steps - 1) / 2;
-  SweepRows prompts{rows, 0, job.prompt_tokens, micro_batches, job.scored_tokens > 0 ? job.prompt_tokens : 1};
-  SweepRows decoding{rows, position, 1, micro_batches};
+  const JobShape& shape = cost.stage().plan.job;
+  const double shared = std::min(shape.mean_shared_tokens(policy.num_prefixes), job.prompt_tokens);
+  SweepRows prompts{
+      rows, shared, job.prompt_tokens - shared, micro_batches, job.scored_tokens > 0 ? job.prompt_tokens : 1, shared};
+  SweepRows decoding{rows, position, 1, micro_batches, 1, shared};
   if (policy.rule == BlockRule::rolling && job.new_tokens >= 2 && all > rows * std::max(1, policy.num_groups)) {
     prompts.rows = rows / job.new_tokens;
     decoding.rows = rows - prompts.rows;

@@ -20,13 +20,18 @@ struct Cohort {
   double position = 0;
 };
 
-// Tokens that rows make, as quantiles of a curve from near 0 to the most with the mean that the job has.
+// Tokens that rows make, as quantiles of a curve from near 0 up with the mean and the spread that the job has. The most
+// of a plan may be larger: it makes room for rows that are not known yet.
 class LengthCurve {
  public:
   explicit LengthCurve(const JobShape& job) : most_(std::max(1, job.max_new_tokens)) {
     const double rows = static_cast<double>(std::max<std::int64_t>(1, job.num_rows));
     const double mean = std::clamp(static_cast<double>(job.new_tokens) / rows, 1.0, most_);
-    power_ = most_ / mean - 1;
+    // Of lengths most * x^power with x from 0 to 1, each as likely: mean = most / (power + 1), and the mean of their
+    // squares most^2 / (2 power + 1).
+    const double excess = std::max(0.0, job.new_squares / rows / (mean * mean) - 1);
+    power_ = excess + std::sqrt(excess * (excess + 1));
+    most_ = std::min(most_, mean * (power_ + 1));
   }
   /// Rows are asked for in an order in which any few in a row stand for all.
   double next() {
@@ -54,6 +59,7 @@ class RowFlow {
     const auto rows = static_cast<double>(job.num_rows);
     waiting_ = rows / groups;
     prompt_ = rows > 0 ? static_cast<double>(job.prompt_tokens) / rows : 0;
+    read_ = std::max(0.0, prompt_ - job.mean_shared_tokens(block.num_prefixes));
     piece_ = std::max(1.0, std::min(places_, waiting_) / pieces_of_block);
   }
 
@@ -108,10 +114,10 @@ class RowFlow {
     std::erase_if(flight_, [](const Cohort& cohort) { return cohort.left <= 0; });
     const bool may_enter = !is_fixed_ || in_flight == 0;
     const double room = may_enter ? std::max(0.0, places_ - in_flight) : 0;
-    const double tokens = std::max(0.0, (is_fixed_ ? places_ * std::max(1.0, prompt_) : budget_) - in_flight);
-    const double most = std::min({waiting_, room, prompt_ > 0 ? tokens / prompt_ : room});
+    const double tokens = std::max(0.0, (is_fixed_ ? places_ * std::max(1.0, read_) : budget_) - in_flight);
+    const double most = std::min({waiting_, room, read_ > 0 ? tokens / read_ : room});
     sweep.beginning = most;
-    sweep.prompt_tokens = most * prompt_;
+    sweep.prompt_tokens = most * read_;
     enter(most);
     return sweep;
   }
@@ -135,6 +141,7 @@ class RowFlow {
   bool is_fixed_;
   double waiting_ = 0;
   double prompt_ = 0;
+  double read_ = 0;  // of a prompt, by its row itself
   double piece_ = 1;
   std::deque<Cohort> flight_;
 };

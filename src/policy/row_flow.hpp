@@ -10,7 +10,7 @@
 namespace flexgen {
 
 struct FlowSweep {
-  double prompt_tokens = 0;
+  double prompt_tokens = 0;    // as far as rows read them themselves
   double beginning = 0;        // rows whose prompts these are; a part of a row counts as such
   double decoding = 0;         // rows that make a token
   double decode_position = 0;  // their tokens in the cache, in the mean
@@ -19,7 +19,7 @@ struct FlowSweep {
 
 /// Calls `visit` for all sweeps of a group in order; alike ones of a long steady state come as one of a larger count.
 /// @param block  its sizes and rule
-/// @param job    rows of all groups; how long they are: a mean and the most, between which lengths are spread
+/// @param job    rows of all groups; of how many tokens they make mean and spread count, not the order
 void follow_rows(const BlockShape& block, const JobShape& job, const std::function<void(const FlowSweep&)>& visit);
 
 }  // namespace flexgen

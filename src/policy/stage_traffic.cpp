@@ -119,7 +119,8 @@ void StageTraffic::add_cache(const SweepRows& sweep, Traffic& t) const {
   const double hidden = stage_->plan.model.hidden;
   const CacheShape& shape = memory_.cache.shape;  // key and value, all layers:
   const double position_bytes = static_cast<double>(shape.position_bytes()) * shape.heads * cached_layers_;
-  const double loaded = sweep.rows * sweep.start * position_bytes;
+  const double positions = sweep.rows * (sweep.start - sweep.shared) + sweep.micro_batches * sweep.shared;
+  const double loaded = positions * position_bytes;
   const double stored = sweep.rows * sweep.count * position_bytes;
   const double by_host = attended_by_host(sweep);
   const double dram = cache_share_.dram - by_host;

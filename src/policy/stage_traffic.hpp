@@ -33,6 +33,7 @@ struct SweepRows {
   double count = 0;  // new tokens of a row
   double micro_batches = 0;
   double outputs = 1;  // positions of a row whose logits are computed
+  double shared = 0;   // of start: in the cache once for all rows of a micro-batch
   double tokens() const { return rows * count; }
 };
 

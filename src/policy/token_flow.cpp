@@ -30,7 +30,8 @@ Flow flow_of(const PlanInput& plan) {
   flow.rows = std::min(num_rows / groups, static_cast<double>(plan.policy.block_rows()));
   flow.waves = num_rows / groups / flow.rows;
   flow.life = job.flight_sweeps / num_rows;
-  flow.job = {job.num_rows, static_cast<double>(job.prompt_tokens) / num_rows,
+  const double shared = job.mean_shared_tokens(plan.policy.num_prefixes);
+  flow.job = {job.num_rows, static_cast<double>(job.prompt_tokens) / num_rows - shared,
               static_cast<double>(job.new_tokens) / num_rows, 0, job.mean_decode_position()};
   return flow;
 }

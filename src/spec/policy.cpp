@@ -75,6 +75,11 @@ std::string to_flags(const Policy& p) {
   return flags;
 }
 
+double JobShape::mean_shared_tokens(std::int32_t num_prefixes) const {
+  if (num_prefixes == 0 || num_rows == 0) return 0;
+  return static_cast<double>(shared_prompt_tokens) / static_cast<double>(num_rows);
+}
+
 void JobShape::add_rows(std::int32_t prompt, std::int32_t generated, std::int64_t count) {
   const std::int32_t positions = prompt + std::max(0, generated - 1);
   max_prompt_tokens = std::max(max_prompt_tokens, prompt);
@@ -83,6 +88,7 @@ void JobShape::add_rows(std::int32_t prompt, std::int32_t generated, std::int64_
   num_rows += count;
   prompt_tokens += count * prompt;
   new_tokens += count * generated;
+  new_squares += static_cast<double>(count) * generated * generated;
   const double sweeps = static_cast<double>(count) * std::max(1, generated);
   flight_sweeps += sweeps;
   flight_positions += sweeps * positions;

@@ -162,6 +162,9 @@ struct JobShape {
   SamplingShape sampling = {};
   std::int64_t prompt_tokens = 0;  // of all rows
   std::int64_t new_tokens = 0;
+  double new_squares = 0;  // sum of the squares of the rows' new tokens
+  /// Of prompt_tokens: in beginnings that an earlier row has, too, as far as rows can share them.
+  std::int64_t shared_prompt_tokens = 0;
   /// Rows in flight are not the rows of the job: who makes many tokens is there for long. Sums over all rows, each
   /// counted once for every token it makes (once where it makes none): of that, of its positions and their squares.
   double flight_sweeps = 0;
@@ -171,6 +174,8 @@ struct JobShape {
 
   /// Mean of decode_positions; 0 where no row makes a second token.
   double mean_decode_position() const;
+  /// Tokens of a row's prompt, in the mean, that rows of a block which share (`num_prefixes`) do not read themselves.
+  double mean_shared_tokens(std::int32_t num_prefixes) const;
   /// Counts `count` rows of so many tokens each.
   void add_rows(std::int32_t prompt, std::int32_t generated, std::int64_t count = 1);
 
@@ -180,6 +185,7 @@ struct JobShape {
         field("max_row_tokens", &JobShape::max_row_tokens), field("num_rows", &JobShape::num_rows),
         field("scores", &JobShape::scores), field("sampling", &JobShape::sampling),
         field("prompt_tokens", &JobShape::prompt_tokens), field("new_tokens", &JobShape::new_tokens),
+        field("new_squares", &JobShape::new_squares), field("shared_prompt_tokens", &JobShape::shared_prompt_tokens),
         field("flight_sweeps", &JobShape::flight_sweeps), field("flight_positions", &JobShape::flight_positions),
         field("flight_squares", &JobShape::flight_squares), field("decode_positions", &JobShape::decode_positions));
   }

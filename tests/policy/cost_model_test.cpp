@@ -82,6 +82,18 @@ TEST(CostModel, FewTokensTakeNoLongerThanTheirWeights) {
   EXPECT_NEAR(needs[static_cast<std::size_t>(Ceiling::matrix)].seconds, weights, 0.25 * weights);
 }
 
+// Rows that begin alike read less, and their cache is read once for all of them.
+TEST(CostModel, SharingSavesTime) {
+  StageInput stage = stage_of({"opt-6.7b", {100, 0, 50, 50, 100, 0}, 32, 2, 640, 0, 0, 0}, cluster("h200"));
+  const RooflineJob job{640, 512, 32};
+  const double alone = predict_run({&stage, 1}, job).seconds;
+  const double steady = phase_seconds(SweepCost(stage), job);
+  stage.plan.job.shared_prompt_tokens = 639 * 448;
+  stage.plan.policy.num_prefixes = 1;
+  EXPECT_LT(predict_run({&stage, 1}, job).seconds, 0.4 * alone);
+  EXPECT_LT(phase_seconds(SweepCost(stage), job), 0.4 * steady);
+}
+
 TEST(CostModel, FasterMachinesAreNeverSlower) {
   const StageInput stage = stage_of({"opt-6.7b", {50, 30, 20, 40, 0, 100}, 8, 4, 200, 0, 0, 0}, cluster("h200"));
   const double now = seconds_of(stage, 200);

@@ -54,6 +54,33 @@ TEST(RowFlow, EveryRowIsReadOnceAndMakesItsTokens) {
     }
 }
 
+// A plan makes room for rows as long as the model takes them: those that are known do not grow by it.
+TEST(RowFlow, RoomForLongRowsChangesNothing) {
+  JobShape alike = rows_alike(1000, 20, 16), open = alike;
+  open.add_rows(2048, 1);
+  open.max_new_tokens = 2048;
+  const Sums of_alike = follow(block_of(8, 2), alike), of_open = follow(block_of(8, 2), open);
+  EXPECT_NEAR(of_open.sweeps / of_alike.sweeps, 1, 0.03);
+}
+
+TEST(RowFlow, LengthsSpreadAsTheyDo) {
+  JobShape job;
+  for (int i = 0; i < 2000; ++i) job.add_rows(10, 8 + i * 248 / 1999);
+  const Sums sums = follow(block_of(16, 4), job);
+  EXPECT_NEAR(sums.tokens / static_cast<double>(job.new_tokens), 1, 0.03);
+  // With places always taken, and then a tail as long as the longest.
+  EXPECT_NEAR(sums.sweeps, static_cast<double>(job.new_tokens) / 64, 0.06 * static_cast<double>(job.new_tokens) / 64);
+}
+
+TEST(RowFlow, WhatIsSharedIsNotRead) {
+  JobShape job = rows_alike(100, 200, 4);
+  job.shared_prompt_tokens = 99 * 128;
+  BlockShape block = block_of(8, 2);
+  EXPECT_NEAR(follow(block, job).prompts, 100 * 200, 1e-6) << "the block does not share";
+  block.num_prefixes = 1;
+  EXPECT_NEAR(follow(block, job).prompts, 100 * 200 - 99 * 128, 1e-6);
+}
+
 TEST(RowFlow, FixedBlocksWaitForTheirLast) {
   JobShape job;
   for (int i = 1; i <= 40; ++i) job.add_rows(10, i);

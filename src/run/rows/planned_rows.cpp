@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "batch/prefix_tree.hpp"
 #include "batch/token_chooser.hpp"
 
 namespace flexgen {
@@ -62,6 +63,7 @@ void PlannedRows::begin() {
   shape_ = {};
   num_rows_ = 0;
   is_open_ = false;
+  beginnings_ = {};
 }
 
 void PlannedRows::forget() {
@@ -72,6 +74,12 @@ void PlannedRows::forget() {
 void PlannedRows::add(const OpenRow& row) {
   ++num_rows_;
   add_row(row, shape_);
+  // Of a prompt's sequences the first reads it.
+  for (const OpenRow::FittedPrompt& prompt : row.prompts) {
+    shape_.shared_prompt_tokens += beginnings_.add(prompt.ids);
+    const auto others = static_cast<std::int64_t>(row.sequences_per_prompt()) - 1;
+    shape_.shared_prompt_tokens += others * shareable_tokens(prompt.ids.size());
+  }
   wants_scores_ = wants_scores_ || shape_.scores;
   make_room(shape_.sampling, wanted_sampling_);
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "run/rows/common_beginnings.hpp"
 #include "run/rows/open_row.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
@@ -42,6 +43,7 @@ class PlannedRows {
   bool is_open_ = false;           // others are expected
   bool wants_scores_ = false;      // a row of any pass
   SamplingShape wanted_sampling_;  // of all of them
+  CommonBeginnings beginnings_;
 };
 
 }  // namespace flexgen

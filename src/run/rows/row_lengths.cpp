@@ -6,6 +6,7 @@
 
 #include "base/error.hpp"
 #include "run/model/model_text.hpp"
+#include "run/rows/common_beginnings.hpp"
 #include "run/rows/prompt_fit.hpp"
 
 namespace flexgen {
@@ -40,6 +41,7 @@ InputLengths read_lengths(RequestReader& reader, const Tokenizer& tokenizer, con
   Draw draw_generated(generated.least, generated.most);
   const PromptFit fit{model.max_positions};
   InputLengths lengths;
+  CommonBeginnings beginnings;
   const auto leave_out = [&](const std::string& fault) {
     if (lengths.num_bad_rows++ == 0) lengths.first_fault = fault;
   };
@@ -58,7 +60,8 @@ InputLengths read_lengths(RequestReader& reader, const Tokenizer& tokenizer, con
       try {
         std::vector<std::int32_t> ids = prompt_ids(tokenizer, model, prompt);
         const std::int32_t made = fit.apply(ids, wanted, !request->names_max_tokens, 0);
-        lengths.rows.push_back({static_cast<std::int32_t>(ids.size()), made});
+        const auto shared = static_cast<std::int32_t>(beginnings.add(ids));
+        lengths.rows.push_back({static_cast<std::int32_t>(ids.size()), made, shared});
       } catch (const UserError& error) {
         leave_out(error.what());
       }
@@ -70,6 +73,12 @@ InputLengths read_lengths(RequestReader& reader, const Tokenizer& tokenizer, con
 JobShape shape_of(const std::vector<RowLengths>& rows) {
   JobShape shape;
   for (const RowLengths& row : rows) shape.add_rows(row.prompt, row.generated);
+  return shape;
+}
+
+JobShape shape_with_sharing(const std::vector<RowLengths>& rows) {
+  JobShape shape = shape_of(rows);
+  for (const RowLengths& row : rows) shape.shared_prompt_tokens += row.shared;
   return shape;
 }
 

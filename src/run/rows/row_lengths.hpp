@@ -20,6 +20,7 @@ namespace flexgen {
 struct RowLengths {
   std::int32_t prompt = 1;
   std::int32_t generated = 1;
+  std::int32_t shared = 0;  // of the prompt: as an earlier row begins
   bool operator==(const RowLengths&) const = default;
 };
 
@@ -47,7 +48,10 @@ struct InputLengths {
 InputLengths read_lengths(RequestReader& reader, const Tokenizer& tokenizer, const ModelSpec& model,
                           const LengthRange& generated, std::int64_t most, std::uint64_t seed);
 
+/// Of rows whose tokens are their own.
 JobShape shape_of(const std::vector<RowLengths>& rows);
+/// Of the rows themselves, that may share what they begin with.
+JobShape shape_with_sharing(const std::vector<RowLengths>& rows);
 /// Least, mean and most of them; there must be some.
 LengthsReport describe_lengths(const std::vector<RowLengths>& rows);
 
