@@ -1,6 +1,7 @@
 #include "run/planning/plan_text.hpp"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>
@@ -72,10 +73,22 @@ std::string figures_of(const PlannedWay& way) {
   return fmt::format("{:.4g} tokens/s, {} in all", way.tokens_per_second, duration(way.seconds));
 }
 
+// One line of flags where it can say all.
+std::string to_be_pasted(const PlannedWay& way) {
+  const std::string& flags = way.ranks.front().flags;
+  if (way.ranks.size() == 1) return flags;
+  std::vector<std::int32_t> slices;
+  for (const PlannedRank& rank : way.ranks) slices.push_back(rank.num_decoder_layers);
+  const bool are_alike = std::ranges::all_of(way.ranks, [&](const PlannedRank& rank) { return rank.flags == flags; });
+  if (are_alike) return fmt::format("{} --slices {}", flags, fmt::join(slices, ","));
+  return fmt::format("ranks have placements of their own: --save FILE keeps them for --percent FILE, beside {}",
+                     flags.substr(flags.find("--gpu-batch-size")));
+}
+
 void add_best(const PlannedWay& way, Text to) {
   fmt::format_to(to, "plan: {}; {} binds{}\n", figures_of(way), way.binding_resource,
                  way.ranks.size() > 1 ? fmt::format(" rank {}", way.slowest_rank) : "");
-  if (way.ranks.size() == 1) fmt::format_to(to, "  {}\n", way.ranks.front().flags);
+  fmt::format_to(to, "  {}\n", to_be_pasted(way));
   add_ranks(way, to);
 }
 
@@ -103,7 +116,7 @@ std::string plan_text(const PlanReport& report) {
   else add_best(report.ways.front(), to);
   for (const ExplainedPolicy& explained : report.explained) add_explained(explained, report.ways.front(), to);
   for (std::size_t i = 1; i < report.ways.size(); ++i)
-    fmt::format_to(to, "else: {}\n  {}\n", figures_of(report.ways[i]), report.ways[i].ranks.front().flags);
+    fmt::format_to(to, "else: {}\n  {}\n", figures_of(report.ways[i]), to_be_pasted(report.ways[i]));
   for (const WhatIf& more : report.more)
     fmt::format_to(to, "with {}: {:.4g} tokens/s ({:+.0f} %)\n", more.change, more.tokens_per_second,
                    100 * (more.tokens_per_second / report.ways.front().tokens_per_second - 1));
