@@ -18,6 +18,7 @@ constexpr std::uint64_t spin_ns = 200'000;         // after a task starts or fin
 constexpr std::uint64_t flow_spin_ns = 1'000'000;  // after part of a message has moved: more will
 constexpr auto first_sleep = 20us;
 constexpr auto longest_sleep = 100us;
+constexpr auto longest_unawaited_sleep = 1000us;
 // An idle rank still lets MPI work now and then: a buffered send may not have left the process yet.
 constexpr auto idle_period = 2ms;
 constexpr auto drain_limit = 5s;
@@ -28,11 +29,6 @@ bool ProgressTask::done() const {
   const int state = state_.load(std::memory_order_acquire);
   if (state == failed) std::rethrow_exception(error_);
   return state == succeeded;
-}
-
-void ProgressTask::wait() const {
-  state_.wait(pending, std::memory_order_acquire);
-  done();
 }
 
 bool ProgressTask::finished_within(std::chrono::milliseconds limit) const {
@@ -51,7 +47,7 @@ MpiProgress::~MpiProgress() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  submitted_.notify_all();
+  changed_.notify_all();
   thread_.join();
 }
 
@@ -68,8 +64,23 @@ void MpiProgress::start(const std::shared_ptr<ProgressTask>& task, bool detached
   const Entry entry{task, detached};
   if (step(entry)) return;
   tasks_.push_back(entry);
+  if (detached) ++num_awaited_;
   lock.unlock();
-  submitted_.notify_one();
+  changed_.notify_one();
+}
+
+void MpiProgress::wait(const ProgressTask& task) {
+  if (task.done()) return;
+  ++num_waiting_;
+  {
+    const std::lock_guard lock(mutex_);
+    --num_waiting_;
+    ++num_awaited_;
+  }
+  changed_.notify_one();
+  task.state_.wait(ProgressTask::pending, std::memory_order_acquire);
+  --num_awaited_;
+  task.done();
 }
 
 void MpiProgress::cancel(ProgressTask& task) {
@@ -97,6 +108,7 @@ bool MpiProgress::step(const Entry& entry) {
     const ProgressTask::Step result = task.step();
     if (result == ProgressTask::Step::moved) spin_until_ns_ = now_ns() + flow_spin_ns;
     if (result != ProgressTask::Step::finished) return false;
+    task.finished_ns_ = now_ns();
     task.state_.store(ProgressTask::succeeded, std::memory_order_release);
   } catch (...) {
     task.error_ = std::current_exception();
@@ -113,7 +125,7 @@ void MpiProgress::run() {
   prctl(PR_SET_TIMERSLACK, 1000UL);  // ns: the default of 50 us would treble the short sleeps
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    submitted_.wait_for(lock, idle_period, [this] { return stopping_ || !tasks_.empty(); });
+    changed_.wait_for(lock, idle_period, [this] { return stopping_ || !tasks_.empty(); });
     if (!tasks_.empty()) {
       poll_until_idle(lock);
     } else if (!stopping_) {
@@ -124,11 +136,15 @@ void MpiProgress::run() {
 }
 
 void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
-  auto sleep = first_sleep;
+  sleep_ = first_sleep;
   std::chrono::steady_clock::time_point deadline = {};  // set once stopping
   bool cancelled = false;
   while (!tasks_.empty()) {
-    std::erase_if(tasks_, [this](const Entry& entry) { return step(entry); });
+    std::erase_if(tasks_, [this](const Entry& entry) {
+      const bool is_finished = step(entry);
+      if (is_finished && entry.detached) --num_awaited_;
+      return is_finished;
+    });
     if (tasks_.empty()) return;
     if (stopping_) {
       const auto now = std::chrono::steady_clock::now();
@@ -144,17 +160,23 @@ void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
         deadline = now + 1s;
       }
     }
-    const bool spin = now_ns() < spin_until_ns_;
-    lock.unlock();
-    if (spin || num_waiting_ > 0) {
-      sleep = first_sleep;
+    if (now_ns() < spin_until_ns_ || num_waiting_ > 0) {
+      sleep_ = first_sleep;
+      lock.unlock();
       std::this_thread::yield();
+      lock.lock();
     } else {
-      std::this_thread::sleep_for(sleep);
-      sleep = std::min(2 * sleep, longest_sleep);
+      sleep(lock);
     }
-    lock.lock();
   }
+}
+
+// Whoever begins to wait for a task wakes it.
+void MpiProgress::sleep(std::unique_lock<std::timed_mutex>& lock) {
+  const bool was_awaited = num_awaited_ > 0;
+  sleep_ = std::min(sleep_, was_awaited ? longest_sleep : longest_unawaited_sleep);
+  const auto is_due = [&] { return stopping_ || (!was_awaited && num_awaited_ > 0); };
+  sleep_ = changed_.wait_for(lock, sleep_, is_due) ? first_sleep : 2 * sleep_;
 }
 
 }  // namespace flexgen

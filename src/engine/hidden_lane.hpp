@@ -52,6 +52,7 @@ class HiddenLane {
   SlotRing slots_;
   std::deque<LaneInput> inputs_;
   LaneInput input_;               // taken last
+  bool overlaps_;                 // with the computation
   std::vector<EventPtr> stored_;  // by micro-batch: home, sent, or turned into tokens
   TransferStream loads_;
   TransferStream stores_;

@@ -64,6 +64,7 @@ class Stage final : public SweepRunner {
 
  private:
   void run_own_part(const SweepWork& work);
+  void finish_own_part();
   void guarded(const std::function<void()>& body);
   void push_tokens(SampledTokens tokens);
   void push_error(const std::exception_ptr& error);
