@@ -24,7 +24,7 @@ std::uint64_t HiddenLane::bytes_of(const MicroBatch& batch) const {
 
 void HiddenLane::load(LayerId layer, MicroBatchId k, const MicroBatch& batch) {
   if (overlaps_) neighbours_.look_ahead();
-  const bool received = is_first(layer) && neighbours_.has_upstream();
+  const bool received = receives(layer);
   const std::uint64_t bytes = bytes_of(batch);
   const EventPtr& stored = stored_[k.index()];
   LaneInput input;

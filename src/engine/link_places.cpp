@@ -54,9 +54,10 @@ void ArrivalPlaces::give_back() {
   receive_what_fits();
 }
 
-DeparturePlaces::DeparturePlaces(Transport& transport, TierMemory& memory)
+DeparturePlaces::DeparturePlaces(Transport& transport, TierMemory& memory, WaitTimes* waits)
     : transport_(transport),
       memory_(memory.on_host(Piece::sent_hidden)),
+      waits_(waits),
       places_(memory.num_parts_on_host(Piece::sent_hidden)) {
   FLEXGEN_CHECK(!places_.empty(), "the plan has no place for hidden states for the next stage");
 }
@@ -81,7 +82,10 @@ void DeparturePlaces::finish(Tracer* tracer) {
 
 void DeparturePlaces::await(Place& place, Tracer* tracer) {
   if (!place.sending) return;
-  place.sending->wait();
+  {
+    const WaitSpan span(waits_, Wait::send);
+    place.sending->wait();
+  }
   if (tracer) tracer->record(Resource::send, "hidden", place.begin_ns, place.sending->done_ns(), place.bytes);
   place.sending.reset();
 }

@@ -14,6 +14,7 @@
 #include "base/trace.hpp"
 #include "comm/transport.hpp"
 #include "engine/tier_memory.hpp"
+#include "engine/wait_times.hpp"
 
 namespace flexgen {
 
@@ -51,8 +52,8 @@ class ArrivalPlaces {
 /// To the next stage. For one thread at a time.
 class DeparturePlaces {
  public:
-  /// Takes Piece::sent_hidden.
-  DeparturePlaces(Transport& transport, TierMemory& memory);
+  /// Takes Piece::sent_hidden. @param waits  null: nobody asks
+  DeparturePlaces(Transport& transport, TierMemory& memory, WaitTimes* waits);
 
   /// Memory for the next micro-batch; waits until what was sent from there is away, and throws what became of that.
   std::byte* next(Tracer* tracer);
@@ -71,6 +72,7 @@ class DeparturePlaces {
 
   Transport& transport_;
   HostPiece memory_;
+  WaitTimes* waits_;
   std::size_t turn_ = 0;
   std::vector<Place> places_;  // after memory_: sends end before it goes
 };

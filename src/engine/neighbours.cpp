@@ -31,11 +31,11 @@ void take(std::span<const std::byte>& rest, T* first, std::size_t count) {
 
 }  // namespace
 
-Neighbours::Neighbours(Transport* transport, TierMemory& memory, std::uint64_t token_bytes)
-    : transport_(transport), token_bytes_(token_bytes), on_gpu_(memory.device().is_cuda()) {
+Neighbours::Neighbours(Transport* transport, TierMemory& memory, std::uint64_t token_bytes, WaitTimes* waits)
+    : transport_(transport), token_bytes_(token_bytes), waits_(waits), on_gpu_(memory.device().is_cuda()) {
   if (!transport_ || (on_gpu_ && transport_->moves_device_memory())) return;
   if (has_upstream()) arrivals_ = std::make_unique<ArrivalPlaces>(*transport_, memory);
-  if (has_downstream()) departures_ = std::make_unique<DeparturePlaces>(*transport_, memory);
+  if (has_downstream()) departures_ = std::make_unique<DeparturePlaces>(*transport_, memory, waits);
 }
 
 void Neighbours::announce(const SweepWork& work) {
@@ -55,6 +55,7 @@ void Neighbours::tell_others(std::span<const std::byte> message) {
 std::optional<SweepWork> Neighbours::next_sweep() {
   if (!announced_ && !has_ended_) {
     listen();
+    const WaitSpan span(waits_, Wait::turn);
     announcement_->wait();
     read_announcement();
   }
@@ -142,7 +143,11 @@ void Neighbours::send_tokens(const SampledTokens& tokens) {
 }
 
 SampledTokens Neighbours::receive_tokens() {
-  const std::vector<std::byte> message = transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
+  const auto receive = [this] {
+    const WaitSpan span(waits_, Wait::turn);
+    return transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
+  };
+  const std::vector<std::byte> message = receive();
   FLEXGEN_CHECK(message.size() >= token_header_bytes, malformed);
   std::span<const std::byte> rest(message);
   SampledTokens tokens;

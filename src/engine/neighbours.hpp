@@ -25,7 +25,8 @@ class Neighbours {
   /// Takes Piece::received_hidden and Piece::sent_hidden where the transport moves host memory.
   /// @param transport    null: a single stage
   /// @param token_bytes  of a token's hidden state
-  Neighbours(Transport* transport, TierMemory& memory, std::uint64_t token_bytes);
+  /// @param waits        null: nobody asks
+  Neighbours(Transport* transport, TierMemory& memory, std::uint64_t token_bytes, WaitTimes* waits = nullptr);
 
   bool has_upstream() const { return transport_ && transport_->rank() > 0; }
   bool has_downstream() const { return transport_ && transport_->rank() + 1 < transport_->world_size(); }
@@ -57,6 +58,7 @@ class Neighbours {
 
   Transport* transport_;
   std::uint64_t token_bytes_;
+  WaitTimes* waits_;
   bool on_gpu_;
   std::unique_ptr<ArrivalPlaces> arrivals_;       // null: nothing comes, or in device memory
   std::unique_ptr<DeparturePlaces> departures_;   // the same

@@ -8,6 +8,7 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
                              const Surroundings& around, OutputSinks sinks)
     : plan_(plan),
       layers_(layers),
+      waits_(around.waits),
       index_arrays_(memory.batches),
       calls_(plan),
       compute_("compute", Stream::Mode::inline_tasks, around.device, &around.tracer),
@@ -59,10 +60,7 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   StagingSlot* const weights = weights_.slot(layer);
   finish_half_done(k);
   if (weights || hidden.ready || cache.ready) span_.reset();  // waiting is not computing
-  if (k.value == 0) weights_.take_input(layer, compute_);
-  compute_.wait(hidden.ready);
-  compute_.wait(cache.ready);
-  if (is_last(layer)) hidden_.await_output_places(k, compute_);
+  await_inputs(layer, k, hidden, cache);
 
   if (!span_) span_.emplace(compute_, Resource::compute, layer_of(layer).description().name);
   const LayerOperands operands = operands_of(layer, k, hidden.data);
@@ -76,6 +74,23 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   computed_ = compute_.record();
   if (weights && is_last(k)) weights->free = computed_;
   end_call();
+}
+
+// On a GPU the device waits, in stream order, and the host does not.
+void SliceExecutor::await_inputs(LayerId layer, MicroBatchId k, const LaneInput& hidden, const LaneInput& cache) {
+  {
+    const WaitSpan span(waits_, Wait::load);
+    if (k.value == 0) weights_.take_input(layer, compute_);
+    compute_.wait(cache.ready);
+    if (!hidden_.receives(layer)) compute_.wait(hidden.ready);
+  }
+  if (hidden_.receives(layer)) {
+    const WaitSpan span(waits_, Wait::receive);
+    compute_.wait(hidden.ready);
+  }
+  if (!is_last(layer)) return;
+  const WaitSpan span(waits_, Wait::send);
+  hidden_.await_output_places(k, compute_);
 }
 
 void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands,

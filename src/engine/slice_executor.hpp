@@ -79,6 +79,7 @@ class SliceExecutor final : public Executor {
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
   bool is_last(MicroBatchId k) const { return k.index() + 1 == batches_.size(); }
   bool nothing_waits_for(LayerId layer, const LaneInput& hidden, const LaneInput& cache) const;
+  void await_inputs(LayerId layer, MicroBatchId k, const LaneInput& hidden, const LaneInput& cache);
   LayerOperands operands_of(LayerId layer, MicroBatchId k, std::byte* hidden);
   void compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands, std::span<const BatchChunk> chunks);
   void make_plain(LayerId layer);
@@ -92,6 +93,7 @@ class SliceExecutor final : public Executor {
 
   const StagePlan& plan_;
   const Layers& layers_;
+  WaitTimes* waits_;  // null: nobody asks
   SweepBatches& index_arrays_;
   const LayerCalls calls_;
   Stream compute_;

@@ -26,13 +26,14 @@ Stage::Stage(StageConfig config)
   use_device(config_.device);
   memory_ =
       std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
-  neighbours_ = std::make_unique<Neighbours>(transport, memory_->tiers, hidden_token_bytes(config_.plan.input));
+  neighbours_ =
+      std::make_unique<Neighbours>(transport, memory_->tiers, hidden_token_bytes(config_.plan.input), &waits_);
   const auto sink = [this](SampledTokens tokens) {
     if (is_alone()) push_tokens(std::move(tokens));
     else neighbours_->send_tokens(tokens);
   };
   const Surroundings around{config_.device, config_.backend, tracer_,
-                            [this](const std::exception_ptr& error) { push_error(error); }};
+                            [this](const std::exception_ptr& error) { push_error(error); }, &waits_};
   executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, around,
                                               OutputSinks{sink, config_.on_logits});
   executor_->fill_weights();

@@ -7,13 +7,13 @@
 #include <memory>
 #include <thread>
 
+#include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "comm/in_process.hpp"
 #include "engine/neighbours.hpp"
 #include "engine/surroundings.hpp"
 #include "engine/transfer_stream.hpp"
 #include "tests/support/in_process_job.hpp"
-#include "tests/support/planned_tiers.hpp"
 #include "tests/support/scratch_place.hpp"
 #include "tests/support/slow_transport.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -64,10 +64,13 @@ class LinkTest : public ::testing::Test {
 
   InProcessWorld world_{2};
   std::unique_ptr<Transport> own_ = world_.transport(0), others_ = world_.transport(1);
-  const std::unique_ptr<PlannedTiers> first_tiers_ = std::make_unique<PlannedTiers>(link_pieces());
-  const std::unique_ptr<PlannedTiers> last_tiers_ = std::make_unique<PlannedTiers>(link_pieces());
-  Neighbours first_{own_.get(), first_tiers_->memory(), token_bytes};
-  Neighbours last_{others_.get(), last_tiers_->memory(), token_bytes};
+  const ScratchPlace scratch_;
+  const MemoryPieces pieces_ = link_pieces();
+  const Budgets budgets_{GiB, GiB, GiB};
+  TierMemory first_tiers_{pieces_, budgets_, Device{}, scratch_.path()};
+  TierMemory last_tiers_{pieces_, budgets_, Device{}, scratch_.path()};
+  Neighbours first_{own_.get(), first_tiers_, token_bytes};
+  Neighbours last_{others_.get(), last_tiers_, token_bytes};
   Tracer tracer_;
   Tracer other_tracer_;
   const Surroundings around_{Device{}, Backend::native, tracer_, {}};
@@ -165,6 +168,12 @@ TEST(Pipeline, LatencyIsPaidOnceARound) {
   job.decorate = [&](Transport& own) -> std::unique_ptr<Transport> {
     return std::make_unique<SlowTransport>(own, WireSpeed{latency, 1e9});
   };
+  // Where the time goes is known: to the wires, not to loads.
+  double idle_seconds = 0, load_seconds = 0;
+  job.look_at = [&](const Stage& stage) {
+    idle_seconds += stage.waits().seconds(Wait::receive) + stage.waits().seconds(Wait::turn);
+    load_seconds += stage.waits().seconds(Wait::load);
+  };
   std::chrono::duration<double> best{1e9};
   const std::chrono::duration<double> round = 3 * latency;  // two hops and the tokens' way back
   for (int i = 0; i < 3; ++i) {
@@ -174,6 +183,8 @@ TEST(Pipeline, LatencyIsPaidOnceARound) {
   }
   EXPECT_GT(best, 8 * round) << "the wires are not slow";
   EXPECT_LT(best, 8 * round * 1.6);
+  EXPECT_GT(idle_seconds, 3 * 3 * 8 * 0.5 * round.count()) << "of three ranks and runs";
+  EXPECT_LT(load_seconds, 0.1 * idle_seconds);
 }
 
 }  // namespace
