@@ -16,9 +16,14 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t spin_ns = 200'000;         // after a task starts or finishes
 constexpr std::uint64_t flow_spin_ns = 1'000'000;  // after part of a message has moved: more will
-constexpr auto first_sleep = 20us;
-constexpr auto longest_sleep = 100us;
-constexpr auto longest_unawaited_sleep = 1000us;
+struct Sleep {
+  std::chrono::nanoseconds shortest, longest;
+};
+constexpr Sleep awaited_sleep{20us, 100us};
+constexpr Sleep unawaited_sleep{100us, 1000us};
+constexpr auto flow_sleep = 5us;  // no yield: who yields to a computing thread comes back when its slice is over
+constexpr std::uint64_t sleep_share =
+    4;  // where nothing has happened for a while, that through this is slept between polls
 // An idle rank still lets MPI work now and then: a buffered send may not have left the process yet.
 constexpr auto idle_period = 2ms;
 constexpr auto drain_limit = 5s;
@@ -35,7 +40,7 @@ bool ProgressTask::finished_within(std::chrono::milliseconds limit) const {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (state_.load(std::memory_order_acquire) == pending) {
     if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(longest_sleep);
+    std::this_thread::sleep_for(awaited_sleep.longest);
   }
   return true;
 }
@@ -61,6 +66,7 @@ void MpiProgress::start(const std::shared_ptr<ProgressTask>& task, bool detached
   --num_waiting_;
   if (detached_failure_) std::rethrow_exception(detached_failure_);
   spin_until_ns_ = std::max(spin_until_ns_, now_ns() + spin_ns);
+  ++num_starts_;
   const Entry entry{task, detached};
   if (step(entry)) return;
   tasks_.push_back(entry);
@@ -76,6 +82,7 @@ void MpiProgress::wait(const ProgressTask& task) {
     const std::lock_guard lock(mutex_);
     --num_waiting_;
     ++num_awaited_;
+    ++num_starts_;
   }
   changed_.notify_one();
   task.state_.wait(ProgressTask::pending, std::memory_order_acquire);
@@ -136,7 +143,6 @@ void MpiProgress::run() {
 }
 
 void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
-  sleep_ = first_sleep;
   std::chrono::steady_clock::time_point deadline = {};  // set once stopping
   bool cancelled = false;
   while (!tasks_.empty()) {
@@ -160,10 +166,9 @@ void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
         deadline = now + 1s;
       }
     }
-    if (now_ns() < spin_until_ns_ || num_waiting_ > 0) {
-      sleep_ = first_sleep;
+    if (num_waiting_ > 0 || (num_awaited_ > 0 && now_ns() < spin_until_ns_)) {
       lock.unlock();
-      std::this_thread::yield();
+      std::this_thread::sleep_for(flow_sleep);
       lock.lock();
     } else {
       sleep(lock);
@@ -171,12 +176,14 @@ void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
   }
 }
 
-// Whoever begins to wait for a task wakes it.
+// What moves takes several polls of both ranks, and a peer may wait for it: who starts a task or begins to wait for one
+// wakes the thread, and only what has not moved for long is looked at seldom.
 void MpiProgress::sleep(std::unique_lock<std::timed_mutex>& lock) {
-  const bool was_awaited = num_awaited_ > 0;
-  sleep_ = std::min(sleep_, was_awaited ? longest_sleep : longest_unawaited_sleep);
-  const auto is_due = [&] { return stopping_ || (!was_awaited && num_awaited_ > 0); };
-  sleep_ = changed_.wait_for(lock, sleep_, is_due) ? first_sleep : 2 * sleep_;
+  const Sleep& limits = num_awaited_ > 0 ? awaited_sleep : unawaited_sleep;
+  const std::uint64_t now = now_ns();
+  const std::chrono::nanoseconds share(now < spin_until_ns_ ? 0 : (now - spin_until_ns_) / sleep_share);
+  changed_.wait_for(lock, std::clamp(share, limits.shortest, limits.longest),
+                    [this, before = num_starts_] { return stopping_ || num_starts_ != before; });
 }
 
 }  // namespace flexgen

@@ -2,10 +2,9 @@
 //
 // MPI calls are made under one mutex, either by the thread that submits a task or by the progress thread, so
 // MPI_THREAD_SERIALIZED is enough. The progress thread polls unfinished tasks: it spins while data flow and briefly
-// after, then sleeps between polls: 20 to 100 us while somebody waits for a task, so that a waiting rank leaves its
-// core to the computing ones, and up to a millisecond while nobody does, so that tasks under way beside the computation
-// cost it nothing to speak of. Ownership: a task is shared by its submitter and, until finished, by MpiProgress.
-// Thread-safe.
+// after, then sleeps between polls: from 20 us on, the longer the longer nothing has moved, so that tasks under way
+// beside the computation cost it nothing to speak of: up to 100 us while somebody waits for a task, up to a millisecond
+// else. Ownership: a task is shared by its submitter and, until finished, by MpiProgress. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -98,7 +97,7 @@ class MpiProgress {
   std::atomic<int> num_waiting_{0};  // threads that want the mutex: polling steps aside for them
   std::atomic<int> num_awaited_{0};  // waits of threads for tasks, and detached tasks: a peer waits for these
   std::uint64_t spin_until_ns_ = 0;  // now_ns() scale
-  std::chrono::microseconds sleep_{0};
+  std::uint64_t num_starts_ = 0;     // of tasks, and of waits for them
   std::thread thread_;
 };
 

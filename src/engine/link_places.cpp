@@ -2,34 +2,56 @@
 
 #include <algorithm>
 
+#include "base/bytes.hpp"
 #include "base/error.hpp"
 
 namespace flexgen {
+namespace {
+
+std::uint64_t room_in(const HostPiece& memory, std::uint64_t num_parts) {
+  FLEXGEN_CHECK(num_parts > 0, "the plan has no room for hidden states on their way between stages");
+  return memory.offset(num_parts);
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> RingPlaces::take(std::uint64_t bytes) {
+  const std::uint64_t size = align_up(std::max<std::uint64_t>(bytes, 1), cache_line_bytes);
+  std::uint64_t begin = 0;
+  std::uint64_t end = capacity_bytes_;
+  if (!taken_.empty()) {
+    const std::uint64_t oldest = taken_.front().begin;
+    begin = taken_.back().end;
+    if (taken_.back().begin < oldest) {
+      end = oldest;
+    } else if (begin + size > capacity_bytes_) {
+      begin = 0;
+      end = oldest;
+    }
+  }
+  if (begin + size > end) return std::nullopt;
+  taken_.push_back({begin, begin + size});
+  return begin;
+}
 
 ArrivalPlaces::ArrivalPlaces(Transport& transport, TierMemory& memory)
     : transport_(transport),
       memory_(memory.on_host(Piece::received_hidden)),
-      places_(memory.num_parts_on_host(Piece::received_hidden)) {
-  FLEXGEN_CHECK(!places_.empty(), "the plan has no place for hidden states of the stage before");
-}
+      places_(room_in(memory_, memory.num_parts_on_host(Piece::received_hidden))) {}
 
 void ArrivalPlaces::expect(std::span<const std::uint64_t> bytes) {
   const std::lock_guard lock(mutex_);
-  if (next_expected_ == expected_.size()) {
-    expected_.clear();
-    next_expected_ = 0;
-  }
   expected_.insert(expected_.end(), bytes.begin(), bytes.end());
   receive_what_fits();
 }
 
 void ArrivalPlaces::receive_what_fits() {
-  while (next_expected_ < expected_.size() && !places_[next_to_receive_].receiving) {
-    Place& place = places_[next_to_receive_];
-    place.states = {memory_[next_to_receive_], expected_[next_expected_]};
-    place.receiving = transport_.recv(place.states, transport_.rank() - 1, Channel::hidden);
-    ++next_expected_;
-    next_to_receive_ = (next_to_receive_ + 1) % places_.size();
+  while (!expected_.empty()) {
+    const std::optional<std::uint64_t> at = places_.take(expected_.front());
+    if (!at) break;
+    const std::span<std::byte> states(memory_.data() + *at, expected_.front());
+    arrivals_.push_back({states, transport_.recv(states, transport_.rank() - 1, Channel::hidden)});
+    expected_.pop_front();
   }
 }
 
@@ -38,10 +60,10 @@ std::span<const std::byte> ArrivalPlaces::take(Tracer* tracer) {
   std::span<const std::byte> states;
   {
     const std::lock_guard lock(mutex_);
-    receiving = places_[next_to_take_].receiving.get();
-    states = places_[next_to_take_].states;
+    FLEXGEN_CHECK(!arrivals_.empty(), "hidden states are taken that nobody expects");
+    receiving = arrivals_.front().receiving.get();
+    states = arrivals_.front().states;
   }
-  FLEXGEN_CHECK(receiving, "hidden states are taken that nobody expects");
   const TraceSpan span(tracer, Resource::recv, "hidden", states.size());
   receiving->wait();
   return states;
@@ -49,8 +71,8 @@ std::span<const std::byte> ArrivalPlaces::take(Tracer* tracer) {
 
 void ArrivalPlaces::give_back() {
   const std::lock_guard lock(mutex_);
-  places_[next_to_take_].receiving.reset();
-  next_to_take_ = (next_to_take_ + 1) % places_.size();
+  arrivals_.pop_front();
+  places_.free_oldest();
   receive_what_fits();
 }
 
@@ -58,36 +80,37 @@ DeparturePlaces::DeparturePlaces(Transport& transport, TierMemory& memory, WaitT
     : transport_(transport),
       memory_(memory.on_host(Piece::sent_hidden)),
       waits_(waits),
-      places_(memory.num_parts_on_host(Piece::sent_hidden)) {
-  FLEXGEN_CHECK(!places_.empty(), "the plan has no place for hidden states for the next stage");
+      is_single_(memory.num_parts_on_host(Piece::sent_hidden) == 1),
+      places_(room_in(memory_, memory.num_parts_on_host(Piece::sent_hidden))) {}
+
+std::span<std::byte> DeparturePlaces::next(std::uint64_t bytes, Tracer* tracer) {
+  std::optional<std::uint64_t> at;
+  while (!(at = places_.take(bytes))) {
+    FLEXGEN_CHECK(!departures_.empty(), "a micro-batch is larger than the plan has room for");
+    await_oldest(tracer);
+  }
+  return {memory_.data() + *at, bytes};
 }
 
-std::byte* DeparturePlaces::next(Tracer* tracer) {
-  await(places_[turn_], tracer);
-  return memory_[turn_];
-}
-
-void DeparturePlaces::send(std::uint64_t bytes, Tracer* tracer) {
-  Place& place = places_[turn_];
-  place.bytes = bytes;
-  place.begin_ns = now_ns();
-  place.sending = transport_.send({memory_[turn_], bytes}, transport_.rank() + 1, Channel::hidden);
-  turn_ = (turn_ + 1) % places_.size();
-  if (places_.size() == 1) await(place, tracer);
+void DeparturePlaces::send(std::span<const std::byte> states, Tracer* tracer) {
+  departures_.push_back({states.size(), now_ns(), transport_.send(states, transport_.rank() + 1, Channel::hidden)});
+  if (is_single_) await_oldest(tracer);
 }
 
 void DeparturePlaces::finish(Tracer* tracer) {
-  for (std::size_t i = 0; i < places_.size(); ++i) await(places_[(turn_ + i) % places_.size()], tracer);
+  while (!departures_.empty()) await_oldest(tracer);
 }
 
-void DeparturePlaces::await(Place& place, Tracer* tracer) {
-  if (!place.sending) return;
+void DeparturePlaces::await_oldest(Tracer* tracer) {
+  const Departure& departure = departures_.front();
   {
     const WaitSpan span(waits_, Wait::send);
-    place.sending->wait();
+    departure.sending->wait();
   }
-  if (tracer) tracer->record(Resource::send, "hidden", place.begin_ns, place.sending->done_ns(), place.bytes);
-  place.sending.reset();
+  if (tracer)
+    tracer->record(Resource::send, "hidden", departure.begin_ns, departure.sending->done_ns(), departure.bytes);
+  departures_.pop_front();
+  places_.free_oldest();
 }
 
 }  // namespace flexgen

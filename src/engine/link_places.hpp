@@ -1,15 +1,17 @@
-// Hidden states of micro-batches on their way between stages, in places of host memory that are taken in turn: receives
-// are started before anybody waits for them, sends are left to themselves.
+// Hidden states of micro-batches on their way between stages, in host memory: receives are started before anybody waits
+// for them, sends are left to themselves. Each takes as much of the memory as it needs, so that where the plan has room
+// for two micro-batches of prompts, all of a sweep's that decode are under way together.
 //
 // The transport and the memory outlive both. What is still under way when one dies is cancelled, or given two seconds.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
-#include <vector>
 
 #include "base/trace.hpp"
 #include "comm/transport.hpp"
@@ -18,8 +20,25 @@
 
 namespace flexgen {
 
-/// Of the stage before. Receives begin as soon as a micro-batch is expected and a place is free. One thread expects,
-/// another takes.
+/// Places in a range of memory, which come free in the order in which they were taken: the range is a ring.
+class RingPlaces {
+ public:
+  explicit RingPlaces(std::uint64_t capacity_bytes) : capacity_bytes_(capacity_bytes) {}
+
+  /// Offset of so many bytes in one piece, a cache line's at least; none: there is no room before more comes free.
+  std::optional<std::uint64_t> take(std::uint64_t bytes);
+  void free_oldest() { taken_.pop_front(); }
+
+ private:
+  struct Range {
+    std::uint64_t begin, end;
+  };
+  std::uint64_t capacity_bytes_;
+  std::deque<Range> taken_;  // oldest first
+};
+
+/// Of the stage before. Receives begin as soon as a micro-batch is expected and there is room for it. One thread
+/// expects, another takes.
 class ArrivalPlaces {
  public:
   /// Takes Piece::received_hidden.
@@ -33,20 +52,18 @@ class ArrivalPlaces {
   void give_back();
 
  private:
-  struct Place {
-    std::unique_ptr<PendingOp> receiving;  // null: free
+  struct Arrival {
     std::span<std::byte> states;
+    std::unique_ptr<PendingOp> receiving;
   };
   void receive_what_fits();  // mutex_ held
 
   Transport& transport_;
   HostPiece memory_;
   std::mutex mutex_;
-  std::vector<std::uint64_t> expected_;  // bytes, oldest first from next_expected_ on
-  std::size_t next_expected_ = 0;
-  std::size_t next_to_receive_ = 0;  // place
-  std::size_t next_to_take_ = 0;
-  std::vector<Place> places_;  // after memory_: receives end before it goes
+  RingPlaces places_;
+  std::deque<std::uint64_t> expected_;  // bytes, oldest first; no receive has begun
+  std::deque<Arrival> arrivals_;        // oldest first; after memory_: receives end before it goes
 };
 
 /// To the next stage. For one thread at a time.
@@ -55,26 +72,27 @@ class DeparturePlaces {
   /// Takes Piece::sent_hidden. @param waits  null: nobody asks
   DeparturePlaces(Transport& transport, TierMemory& memory, WaitTimes* waits);
 
-  /// Memory for the next micro-batch; waits until what was sent from there is away, and throws what became of that.
-  std::byte* next(Tracer* tracer);
-  /// Sends what lies there. With a single place, returns once that is away.
-  void send(std::uint64_t bytes, Tracer* tracer);
+  /// Memory for the next micro-batch; waits until there is room, and throws what became of what was sent from there.
+  std::span<std::byte> next(std::uint64_t bytes, Tracer* tracer);
+  /// Sends what lies there. With room for one alone, returns once that is away.
+  void send(std::span<const std::byte> states, Tracer* tracer);
   /// Waits until all is away.
   void finish(Tracer* tracer);
 
  private:
-  struct Place {
-    std::unique_ptr<PendingOp> sending;  // null: free
-    std::uint64_t bytes = 0;
-    std::uint64_t begin_ns = 0;
+  struct Departure {
+    std::uint64_t bytes;
+    std::uint64_t begin_ns;
+    std::unique_ptr<PendingOp> sending;
   };
-  void await(Place& place, Tracer* tracer);
+  void await_oldest(Tracer* tracer);
 
   Transport& transport_;
   HostPiece memory_;
   WaitTimes* waits_;
-  std::size_t turn_ = 0;
-  std::vector<Place> places_;  // after memory_: sends end before it goes
+  bool is_single_;
+  RingPlaces places_;
+  std::deque<Departure> departures_;  // oldest first; after memory_: sends end before it goes
 };
 
 }  // namespace flexgen

@@ -112,14 +112,14 @@ void Neighbours::send_hidden(const std::byte* from, std::uint64_t bytes, Transfe
     transport_->send_on_stream(from, bytes, transport_->rank() + 1, stream.native());
     return;
   }
-  std::byte* const place = departures_->next(stream.tracer());
+  const std::span<std::byte> place = departures_->next(bytes, stream.tracer());
   if (on_gpu_) {
-    transfer.gpu_to_host(place, from, bytes, "sent hidden");
+    transfer.gpu_to_host(place.data(), from, bytes, "sent hidden");
     stream.record_in_task()->synchronize();
   } else {
-    std::memcpy(place, from, bytes);
+    std::memcpy(place.data(), from, bytes);
   }
-  departures_->send(bytes, stream.tracer());
+  departures_->send(place, stream.tracer());
 }
 
 void Neighbours::finish_sending(Tracer* tracer) {

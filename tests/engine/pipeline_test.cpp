@@ -10,6 +10,7 @@
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "comm/in_process.hpp"
+#include "engine/link_places.hpp"
 #include "engine/neighbours.hpp"
 #include "engine/surroundings.hpp"
 #include "engine/transfer_stream.hpp"
@@ -126,6 +127,47 @@ TEST_F(LinkTest, MoreStatesThanPlacesComeInTheirOrder) {
     last_.look_ahead();
     for (int k = 0; k < 2; ++k) EXPECT_EQ(receive(), wanted++);
   }
+}
+
+TEST(RingPlaces, ComeFreeInTheirOrderAndLieInOnePiece) {
+  RingPlaces places(5 * cache_line_bytes);
+  EXPECT_EQ(places.take(1), 0U);
+  EXPECT_EQ(places.take(2 * cache_line_bytes), cache_line_bytes);
+  EXPECT_EQ(places.take(cache_line_bytes), 3 * cache_line_bytes);
+  EXPECT_FALSE(places.take(2 * cache_line_bytes));  // a line at the end, none at the begin
+  places.free_oldest();
+  EXPECT_FALSE(places.take(2 * cache_line_bytes));  // a line at either end
+  places.free_oldest();
+  EXPECT_EQ(places.take(2 * cache_line_bytes), 0U);
+  EXPECT_EQ(places.take(0), 2 * cache_line_bytes);
+  EXPECT_FALSE(places.take(1));
+  places.free_oldest();
+  EXPECT_EQ(places.take(1), 3 * cache_line_bytes);
+  for (int i = 0; i < 3; ++i) places.free_oldest();
+  EXPECT_EQ(places.take(5 * cache_line_bytes), 0U);
+  EXPECT_FALSE(places.take(1));
+}
+
+// Room for two micro-batches of sixteen tokens each is room for four of two.
+TEST_F(LinkTest, SmallMicroBatchesShareTheRoomOfLargeOnes) {
+  MemoryPieces pieces;
+  for (const Piece piece : {Piece::received_hidden, Piece::sent_hidden})
+    pieces.add(piece, TierKind::dram, {16 * token_bytes, 2, cache_line_bytes});
+  TierMemory first_tiers(pieces, budgets_, Device{}, scratch_.path());
+  TierMemory last_tiers(pieces, budgets_, Device{}, scratch_.path());
+  Neighbours first(own_.get(), first_tiers, token_bytes);
+  Neighbours last(others_.get(), last_tiers, token_bytes);
+  const std::array<std::byte, states_bytes> states{};
+  for (std::int64_t n = 0; n < 2; ++n) {
+    first.announce(sweep(n));
+    for (int k = 0; k < 2; ++k)
+      stores_.post([&](Transfer& transfer) { first.send_hidden(states.data(), states.size(), transfer); });
+  }
+  ASSERT_TRUE(last.next_sweep());
+  last.look_ahead();
+  ASSERT_TRUE(last.next_sweep());
+  first.finish_sending(&tracer_);  // would wait for ever if not all four were being received
+  EXPECT_EQ(num_sent(), 4U);
 }
 
 TEST_F(LinkTest, TheEndIsHeardOnce) {
