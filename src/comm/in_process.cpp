@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "base/error.hpp"
+#include "base/trace.hpp"
 
 namespace flexgen {
 namespace {
@@ -23,7 +24,8 @@ struct Operation {
   std::span<const std::byte> source;              // send
   std::vector<std::byte> owned;                   // send_message: the bytes behind `source`
   std::span<std::byte> target;                    // recv
-  std::optional<std::vector<std::byte>> message;  // recv_message: takes any size
+  std::optional<std::vector<std::byte>> message;  // start_recv_message: takes any size
+  std::uint64_t done_ns = 0;
   std::string error;
 };
 using OperationPointer = std::shared_ptr<Operation>;
@@ -56,6 +58,7 @@ class InProcessState {
     lock.unlock();
     transfer(*send, *recv, lane);
     lock.lock();
+    send->done_ns = recv->done_ns = now_ns();
     send->state = OpState::done;
     recv->state = recv->error.empty() ? OpState::done : OpState::failed;
     changed_.notify_all();
@@ -155,18 +158,30 @@ class InProcessState {
 
 namespace {
 
-class InProcessOp final : public PendingOp {
+/// Kind: PendingOp, or what is derived from it.
+template <class Kind>
+class InProcessOp : public Kind {
  public:
   InProcessOp(std::shared_ptr<InProcessState> state, Lane lane, OperationPointer op)
       : state_(std::move(state)), lane_(lane), op_(std::move(op)) {}
   ~InProcessOp() override { state_->abandon(lane_, *op_); }
   bool done() override { return state_->done(*op_); }
   void wait() override { state_->wait(*op_); }
+  std::uint64_t done_ns() const override { return op_->done_ns; }
+
+ protected:
+  Operation& operation() { return *op_; }
 
  private:
   std::shared_ptr<InProcessState> state_;
   Lane lane_;
   OperationPointer op_;
+};
+
+class InProcessMessage final : public InProcessOp<PendingMessage> {
+ public:
+  using InProcessOp::InProcessOp;
+  std::vector<std::byte> take() override { return std::move(*operation().message); }
 };
 
 class InProcessTransport final : public Transport {
@@ -180,13 +195,13 @@ class InProcessTransport final : public Transport {
   std::unique_ptr<PendingOp> send(std::span<const std::byte> data, int to, Channel channel) override {
     auto op = std::make_shared<Operation>();
     op->source = data;
-    return start({rank_, to, channel}, std::move(op), true);
+    return start<InProcessOp<PendingOp>>({rank_, to, channel}, std::move(op), true);
   }
 
   std::unique_ptr<PendingOp> recv(std::span<std::byte> data, int from, Channel channel) override {
     auto op = std::make_shared<Operation>();
     op->target = data;
-    return start({from, rank_, channel}, std::move(op), false);
+    return start<InProcessOp<PendingOp>>({from, rank_, channel}, std::move(op), false);
   }
 
   void send_message(std::span<const std::byte> data, int to, Channel channel) override {
@@ -197,18 +212,18 @@ class InProcessTransport final : public Transport {
     state_->start({rank_, to, channel}, op, true);
   }
 
-  std::vector<std::byte> recv_message(int from, Channel channel) override {
+  std::unique_ptr<PendingMessage> start_recv_message(int from, Channel channel) override {
     auto op = std::make_shared<Operation>();
     op->message.emplace();
-    start({from, rank_, channel}, op, false)->wait();
-    return std::move(*op->message);
+    return start<InProcessMessage>({from, rank_, channel}, std::move(op), false);
   }
 
  private:
-  std::unique_ptr<PendingOp> start(const Lane& lane, OperationPointer op, bool is_send) {
+  template <class Op>
+  std::unique_ptr<Op> start(const Lane& lane, OperationPointer op, bool is_send) {
     check_peer(is_send ? std::get<1>(lane) : std::get<0>(lane));
     state_->start(lane, op, is_send);
-    return std::make_unique<InProcessOp>(state_, lane, std::move(op));
+    return std::make_unique<Op>(state_, lane, std::move(op));
   }
 
   std::shared_ptr<InProcessState> state_;

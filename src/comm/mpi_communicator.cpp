@@ -175,7 +175,7 @@ class MpiCommunicator final : public Communicator {
   template <class Task>
   std::shared_ptr<Task> complete(std::shared_ptr<Task> task) {
     progress_.submit(task);
-    task->wait();
+    progress_.wait(*task);
     return task;
   }
 

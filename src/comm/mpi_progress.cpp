@@ -16,8 +16,14 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t spin_ns = 200'000;         // after a task starts or finishes
 constexpr std::uint64_t flow_spin_ns = 1'000'000;  // after part of a message has moved: more will
-constexpr auto first_sleep = 20us;
-constexpr auto longest_sleep = 100us;
+struct Sleep {
+  std::chrono::nanoseconds shortest, longest;
+};
+constexpr Sleep awaited_sleep{20us, 100us};
+constexpr Sleep unawaited_sleep{100us, 1000us};
+constexpr auto flow_sleep = 5us;  // no yield: who yields to a computing thread comes back when its slice is over
+constexpr std::uint64_t sleep_share =
+    4;  // where nothing has happened for a while, that through this is slept between polls
 // An idle rank still lets MPI work now and then: a buffered send may not have left the process yet.
 constexpr auto idle_period = 2ms;
 constexpr auto drain_limit = 5s;
@@ -30,16 +36,11 @@ bool ProgressTask::done() const {
   return state == succeeded;
 }
 
-void ProgressTask::wait() const {
-  state_.wait(pending, std::memory_order_acquire);
-  done();
-}
-
 bool ProgressTask::finished_within(std::chrono::milliseconds limit) const {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (state_.load(std::memory_order_acquire) == pending) {
     if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(longest_sleep);
+    std::this_thread::sleep_for(awaited_sleep.longest);
   }
   return true;
 }
@@ -51,7 +52,7 @@ MpiProgress::~MpiProgress() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  submitted_.notify_all();
+  changed_.notify_all();
   thread_.join();
 }
 
@@ -65,11 +66,28 @@ void MpiProgress::start(const std::shared_ptr<ProgressTask>& task, bool detached
   --num_waiting_;
   if (detached_failure_) std::rethrow_exception(detached_failure_);
   spin_until_ns_ = std::max(spin_until_ns_, now_ns() + spin_ns);
+  ++num_starts_;
   const Entry entry{task, detached};
   if (step(entry)) return;
   tasks_.push_back(entry);
+  if (detached) ++num_awaited_;
   lock.unlock();
-  submitted_.notify_one();
+  changed_.notify_one();
+}
+
+void MpiProgress::wait(const ProgressTask& task) {
+  if (task.done()) return;
+  ++num_waiting_;
+  {
+    const std::lock_guard lock(mutex_);
+    --num_waiting_;
+    ++num_awaited_;
+    ++num_starts_;
+  }
+  changed_.notify_one();
+  task.state_.wait(ProgressTask::pending, std::memory_order_acquire);
+  --num_awaited_;
+  task.done();
 }
 
 void MpiProgress::cancel(ProgressTask& task) {
@@ -97,6 +115,7 @@ bool MpiProgress::step(const Entry& entry) {
     const ProgressTask::Step result = task.step();
     if (result == ProgressTask::Step::moved) spin_until_ns_ = now_ns() + flow_spin_ns;
     if (result != ProgressTask::Step::finished) return false;
+    task.finished_ns_ = now_ns();
     task.state_.store(ProgressTask::succeeded, std::memory_order_release);
   } catch (...) {
     task.error_ = std::current_exception();
@@ -113,7 +132,7 @@ void MpiProgress::run() {
   prctl(PR_SET_TIMERSLACK, 1000UL);  // ns: the default of 50 us would treble the short sleeps
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    submitted_.wait_for(lock, idle_period, [this] { return stopping_ || !tasks_.empty(); });
+    changed_.wait_for(lock, idle_period, [this] { return stopping_ || !tasks_.empty(); });
     if (!tasks_.empty()) {
       poll_until_idle(lock);
     } else if (!stopping_) {
@@ -124,11 +143,14 @@ void MpiProgress::run() {
 }
 
 void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
-  auto sleep = first_sleep;
   std::chrono::steady_clock::time_point deadline = {};  // set once stopping
   bool cancelled = false;
   while (!tasks_.empty()) {
-    std::erase_if(tasks_, [this](const Entry& entry) { return step(entry); });
+    std::erase_if(tasks_, [this](const Entry& entry) {
+      const bool is_finished = step(entry);
+      if (is_finished && entry.detached) --num_awaited_;
+      return is_finished;
+    });
     if (tasks_.empty()) return;
     if (stopping_) {
       const auto now = std::chrono::steady_clock::now();
@@ -144,17 +166,24 @@ void MpiProgress::poll_until_idle(std::unique_lock<std::timed_mutex>& lock) {
         deadline = now + 1s;
       }
     }
-    const bool spin = now_ns() < spin_until_ns_;
-    lock.unlock();
-    if (spin || num_waiting_ > 0) {
-      sleep = first_sleep;
-      std::this_thread::yield();
+    if (num_waiting_ > 0 || (num_awaited_ > 0 && now_ns() < spin_until_ns_)) {
+      lock.unlock();
+      std::this_thread::sleep_for(flow_sleep);
+      lock.lock();
     } else {
-      std::this_thread::sleep_for(sleep);
-      sleep = std::min(2 * sleep, longest_sleep);
+      sleep(lock);
     }
-    lock.lock();
   }
+}
+
+// What moves takes several polls of both ranks, and a peer may wait for it: who starts a task or begins to wait for one
+// wakes the thread, and only what has not moved for long is looked at seldom.
+void MpiProgress::sleep(std::unique_lock<std::timed_mutex>& lock) {
+  const Sleep& limits = num_awaited_ > 0 ? awaited_sleep : unawaited_sleep;
+  const std::uint64_t now = now_ns();
+  const std::chrono::nanoseconds share(now < spin_until_ns_ ? 0 : (now - spin_until_ns_) / sleep_share);
+  changed_.wait_for(lock, std::clamp(share, limits.shortest, limits.longest),
+                    [this, before = num_starts_] { return stopping_ || num_starts_ != before; });
 }
 
 }  // namespace flexgen

@@ -2,8 +2,9 @@
 //
 // MPI calls are made under one mutex, either by the thread that submits a task or by the progress thread, so
 // MPI_THREAD_SERIALIZED is enough. The progress thread polls unfinished tasks: it spins while data flow and briefly
-// after, then sleeps 20 to 100 us between polls, so that a waiting rank leaves its core to the computing ones.
-// Ownership: a task is shared by its submitter and, until finished, by MpiProgress. Thread-safe.
+// after, then sleeps between polls: from 20 us on, the longer the longer nothing has moved, so that tasks under way
+// beside the computation cost it nothing to speak of: up to 100 us while somebody waits for a task, up to a millisecond
+// else. Ownership: a task is shared by its submitter and, until finished, by MpiProgress. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -29,8 +30,8 @@ class ProgressTask {
 
   /// True when finished; rethrows the task's failure.
   bool done() const;
-  /// Blocks until finished; rethrows the task's failure.
-  void wait() const;
+  /// now_ns() when it finished; 0 before.
+  std::uint64_t finished_ns() const { return finished_ns_; }
   /// True when finished, well or badly, within the time.
   bool finished_within(std::chrono::milliseconds limit) const;
 
@@ -45,7 +46,8 @@ class ProgressTask {
  private:
   enum State : int { pending, succeeded, failed };
   std::atomic<int> state_{pending};
-  std::exception_ptr error_;  // written before state_ becomes failed
+  std::exception_ptr error_;       // written before state_ becomes failed
+  std::uint64_t finished_ns_ = 0;  // written before state_ becomes succeeded
 };
 
 class MpiProgress {
@@ -63,6 +65,8 @@ class MpiProgress {
   void submit(const std::shared_ptr<ProgressTask>& task);
   /// The same for a task that nobody waits for: its failure is thrown by the next submit.
   void submit_detached(const std::shared_ptr<ProgressTask>& task);
+  /// Blocks until it is finished, and has it polled often; rethrows its failure.
+  void wait(const ProgressTask& task);
   void cancel(ProgressTask& task);
 
   /// Runs MPI calls of set-up and tear-down under the mutex.
@@ -82,15 +86,18 @@ class MpiProgress {
   bool step(const Entry& entry);
   void run();
   void poll_until_idle(std::unique_lock<std::timed_mutex>& lock);
+  void sleep(std::unique_lock<std::timed_mutex>& lock);
 
   const std::string who_;
   std::timed_mutex mutex_;  // serialises MPI; guards all below
-  std::condition_variable_any submitted_;
+  std::condition_variable_any changed_;
   std::list<Entry> tasks_;  // unfinished, oldest first
   std::exception_ptr detached_failure_;
   bool stopping_ = false;
   std::atomic<int> num_waiting_{0};  // threads that want the mutex: polling steps aside for them
+  std::atomic<int> num_awaited_{0};  // waits of threads for tasks, and detached tasks: a peer waits for these
   std::uint64_t spin_until_ns_ = 0;  // now_ns() scale
+  std::uint64_t num_starts_ = 0;     // of tasks, and of waits for them
   std::thread thread_;
 };
 

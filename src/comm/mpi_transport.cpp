@@ -206,9 +206,11 @@ class ReceiveTask final : public MessageTask {
   std::size_t num_posted_ = 0;                  // bytes
 };
 
-class MpiOp final : public PendingOp {
+/// Kind: PendingOp, or what is derived from it.
+template <class Kind, class Task = ProgressTask>
+class MpiOp : public Kind {
  public:
-  MpiOp(MpiProgress& progress, std::shared_ptr<ProgressTask> task) : progress_(progress), task_(std::move(task)) {}
+  MpiOp(MpiProgress& progress, std::shared_ptr<Task> task) : progress_(progress), task_(std::move(task)) {}
 
   ~MpiOp() override {
     using namespace std::chrono_literals;
@@ -218,11 +220,21 @@ class MpiOp final : public PendingOp {
   }
 
   bool done() override { return task_->done(); }
-  void wait() override { task_->wait(); }
+  void wait() override { progress_.wait(*task_); }
+  std::uint64_t done_ns() const override { return task_->finished_ns(); }
+
+ protected:
+  Task& task() { return *task_; }
 
  private:
   MpiProgress& progress_;
-  std::shared_ptr<ProgressTask> task_;
+  std::shared_ptr<Task> task_;
+};
+
+class MpiMessage final : public MpiOp<PendingMessage, ReceiveTask> {
+ public:
+  using MpiOp::MpiOp;
+  std::vector<std::byte> take() override { return task().take(); }
 };
 
 class MpiTransport final : public Transport {
@@ -263,18 +275,17 @@ class MpiTransport final : public Transport {
         std::make_shared<SendTask>(wire_, Line{to, channel}, std::vector<std::byte>(data.begin(), data.end())));
   }
 
-  std::vector<std::byte> recv_message(int from, Channel channel) override {
+  std::unique_ptr<PendingMessage> start_recv_message(int from, Channel channel) override {
     check_peer(from);
-    const auto task = std::make_shared<ReceiveTask>(wire_, Line{from, channel});
+    auto task = std::make_shared<ReceiveTask>(wire_, Line{from, channel});
     progress_.submit(task);
-    task->wait();
-    return task->take();
+    return std::make_unique<MpiMessage>(progress_, std::move(task));
   }
 
  private:
   std::unique_ptr<PendingOp> start(std::shared_ptr<ProgressTask> task) {
     progress_.submit(task);
-    return std::make_unique<MpiOp>(progress_, std::move(task));
+    return std::make_unique<MpiOp<PendingOp>>(progress_, std::move(task));
   }
 
   MpiProgress& progress_;

@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 
+#include "base/trace.hpp"
 #include "comm/gpu_sharing.hpp"
 #include "comm/nccl_stream.hpp"
 
@@ -206,8 +207,11 @@ class NcclOp final : public PendingOp {
     link_->throw_if_failed();  // after the query: an aborted transfer completes, too
     if (state != cudaErrorNotReady)
       check_cuda(state, "transfer with rank " + std::to_string(link_->peer()), link_->who());
+    if (state == cudaSuccess && done_ns_ == 0) done_ns_ = now_ns();
     return state == cudaSuccess;
   }
+
+  std::uint64_t done_ns() const override { return done_ns_; }
 
   void wait() override {
     for (int round = 0; !done(); ++round)
@@ -218,6 +222,7 @@ class NcclOp final : public PendingOp {
  private:
   std::shared_ptr<Link> link_;
   Event event_;
+  std::uint64_t done_ns_ = 0;
 };
 
 /// Polls the links' asynchronous errors; when one has failed it aborts them all and reports once.
@@ -292,7 +297,9 @@ class NcclTransport final : public Transport {
   void send_message(std::span<const std::byte> data, int to, Channel channel) override {
     host_->send_message(data, to, channel);
   }
-  std::vector<std::byte> recv_message(int from, Channel channel) override { return host_->recv_message(from, channel); }
+  std::unique_ptr<PendingMessage> start_recv_message(int from, Channel channel) override {
+    return host_->start_recv_message(from, channel);
+  }
 
   void send_on_stream(const void* data, std::size_t num_bytes, int to, void* cuda_stream) override {
     link_to(to)->transfer(true, const_cast<void*>(data), num_bytes, static_cast<cudaStream_t>(cuda_stream));

@@ -16,6 +16,12 @@ std::string_view channel_name(Channel channel) {
   return "unknown";
 }
 
+std::vector<std::byte> Transport::recv_message(int from, Channel channel) {
+  const std::unique_ptr<PendingMessage> message = start_recv_message(from, channel);
+  message->wait();
+  return message->take();
+}
+
 void Transport::send_on_stream(const void*, std::size_t, int, void*) {
   throw InternalError("transport '" + std::string(name()) + "' cannot send in stream order");
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -37,6 +38,15 @@ class PendingOp {
   virtual bool done() = 0;
   /// Blocks until done; throws Error (communication) if the operation or the peer failed.
   virtual void wait() = 0;
+  /// When it was done, on the scale of now_ns(). Call it once done() is true or wait() has returned.
+  virtual std::uint64_t done_ns() const = 0;
+};
+
+/// A message on its way in whose size nobody knows yet.
+class PendingMessage : public PendingOp {
+ public:
+  /// Its bytes, once done.
+  virtual std::vector<std::byte> take() = 0;
 };
 
 class Transport {
@@ -61,9 +71,11 @@ class Transport {
   /// Sends bytes whose number the receiver does not know. Buffered: returns at once, and never waits for the peer.
   /// Matches either kind of receive. Host memory on every channel.
   virtual void send_message(std::span<const std::byte> data, int to, Channel channel) = 0;
-  /// Blocks for the next message of the channel, whatever its size. Receives of both kinds take the messages of a
-  /// channel in the order in which they were started.
-  virtual std::vector<std::byte> recv_message(int from, Channel channel) = 0;
+  /// Starts receiving the next message of the channel, whatever its size. Receives of both kinds take the messages of
+  /// a channel in the order in which they were started.
+  virtual std::unique_ptr<PendingMessage> start_recv_message(int from, Channel channel) = 0;
+  /// The same, and blocks for it.
+  std::vector<std::byte> recv_message(int from, Channel channel);
 
   /// True: buffers of send/recv on Channel::hidden are device memory, and the two calls below work.
   virtual bool moves_device_memory() const { return false; }

@@ -10,8 +10,9 @@ HiddenLane::HiddenLane(const StagePlan& plan, StageMemory& memory, Neighbours& n
       neighbours_(neighbours),
       output_(output),
       num_layers_(plan.input.slice.layers.size()),
-      token_bytes_(static_cast<std::uint64_t>(plan.input.model.hidden) * element_bytes(plan.input.policy.dtype)),
+      token_bytes_(hidden_token_bytes(plan.input)),
       slots_(memory.hidden_slots),
+      overlaps_(plan.input.policy.overlap),
       stored_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
       loads_("hidden loads", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_hidden)),
       stores_("hidden stores", side_mode(plan.input.policy), around, memory.tiers.disk_staging(disk_pieces_of_hidden)) {
@@ -22,7 +23,8 @@ std::uint64_t HiddenLane::bytes_of(const MicroBatch& batch) const {
 }
 
 void HiddenLane::load(LayerId layer, MicroBatchId k, const MicroBatch& batch) {
-  const bool received = is_first(layer) && neighbours_.has_upstream();
+  if (overlaps_) neighbours_.look_ahead();
+  const bool received = receives(layer);
   const std::uint64_t bytes = bytes_of(batch);
   const EventPtr& stored = stored_[k.index()];
   LaneInput input;

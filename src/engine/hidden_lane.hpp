@@ -27,6 +27,8 @@ class HiddenLane {
   HiddenLane(const StagePlan& plan, StageMemory& memory, Neighbours& neighbours, OutputLane& output,
              const Surroundings& around);
 
+  /// What this layer computes on comes from the stage before.
+  bool receives(LayerId layer) const { return is_first(layer) && neighbours_.has_upstream(); }
   void load(LayerId layer, MicroBatchId k, const MicroBatch& batch);
   /// Of the next computation. Valid until the next is taken.
   const LaneInput& take_input();
@@ -52,6 +54,7 @@ class HiddenLane {
   SlotRing slots_;
   std::deque<LaneInput> inputs_;
   LaneInput input_;               // taken last
+  bool overlaps_;                 // with the computation
   std::vector<EventPtr> stored_;  // by micro-batch: home, sent, or turned into tokens
   TransferStream loads_;
   TransferStream stores_;

@@ -1,11 +1,17 @@
 #include "engine/neighbours.hpp"
 
 #include <cstring>
+#include <span>
+#include <utility>
 
 #include "base/error.hpp"
 
 namespace flexgen {
 namespace {
+
+// First byte of an announcement.
+constexpr std::byte sweep_message{1};
+constexpr std::byte end_message{2};
 
 constexpr std::size_t token_header_bytes = 16;  // sweep, micro-batch, number of tokens
 constexpr const char* malformed = "token message is malformed";
@@ -25,47 +31,99 @@ void take(std::span<const std::byte>& rest, T* first, std::size_t count) {
 
 }  // namespace
 
-Neighbours::Neighbours(Transport* transport, TierMemory& memory)
-    : transport_(transport),
-      through_host_(transport && memory.device().is_cuda() && !transport->moves_device_memory()) {
-  if (through_host_ && has_upstream()) receive_staging_ = memory.on_host(Piece::received_hidden);
-  if (through_host_ && has_downstream()) send_staging_ = memory.on_host(Piece::sent_hidden);
+Neighbours::Neighbours(Transport* transport, TierMemory& memory, std::uint64_t token_bytes, WaitTimes* waits)
+    : transport_(transport), token_bytes_(token_bytes), waits_(waits), on_gpu_(memory.device().is_cuda()) {
+  if (!transport_ || (on_gpu_ && transport_->moves_device_memory())) return;
+  if (has_upstream()) arrivals_ = std::make_unique<ArrivalPlaces>(*transport_, memory);
+  if (has_downstream()) departures_ = std::make_unique<DeparturePlaces>(*transport_, memory, waits);
+}
+
+void Neighbours::announce(const SweepWork& work) {
+  std::vector<std::byte> message{sweep_message};
+  const std::vector<std::byte> body = encode_work(work);
+  message.insert(message.end(), body.begin(), body.end());
+  tell_others(message);
+}
+
+void Neighbours::announce_end() { tell_others({&end_message, 1}); }
+
+void Neighbours::tell_others(std::span<const std::byte> message) {
+  if (!transport_) return;
+  for (int rank = 1; rank < transport_->world_size(); ++rank) transport_->send_message(message, rank, Channel::control);
+}
+
+std::optional<SweepWork> Neighbours::next_sweep() {
+  if (!announced_ && !has_ended_) {
+    listen();
+    const WaitSpan span(waits_, Wait::turn);
+    announcement_->wait();
+    read_announcement();
+  }
+  return std::exchange(announced_, std::nullopt);
+}
+
+void Neighbours::look_ahead() {
+  if (!arrivals_ || announced_ || has_ended_) return;
+  listen();
+  if (announcement_->done()) read_announcement();
+}
+
+void Neighbours::listen() {
+  if (!announcement_) announcement_ = transport_->start_recv_message(0, Channel::control);
+}
+
+void Neighbours::read_announcement() {
+  const std::vector<std::byte> message = announcement_->take();
+  announcement_.reset();
+  FLEXGEN_CHECK(!message.empty(), "control message is empty");
+  has_ended_ = message.front() == end_message;
+  if (has_ended_) return;
+  FLEXGEN_CHECK(message.front() == sweep_message, "control message of unknown kind");
+  announced_ = decode_work(std::span(message).subspan(1));
+  if (!arrivals_) return;
+  std::vector<std::uint64_t> bytes;
+  for (const MicroBatchWork& batch : announced_->micro_batches)
+    bytes.push_back(static_cast<std::uint64_t>(batch.num_tokens()) * token_bytes_);
+  arrivals_->expect(bytes);
 }
 
 void Neighbours::receive_hidden(std::byte* to, std::uint64_t bytes, Transfer& transfer) {
-  const int from = transport_->rank() - 1;
   Stream& stream = transfer.stream();
-  if (transport_->moves_device_memory()) {
+  if (!arrivals_) {
     const StreamSpan span(stream, Resource::recv, "hidden", bytes);
-    transport_->recv_on_stream(to, bytes, from, stream.native());
+    transport_->recv_on_stream(to, bytes, transport_->rank() - 1, stream.native());
     return;
   }
-  std::byte* host = through_host_ ? receive_staging_.data() : to;
-  {
-    const TraceSpan span(stream.tracer(), Resource::recv, "hidden", bytes);
-    transport_->recv({host, bytes}, from, Channel::hidden)->wait();
+  const std::span<const std::byte> states = arrivals_->take(stream.tracer());
+  FLEXGEN_CHECK(states.size() == bytes, "a micro-batch is not as large as it was announced");
+  if (on_gpu_) {
+    transfer.host_to_gpu(to, states.data(), bytes, "received hidden");
+    stream.record_in_task()->synchronize();  // the place is another micro-batch's next
+  } else {
+    std::memcpy(to, states.data(), bytes);
   }
-  if (!through_host_) return;
-  transfer.host_to_gpu(to, host, bytes, "received hidden");
-  stream.record_in_task()->synchronize();  // the staging memory is used again for the next micro-batch
+  arrivals_->give_back();
 }
 
 void Neighbours::send_hidden(const std::byte* from, std::uint64_t bytes, Transfer& transfer) {
-  const int to = transport_->rank() + 1;
   Stream& stream = transfer.stream();
-  if (transport_->moves_device_memory()) {
+  if (!departures_) {
     const StreamSpan span(stream, Resource::send, "hidden", bytes);
-    transport_->send_on_stream(from, bytes, to, stream.native());
+    transport_->send_on_stream(from, bytes, transport_->rank() + 1, stream.native());
     return;
   }
-  const std::byte* host = from;
-  if (through_host_) {
-    transfer.gpu_to_host(send_staging_.data(), from, bytes, "sent hidden");
+  const std::span<std::byte> place = departures_->next(bytes, stream.tracer());
+  if (on_gpu_) {
+    transfer.gpu_to_host(place.data(), from, bytes, "sent hidden");
     stream.record_in_task()->synchronize();
-    host = send_staging_.data();
+  } else {
+    std::memcpy(place.data(), from, bytes);
   }
-  const TraceSpan span(stream.tracer(), Resource::send, "hidden", bytes);
-  transport_->send({host, bytes}, to, Channel::hidden)->wait();
+  departures_->send(place, stream.tracer());
+}
+
+void Neighbours::finish_sending(Tracer* tracer) {
+  if (departures_) departures_->finish(tracer);
 }
 
 // Scores stand behind the tokens where there are any, alternatives behind these: the length tells.
@@ -85,7 +143,11 @@ void Neighbours::send_tokens(const SampledTokens& tokens) {
 }
 
 SampledTokens Neighbours::receive_tokens() {
-  const std::vector<std::byte> message = transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
+  const auto receive = [this] {
+    const WaitSpan span(waits_, Wait::turn);
+    return transport_->recv_message(transport_->world_size() - 1, Channel::tokens);
+  };
+  const std::vector<std::byte> message = receive();
   FLEXGEN_CHECK(message.size() >= token_header_bytes, malformed);
   std::span<const std::byte> rest(message);
   SampledTokens tokens;

@@ -16,7 +16,8 @@ SliceExecutor::SliceExecutor(const StagePlan& plan, const Layers& layers, StageM
       cache_(plan, memory, calls_, around),
       output_(plan, layers, memory, around.device, std::move(sinks)),
       hidden_(plan, memory, neighbours, output_, around),
-      half_done_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)) {
+      half_done_(static_cast<std::size_t>(plan.input.policy.num_micro_batches)),
+      time_{around.waits, {}} {
   if (plan.input.policy.uses_host_attention())
     host_attention_ = std::make_unique<HostAttention>(plan, memory, calls_, around);
 }
@@ -58,13 +59,10 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   const LaneInput& cache = cache_.take_input(layer, batch(k));
   StagingSlot* const weights = weights_.slot(layer);
   finish_half_done(k);
-  if (weights || hidden.ready || cache.ready) span_.reset();  // waiting is not computing
-  if (k.value == 0) weights_.take_input(layer, compute_);
-  compute_.wait(hidden.ready);
-  compute_.wait(cache.ready);
-  if (is_last(layer)) hidden_.await_output_places(k, compute_);
+  if (weights || hidden.ready || cache.ready) time_.computing.reset();  // waiting is not computing
+  await_inputs(layer, k, hidden, cache);
 
-  if (!span_) span_.emplace(compute_, Resource::compute, layer_of(layer).description().name);
+  if (!time_.computing) time_.computing.emplace(compute_, Resource::compute, layer_of(layer).description().name);
   const LayerOperands operands = operands_of(layer, k, hidden.data);
   if (cache_.has(layer) && !calls_.split(batch(k).slot, batch(k).rows).host.empty()) {
     compute_half(layer, k, operands);
@@ -72,10 +70,27 @@ void SliceExecutor::compute(LayerId layer, MicroBatchId k) {
   }
   compute_chunks(layer, k, operands, batch(k).chunks);
   if (nothing_waits_for(layer, hidden, cache)) return;
-  span_.reset();
+  time_.computing.reset();
   computed_ = compute_.record();
   if (weights && is_last(k)) weights->free = computed_;
   end_call();
+}
+
+// On a GPU the device waits, in stream order, and the host does not.
+void SliceExecutor::await_inputs(LayerId layer, MicroBatchId k, const LaneInput& hidden, const LaneInput& cache) {
+  {
+    const WaitSpan span(time_.waits, Wait::load);
+    if (k.value == 0) weights_.take_input(layer, compute_);
+    compute_.wait(cache.ready);
+    if (!hidden_.receives(layer)) compute_.wait(hidden.ready);
+  }
+  if (hidden_.receives(layer)) {
+    const WaitSpan span(time_.waits, Wait::receive);
+    compute_.wait(hidden.ready);
+  }
+  if (!is_last(layer)) return;
+  const WaitSpan span(time_.waits, Wait::send);
+  hidden_.await_output_places(k, compute_);
 }
 
 void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands,
@@ -92,12 +107,12 @@ void SliceExecutor::compute_chunks(LayerId layer, MicroBatchId k, const LayerOpe
 
 void SliceExecutor::make_plain(LayerId layer) {
   const std::string& name = layer_of(layer).description().name;
-  span_.reset();
+  time_.computing.reset();
   {
     const StreamSpan span(compute_, Resource::compute, "weights made plain: " + name);
     weights_.make_plain(context_);
   }
-  span_.emplace(compute_, Resource::compute, name);
+  time_.computing.emplace(compute_, Resource::compute, name);
 }
 
 }  // namespace flexgen

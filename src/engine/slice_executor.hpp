@@ -74,11 +74,18 @@ class SliceExecutor final : public Executor {
     EventPtr attended;
   };
 
+  // What the time of the thread that computes goes into.
+  struct TimeUse {
+    WaitTimes* waits;                     // null: nobody asks
+    std::optional<StreamSpan> computing;  // what is under way
+  };
+
   const MicroBatch& batch(MicroBatchId k) const { return batches_[k.index()]; }
   const Layer& layer_of(LayerId layer) const { return *layers_[layer.index()]; }
   bool is_last(LayerId layer) const { return layer.index() + 1 == layers_.size(); }
   bool is_last(MicroBatchId k) const { return k.index() + 1 == batches_.size(); }
   bool nothing_waits_for(LayerId layer, const LaneInput& hidden, const LaneInput& cache) const;
+  void await_inputs(LayerId layer, MicroBatchId k, const LaneInput& hidden, const LaneInput& cache);
   LayerOperands operands_of(LayerId layer, MicroBatchId k, std::byte* hidden);
   void compute_chunks(LayerId layer, MicroBatchId k, const LayerOperands& operands, std::span<const BatchChunk> chunks);
   void make_plain(LayerId layer);
@@ -102,9 +109,9 @@ class SliceExecutor final : public Executor {
   HiddenLane hidden_;
   std::unique_ptr<HostAttention> host_attention_;   // null: attention is where the rest is
   std::vector<std::optional<HalfDone>> half_done_;  // by micro-batch
-  std::optional<StreamSpan> span_;                  // of the computation under way
-  EventPtr computed_;                               // the last computation that something waits for
-  std::span<const MicroBatch> batches_;             // of the sweep
+  TimeUse time_;
+  EventPtr computed_;                    // the last computation that something waits for
+  std::span<const MicroBatch> batches_;  // of the sweep
 };
 
 }  // namespace flexgen

@@ -23,7 +23,7 @@ void SliceExecutor::compute_half(LayerId layer, MicroBatchId k, const LayerOpera
   half->call = half_call(k, operands);
   half->call.weights = half->weights;
   layer_of(layer).project(context_, half->call);
-  span_.reset();
+  time_.computing.reset();
   computed_ = compute_.record();
   half->attended =
       host_attention_->start(cache_.index(layer), batch(k), k.value, computed_, cache_.stored(layer, batch(k).slot));
@@ -34,7 +34,7 @@ void SliceExecutor::finish_half_done(MicroBatchId k) {
   std::optional<HalfDone>& half = half_done_[k.index()];
   if (!half) return;
   const Layer& what = layer_of(half->layer);
-  span_.reset();
+  time_.computing.reset();
   compute_.wait(half->attended);
   {
     const StreamSpan span(compute_, Resource::compute, what.description().name);

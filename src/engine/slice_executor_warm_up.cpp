@@ -70,7 +70,7 @@ void SliceExecutor::warm_up_rows(const MicroBatchWork& rows) {
     seen.push_back(kind);
     warm_up_layer(LayerId(static_cast<std::int32_t>(j)));
   }
-  span_.reset();
+  time_.computing.reset();
   end_sweep();
   compute_.synchronize();
 }

@@ -9,10 +9,6 @@
 namespace flexgen {
 namespace {
 
-// First byte of a control message.
-constexpr std::byte sweep_message{1};
-constexpr std::byte finish_message{2};
-
 TracePhase phase_of(const SweepWork& work) {
   if (work.num_decode_tokens() == 0) return TracePhase::prefill;
   return work.num_prompt_tokens() == 0 ? TracePhase::decode : TracePhase::mixed;
@@ -30,13 +26,14 @@ Stage::Stage(StageConfig config)
   use_device(config_.device);
   memory_ =
       std::make_unique<StageMemory>(config_.plan, config_.budgets, config_.source, config_.device, config_.offload_dir);
-  neighbours_ = std::make_unique<Neighbours>(transport, memory_->tiers);
+  neighbours_ =
+      std::make_unique<Neighbours>(transport, memory_->tiers, hidden_token_bytes(config_.plan.input), &waits_);
   const auto sink = [this](SampledTokens tokens) {
     if (is_alone()) push_tokens(std::move(tokens));
     else neighbours_->send_tokens(tokens);
   };
   const Surroundings around{config_.device, config_.backend, tracer_,
-                            [this](const std::exception_ptr& error) { push_error(error); }};
+                            [this](const std::exception_ptr& error) { push_error(error); }, &waits_};
   executor_ = std::make_unique<SliceExecutor>(config_.plan, layers_, *memory_, *neighbours_, around,
                                               OutputSinks{sink, config_.on_logits});
   executor_->fill_weights();
@@ -83,15 +80,14 @@ void Stage::run_own_part(const SweepWork& work) {
   sweep_ns_ += now_ns() - begin_ns;
 }
 
+void Stage::finish_own_part() {
+  executor_->synchronize();
+  neighbours_->finish_sending(&tracer_);
+}
+
 void Stage::run(const SweepWork& work) {
   guarded([&] {
-    if (!is_alone()) {
-      std::vector<std::byte> message{sweep_message};
-      const std::vector<std::byte> body = encode_work(work);
-      message.insert(message.end(), body.begin(), body.end());
-      for (int rank = 1; rank < config_.transport->world_size(); ++rank)
-        config_.transport->send_message(message, rank, Channel::control);
-    }
+    neighbours_->announce(work);
     run_own_part(work);
   });
 }
@@ -116,23 +112,15 @@ std::vector<SampledTokens> Stage::collect(std::size_t num_micro_batches) {
 
 void Stage::finish() {
   guarded([&] {
-    if (!is_alone())
-      for (int rank = 1; rank < config_.transport->world_size(); ++rank)
-        config_.transport->send_message({&finish_message, 1}, rank, Channel::control);
-    executor_->synchronize();
+    neighbours_->announce_end();
+    finish_own_part();
   });
 }
 
 void Stage::serve() {
   guarded([&] {
-    while (true) {
-      const std::vector<std::byte> message = config_.transport->recv_message(0, Channel::control);
-      FLEXGEN_CHECK(!message.empty(), "control message is empty");
-      if (message.front() == finish_message) break;
-      FLEXGEN_CHECK(message.front() == sweep_message, "control message of unknown kind");
-      run_own_part(decode_work(std::span(message).subspan(1)));
-    }
-    executor_->synchronize();
+    while (const std::optional<SweepWork> work = neighbours_->next_sweep()) run_own_part(*work);
+    finish_own_part();
   });
 }
 

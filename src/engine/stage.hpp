@@ -58,12 +58,14 @@ class Stage final : public SweepRunner {
   double load_seconds() const { return load_seconds_; }
   /// Of that: taking and pinning host memory.
   double pinning_seconds() const { return pinning_seconds_; }
+  const WaitTimes& waits() const { return waits_; }
   double sweep_seconds() const { return static_cast<double>(sweep_ns_) / 1e9; }
   /// What this stage holds of a tier, and held at most.
   const TierBudget& budget(TierKind tier) const { return memory_->tiers.budget(tier); }
 
  private:
   void run_own_part(const SweepWork& work);
+  void finish_own_part();
   void guarded(const std::function<void()>& body);
   void push_tokens(SampledTokens tokens);
   void push_error(const std::exception_ptr& error);
@@ -71,6 +73,7 @@ class Stage final : public SweepRunner {
 
   StageConfig config_;
   Tracer tracer_;
+  WaitTimes waits_;
   Layers layers_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -6,6 +6,7 @@
 
 #include "base/trace.hpp"
 #include "device/device.hpp"
+#include "engine/wait_times.hpp"
 #include "ops/context.hpp"
 
 namespace flexgen {
@@ -16,6 +17,7 @@ struct Surroundings {
   Tracer& tracer;
   /// Told of the first error of each stream, from the stream's thread. May be empty.
   std::function<void(std::exception_ptr)> on_stream_error;
+  WaitTimes* waits = nullptr;  // null: nobody asks
 };
 
 }  // namespace flexgen

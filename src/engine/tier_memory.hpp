@@ -80,6 +80,8 @@ class TierMemory {
 
   /// Of one part of a piece of the computing device.
   std::uint64_t part_bytes(Piece piece) const { return pieces_.at(piece, TierKind::gpu).bytes; }
+  /// Of a piece in dram; 0: the plan has none.
+  std::uint64_t num_parts_on_host(Piece piece) const { return pieces_.at(piece, TierKind::dram).count; }
 
   // All below throw UserError (does_not_fit) when a budget is exceeded; a piece that the plan has not is empty.
 

@@ -188,6 +188,14 @@ std::uint64_t ssd_bytes_written(const std::vector<RankReport>& ranks) {
   return bytes;
 }
 
+WaitsReport& WaitsReport::operator+=(const WaitsReport& other) {
+  load_seconds += other.load_seconds;
+  receive_seconds += other.receive_seconds;
+  send_seconds += other.send_seconds;
+  turn_seconds += other.turn_seconds;
+  return *this;
+}
+
 std::optional<std::pair<std::string, double>> busiest_resource(const RankReport& rank) {
   std::optional<std::pair<std::string, double>> most;
   for (const auto& [name, use] : rank.resources_by_phase.sum())

@@ -94,6 +94,22 @@ struct EnergyReport {
   }
 };
 
+/// How long a stage stood still, by what for. On a GPU, which waits in the order of its streams, of those of the
+/// computation nothing is known, and they are 0.
+struct WaitsReport {
+  double load_seconds = 0;     // weights, cache or hidden states between tiers
+  double receive_seconds = 0;  // hidden states of the stage before
+  double send_seconds = 0;     // a place for what is to be sent; beside the computation
+  double turn_seconds = 0;     // rank 0: tokens of a block; others: the next sweep
+
+  WaitsReport& operator+=(const WaitsReport& other);
+  static constexpr auto fields() {
+    return std::tuple(
+        field("load_seconds", &WaitsReport::load_seconds), field("receive_seconds", &WaitsReport::receive_seconds),
+        field("send_seconds", &WaitsReport::send_seconds), field("turn_seconds", &WaitsReport::turn_seconds));
+  }
+};
+
 struct RankReport {
   int rank = 0;
   std::string host;
@@ -106,6 +122,7 @@ struct RankReport {
   double load_seconds = 0;            // reading the checkpoint
   double pinning_seconds = 0;         // of it: taking and pinning host memory
   double sweep_seconds = 0;           // inside sweeps
+  WaitsReport waits;                  // of a pipeline's stage, between and inside sweeps
   double busy_fraction = 0;           // of the time after loading in which compute was busy, 0 .. 1
   std::uint64_t peak_host_bytes = 0;  // peak resident size of the process
   std::vector<EnergyReport> energy;   // of its GPU and its machine's processors: ranks may share them
@@ -117,8 +134,8 @@ struct RankReport {
         field("tiers", &RankReport::tiers), field("resources", &RankReport::resources),
         field("resources_by_phase", &RankReport::resources_by_phase), field("load_seconds", &RankReport::load_seconds),
         field("pinning_seconds", &RankReport::pinning_seconds), field("sweep_seconds", &RankReport::sweep_seconds),
-        field("busy_fraction", &RankReport::busy_fraction), field("peak_host_bytes", &RankReport::peak_host_bytes),
-        field("energy", &RankReport::energy));
+        field("waits", &RankReport::waits), field("busy_fraction", &RankReport::busy_fraction),
+        field("peak_host_bytes", &RankReport::peak_host_bytes), field("energy", &RankReport::energy));
   }
 };
 

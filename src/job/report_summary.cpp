@@ -32,6 +32,8 @@ std::string rank_line(const RankReport& rank, double seconds) {
   if (const auto busiest = busiest_resource(rank); busiest && seconds > 0)
     text += fmt::format(", busiest {} ({:.0f} %), compute {:.0f} %", busiest->first,
                         100 * std::min(1.0, busiest->second / seconds), 100 * rank.busy_fraction);
+  if (const double idle = rank.waits.receive_seconds + rank.waits.turn_seconds; idle > 0 && seconds > 0)
+    text += fmt::format(", idle in the pipeline {:.0f} %", 100 * std::min(1.0, idle / seconds));
   return line(fmt::format("rank {}", rank.rank), text);
 }
 

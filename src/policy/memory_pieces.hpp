@@ -45,7 +45,7 @@ enum class Piece : std::uint8_t {
   hidden_disk_bounce,
   incomplete_blocks,  // of the cache on ssd: the last block of every region
 
-  received_hidden,  // a GPU's hidden states on their way from and to other stages through host memory
+  received_hidden,  // hidden states on their way from and to other stages through host memory
   sent_hidden,
 };
 inline constexpr std::size_t num_pieces = 29;

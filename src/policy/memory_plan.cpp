@@ -31,8 +31,7 @@ std::uint64_t longest_row_bytes(const PlanInput& in, const CacheLayout& cache) {
 
 // Bytes of `rows` hidden states.
 std::uint64_t hidden_bytes(const PlanInput& in, std::int64_t rows) {
-  return static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(in.model.hidden) *
-         element_bytes(in.policy.dtype);
+  return static_cast<std::uint64_t>(rows) * hidden_token_bytes(in);
 }
 
 std::uint64_t micro_batches(const PlanInput& in) { return static_cast<std::uint64_t>(in.policy.num_micro_batches); }
@@ -125,10 +124,12 @@ void add_disk_staging(const PlanInput& in, MemoryPlan& plan) {
   add_streams(Piece::hidden_home, disk_pieces_of_hidden, 2, staging_half_bytes);
 }
 
+// What goes from GPU to GPU needs no place on its way.
 void add_links(const PlanInput& in, MemoryPlan& plan) {
-  if (!in.on_gpu || !in.links.through_host) return;
-  if (in.links.receives) plan.pieces.add(Piece::received_hidden, TierKind::dram, {plan.hidden.place_bytes, 1});
-  if (in.links.sends) plan.pieces.add(Piece::sent_hidden, TierKind::dram, {plan.hidden.place_bytes, 1});
+  if (in.on_gpu && !in.links.through_host) return;
+  const PlannedPiece places{plan.hidden.place_bytes, num_link_places(in.policy), cache_line_bytes};
+  if (in.links.receives) plan.pieces.add(Piece::received_hidden, TierKind::dram, places);
+  if (in.links.sends) plan.pieces.add(Piece::sent_hidden, TierKind::dram, places);
 }
 
 constexpr std::array<TensorClass, num_tensor_classes> tensor_classes{TensorClass::weights, TensorClass::cache,
@@ -159,6 +160,10 @@ bool may_use_plain_layer(const PlanInput& in, std::int64_t max_tokens) {
 }
 
 }  // namespace
+
+std::uint64_t hidden_token_bytes(const PlanInput& input) {
+  return static_cast<std::uint64_t>(input.model.hidden) * element_bytes(input.policy.dtype);
+}
 
 std::int64_t index_array_entries(const BlockShape& block, std::int64_t tokens, const JobShape& job) {
   const std::int64_t rows = block.micro_batch_size;

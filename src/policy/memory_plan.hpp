@@ -64,6 +64,10 @@ struct HiddenLinks {
   bool through_host = false;  // a GPU's hidden states cross host memory on their way to the next stage
 };
 
+/// Places for hidden states of a micro-batch on their way from a stage before, and as many on their way to the next.
+/// Two, so that one travels while the other is filled or emptied; where nothing runs beside anything else, one.
+constexpr std::uint64_t num_link_places(const StagePolicy& policy) { return policy.overlap ? 2 : 1; }
+
 struct PlanInput {
   ModelSpec model;
   SliceDescription slice;  // the rank's
@@ -74,6 +78,9 @@ struct PlanInput {
   bool reads_dram = true;          // the computing device can read single rows of weights that lie in dram
   bool wants_plain_layer = false;  // a layer's compressed matrices made plain once for its calls of many tokens
 };
+
+/// Bytes of one token's hidden state.
+std::uint64_t hidden_token_bytes(const PlanInput& input);
 
 /// Bytes of one tier, by what they are for.
 struct TierDemand {

@@ -101,6 +101,9 @@ RankReport rank_report(Stage& stage, const Communicator& ranks) {
   r.load_seconds = stage.load_seconds();
   r.pinning_seconds = stage.pinning_seconds();
   r.sweep_seconds = stage.sweep_seconds();
+  const WaitTimes& waits = stage.waits();
+  r.waits = {waits.seconds(Wait::load), waits.seconds(Wait::receive), waits.seconds(Wait::send),
+             waits.seconds(Wait::turn)};
   r.peak_host_bytes = peak_resident_set_bytes();
   return r;
 }
@@ -132,6 +135,7 @@ void add_pass(RankReport& sum, const RankReport& pass) {
   sum.load_seconds += pass.load_seconds;
   sum.pinning_seconds += pass.pinning_seconds;
   sum.sweep_seconds += pass.sweep_seconds;
+  sum.waits += pass.waits;
   sum.peak_host_bytes = std::max(sum.peak_host_bytes, pass.peak_host_bytes);
 }
 

@@ -1,6 +1,7 @@
 #include "weights/bias_corrections.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace flexgen {
 
@@ -18,12 +19,14 @@ std::span<const float> BiasCorrections::mean_input(const LayerDescription& layer
   const auto found = corrections_.find(&matrix);
   if (found == corrections_.end()) return {};
   Correction& correction = found->second;
-  std::call_once(correction.mean_read, [&] {
+  const std::lock_guard lock(correction.mean_mutex);
+  if (correction.mean_input.empty()) {
     const WeightSpec& mean = layer.weights[static_cast<std::size_t>(matrix.mean_input)];
-    correction.mean_input.resize(static_cast<std::size_t>(mean.num_elements()));
-    const WeightPiece piece{&mean, 0, mean.num_elements(), reinterpret_cast<std::byte*>(correction.mean_input.data())};
+    std::vector<float> values(static_cast<std::size_t>(mean.num_elements()));
+    const WeightPiece piece{&mean, 0, mean.num_elements(), reinterpret_cast<std::byte*>(values.data())};
     reader.produce({&piece, 1}, DType::float32);
-  });
+    correction.mean_input = std::move(values);
+  }
   return correction.mean_input;
 }
 

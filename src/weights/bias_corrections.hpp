@@ -35,8 +35,8 @@ class BiasCorrections {
 
  private:
   struct Correction {
-    std::once_flag mean_read;
-    std::vector<float> mean_input;
+    std::mutex mean_mutex;          // no std::call_once: under the thread sanitizer one that throws hangs the others
+    std::vector<float> mean_input;  // empty: nobody has read it
     std::vector<float> rows;
     std::int64_t num_told = 0;
   };

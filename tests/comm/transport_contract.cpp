@@ -9,6 +9,7 @@
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
+#include "base/trace.hpp"
 
 namespace flexgen::test {
 namespace {
@@ -81,6 +82,29 @@ void check_messages(Transport& t, Communicator&) {
   Bytes in(1000);
   t.recv(in, previous_of(t), Channel::control)->wait();
   EXPECT_TRUE(in == pattern(1000, previous_of(t), 9));
+}
+
+// Listened to before anything is sent, beside other channels; one that is given up takes nothing away.
+void check_messages_started_ahead(Transport& t, Communicator& ranks) {
+  const std::uint64_t begin_ns = now_ns();
+  const auto first = t.start_recv_message(previous_of(t), Channel::control);
+  const auto second = t.start_recv_message(previous_of(t), Channel::control);
+  { const auto given_up = t.start_recv_message(previous_of(t), Channel::control); }
+  EXPECT_FALSE(first->done());
+  EXPECT_FALSE(second->done());
+  ranks.barrier();
+  t.send_message(pattern(7, t.rank(), 0), next_of(t), Channel::tokens);
+  EXPECT_TRUE(t.recv_message(previous_of(t), Channel::tokens) == pattern(7, previous_of(t), 0));
+  t.send_message(pattern(2'000'000, t.rank(), 1), next_of(t), Channel::control);
+  t.send_message(pattern(3, t.rank(), 2), next_of(t), Channel::control);
+  second->wait();
+  EXPECT_TRUE(second->done());
+  first->wait();
+  EXPECT_TRUE(first->take() == pattern(2'000'000, previous_of(t), 1));
+  EXPECT_TRUE(second->take() == pattern(3, previous_of(t), 2));
+  EXPECT_GE(first->done_ns(), begin_ns);
+  EXPECT_LE(first->done_ns(), now_ns());
+  ranks.barrier();  // what was sent has left: the next transport is made while nothing else moves
 }
 
 void check_many_outstanding(Transport& t, Communicator&) {

@@ -14,6 +14,7 @@ struct TransportCheck {
 void check_order(Transport& transport, Communicator& ranks);
 void check_sizes(Transport& transport, Communicator& ranks);
 void check_messages(Transport& transport, Communicator& ranks);
+void check_messages_started_ahead(Transport& transport, Communicator& ranks);
 void check_many_outstanding(Transport& transport, Communicator& ranks);
 void check_channels_are_independent(Transport& transport, Communicator& ranks);
 void check_large(Transport& transport, Communicator& ranks);
@@ -25,6 +26,7 @@ inline constexpr TransportCheck transport_checks[] = {
     {"order", check_order},
     {"sizes", check_sizes},
     {"messages", check_messages},
+    {"messages_started_ahead", check_messages_started_ahead},
     {"many_outstanding", check_many_outstanding},
     {"channels_are_independent", check_channels_are_independent},
     {"large", check_large},

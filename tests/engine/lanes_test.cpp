@@ -90,7 +90,7 @@ TEST_P(LanesTest, WeightsAreThoseOfAResidentSlice) {
 }
 
 TEST_P(LanesTest, HiddenStatesOfALayerAreWhatTheNextFinds) {
-  Neighbours neighbours(nullptr, parts_.memory->tiers);
+  Neighbours neighbours(nullptr, parts_.memory->tiers, 0);
   OutputLane output(parts_.plan, parts_.layers, *parts_.memory, Device{}, {});
   HiddenLane lane(parts_.plan, *parts_.memory, neighbours, output, parts_.around);
   const std::vector<MicroBatch>& batches = parts_.prepare(work_of(0, 6));
@@ -205,7 +205,7 @@ TEST(Lanes, WeightsAreNotOverwrittenBeforeTheirSlotIsFree) {
 TEST(Lanes, StoresWaitForTheComputationAndLoadsForTheStores) {
   LaneParts parts(policy_of({100, 0, 0, 100, 0, 100}, true), small_job());
   CacheLane cache(parts.plan, *parts.memory, *parts.calls, parts.around);
-  Neighbours neighbours(nullptr, parts.memory->tiers);
+  Neighbours neighbours(nullptr, parts.memory->tiers, 0);
   OutputLane output(parts.plan, parts.layers, *parts.memory, Device{}, {});
   HiddenLane hidden(parts.plan, *parts.memory, neighbours, output, parts.around);
   const SweepWork work = work_of(0, 6);
@@ -243,7 +243,7 @@ TEST(Lanes, StoresWaitForTheComputationAndLoadsForTheStores) {
 TEST(Lanes, OutputsAreNotOverwrittenBeforeTheyAreAway) {
   for (const bool keep_logits : {false, true}) {
     LaneParts parts(policy_of({100, 0, 100, 0, 100, 0}, true), small_job());
-    Neighbours neighbours(nullptr, parts.memory->tiers);
+    Neighbours neighbours(nullptr, parts.memory->tiers, 0);
     OutputSinks sinks{[](const SampledTokens&) {}, {}};
     if (keep_logits) sinks.logits = [](std::int64_t, MicroBatchId, std::span<const float>) {};
     OutputLane output(parts.plan, parts.layers, *parts.memory, Device{}, sinks);

@@ -32,6 +32,7 @@ RankReport rank(int number, std::uint64_t scale) {
   report.resources_by_phase.prefill["host_to_gpu"] = {3.0, 1 << 18, 8, 2.0};
   report.resources_by_phase.decode["host_to_gpu"] = {13.0, 1 << 19, 36, 7.0};
   report.sweep_seconds = 10;
+  report.waits = {0.25, 1, 0.125, 0.5};
   report.busy_fraction = 0.85;
   report.load_seconds = 3;
   report.peak_host_bytes = 123;
@@ -100,6 +101,10 @@ TEST(Report, RoundTrip) {
   EXPECT_EQ(second["resources"]["host_to_gpu"]["bytes"], 1 << 20);
   EXPECT_EQ(second["resources"]["compute"]["busy_seconds"], 8.5);
   EXPECT_EQ(second["busy_fraction"], 0.85);
+  EXPECT_EQ(second["waits"]["load_seconds"], 0.25);
+  EXPECT_EQ(second["waits"]["receive_seconds"], 1.0);
+  EXPECT_EQ(second["waits"]["send_seconds"], 0.125);
+  EXPECT_EQ(second["waits"]["turn_seconds"], 0.5);
 }
 
 TEST(Report, Roofline) {
@@ -338,18 +343,20 @@ TEST(Report, EnergyAndWhatTheDiskTook) {
 }
 
 TEST(Report, Summary) {
-  EXPECT_EQ(summary(sample()),
-            "model       facebook/opt-30b, 48 layers, hidden 7168, 30.0 B parameters, float16\n"
-            "policy      --percent 20 80 0 100 0 100\n"
-            "rows        40 (39 ok, 1 failed)\n"
-            "tokens      3900 prompt, 429 generated\n"
-            "time        load 3.00 s, prefill 2.00 s, decode 8.00 s, total 14.00 s\n"
-            "throughput  42.90 tokens/s (prefill 1950.00, decode 48.75)\n"
-            "blocks      19.5 of 32 rows in a sweep, 90 % of the cache held at the peak\n"
-            "gpu         peak 1.46 KiB of 2.93 KiB, placed 180 B (asked for 180 B)\n"
-            "dram        peak 14 B of 26.37 KiB, placed 12 B (asked for 12 B)\n"
-            "rank 0      cpu on box0, layers 0 .. 23, busiest host_to_gpu (90 %), compute 85 %\n"
-            "rank 1      cpu on box1, layers 24 .. 47, busiest host_to_gpu (90 %), compute 85 %\n");
+  EXPECT_EQ(
+      summary(sample()),
+      "model       facebook/opt-30b, 48 layers, hidden 7168, 30.0 B parameters, float16\n"
+      "policy      --percent 20 80 0 100 0 100\n"
+      "rows        40 (39 ok, 1 failed)\n"
+      "tokens      3900 prompt, 429 generated\n"
+      "time        load 3.00 s, prefill 2.00 s, decode 8.00 s, total 14.00 s\n"
+      "throughput  42.90 tokens/s (prefill 1950.00, decode 48.75)\n"
+      "blocks      19.5 of 32 rows in a sweep, 90 % of the cache held at the peak\n"
+      "gpu         peak 1.46 KiB of 2.93 KiB, placed 180 B (asked for 180 B)\n"
+      "dram        peak 14 B of 26.37 KiB, placed 12 B (asked for 12 B)\n"
+      "rank 0      cpu on box0, layers 0 .. 23, busiest host_to_gpu (90 %), compute 85 %, idle in the pipeline 15 %\n"
+      "rank 1      cpu on box1, layers 24 .. 47, busiest host_to_gpu (90 %), compute 85 %, idle in the pipeline 15 "
+      "%\n");
 }
 
 }  // namespace

@@ -112,11 +112,11 @@ TEST(MemoryPlan, AGpuHasItsTwinsInDramAndTheHostHasNone) {
     const auto max_top = static_cast<std::uint64_t>(input.job.sampling.max_top);
     EXPECT_EQ(pieces.at(Piece::alternatives, TierKind::gpu).content_bytes(), 2 * max_top * tokens);
     EXPECT_EQ(pieces.at(Piece::result_alternatives, results).content_bytes(), 2 * max_top * tokens);
-    EXPECT_EQ(pieces.has(Piece::received_hidden, TierKind::dram), input.on_gpu);
+    EXPECT_EQ(pieces.has(Piece::received_hidden, TierKind::dram), input.links.receives);
   }
 }
 
-TEST(MemoryPlan, LinksTakeAMicroBatchEachWhereTheyCrossTheHost) {
+TEST(MemoryPlan, LinksTakeTwoMicroBatchesEachWhereTheyCrossTheHost) {
   PlanInput input = plan_for("opt-125m", 5, 3, {100, 0, 100, 0, 100, 0});
   input.on_gpu = true;
   const std::uint64_t alone = plan_memory(input).dram.total();
@@ -125,9 +125,11 @@ TEST(MemoryPlan, LinksTakeAMicroBatchEachWhereTheyCrossTheHost) {
     return plan_memory(input).dram.total() - alone;
   };
   const std::uint64_t micro_batch = 5ULL * 512 * 768 * 2;
-  EXPECT_EQ(more({true, false, true}), micro_batch);
-  EXPECT_EQ(more({true, true, true}), 2 * micro_batch);
+  EXPECT_EQ(more({true, false, true}), 2 * micro_batch);
+  EXPECT_EQ(more({true, true, true}), 4 * micro_batch);
   EXPECT_EQ(more({true, true, false}), 0U) << "from GPU to GPU";
+  input.policy.overlap = false;
+  EXPECT_EQ(more({true, true, true}), 2 * micro_batch) << "nothing travels beside the computation";
 }
 
 // An index of layers and a search over policies: the description of the slice is made once.

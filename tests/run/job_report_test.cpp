@@ -74,6 +74,7 @@ RankReport pass_of(std::uint64_t peak_bytes, std::uint64_t moved_bytes, double s
   pass.resources["compute"] = {seconds, moved_bytes, 1, seconds};
   pass.resources_by_phase.decode["compute"] = pass.resources["compute"];
   pass.load_seconds = pass.sweep_seconds = seconds;
+  pass.waits = {seconds, 2 * seconds, 3 * seconds, 4 * seconds};
   pass.peak_host_bytes = peak_bytes;
   return pass;
 }
@@ -88,6 +89,10 @@ TEST(JobReport, PassesAddUpAndTheMostMemoryCounts) {
   EXPECT_EQ(sum.tiers.gpu.capacity_bytes, 100U);
   EXPECT_EQ(sum.peak_host_bytes, 90U);
   EXPECT_EQ(sum.load_seconds, 6);
+  EXPECT_EQ(sum.waits.load_seconds, 6);
+  EXPECT_EQ(sum.waits.receive_seconds, 12);
+  EXPECT_EQ(sum.waits.send_seconds, 18);
+  EXPECT_EQ(sum.waits.turn_seconds, 24);
   EXPECT_EQ(sum.resources["compute"].bytes, 18U);
   InProcessWorld world(1);
   const Report report = gather_report(sum, 12, *world.communicator(0));

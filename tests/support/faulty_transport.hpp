@@ -34,9 +34,9 @@ class FaultyTransport final : public Transport {
     count(TransportCall::send_message, channel);
     inner_.send_message(data, to, channel);
   }
-  std::vector<std::byte> recv_message(int from, Channel channel) override {
+  std::unique_ptr<PendingMessage> start_recv_message(int from, Channel channel) override {
     count(TransportCall::recv_message, channel);
-    return inner_.recv_message(from, channel);
+    return inner_.start_recv_message(from, channel);
   }
 
  private:
