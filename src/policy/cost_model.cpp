@@ -33,14 +33,14 @@ constexpr double tokens_of_tile = 64;
 // Time grows linearly with tokens between measured points: weights pass once, arithmetic is each token's. Beyond them
 // the rates of the first and the last hold, down to a tile; what reading the weights takes is counted beside it.
 double product_rate(const Ceilings& ceilings, double tokens) {
-  const std::vector<ProductRate>& rates = ceilings.products;
+  const std::vector<TokenRate>& rates = ceilings.products;
   if (rates.empty()) return ceilings.matrix_operations;
   const double least = std::min(rates.front().tokens, tokens_of_tile);
   if (tokens <= least) return rates.front().operations * std::max(1.0, tokens) / least;
   if (tokens <= rates.front().tokens) return rates.front().operations;
-  const auto time_of = [](const ProductRate& rate) { return rate.tokens / rate.operations; };
+  const auto time_of = [](const TokenRate& rate) { return rate.tokens / rate.operations; };
   for (std::size_t i = 1; i < rates.size(); ++i) {
-    const ProductRate &below = rates[i - 1], &above = rates[i];
+    const TokenRate &below = rates[i - 1], &above = rates[i];
     if (tokens > above.tokens) continue;
     const double way = (tokens - below.tokens) / (above.tokens - below.tokens);
     return tokens / (time_of(below) + way * (time_of(above) - time_of(below)));
@@ -93,55 +93,134 @@ double sweep_seconds(const Needs& needs, const StageInput& stage) {
 SweepCost::SweepCost(const StageInput& stage) : traffic_(stage) {
   const PlanInput& plan = stage.plan;
   num_layers_ = traffic_.memory().cache.num_layers;
+  if (stage.rates) count_matrices();
   if (plan.policy.weight_format.is_none()) return;
   for (const LayerDescription& layer : plan.slice.layers)
     plain_bytes_ += static_cast<double>(plain_layer_bytes(layer, plan.policy.dtype));
   has_plain_layer_ = plain_layer_piece(plan, traffic_.memory(), stage.budgets).has_value();
 }
 
-// A GPU multiplies few tokens by codes and many by plain matrices, which it makes once a sweep where it keeps a layer
-// of them, else for every call.
-double SweepCost::made_plain_bytes(double tokens, double micro_batches) const {
-  if (plain_bytes_ == 0 || !traffic_.stage().plan.on_gpu) return 0;
-  const double of_call = tokens / std::max(1.0, micro_batches);
-  if (of_call < static_cast<double>(plain_layer_tokens)) return 0;
-  return plain_bytes_ * (has_plain_layer_ ? 1 : micro_batches);
+void SweepCost::count_matrices() {
+  const PlanInput& plan = traffic_.stage().plan;
+  for (const LayerDescription& layer : plan.slice.layers)
+    for (const WeightSpec& weight : layer.weights) {
+      if (weight.rows <= 1 || is_lookup_table(layer, weight)) continue;
+      const Matrices one{static_cast<double>(weight.rows), static_cast<double>(weight.cols),
+                         stored_format(weight.role, plan.policy.weight_format), layer.kind == LayerKind::head, 1};
+      const auto is_alike = [&](const Matrices& other) {
+        return other.outputs == one.outputs && other.inputs == one.inputs && other.stored == one.stored &&
+               other.is_of_head == one.is_of_head;
+      };
+      const auto known = std::ranges::find_if(matrices_, is_alike);
+      if (known == matrices_.end()) matrices_.push_back(one);
+      else known->count += 1;
+    }
 }
 
-double SweepCost::product_seconds(const Traffic& traffic, double tokens, double micro_batches) const {
+SweepCost::Calls SweepCost::calls_of(std::span<const SweepRows> kinds) {
+  Calls calls;
+  for (const SweepRows& kind : kinds) {
+    calls.tokens += kind.tokens();
+    calls.outputs += kind.rows * kind.outputs;
+    calls.micro_batches = std::max(calls.micro_batches, kind.micro_batches);
+  }
+  return calls;
+}
+
+// A GPU multiplies few tokens by codes and many by plain matrices, which it makes once a sweep where it keeps a layer
+// of them, else for every call.
+double SweepCost::made_plain_bytes(const Calls& calls) const {
+  if (plain_bytes_ == 0 || !traffic_.stage().plan.on_gpu) return 0;
+  if (calls.tokens / std::max(1.0, calls.micro_batches) < static_cast<double>(plain_layer_tokens)) return 0;
+  return plain_bytes_ * (has_plain_layer_ ? 1 : calls.micro_batches);
+}
+
+double SweepCost::seconds_by_ceilings(const Traffic& traffic, const Calls& calls) const {
   const StageInput& stage = traffic_.stage();
-  const Ceilings& ceilings = stage.ceilings;
-  const double arithmetic = over(traffic.operations, product_rate(ceilings, tokens / std::max(1.0, micro_batches)));
-  const double memory = stage.plan.on_gpu ? ceilings.gpu_memory_bytes : ceilings.host_read_bytes;
-  const double calls = num_layers_ * micro_batches * kernels_of_layer;
+  const double of_call = calls.tokens / std::max(1.0, calls.micro_batches);
+  const double arithmetic = over(traffic.operations, product_rate(stage.ceilings, of_call));
+  const double memory = stage.plan.on_gpu ? stage.ceilings.gpu_memory_bytes : stage.ceilings.host_read_bytes;
+  return std::max(arithmetic, over(traffic.weight_reads, memory));
+}
+
+// Rates hold what reading the weights takes.
+double SweepCost::seconds_by_rates(const Calls& calls) const {
+  double seconds = 0;
+  for (const Matrices& one : matrices_) {
+    const double tokens = (one.is_of_head ? calls.outputs : calls.tokens) / std::max(1.0, calls.micro_batches);
+    if (tokens <= 0) continue;
+    const double operations = 2 * tokens * one.outputs * one.inputs * one.count * calls.micro_batches;
+    const double size = std::sqrt(one.outputs * one.inputs);
+    seconds += over(operations, traffic_.stage().rates->device.products(one.stored).at(tokens, size));
+  }
+  return seconds;
+}
+
+double SweepCost::product_seconds(const Traffic& traffic, const Calls& calls) const {
+  const StageInput& stage = traffic_.stage();
+  const bool by_rates = stage.rates && !stage.rates->device.plain_products.empty();
+  const double products = by_rates ? seconds_by_rates(calls) : seconds_by_ceilings(traffic, calls);
   const double between = stage.plan.on_gpu ? seconds_between_kernels : seconds_between_loops;
   double waiting = 0;
   if (stage.plan.on_gpu && stage.plan.policy.uses_host_attention() && traffic.host_read > 0)
-    waiting = over(traffic.host_read, ceilings.host_read_bytes) / std::max(1.0, micro_batches) +
+    waiting = over(traffic.host_read, stage.ceilings.host_read_bytes) / std::max(1.0, calls.micro_batches) +
               num_layers_ * seconds_of_host_turn;
-  return std::max(arithmetic, over(traffic.weight_reads, memory)) + calls * between + waiting;
+  return products + num_layers_ * calls.micro_batches * kernels_of_layer * between + waiting;
+}
+
+// Of processors, at measured rates: what is written to the cache, and what is read of it.
+double SweepCost::attention_seconds(const SweepRows& rows) const {
+  const OpCosts& costs = traffic_.stage().rates->host;
+  const std::array alone{rows};
+  const Traffic traffic = traffic_.of(alone);
+  const CacheShape& shape = traffic_.memory().cache.shape;
+  const double elements = rows.tokens() * 2 * shape.heads * static_cast<double>(shape.head_dim) * num_layers_;
+  const double writing = over(elements, costs.cache_writes.at(rows.count));
+  if (rows.count > 1 || rows.start == 0)
+    return writing + over(traffic.attention_operations, costs.prompts.at(rows.start + rows.count));
+  return writing + over(traffic.cache_read + traffic.cache_by_host, costs.cache_reads.at(rows.start + 1));
+}
+
+// Without a GPU attention is the processors' own.
+double SweepCost::host_memory_seconds(const Traffic& traffic, std::span<const SweepRows> kinds) const {
+  const StageInput& stage = traffic_.stage();
+  const Ceilings& c = stage.ceilings;
+  const double moved = over(traffic.host_moved, c.host_copy_bytes);
+  if (!stage.rates || stage.rates->host.cache_reads.empty()) return moved + over(traffic.host_read, c.host_read_bytes);
+  if (!stage.plan.on_gpu) {
+    double attention = 0;
+    for (const SweepRows& kind : kinds) attention += attention_seconds(kind);
+    const double hidden = stage.plan.model.hidden;
+    const Calls calls = calls_of(kinds);
+    const double norms = over(2 * num_layers_ * calls.tokens * hidden,
+                              stage.rates->host.norms.at(calls.tokens / std::max(1.0, calls.micro_batches), hidden));
+    const double others = traffic.host_read - traffic.cache_read - traffic.cache_by_host;
+    return moved + over(others, c.host_read_bytes) + attention + norms;
+  }
+  double by_host = 0;
+  for (const SweepRows& kind : kinds) {
+    const std::array alone{kind};
+    by_host += over(traffic_.of(alone).cache_by_host, stage.rates->host.cache_reads.at(kind.start + 1));
+  }
+  return moved + std::max(by_host, over(traffic.host_read, c.host_read_bytes));
 }
 
 Needs SweepCost::needs(std::span<const SweepRows> kinds) const {
   const StageInput& stage = traffic_.stage();
   const Ceilings& c = stage.ceilings;
   Traffic t = traffic_.of(kinds);
-  double tokens = 0, micro_batches = 0;
-  for (const SweepRows& kind : kinds) {
-    tokens += kind.tokens();
-    micro_batches = std::max(micro_batches, kind.micro_batches);
-  }
+  const Calls calls = calls_of(kinds);
   const PlanInput& plan = stage.plan;
   const double element = static_cast<double>(element_bytes(plan.policy.dtype));
   const double activations =
-      tokens * num_layers_ * element * (hidden_passes * plan.model.hidden + width_passes * plan.model.mlp.width);
-  (plan.on_gpu ? t.gpu_memory : t.host_moved) += activations + 2 * made_plain_bytes(tokens, micro_batches);
+      calls.tokens * num_layers_ * element * (hidden_passes * plan.model.hidden + width_passes * plan.model.mlp.width);
+  (plan.on_gpu ? t.gpu_memory : t.host_moved) += activations + 2 * made_plain_bytes(calls);
 
   Needs needs{};
   const auto set = [&](Ceiling ceiling, double amount, double seconds) {
     needs[static_cast<std::size_t>(ceiling)] = {seconds, amount};
   };
-  set(Ceiling::matrix, t.operations, product_seconds(t, tokens, micro_batches));
+  set(Ceiling::matrix, t.operations, product_seconds(t, calls));
   set(Ceiling::gpu_memory, t.gpu_memory, over(t.gpu_memory, c.gpu_memory_bytes));
   // Processors that read beside it slow the link down.
   set(Ceiling::host_to_gpu, t.host_to_gpu,
@@ -149,8 +228,7 @@ Needs SweepCost::needs(std::span<const SweepRows> kinds) const {
   set(Ceiling::gpu_to_host, t.gpu_to_host, over(t.gpu_to_host, c.gpu_to_host_bytes));
   const double both = t.host_to_gpu + t.gpu_to_host;
   set(Ceiling::both_directions, both, over(both, c.both_directions_bytes));
-  set(Ceiling::host_memory, t.host_moved + t.host_read,
-      over(t.host_moved, c.host_copy_bytes) + over(t.host_read, c.host_read_bytes));
+  set(Ceiling::host_memory, t.host_moved + t.host_read, host_memory_seconds(t, kinds));
   set(Ceiling::disk, t.disk_read + t.disk_write,
       over(t.disk_read, c.disk_read_bytes) + over(t.disk_write, c.disk_write_bytes));
   set(Ceiling::network, t.network, over(t.network, c.network_bytes));

@@ -32,10 +32,29 @@ class SweepCost {
   const MemoryPlan& memory() const { return traffic_.memory(); }
 
  private:
-  double product_seconds(const Traffic& traffic, double tokens, double micro_batches) const;
-  double made_plain_bytes(double tokens, double micro_batches) const;
+  // Matrices of one shape and form.
+  struct Matrices {
+    double outputs = 0, inputs = 0;
+    QuantFormat stored;
+    bool is_of_head = false;
+    double count = 0;
+  };
+  // Of one sweep.
+  struct Calls {
+    double tokens = 0, outputs = 0, micro_batches = 0;
+  };
+
+  void count_matrices();
+  static Calls calls_of(std::span<const SweepRows> kinds);
+  double product_seconds(const Traffic& traffic, const Calls& calls) const;
+  double seconds_by_ceilings(const Traffic& traffic, const Calls& calls) const;
+  double seconds_by_rates(const Calls& calls) const;
+  double attention_seconds(const SweepRows& rows) const;
+  double host_memory_seconds(const Traffic& traffic, std::span<const SweepRows> kinds) const;
+  double made_plain_bytes(const Calls& calls) const;
 
   StageTraffic traffic_;
+  std::vector<Matrices> matrices_;
   double num_layers_ = 0;   // calls of a micro-batch in a sweep
   double plain_bytes_ = 0;  // of the slice's compressed matrices, made plain
   bool has_plain_layer_ = false;

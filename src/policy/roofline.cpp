@@ -132,11 +132,11 @@ double link_loss(const GpuProfile& gpu) {
 }
 
 // The best of the sizes that were measured with so many rows.
-std::vector<ProductRate> product_rates(const std::vector<MatrixRate>& measured, DType dtype, double share) {
+std::vector<TokenRate> product_rates(const std::vector<MatrixRate>& measured, DType dtype, double share) {
   std::map<std::int64_t, double> best;
   for (const MatrixRate& point : measured)
     if (point.dtype == dtype) best[point.rows] = std::max(best[point.rows], point.operations_per_second);
-  std::vector<ProductRate> rates;
+  std::vector<TokenRate> rates;
   rates.reserve(best.size());
   for (const auto& [rows, operations] : best) rates.push_back({static_cast<double>(rows), share * operations});
   return rates;

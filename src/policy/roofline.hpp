@@ -12,12 +12,14 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "policy/memory_plan.hpp"
+#include "policy/op_costs.hpp"
 #include "spec/hardware_profile.hpp"
 
 namespace flexgen {
@@ -43,7 +45,7 @@ inline constexpr std::size_t num_ceilings = 8;
 std::string_view ceiling_name(Ceiling ceiling);
 
 /// The rate of products of so many tokens.
-struct ProductRate {
+struct TokenRate {
   double tokens = 0;
   double operations = 0;  // per second
 };
@@ -61,7 +63,7 @@ struct Ceilings {
   double disk_write_bytes = 0;
   double network_bytes = 0;
   double link_loss = 0;  // bytes to the GPU that the link does not carry for each byte that processors read meanwhile
-  std::vector<ProductRate> products = {};  // as measured, by tokens; empty: all at matrix_operations
+  std::vector<TokenRate> products = {};  // as measured, by tokens; empty: all at matrix_operations
 };
 
 /// @param ranks_on_machine  they share its memory, processors and disk; each has a GPU and links of its own
@@ -74,6 +76,7 @@ struct StageInput {
   PlanInput plan;
   Budgets budgets;
   Ceilings ceilings;
+  std::shared_ptr<const StageRates> rates = {};  // of its ops; null: not measured
 };
 
 /// Rows that ran, with their mean lengths.

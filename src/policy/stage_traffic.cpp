@@ -128,9 +128,13 @@ void StageTraffic::add_cache(const SweepRows& sweep, Traffic& t) const {
   take_away({stored * dram, stored * cache_share_.ssd}, t);
   const double read = loaded + 2 * stored;  // attention reads all, the new ones are written first
   (on_gpu() ? t.gpu_memory : t.host_read) += (1 - by_host) * read;
+  t.cache_read += (1 - by_host) * read;
   t.host_read += by_host * read;
+  t.cache_by_host += by_host * read;
   const double pairs = sweep.rows * sweep.count * (sweep.start + (sweep.count + 1) / 2);  // query and key, causal
-  t.operations += (on_gpu() ? 1 - by_host : 1) * 4 * hidden * cached_layers_ * pairs;
+  const double operations = (on_gpu() ? 1 - by_host : 1) * 4 * hidden * cached_layers_ * pairs;
+  t.operations += operations;
+  t.attention_operations += operations;
 }
 
 void StageTraffic::add_hidden(const SweepRows& sweep, Traffic& t) const {

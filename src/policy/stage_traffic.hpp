@@ -15,9 +15,12 @@ struct Traffic {
   double gpu_memory = 0;  // read and written there, but for weights
   double host_to_gpu = 0;
   double gpu_to_host = 0;
-  double host_moved = 0;    // host memory read and written by DMA and copies
-  double host_read = 0;     // by processors that compute, but for weights
-  double weight_reads = 0;  // by products, where the stage computes
+  double host_moved = 0;            // host memory read and written by DMA and copies
+  double host_read = 0;             // by processors that compute, but for weights
+  double cache_read = 0;            // of gpu_memory or, without a GPU, host_read: by attention on the device
+  double cache_by_host = 0;         // of host_read: by attention on the host
+  double attention_operations = 0;  // of operations
+  double weight_reads = 0;          // by products, where the stage computes
   double disk_read = 0;
   double disk_write = 0;
   double network = 0;

@@ -11,6 +11,7 @@
 #include "probe/gpu_probe.hpp"
 #include "probe/host_traffic.hpp"
 #include "probe/matrix_probe.hpp"
+#include "probe/op_probe.hpp"
 #include "storage/host_memory.hpp"
 
 namespace flexgen {
@@ -47,6 +48,7 @@ HardwareProfile measure_machine(const Device& device, const std::filesystem::pat
   progress("host memory");
   profile.memory = measure_host(quick);
   profile.memory.matrix = measure_matrix(Device{}, quick, progress);
+  profile.memory.ops = measure_ops(Device{}, quick, progress);
   if (device.is_cuda()) {
     GpuProbe probe(device, quick);
     profile.gpu = probe.measure(progress);

@@ -1,4 +1,5 @@
-// Measures the engine's matrix product at the shapes of prefill (many rows) and decode (few).
+// Measures the engine's matrix product: at its best, and at the sizes of calls of few tokens and many, with weights
+// that are plain or in codes.
 #pragma once
 
 #include <functional>
@@ -14,5 +15,9 @@ namespace flexgen {
 /// GPU large products are measured at the clock that it keeps under them.
 std::vector<MatrixRate> measure_matrix(const Device& device, bool quick,
                                        const std::function<void(std::string_view)>& progress);
+
+/// The same over numbers of tokens, of two sizes of matrices.
+std::vector<ProductRate> measure_products(const Device& device, bool quick,
+                                          const std::function<void(std::string_view)>& progress);
 
 }  // namespace flexgen

@@ -2,6 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "base/bytes.hpp"
 
 namespace flexgen {
@@ -55,6 +58,37 @@ std::string matrix_lines(const std::vector<MatrixRate>& rates) {
   return text;
 }
 
+// "float32, 4 bits"
+std::string form(DType dtype, int bits) {
+  return bits == 0 ? std::string(dtype_name(dtype)) : fmt::format("{}, {} bits", dtype_name(dtype), bits);
+}
+
+// Of each form of the operands a line; of products those of the largest matrices.
+std::string op_lines(const std::optional<OpRates>& ops) {
+  if (!ops) return {};
+  struct Line {
+    std::string name, rates, unit;
+  };
+  std::vector<Line> lines;
+  const auto add = [&](const std::string& name, const std::string& rates, const char* unit) {
+    const auto known = std::ranges::find(lines, name, &Line::name);
+    if (known == lines.end()) lines.push_back({name, rates, unit});
+    else known->rates += ", " + rates;
+  };
+  std::int64_t largest = 0;
+  for (const ProductRate& r : ops->products) largest = std::max(largest, r.size);
+  for (const ProductRate& r : ops->products)
+    if (r.size == largest)
+      add("product " + form(r.dtype, r.bits),
+          fmt::format("{} tokens {:.4g}", r.tokens, r.operations_per_second * 1e-12), "TFLOP/s");
+  for (const CacheReadRate& r : ops->cache_reads)
+    add("cache " + form(r.dtype, r.bits), fmt::format("{} positions {}", r.positions, rate(r.bytes_per_second)),
+        "GB/s");
+  std::string text;
+  for (const Line& op : lines) text += line(op.name, op.rates + " " + op.unit);
+  return text;
+}
+
 std::string gpu_lines(const GpuProfile& gpu) {
   std::string text = line("GPU", gpu.name);
   text += line("pinned H2D, GB/s", list(gpu.host_to_gpu));
@@ -62,7 +96,7 @@ std::string gpu_lines(const GpuProfile& gpu) {
   text += line("both at once, sum, GB/s", list(gpu.both_directions));
   text += line("pageable H2D, GB/s", rate(gpu.pageable_host_to_gpu_bytes_per_second));
   text += line("GPU memory copy, GB/s", rate(gpu.memory_bytes_per_second) + " (read + write)");
-  text += matrix_lines(gpu.matrix);
+  text += matrix_lines(gpu.matrix) + op_lines(gpu.ops);
   for (const SharedMemoryRate& r : gpu.beside_host_reads)
     text += line(
         fmt::format("H2D beside {} readers, GB/s", r.num_threads),
@@ -78,7 +112,7 @@ std::string profile_table(const HardwareProfile& p) {
                                                  p.measured_at, p.quick ? ", quick" : ""));
   text += line("host memory read, GB/s", list(p.memory.read));
   text += line("host memory copy, GB/s", list(p.memory.copy) + " (read + write)");
-  text += matrix_lines(p.memory.matrix);
+  text += matrix_lines(p.memory.matrix) + op_lines(p.memory.ops);
   if (p.gpu) text += gpu_lines(*p.gpu);
   if (p.disk) {
     text += line("disk", fmt::format("{}, {}, {}, {}", p.disk->directory, p.disk->method,

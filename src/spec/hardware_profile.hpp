@@ -13,6 +13,7 @@
 
 #include "base/fields.hpp"
 #include "spec/dtype.hpp"
+#include "spec/op_rates.hpp"
 
 namespace flexgen {
 
@@ -81,9 +82,11 @@ struct HostProfile {
   std::vector<ThreadRate> read;  // bytes read
   std::vector<ThreadRate> copy;  // bytes read and bytes written, summed
   std::vector<MatrixRate> matrix;
+  std::optional<OpRates> ops;  // of a profile that is old enough there are none
   static constexpr auto fields() {
     return std::tuple(field("num_processors", &HostProfile::num_processors), field("read", &HostProfile::read),
-                      field("copy", &HostProfile::copy), field("matrix", &HostProfile::matrix));
+                      field("copy", &HostProfile::copy), field("matrix", &HostProfile::matrix),
+                      field("ops", &HostProfile::ops));
   }
   bool operator==(const HostProfile&) const = default;
 };
@@ -97,13 +100,14 @@ struct GpuProfile {
   double memory_bytes_per_second = 0;  // a copy within the GPU: bytes read and bytes written, summed
   std::vector<MatrixRate> matrix;
   std::vector<SharedMemoryRate> beside_host_reads;
+  std::optional<OpRates> ops;
   static constexpr auto fields() {
     return std::tuple(
         field("name", &GpuProfile::name), field("host_to_gpu", &GpuProfile::host_to_gpu),
         field("gpu_to_host", &GpuProfile::gpu_to_host), field("both_directions", &GpuProfile::both_directions),
         field("pageable_host_to_gpu_bytes_per_second", &GpuProfile::pageable_host_to_gpu_bytes_per_second),
         field("memory_bytes_per_second", &GpuProfile::memory_bytes_per_second), field("matrix", &GpuProfile::matrix),
-        field("beside_host_reads", &GpuProfile::beside_host_reads));
+        field("beside_host_reads", &GpuProfile::beside_host_reads), field("ops", &GpuProfile::ops));
   }
   bool operator==(const GpuProfile&) const = default;
 };

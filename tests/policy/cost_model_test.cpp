@@ -106,7 +106,7 @@ TEST(CostModel, FasterMachinesAreNeverSlower) {
     EXPECT_LE(seconds_of(faster, 200), now);
   }
   StageInput faster = stage;
-  for (ProductRate& rate : faster.ceilings.products) rate.operations *= 2;
+  for (TokenRate& rate : faster.ceilings.products) rate.operations *= 2;
   EXPECT_LE(seconds_of(faster, 200), now);
 }
 

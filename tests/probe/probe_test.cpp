@@ -14,6 +14,7 @@
 #include "probe/gpu_probe.hpp"
 #include "probe/host_traffic.hpp"
 #include "probe/link_probe.hpp"
+#include "probe/op_probe.hpp"
 #include "probe/profile_table.hpp"
 #include "tests/support/scratch_place.hpp"
 
@@ -85,6 +86,29 @@ TEST(DiskProbe, AFileThatIsTooSmallSaysNothingOfADisk) {
   }
 }
 
+TEST(OpProbe, MeasuresEveryOpInEveryFormOfItsOperands) {
+  std::vector<std::string> said;
+  const OpRates ops = measure_ops(Device{}, true, [&](std::string_view what) { said.emplace_back(what); });
+  const auto has = [](const auto& rates, DType dtype, int bits) {
+    return std::ranges::any_of(rates, [&](const auto& rate) { return rate.dtype == dtype && rate.bits == bits; });
+  };
+  for (const int bits : {0, 4, 8})
+    for (const DType dtype : {DType::float32, DType::bfloat16}) {
+      EXPECT_TRUE(has(ops.products, dtype, bits)) << bits;
+      EXPECT_TRUE(has(ops.cache_reads, dtype, bits)) << bits;
+      EXPECT_TRUE(has(ops.prompts, dtype, bits)) << bits;
+    }
+  for (const ProductRate& rate : ops.products) EXPECT_GT(rate.operations_per_second, 1e7) << rate.tokens;
+  for (const CacheReadRate& rate : ops.cache_reads) EXPECT_GT(rate.bytes_per_second, 1e6) << rate.bits;
+  for (const PromptRate& rate : ops.prompts) {
+    EXPECT_GT(rate.operations_per_second, 1e7) << rate.bits;
+    EXPECT_GT(rate.written_elements_per_second, 1e5) << rate.bits;
+  }
+  ASSERT_FALSE(ops.norms.empty());
+  for (const NormRate& rate : ops.norms) EXPECT_GT(rate.elements_per_second, 1e6);
+  EXPECT_EQ(said.size(), 2U);
+}
+
 TEST(GpuProbe, WithoutCudaIsAUsageError) {
   if (cuda_compiled()) GTEST_SKIP() << "this build has CUDA";
   try {
@@ -98,9 +122,20 @@ TEST(GpuProbe, WithoutCudaIsAUsageError) {
 TEST(ProfileTable, NamesWhatWasMeasured) {
   HardwareProfile profile;
   profile.host = "box";
-  profile.memory = {4, {{1, 1.25e10}, {4, 9.9e10}}, {{4, 5e10}}, {{DType::float32, 512, 4096, 1.5e12}}};
+  profile.memory = {4, {{1, 1.25e10}, {4, 9.9e10}}, {{4, 5e10}}, {{DType::float32, 512, 4096, 1.5e12}}, {}};
   EXPECT_NE(profile_table(profile).find("host memory read, GB/s      1 thread 12.5, 4 threads 99"), std::string::npos)
       << profile_table(profile);
+  OpRates& ops = profile.memory.ops.emplace();
+  ops.products = {{DType::float32, 0, 8, 1024, 8e10},
+                  {DType::float32, 0, 8, 4096, 9e10},
+                  {DType::float32, 0, 64, 4096, 1.6e11},
+                  {DType::float32, 4, 8, 4096, 7e10}};
+  ops.cache_reads = {{DType::float32, 4, 512, 1.2e10}};
+  const std::string with_ops = profile_table(profile);
+  EXPECT_NE(with_ops.find("product float32             8 tokens 0.09, 64 tokens 0.16 TFLOP/s\n"), std::string::npos)
+      << with_ops;
+  EXPECT_NE(with_ops.find("product float32, 4 bits     8 tokens 0.07 TFLOP/s\n"), std::string::npos) << with_ops;
+  EXPECT_NE(with_ops.find("cache float32, 4 bits       512 positions 12 GB/s\n"), std::string::npos) << with_ops;
   profile.disk.emplace().read = {{1048576, 32, 2.9e9}};
   EXPECT_NE(profile_table(profile).find("disk read, GB/s             1024 KiB x 32 2.9\n"), std::string::npos);
   profile.disk->sustained_read = DiskRate{1048576, 32, 2.1e9};

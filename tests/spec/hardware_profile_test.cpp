@@ -18,7 +18,11 @@ HardwareProfile sample() {
   p.host = "box \"1\"";
   p.measured_at = "2026-01-02T03:04:05Z";
   p.quick = true;
-  p.memory = {16, {{1, 1.25e10}, {16, 9.9e10}}, {{1, 1e10}}, {{DType::float32, 512, 4096, 1.5e12}}};
+  p.memory = {16, {{1, 1.25e10}, {16, 9.9e10}}, {{1, 1e10}}, {{DType::float32, 512, 4096, 1.5e12}}, {}};
+  p.memory.ops = OpRates{{{DType::bfloat16, 4, 8, 4096, 8e10}},
+                         {{DType::float32, 0, 512, 2e10}},
+                         {{DType::float32, 8, 128, 5e10, 3e9}},
+                         {{DType::float16, 8, 1024, 2e9}}};
   GpuProfile gpu;
   gpu.name = "GPU";
   gpu.host_to_gpu = {{65536, 1.65e10}, {16777216, 5.4e10}};
@@ -61,6 +65,15 @@ TEST(HardwareProfile, AProfileWithoutLastingRatesIsReadAndItsBestBurstsCount) {
   old = parse_hardware_profile(text.dump(), "here");
   EXPECT_EQ(lasting_read_rate(*old.disk), 2.3e9);
   EXPECT_EQ(lasting_write_rate(*old.disk), 2.7e9);
+}
+
+TEST(HardwareProfile, AProfileWithoutRatesOfOpsIsRead) {
+  json text = json::parse(to_json(sample()));
+  text["memory"].erase("ops");
+  text["gpu"].erase("ops");
+  const HardwareProfile old = parse_hardware_profile(text.dump(), "here");
+  EXPECT_FALSE(old.memory.ops.has_value());
+  EXPECT_EQ(old.memory.matrix, sample().memory.matrix);
 }
 
 TEST(HardwareProfile, ADataTypeStandsAsItsNameWhereverItIsWritten) {

@@ -119,6 +119,7 @@ std::vector<RankToPlan> ranks_to_plan(const std::vector<PlannedMachine>& machine
       input.plan = plan_input(model, std::move(slice), policy, shape, {false, false, hidden_through_host});
       input.budgets = machine->budgets;
       input.ceilings = ceilings_of(machine->profile, machine->on_gpu, policy.dtype, machine->ranks_on_host, transport);
+      input.rates = stage_rates(machine->profile, policy, machine->on_gpu, machine->ranks_on_host);
       return input;
     };
     ranks.push_back({stage, kind, machine.host});
