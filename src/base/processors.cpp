@@ -49,13 +49,18 @@ std::vector<int> allowed_processors() {
   return {};
 }
 
+double processor_quota(const std::filesystem::path& root) {
+  double quota = no_limit;
+  visit_control_groups(root, "cpu", [&](const std::filesystem::path& group, GroupVersion version) {
+    quota = std::min(quota, share_of_group(group, version));
+  });
+  return quota;
+}
+
 int num_available_processors(const std::filesystem::path& root) {
   const std::size_t allowed = allowed_processors().size();
-  double available = static_cast<double>(allowed > 0 ? allowed : std::max(1U, std::thread::hardware_concurrency()));
-  visit_control_groups(root, "cpu", [&](const std::filesystem::path& group, GroupVersion version) {
-    available = std::min(available, std::ceil(share_of_group(group, version)));
-  });
-  return std::max(1, static_cast<int>(available));
+  const auto available = static_cast<double>(allowed > 0 ? allowed : std::max(1U, std::thread::hardware_concurrency()));
+  return std::max(1, static_cast<int>(std::min(available, std::ceil(processor_quota(root)))));
 }
 
 }  // namespace flexgen

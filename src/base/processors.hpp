@@ -13,6 +13,9 @@ namespace flexgen {
 /// The processors that this thread may run on, in order; empty where the kernel does not say.
 std::vector<int> allowed_processors();
 
+/// Of how many processors a control group gives this process the time, at most; infinite where none limits it.
+double processor_quota(const std::filesystem::path& root = "/");
+
 /// At least 1. A share of processor time counts as that many processors, rounded up.
 /// @param root  where /proc and /sys are found
 int num_available_processors(const std::filesystem::path& root = "/");

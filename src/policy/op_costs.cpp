@@ -86,12 +86,11 @@ OpCosts op_costs(const OpRates& ops, const Policy& policy, double share) {
 }
 
 std::shared_ptr<const StageRates> stage_rates(const HardwareProfile& profile, const Policy& policy, bool on_gpu,
-                                              int ranks_on_machine) {
+                                              const MachineShare& share) {
   const OpRates* of_gpu = on_gpu && profile.gpu && profile.gpu->ops ? &*profile.gpu->ops : nullptr;
   if (!profile.memory.ops && !of_gpu) return nullptr;
   auto rates = std::make_shared<StageRates>();
-  const double share = 1.0 / std::max(1, ranks_on_machine);
-  if (profile.memory.ops) rates->host = op_costs(*profile.memory.ops, policy, share);
+  if (profile.memory.ops) rates->host = op_costs(*profile.memory.ops, policy, share.processors);
   if (!on_gpu) rates->device = rates->host;
   else if (of_gpu) rates->device = op_costs(*of_gpu, policy, 1);
   return rates;

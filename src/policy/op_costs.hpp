@@ -4,6 +4,7 @@
 // arithmetic; immutable; any thread.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -51,6 +52,17 @@ struct OpCosts {
 /// Of the types of `policy`, with `share` of the device.
 OpCosts op_costs(const OpRates& ops, const Policy& policy, double share);
 
+/// What one rank has of a machine, as parts of the whole.
+struct MachineShare {
+  double processors = 1;
+  double memory = 1;  // the traffic of memory and disk
+  /// As one of so many ranks that are alike.
+  static MachineShare even(int num_ranks) {
+    const double part = 1.0 / std::max(1, num_ranks);
+    return {part, part};
+  }
+};
+
 /// What a profile says of one rank's ops. Empty curves: the ceilings stand in.
 struct StageRates {
   OpCosts device;  // where layers are computed
@@ -59,6 +71,6 @@ struct StageRates {
 
 /// Null where nothing of it was measured.
 std::shared_ptr<const StageRates> stage_rates(const HardwareProfile& profile, const Policy& policy, bool on_gpu,
-                                              int ranks_on_machine);
+                                              const MachineShare& share);
 
 }  // namespace flexgen

@@ -144,12 +144,13 @@ std::vector<TokenRate> product_rates(const std::vector<MatrixRate>& measured, DT
 
 }  // namespace
 
-Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, int ranks_on_machine,
+Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, const MachineShare& share,
                      std::string_view transport) {
-  const double share = 1.0 / std::max(1, ranks_on_machine);
+  // Beside a GPU it is the link that moves most; else a rank moves what its processors can.
+  const double of_memory = on_gpu ? share.memory : share.processors;
   Ceilings c;
-  c.host_read_bytes = share * best_rate(profile.memory.read);
-  c.host_copy_bytes = share * best_rate(profile.memory.copy);
+  c.host_read_bytes = of_memory * best_rate(profile.memory.read);
+  c.host_copy_bytes = of_memory * best_rate(profile.memory.copy);
   if (on_gpu && profile.gpu) {
     const GpuProfile& gpu = *profile.gpu;
     // The two 16-bit types run at one rate.
@@ -163,16 +164,16 @@ Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, i
     // DMA and processors together reach more than either alone.
     for (const SharedMemoryRate& rate : gpu.beside_host_reads)
       c.host_copy_bytes =
-          std::max(c.host_copy_bytes, share * (rate.read_bytes_per_second + rate.host_to_gpu_bytes_per_second));
+          std::max(c.host_copy_bytes, of_memory * (rate.read_bytes_per_second + rate.host_to_gpu_bytes_per_second));
     c.host_copy_bytes = std::max(c.host_copy_bytes, c.host_read_bytes);
     c.link_loss = link_loss(gpu);
   } else if (!on_gpu) {
-    c.matrix_operations = share * best_rate(profile.memory.matrix, dtype);
-    c.products = product_rates(profile.memory.matrix, dtype, share);
+    c.matrix_operations = share.processors * best_rate(profile.memory.matrix, dtype);
+    c.products = product_rates(profile.memory.matrix, dtype, share.processors);
   }
   if (profile.disk) {
-    c.disk_read_bytes = share * lasting_read_rate(*profile.disk);
-    c.disk_write_bytes = share * lasting_write_rate(*profile.disk);
+    c.disk_read_bytes = share.memory * lasting_read_rate(*profile.disk);
+    c.disk_write_bytes = share.memory * lasting_write_rate(*profile.disk);
   }
   if (!transport.empty()) c.network_bytes = link_rate(profile.links, transport);
   return c;

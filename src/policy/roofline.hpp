@@ -66,9 +66,9 @@ struct Ceilings {
   std::vector<TokenRate> products = {};  // as measured, by tokens; empty: all at matrix_operations
 };
 
-/// @param ranks_on_machine  they share its memory, processors and disk; each has a GPU and links of its own
-/// @param transport         "mpi" or "nccl"; empty without other stages
-Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, int ranks_on_machine,
+/// @param share      of its memory, processors and disk; a rank has a GPU and links of its own
+/// @param transport  "mpi" or "nccl"; empty without other stages
+Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, const MachineShare& share,
                      std::string_view transport);
 
 /// One rank's part of the job; hidden states come and go as the plan's links say.

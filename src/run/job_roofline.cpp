@@ -43,7 +43,7 @@ std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
     stage.plan = outline.stage_input(job.policy, index);
     stage.budgets = {tiers.gpu.capacity_bytes, tiers.dram.capacity_bytes, tiers.ssd.capacity_bytes};
     stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.block.dtype,
-                                 job.ranks.place(r).local_size, outline.transport);
+                                 MachineShare::even(job.ranks.place(r).local_size), outline.transport);
     stages.push_back(std::move(stage));
   }
   return stages;

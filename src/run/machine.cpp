@@ -3,13 +3,17 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "base/processors.hpp"
+#include "comm/exchange.hpp"
 #include "ops/host/host_kernels.hpp"
 #include "ops/threads.hpp"
 #include "storage/host_memory.hpp"
@@ -86,19 +90,55 @@ DType choose_dtype(std::optional<DType> wanted, const Device& device, DType stor
   return DType::float16;
 }
 
-void share_processors(const Communicator& ranks, bool beside_gpu) {
+ProcessorShare share_of_rank(const std::vector<ProcessorGrant>& grants, std::size_t own) {
+  const ProcessorGrant& mine = grants[own];
+  const auto shares = [&](const ProcessorGrant& other) {
+    return std::ranges::any_of(mine.allowed, [&](std::int32_t processor) {
+      return std::ranges::find(other.allowed, processor) != other.allowed.end();
+    });
+  };
+  const auto sharing = std::max<std::ptrdiff_t>(1, std::ranges::count_if(grants, shares));
+  ProcessorShare share;
+  share.count = static_cast<double>(mine.allowed.size()) / static_cast<double>(sharing);
+  share.order = static_cast<std::int32_t>(
+      std::count_if(grants.begin(), grants.begin() + static_cast<std::ptrdiff_t>(own), shares));
+  if (mine.quota > 0) {
+    const auto in_group = std::ranges::count(grants, mine.group, &ProcessorGrant::group);
+    share.count = std::min(share.count, mine.quota / static_cast<double>(in_group));
+  }
+  return share;
+}
+
+ProcessorShare own_processors(Communicator& ranks) {
+  ProcessorGrant own;
+  for (const int processor : allowed_processors()) own.allowed.push_back(processor);
+  if (own.allowed.empty())  // the kernel does not say
+    for (int i = 0; i < num_available_processors(); ++i) own.allowed.push_back(i);
+  if (const double quota = processor_quota(); std::isfinite(quota)) own.quota = quota;
+  std::ifstream groups("/proc/self/cgroup");
+  own.group.assign(std::istreambuf_iterator<char>(groups), {});
+  const std::vector<ProcessorGrant> all = gather(ranks, own);
+  const int rank = ranks.rank();
+  std::vector<ProcessorGrant> here;
+  for (int r = 0; r < ranks.size(); ++r)
+    if (ranks.place(r).node == ranks.place(rank).node) here.push_back(all[static_cast<std::size_t>(r)]);
+  return share_of_rank(here, static_cast<std::size_t>(ranks.local_rank()));
+}
+
+void share_processors(Communicator& ranks, bool beside_gpu) {
+  const ProcessorShare share = own_processors(ranks);
   if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
     if (const int num_threads = std::atoi(wanted); num_threads > 0) return set_num_loop_threads(num_threads);
   }
-  const int own = num_available_processors() / ranks.local_size();
+  const int own = static_cast<int>(share.count);
   // Copies, disk and launches of kernels have threads of their own, and too many readers of memory hold DMA up.
   constexpr int kept_free = 3;
   if (!beside_gpu || own <= 2 * kept_free) return set_num_loop_threads(std::max(1, own));
   set_num_loop_threads(own - kept_free);
   // The rank's processors, past those kept free and the one for whoever starts a loop.
   const std::vector<int> processors = allowed_processors();
-  const int first = ranks.local_rank() * own;
-  if (static_cast<int>(processors.size()) >= own * ranks.local_size())
+  const int first = share.order * own;
+  if (static_cast<int>(processors.size()) >= first + own)
     pin_loop_threads({processors.begin() + first + kept_free + 1, processors.begin() + first + own});
 }
 

@@ -1,10 +1,14 @@
 // Which device a rank computes on, and what it may take of its machine.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "base/fields.hpp"
 #include "comm/communicator.hpp"
 #include "device/device.hpp"
 #include "run/job_request.hpp"
@@ -33,8 +37,32 @@ DType choose_dtype(std::optional<DType> wanted, const Device& device, DType stor
 /// GPU memory outside the budgeted arena: cuBLAS and the run-time's own.
 inline constexpr std::uint64_t gpu_reserve_bytes = 96ULL << 20;
 
-/// Divides the processors among the ranks of the machine, unless OMP_NUM_THREADS says otherwise.
-/// Beside a GPU that the processors attend for, some are kept free.
-void share_processors(const Communicator& ranks, bool beside_gpu);
+/// What a rank may use of its machine's processors.
+struct ProcessorGrant {
+  std::vector<std::int32_t> allowed;  // by their numbers
+  double quota = 0;                   // of processor time, of the whole control group; 0: none
+  std::string group;                  // the control groups that it is in
+  static constexpr auto fields() {
+    return std::tuple(field("allowed", &ProcessorGrant::allowed), field("quota", &ProcessorGrant::quota),
+                      field("group", &ProcessorGrant::group));
+  }
+};
+
+/// A rank's part of those that it may use.
+struct ProcessorShare {
+  double count = 1;        // need not be whole
+  std::int32_t order = 0;  // among the ranks with which it shares them
+};
+
+/// Ranks share processors with those that may run there, too, and time with those of their control group.
+/// @param grants  of the ranks of a machine
+ProcessorShare share_of_rank(const std::vector<ProcessorGrant>& grants, std::size_t own);
+
+/// Collective.
+ProcessorShare own_processors(Communicator& ranks);
+
+/// Collective. Divides the processors among the ranks of the machine that share them, unless OMP_NUM_THREADS says
+/// otherwise. Beside a GPU that the processors attend for, some are kept free.
+void share_processors(Communicator& ranks, bool beside_gpu);
 
 }  // namespace flexgen

@@ -40,7 +40,7 @@ StageInput stage_of(const Case& one, const HardwareProfile& profile) {
   policy.host_attention_percent = one.host_percent;
   policy.separate_layers = one.host_percent == 0;
   MadeUpMachine machine;
-  machine.ceilings = ceilings_of(profile, true, DType::float16, 1, "");
+  machine.ceilings = ceilings_of(profile, true, DType::float16, {}, "");
   StageInput stage = rank_of(model, alike.shape, machine).stage(policy, {0, model.num_layers, true, true});
   stage.plan.policy.token_budget = choose_token_budget(stage);
   return stage;

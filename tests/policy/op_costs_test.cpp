@@ -59,11 +59,12 @@ TEST(OpCosts, AreThoseOfThePolicysTypes) {
 
 TEST(StageRates, OfARankOfTwoOnAMachine) {
   HardwareProfile profile;
-  EXPECT_EQ(stage_rates(profile, policy_of(DType::float32, 0, 0), false, 2), nullptr) << "an older profile";
+  EXPECT_EQ(stage_rates(profile, policy_of(DType::float32, 0, 0), false, MachineShare::even(2)), nullptr)
+      << "an older profile";
   profile.memory.ops.emplace().products = {{DType::float32, 0, 8, 1024, 1e10}};
-  const auto rates = stage_rates(profile, policy_of(DType::float32, 0, 0), false, 2);
+  const auto rates = stage_rates(profile, policy_of(DType::float32, 0, 0), false, MachineShare::even(2));
   EXPECT_NEAR(rates->device.products({}).at(8, 1024), 5e9, 10);
-  const auto beside_gpu = stage_rates(profile, policy_of(DType::float32, 0, 0), true, 1);
+  const auto beside_gpu = stage_rates(profile, policy_of(DType::float32, 0, 0), true, {});
   EXPECT_TRUE(beside_gpu->device.plain_products.empty());
   EXPECT_NEAR(beside_gpu->host.products({}).at(8, 1024), 1e10, 10);
 }

@@ -305,20 +305,20 @@ TEST(Ceilings, ComeFromTheProfileSharedByTheRanksOfAMachine) {
   profile.links = {{"mpi", 0, 1, true, 1e-5, {{MiB, 9e9}}},
                    {"mpi", 1, 2, false, 1e-5, {{MiB, 3e9}}},
                    {"nccl", 0, 1, true, 1e-5, {{MiB, 300e9}}}};
-  const Ceilings one = ceilings_of(profile, true, DType::bfloat16, 1, "mpi");
+  const Ceilings one = ceilings_of(profile, true, DType::bfloat16, MachineShare::even(1), "mpi");
   EXPECT_EQ(one.host_to_gpu_bytes, 54e9);
   EXPECT_EQ(one.matrix_operations, 700e12);
   EXPECT_EQ(one.host_copy_bytes, 110e9) << "DMA and processors together";
   EXPECT_EQ(one.network_bytes, 3e9) << "the link between machines";
-  const Ceilings two = ceilings_of(profile, true, DType::float16, 2, "nccl");
+  const Ceilings two = ceilings_of(profile, true, DType::float16, MachineShare::even(2), "nccl");
   EXPECT_EQ(two.host_to_gpu_bytes, 54e9) << "each rank has a link of its own";
   EXPECT_EQ(two.disk_read_bytes, 1e9);
   profile.disk->sustained_read = DiskRate{MiB, 32, 1.6e9};
-  EXPECT_EQ(ceilings_of(profile, true, DType::float16, 2, "nccl").disk_read_bytes, 0.8e9)
+  EXPECT_EQ(ceilings_of(profile, true, DType::float16, MachineShare::even(2), "nccl").disk_read_bytes, 0.8e9)
       << "what lasts, not what a burst gives";
   EXPECT_EQ(two.host_read_bytes, 20e9);
   EXPECT_EQ(two.network_bytes, 300e9);
-  const Ceilings cpu = ceilings_of(profile, false, DType::float32, 2, "");
+  const Ceilings cpu = ceilings_of(profile, false, DType::float32, MachineShare::even(2), "");
   EXPECT_EQ(cpu.matrix_operations, 0.5e12);
   EXPECT_EQ(cpu.host_to_gpu_bytes, 0);
   EXPECT_EQ(cpu.network_bytes, 0);

@@ -17,6 +17,27 @@ TEST(Machine, DataTypeOnACpu) {
   for (const DType asked : kEveryDType) EXPECT_EQ(choose_dtype(asked, Device{}, DType::float16), asked);
 }
 
+TEST(Machine, RanksDivideTheProcessorsThatTheyShare) {
+  const ProcessorGrant all{{0, 1, 2, 3}, 0, "job"};
+  EXPECT_EQ(share_of_rank({all}, 0).count, 4);
+  const std::vector<ProcessorGrant> alike{all, all};
+  EXPECT_EQ(share_of_rank(alike, 1).count, 2);
+  EXPECT_EQ(share_of_rank(alike, 1).order, 1);
+  // The launcher has bound each to its own.
+  const std::vector<ProcessorGrant> bound{{{0, 1}, 0, "job"}, {{2, 3}, 0, "job"}};
+  EXPECT_EQ(share_of_rank(bound, 0).count, 2);
+  EXPECT_EQ(share_of_rank(bound, 1).count, 2);
+  EXPECT_EQ(share_of_rank(bound, 1).order, 0);
+}
+
+TEST(Machine, RanksDivideTheTimeOfTheirControlGroup) {
+  const std::vector<ProcessorGrant> together{{{0, 1}, 2, "container"}, {{2, 3}, 2, "container"}};
+  EXPECT_EQ(share_of_rank(together, 0).count, 1);
+  const std::vector<ProcessorGrant> apart{{{0, 1}, 0.25, "small"}, {{0, 1}, 0, "large"}};
+  EXPECT_EQ(share_of_rank(apart, 0).count, 0.25);
+  EXPECT_EQ(share_of_rank(apart, 1).count, 1);
+}
+
 TEST(Machine, CudaThatIsNotThereIsAUsageErrorAndAutoFallsBack) {
   if (num_cuda_devices() > 0) GTEST_SKIP() << "there is a GPU";
   const NullCommunicator alone;
