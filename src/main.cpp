@@ -29,7 +29,7 @@ struct Command {
   int (*run)(flexgen::MpiSession&, const flexgen::Options&);
 };
 
-constexpr std::array<Command, 6> commands{{
+constexpr std::array<Command, 7> commands{{
     {"generate", "run a batch job: JSONL rows in, JSONL rows out",
      "error: interrupted: the rows finished so far stand in the output\n", flexgen::run_generate},
     {"score", "log-probabilities of given texts; perplexity",
@@ -38,6 +38,8 @@ constexpr std::array<Command, 6> commands{{
      flexgen::run_bench},
     {"plan", "find the best policy of a job, on these machines or on others", "error: interrupted\n",
      flexgen::run_plan},
+    {"verify", "hold a policy's tokens and scores against a float32 reference", "error: interrupted\n",
+     flexgen::run_verify},
     {"profile", "measure what this machine can do at best", "error: interrupted\n", flexgen::run_profile},
     {"doctor", "look for what would keep a job from running, on every rank", "error: interrupted\n",
      flexgen::run_doctor},

@@ -12,6 +12,7 @@ int run_score(MpiSession& session, const Options& options);
 int run_bench(MpiSession& session, const Options& options);
 int run_plan(MpiSession& session, const Options& options);
 int run_profile(MpiSession& session, const Options& options);
+int run_verify(MpiSession& session, const Options& options);
 int run_doctor(MpiSession& session, const Options& options);
 
 }  // namespace flexgen

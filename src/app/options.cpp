@@ -10,6 +10,7 @@
 #include "app/output_option_rows.hpp"
 #include "app/policy_option_rows.hpp"
 #include "app/row_option_rows.hpp"
+#include "app/verify_option_rows.hpp"
 #include "base/error.hpp"
 #include "run/policy_choice.hpp"
 #include "run/rows/score_windows.hpp"
@@ -198,6 +199,9 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
   } else if (command == "plan") {
     tables.push_back({"Job", plan_rows(o)});
     tables.push_back({"Job", input_rows(o.rows)});
+  } else if (command == "verify") {
+    tables.push_back({"Job", verify_rows(o)});
+    tables.push_back({"Job", input_rows(o.rows)});
   } else {
     const bool score = command == "score";
     tables.push_back({"Job", row_file_rows(o, score)});
@@ -208,8 +212,9 @@ std::vector<OptionTable> tables_of(const std::string& command, Options& o, Pendi
   tables.push_back({"Policy (without --percent: as planned from profiles, else gpu, dram, ssd as they fit)",
                     policy_rows(o.policy, o.model, pending)});
   tables.push_back({"Machine", machine_rows(o.machine)});
+  const bool has_figures_alone = command == "plan" || command == "verify";
   tables.push_back(
-      {"Output", command == "plan" ? plan_output_rows(o.files, o.machine) : output_rows(o.files, o.machine)});
+      {"Output", has_figures_alone ? plan_output_rows(o.files, o.machine) : output_rows(o.files, o.machine)});
   return tables;
 }
 
@@ -221,6 +226,10 @@ const char* purpose(const std::string& command) {
   if (command == "plan")
     return "Finds the best policy of a job from the profiles of its machines, and says what it will take and why.\n"
            "Nothing is loaded or run. Policy flags that are given are kept, the rest is planned around them.\n";
+  if (command == "verify")
+    return "Runs some rows of a job under its policy and again in float32 without compression: are the tokens\n"
+           "the same, and what do 16-bit types and compression cost? The likeliest tokens are compared, without\n"
+           "sampling and stop strings. The model is loaded three times. Exit code 1 where the policy fails.\n";
   if (command == "doctor")
     return "Looks, before a job, for what would keep it from running or from running well: program, hosts, memory and\n"
            "limits, GPUs, disk, the model's files, network, clocks and links, on all ranks. Takes some seconds.\n";
@@ -297,6 +306,7 @@ std::optional<Options> parse_options(const std::string& command, std::vector<std
   if (command != "profile" && command != "doctor") {
     if (o.model.name.empty()) refuse("--model is missing", "", "See flexgen-dist " + command + " --help");
     if (command == "bench" || command == "plan") check_lengths(*given, o);
+    else if (command == "verify") check_verify(o);
     else check_rows(command, o);
     if (command == "plan" && o.rows.inputs.paths.empty() && o.bench.num_rows == 0) o.bench.num_rows = rows_of_a_plan;
     check_inputs(o.rows.inputs.paths);

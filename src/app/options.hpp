@@ -68,6 +68,12 @@ struct PlanOptions {
   bool more = true;      // what more memory, GPUs and boxes would bring
 };
 
+struct VerifyOptions {
+  std::int64_t num_rows = 16;
+  std::optional<std::uint64_t> seed;              // of rows that are drawn; none: the first
+  std::optional<double> max_perplexity_increase;  // percent
+};
+
 struct Options : JobRequest {
   std::string command;  // "generate", ...
   std::string config;   // the file from which options were read
@@ -78,6 +84,7 @@ struct Options : JobRequest {
   BenchOptions bench;
   ProfileOptions profile;
   PlanOptions plan;
+  VerifyOptions verify;
 };
 
 /// Parses a command's words (after its name). Empty when help was asked for and printed.

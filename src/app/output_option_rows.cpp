@@ -61,7 +61,7 @@ std::vector<OptionRow> plan_output_rows(OutputFiles& files, MachineRequest& mach
   return {
       {"profile", "FILE", into::text(machine.profile),
        "hardware profile; default: this machine's own (see flexgen-dist profile)"},
-      {"report", "FILE", into::text(files.report), "write the plan as JSON; - is standard output"},
+      {"report", "FILE", into::text(files.report), "write the figures as JSON; - is standard output"},
       {"quiet", "", into::on_off(files.quiet), "no log and no text; errors and warnings stay"},
       log_level_row(files.log_level),
   };

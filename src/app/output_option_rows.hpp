@@ -13,7 +13,7 @@ OptionRow log_level_row(log::Level& to);
 /// Figures, metrics and the log.
 std::vector<OptionRow> output_rows(OutputFiles& files, MachineRequest& machine);
 
-/// Of plan: the profile, the report, and words.
+/// Of plan and verify: the profile, the report, and words.
 std::vector<OptionRow> plan_output_rows(OutputFiles& files, MachineRequest& machine);
 
 }  // namespace flexgen

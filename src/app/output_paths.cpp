@@ -150,7 +150,9 @@ void check_output_paths(const Options& options) {
   check_saved_model(options.model.save_compressed, written);
   if (options.machine.offload_dir != default_offload_directory())
     check_folder_of(options.machine.offload_dir, "--offload-dir");
-  const FigureKind report = options.command == "doctor" ? FigureKind::diagnosis : FigureKind::report;
+  const FigureKind report = options.command == "doctor"   ? FigureKind::diagnosis
+                            : options.command == "verify" ? FigureKind::verification
+                                                          : FigureKind::report;
   if (!options.files.report.empty()) check_figure_file(options.files.report, report, "--report");
   if (!options.files.page.empty()) check_figure_file(options.files.page, FigureKind::page, "--report");
   if (!options.files.trace.empty()) check_figure_file(options.files.trace, FigureKind::trace, "--trace");

@@ -28,6 +28,7 @@ const char* kind_name(FigureKind kind) {
     case FigureKind::page: return "report's page";
     case FigureKind::trace: return "trace";
     case FigureKind::diagnosis: return "doctor's report";
+    case FigureKind::verification: return "report of verify";
     case FigureKind::profile: break;
   }
   return "hardware profile";
@@ -71,7 +72,9 @@ bool holds(const std::string& path, FigureKind kind) {
   if (kind == FigureKind::page) return begins_with(path, page_marker);
   const json members = outer_members(path);
   if (kind == FigureKind::profile) return has_all(members, {"schema_version", "program", "measured_at", "memory"});
-  const char* own = kind == FigureKind::diagnosis ? "verdict" : "throughput";
+  const char* own = kind == FigureKind::diagnosis      ? "verdict"
+                    : kind == FigureKind::verification ? "closeness"
+                                                       : "throughput";
   return has_all(members, {"schema_version", "program", own}) && members["program"] == "flexgen-dist";
 }
 

@@ -1,5 +1,5 @@
-// Files of figures: reports, traces, hardware profiles, what the doctor found. They are written when a job ends, and
-// may replace an older file of their own kind, but nothing else.
+// Files of figures: reports, traces, hardware profiles, what doctor and verify found. They are written when a job ends,
+// and may replace an older file of their own kind, but nothing else.
 //
 // Free functions; each touches its own file alone.
 #pragma once
@@ -10,7 +10,7 @@
 
 namespace flexgen {
 
-enum class FigureKind { report, page, trace, profile, diagnosis };
+enum class FigureKind { report, page, trace, profile, diagnosis, verification };
 
 /// What a report's page begins with, by which it is known.
 inline constexpr std::string_view page_marker = "<!doctype html>\n<!-- report of flexgen-dist -->\n";

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <optional>
 
-#include "base/error.hpp"
+#include "policy/nearest_fit.hpp"
 
 namespace flexgen {
 namespace {
@@ -64,6 +64,15 @@ bool needs_more_ssd(const Policy& policy, const Policy& than) {
          policy.placement.cache.ssd() > than.placement.cache.ssd() + 1e-9;
 }
 
+// What the fill itself has no answer to.
+Policy nearest_or_least(const PlanInput& trial, const Budgets& budgets) {
+  if (const std::optional<Policy> fit = nearest_fit(trial, budgets)) return *fit;
+  Policy least = trial.policy;
+  least.micro_batch_size = least.num_micro_batches = 1;
+  least.placement = lowest_placement(least);
+  return least;
+}
+
 // For given B: the largest K that the job fills, while no more weights and no cache have to go to ssd for it.
 std::optional<Policy> grow_block(PlanInput& trial, const Budgets& budgets, std::int64_t rows_per_group) {
   std::optional<Policy> best;
@@ -103,14 +112,14 @@ Policy greedy_fill(const PlanInput& input, const Budgets& budgets) {
   }
   if (best) return *best;
   trial.policy.micro_batch_size = trial.policy.num_micro_batches = 1;
-  return nearest_fit(trial, budgets);
+  return nearest_or_least(trial, budgets);
 }
 
 Policy greedy_placement(const PlanInput& input, const Budgets& budgets) {
   PlanInput trial = input;
   trial.policy.placement = make_placement({100, 0, 100, 0, 100, 0});
   if (explain_misfit(plan_memory(trial), budgets).empty() || place(trial, budgets)) return trial.policy;
-  return nearest_fit(trial, budgets);
+  return nearest_or_least(trial, budgets);
 }
 
 }  // namespace flexgen

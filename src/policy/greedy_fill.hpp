@@ -7,7 +7,7 @@
 namespace flexgen {
 
 /// @param input  its policy gives dtype and switches; B, K and placement are chosen here
-/// Throws UserError (does_not_fit) when nothing fits.
+/// Where nothing fits, one row at a time from ssd, for the caller to refuse.
 Policy greedy_fill(const PlanInput& input, const Budgets& budgets);
 
 /// The same for given B and K: chooses the placement alone. Falls back to nearest_fit, which may lower B and K.

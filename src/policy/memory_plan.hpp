@@ -116,11 +116,4 @@ MemoryPlan plan_memory(const PlanInput& input, const Budgets& budgets);
 /// Empty when the plan fits; otherwise one line per tier that overflows, with the numbers.
 std::string explain_misfit(const MemoryPlan& plan, const Budgets& budgets);
 
-/// The nearest policy that fits: keeps B and K and moves weights, cache and hidden states down the tiers; when that is
-/// not enough, halves K, then B. Throws UserError (does_not_fit) when not even one row from ssd fits.
-Policy nearest_fit(const PlanInput& input, const Budgets& budgets);
-
-/// Throws UserError (does_not_fit) with the numbers and the nearest policy that fits, as flags.
-void require_fit(const PlanInput& input, const Budgets& budgets);
-
 }  // namespace flexgen

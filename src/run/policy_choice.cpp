@@ -17,6 +17,7 @@
 #include "run/machine.hpp"
 #include "run/planning/plan_question.hpp"
 #include "run/planning/planned_machines.hpp"
+#include "run/policy_fit.hpp"
 #include "spec/block_limits.hpp"
 
 namespace flexgen {
@@ -324,7 +325,7 @@ JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, con
     choose_flow(job, budgets, profiles[own], ranks, policy);
   }
   ranks.agree_on_error([&] { require_token_for_each_row(policy.block.token_budget, policy.block.micro_batch_size); });
-  ranks.agree_on_error([&] { require_fit(job.stage_input(policy, own), budgets); });
+  require_fit(policy, job, budgets, ranks);
   if (!request.is_placed()) log_policy(policy);
   return policy;
 }

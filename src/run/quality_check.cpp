@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "job/file_descriptor.hpp"
 #include "run/model/model_text.hpp"
+#include "run/plain_request.hpp"
 #include "run/score_job.hpp"
 
 namespace flexgen {
@@ -17,21 +18,6 @@ namespace {
 constexpr std::int32_t max_windows = 8;
 constexpr std::int32_t window_tokens = 512;
 constexpr double worrying_percent = 3;
-
-// Only what changes a score stays; files are the job's own.
-JobRequest plain_request(JobRequest request) {
-  request.policy.placement.reset();
-  request.policy.stages.clear();
-  request.policy.gpu_batch_size.reset();
-  request.policy.num_gpu_batches.reset();
-  request.policy.cpu_attention_percent = 0;
-  request.policy.attn_sparsity = 1;
-  request.files.report.clear();
-  request.files.trace.clear();
-  request.files.page.clear();
-  request.files.metrics_port = 0;
-  return request;
-}
 
 ScoreReport score(MpiSession& session, const JobRequest& request, const std::string& text_file,
                   const std::filesystem::path& directory, const ModelSpec& model) {
@@ -71,8 +57,7 @@ void check_quality(MpiSession& session, const JobRequest& request, const std::st
                       "Check the uncompressed model, with --compress-weight");
   });
   const JobRequest compressed = plain_request(request);
-  JobRequest uncompressed = compressed;
-  uncompressed.policy.weight_format = uncompressed.policy.cache_format = {};
+  const JobRequest uncompressed = uncompressed_request(request);
   if (is_first) log::info(fmt::format("quality check on '{}': uncompressed", text_file));
   const ScoreReport without = score(session, uncompressed, text_file, directory, model);
   if (is_first) log::info("quality check: compressed");

@@ -114,6 +114,20 @@ TEST(Options, ScoreHasTextsAndWindows) {
   expect_usage_error("bench", "--model m --quality-check q --compress-cache", "quality-check");
 }
 
+TEST(Options, VerifyTakesRowsAndLimits) {
+  const Options plain = parse("verify", "--model m --input i");
+  EXPECT_EQ(plain.verify.num_rows, 16);
+  EXPECT_FALSE(plain.verify.seed || plain.verify.max_perplexity_increase);
+  const Options o = parse("verify", "--model m --input i --rows 5 --seed 0 --max-perplexity-increase 0 --report r");
+  EXPECT_EQ(o.verify.num_rows, 5);
+  EXPECT_EQ(o.verify.seed, 0U);
+  EXPECT_EQ(o.verify.max_perplexity_increase, 0);
+  expect_usage_error("verify", "--model m", "--input is missing");
+  expect_usage_error("verify", "--input i", "--model is missing");
+  expect_usage_error("verify", "--model m --input i --max-perplexity-increase -1", "negative");
+  expect_usage_error("verify", "--model m --input i --output o", "output");
+}
+
 TEST(Options, AReportIsAPageOrFiguresOrBoth) {
   const std::string words = "--model m --input i --output o ";
   Options o = parse("generate", words + "--report job.html");

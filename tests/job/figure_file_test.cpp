@@ -40,8 +40,11 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
   const std::string page = folder.write("page.html", std::string(page_marker) + "<html lang=\"en\">");
   const std::string diagnosis =
       folder.write("doctor.json", "{\"schema_version\": 1, \"program\": \"flexgen-dist\", \"verdict\": \"ready\"}");
-  for (const FigureKind kind :
-       {FigureKind::report, FigureKind::page, FigureKind::trace, FigureKind::profile, FigureKind::diagnosis}) {
+  const std::string verified =
+      folder.write("verify.json", "{\"schema_version\": 1, \"program\": \"flexgen-dist\", \"closeness\": \"exact\"}");
+  for (const FigureKind kind : {FigureKind::report, FigureKind::page, FigureKind::trace, FigureKind::profile,
+                                FigureKind::diagnosis, FigureKind::verification}) {
+    EXPECT_EQ(is_accepted(verified, kind), kind == FigureKind::verification);
     EXPECT_EQ(is_accepted(diagnosis, kind), kind == FigureKind::diagnosis);
     EXPECT_EQ(is_accepted(page, kind), kind == FigureKind::page);
     EXPECT_EQ(is_accepted(report, kind), kind == FigureKind::report);

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/error.hpp"
+#include "policy/nearest_fit.hpp"
 #include "policy/planner/what_if.hpp"
 #include "tests/policy/planner/plan_ranks.hpp"
 
@@ -247,7 +248,7 @@ TEST(Planner, PlansFitOrNothingDoes) {
     if (!plan.ways.empty()) continue;
     const JobPolicy least{half_precision(), {StagePolicy{}}, {model.num_layers}};
     const StageInput stage = stage_under(ranks[0], least);
-    EXPECT_THROW(nearest_fit(stage.plan, stage.budgets), UserError) << i;
+    EXPECT_FALSE(nearest_fit(stage.plan, stage.budgets)) << i;
   }
   EXPECT_GT(num_planned, 10);
 }
