@@ -40,7 +40,10 @@ OptionRow log_level_row(log::Level& to) {
 std::vector<OptionRow> output_rows(OutputFiles& files, MachineRequest& machine) {
   return {
       {"profile", "FILE", into::text(machine.profile),
-       "hardware profile for the roofline; default: this machine's own (see flexgen-dist profile)"},
+       "hardware profile for plan and roofline; default: this machine's own (see flexgen-dist profile)"},
+      {"replan", "", into::on_off(machine.replan),
+       "where the first sweeps differ from the plan: correct the ceiling that was wrong in this machine's profile, and "
+       "bring as many tokens a sweep as then is fastest"},
       {"report", "FILE", reports_into(files),
        "write figures: a page to look at where FILE ends in .html, else JSON (- is standard output); may be given "
        "twice"},

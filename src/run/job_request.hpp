@@ -59,6 +59,7 @@ struct MachineRequest {
   std::optional<std::uint64_t> gpu_mem, cpu_mem, disk_mem;  // bytes per rank; none: what is free
   std::string offload_dir;
   std::string profile;                    // the file of its ceilings; empty: the machine's own
+  bool replan = false;                    // what the first sweeps tell is kept in it, and gone by
   std::chrono::seconds rank_timeout{60};  // for which a rank may not answer; 0: for ever
 };
 

@@ -3,10 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
+#include "policy/block_limits.hpp"
+#include "policy/cost_model.hpp"
 #include "policy/roofline.hpp"
 #include "run/policy_choice.hpp"
 
@@ -139,6 +142,23 @@ void add_phases(RooflineReport& roofline, const StageBound& bound, const PhaseRe
   roofline.decode = phase_report(bound.decode, used.decode, timing.decode_seconds, on_gpu);
 }
 
+// Of the rows that ran, as they were let in: by the budget that the job was planned with.
+PredictedReport predict(std::vector<StageInput> stages, const Report& report, const RooflineJob& ran) {
+  const auto rows = static_cast<double>(ran.num_sequences);
+  for (StageInput& stage : stages) {
+    Policy& policy = stage.plan.policy;
+    JobShape& shape = stage.plan.job;
+    if (policy.rule == BlockRule::rolling) policy.token_budget = micro_batch_tokens(policy, shape);
+    shape.num_rows = ran.num_sequences;
+    shape.prompt_tokens =
+        std::llround(rows * ran.prompt_tokens) - static_cast<std::int64_t>(report.sweeps.saved_prompt_tokens);
+    shape.new_tokens = std::llround(rows * ran.new_tokens);
+  }
+  const Prediction prediction = predict_run(stages, ran);
+  return {prediction.seconds, prediction.tokens_per_second, prediction.num_sweeps, static_cast<int>(prediction.slowest),
+          std::string(ceiling_name(prediction.binding))};
+}
+
 }  // namespace
 
 std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
@@ -178,6 +198,7 @@ void add_roofline(Report& report, const RanJob& job) {
   add_phases(roofline, bound.stages[bound.slowest], slowest.resources_by_phase, report.timing, on_gpu);
   for (const StageBound& other : bound.stages) roofline.rank_least_seconds.push_back(other.seconds());
   report.roofline = std::move(roofline);
+  report.predicted = predict(stages, report, ran);
 }
 
 }  // namespace flexgen

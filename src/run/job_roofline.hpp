@@ -1,4 +1,5 @@
-// The roofline of a job that has run: hardware profiles of all ranks, the bound, and what was measured beside it.
+// The roofline of a job that has run: hardware profiles of all ranks, the bound, what was measured beside it, and what
+// the cost model predicts for such a job.
 #pragma once
 
 #include <optional>
@@ -31,8 +32,8 @@ struct RanJob {
   const Communicator& ranks;
 };
 
-/// Rank 0: fills `report.roofline` from the report's ranks, job and timing; without profiles it stays empty and one
-/// line says how to get them.
+/// Rank 0: fills `report.roofline` and `report.predicted` from the report's ranks, job and timing; without profiles
+/// both stay empty and one line says how to get them.
 void add_roofline(Report& report, const RanJob& job);
 
 }  // namespace flexgen
