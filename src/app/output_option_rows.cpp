@@ -44,6 +44,9 @@ std::vector<OptionRow> output_rows(OutputFiles& files, MachineRequest& machine) 
       {"measure", "WHEN", into::one_of({"auto", "always", "never"}, machine.measure),
        "quickly, before a policy is planned: auto (a machine without a profile, for a large job) | always (anew) | "
        "never"},
+      {"replan", "", into::on_off(machine.replan),
+       "where the first sweeps differ from the plan: correct the ceiling that was wrong in this machine's profile, and "
+       "bring as many tokens a sweep as then is fastest"},
       {"report", "FILE", reports_into(files),
        "write figures: a page to look at where FILE ends in .html, else JSON (- is standard output); may be given "
        "twice"},

@@ -29,6 +29,9 @@ class Admission {
  public:
   Admission(const BlockShape& shape, const BlockLimits& limits);
 
+  /// From now on of a micro-batch in a sweep.
+  void limit_tokens(std::int32_t num_tokens) { num_tokens_ = num_tokens; }
+
   /// Rows that should be pulled ahead for it to choose from.
   std::size_t window() const;
   /// Called before every sweep of the block.

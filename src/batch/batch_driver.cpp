@@ -41,6 +41,8 @@ class Fault {
 BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const BlockLimits& limits,
                          std::vector<std::int32_t> eos_tokens)
     : runner_(runner),
+      least_tokens_(shape.micro_batch_size),
+      most_tokens_(limits.num_tokens),
       num_tokens_(limits.num_tokens),
       eos_tokens_(std::move(eos_tokens)),
       beginnings_(shape.num_prefixes > 0 ? Beginnings::compared : Beginnings::ignored),
@@ -57,6 +59,12 @@ BatchDriver::BatchDriver(SweepRunner& runner, const BlockShape& shape, const Blo
   }
   in_flight_.resize(groups_.size());
   for (const CacheSpace& space : limits.slots) cache_use_.num_positions += space.num_positions();
+}
+
+void BatchDriver::limit_tokens(std::int32_t num_tokens) {
+  FLEXGEN_CHECK(least_tokens_ <= num_tokens && num_tokens <= most_tokens_, "no stage has room for so many tokens");
+  num_tokens_ = num_tokens;
+  admission_.limit_tokens(num_tokens);
 }
 
 // Another sweep follows the one being made, unless its rows stop before: its first weights may be loaded early.

@@ -48,6 +48,10 @@ class BatchDriver {
   /// it works with have lost nothing. An InternalError, and what the runner throws, comes at once.
   void run(RowSource& rows, const RowCallbacks& callbacks);
 
+  /// From the next sweep that is made on: tokens of a micro-batch, from B up to the limit with which it began, for
+  /// which the stages have memory. May be called by what it runs. The rows' tokens stay what they are.
+  void limit_tokens(std::int32_t num_tokens);
+
   const PhaseTimes& times() const { return times_; }
   const CacheUse& cache_use() const { return cache_use_; }
   /// Tokens of prompts that no sweep has read, because others had them in common.
@@ -67,7 +71,8 @@ class BatchDriver {
   void count_saved(const MicroBatchWork& batch);
 
   SweepRunner& runner_;
-  std::int32_t num_tokens_;  // of a micro-batch in a sweep
+  std::int32_t least_tokens_, most_tokens_;  // that num_tokens_ may be
+  std::int32_t num_tokens_;                  // of a micro-batch in a sweep
   std::vector<std::int32_t> eos_tokens_;
   Beginnings beginnings_;
   Admission admission_;

@@ -69,6 +69,7 @@ void Stage::guarded(const std::function<void()>& body) {
 }
 
 void Stage::run_own_part(const SweepWork& work) {
+  if (config_.on_sweep) config_.on_sweep(work);
   const std::uint64_t begin_ns = now_ns();
   tracer_.begin_phase(phase_of(work), begin_ns);
   const SweepShape shape{static_cast<std::int32_t>(layers_.size()),

@@ -33,6 +33,8 @@ struct StageConfig {
   bool keep_trace_events = false;
   /// Last stage: sees the logits of every micro-batch, beside the plan's memory; from a stream's thread. May be empty.
   LogitsSink on_logits;
+  /// Sees every sweep before this stage runs its part; on the thread that calls it. May be empty.
+  std::function<void(const SweepWork&)> on_sweep;
   /// Told of an error before it unwinds, from any thread: other ranks must hear of it, or they wait for ever.
   std::function<void(std::exception_ptr)> on_error;
 };

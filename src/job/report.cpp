@@ -90,6 +90,12 @@ OrderedJson roofline_json(const RooflineReport& roofline) {
           {"profile", roofline.profile}};
 }
 
+OrderedJson plan_check_json(const std::vector<PlanCheckReport>& ranks) {
+  OrderedJson listed = OrderedJson::array();
+  for (const PlanCheckReport& rank : ranks) listed.push_back(json_of(rank));
+  return listed;
+}
+
 double per_second(double count, double seconds) { return seconds > 0 ? count / seconds : 0.0; }
 
 }  // namespace
@@ -221,6 +227,8 @@ std::string to_json(const Report& report) {
                             {"throughput", json_of(report.throughput)},
                             {"score", report.score ? score_json(*report.score) : OrderedJson()},
                             {"roofline", report.roofline ? roofline_json(*report.roofline) : OrderedJson()},
+                            {"predicted", report.predicted ? json_of(*report.predicted) : OrderedJson()},
+                            {"plan_check", plan_check_json(report.plan_check)},
                             {"ssd_bytes_written", ssd_bytes_written(report.ranks)},
                             {"energy", energy_json(sum_energy(report.ranks))},
                             {"tiers", tiers_json(sum_tiers(report.ranks))},

@@ -155,6 +155,14 @@ std::string roofline_text(const RooflineReport& roofline, std::size_t num_ranks)
                                              roofline.binding_phase, roofline.advice));
 }
 
+std::string predicted_text(const PredictedReport& predicted, const Report& report) {
+  const double measured = report.timing.sweep_seconds();
+  std::string text = fmt::format("{:.2f} s, {:.2f} tokens/s, bound by {}", predicted.seconds,
+                                 predicted.tokens_per_second, predicted.binding_resource);
+  if (predicted.seconds > 0) text += fmt::format("; it took {:.2f} times as long", measured / predicted.seconds);
+  return text;
+}
+
 }  // namespace
 
 std::string summary(const Report& report) {
@@ -182,6 +190,7 @@ std::string summary(const Report& report) {
     text += line("energy", energy_text(energy, report.job.generated_tokens + report.job.scored_tokens));
   const double seconds = report.timing.sweep_seconds();
   for (const RankReport& rank : report.ranks) text += rank_line(rank, seconds);
+  if (report.predicted) text += line("predicted", predicted_text(*report.predicted, report));
   if (report.roofline) text += roofline_text(*report.roofline, report.ranks.size());
   if (report.score && report.score->tokens > 0)
     text += line("perplexity", fmt::format("{:.4f} over {} tokens", report.score->perplexity(), report.score->tokens));

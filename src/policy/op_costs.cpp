@@ -37,6 +37,10 @@ double RateCurve::at(double size) const {
   return std::exp(between(*std::prev(high), *high, key));
 }
 
+void RateCurve::scale(double factor) {
+  for (Point& point : points_) point.second += std::log(factor);
+}
+
 void RateTable::add(double size, double other, double rate) {
   if (size <= 0 || other <= 0 || rate <= 0) return;
   const double key = std::log(other);
@@ -54,6 +58,10 @@ double RateTable::at(double size, double other) const {
   const auto low = std::prev(high);
   const auto rate_of = [&](const auto& curve) { return Point{curve.first, std::log(curve.second.at(size))}; };
   return std::exp(between(rate_of(*low), rate_of(*high), key));
+}
+
+void RateTable::scale(double factor) {
+  for (auto& [other, curve] : curves_) curve.scale(factor);
 }
 
 const RateTable& OpCosts::products(const QuantFormat& stored) const {

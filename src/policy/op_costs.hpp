@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/fields.hpp"
 #include "spec/hardware_profile.hpp"
 #include "spec/policy.hpp"
 
@@ -21,6 +22,8 @@ class RateCurve {
   bool empty() const { return points_.empty(); }
   /// 0 where nothing was measured.
   double at(double size) const;
+  /// All rates, times so much.
+  void scale(double factor);
 
  private:
   std::vector<std::pair<double, double>> points_;  // logarithms of both, by size
@@ -32,6 +35,7 @@ class RateTable {
   void add(double size, double other, double rate);
   bool empty() const { return curves_.empty(); }
   double at(double size, double other) const;
+  void scale(double factor);
 
  private:
   std::vector<std::pair<double, RateCurve>> curves_;  // by the other size
@@ -60,6 +64,9 @@ struct MachineShare {
   static MachineShare even(int num_ranks) {
     const double part = 1.0 / std::max(1, num_ranks);
     return {part, part};
+  }
+  static constexpr auto fields() {
+    return std::tuple(field("processors", &MachineShare::processors), field("memory", &MachineShare::memory));
   }
 };
 

@@ -60,6 +60,7 @@ struct MachineRequest {
   std::string offload_dir;
   std::string profile;                    // the file of its ceilings; empty: the machine's own
   std::string measure = "auto";           // a machine without one, before a plan: auto (a large job) | always | never
+  bool replan = false;                    // what the first sweeps tell is kept in it, and gone by
   std::chrono::seconds rank_timeout{60};  // for which a rank may not answer; 0: for ever
 };
 

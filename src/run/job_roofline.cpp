@@ -3,11 +3,16 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/log.hpp"
 #include "comm/exchange.hpp"
+#include "ops/parallel_for.hpp"
+#include "policy/block_limits.hpp"
+#include "policy/cost_model.hpp"
 #include "policy/roofline.hpp"
+#include "run/machine.hpp"
 #include "run/policy_choice.hpp"
 
 namespace flexgen {
@@ -43,7 +48,9 @@ std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
     stage.plan = outline.stage_input(job.policy, index);
     stage.budgets = {tiers.gpu.capacity_bytes, tiers.dram.capacity_bytes, tiers.ssd.capacity_bytes};
     stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.block.dtype,
-                                 MachineShare::even(job.ranks.place(r).local_size), outline.transport);
+                                 job.profiles[index]->share, outline.transport);
+    stage.rates = stage_rates(job.profiles[index]->profile, job.policy.of_rank(index), job.device.is_cuda(),
+                              job.profiles[index]->share);
     stages.push_back(std::move(stage));
   }
   return stages;
@@ -139,6 +146,23 @@ void add_phases(RooflineReport& roofline, const StageBound& bound, const PhaseRe
   roofline.decode = phase_report(bound.decode, used.decode, timing.decode_seconds, on_gpu);
 }
 
+// Of the rows that ran, as they were let in: by the budget that the job was planned with.
+PredictedReport predict(std::vector<StageInput> stages, const Report& report, const RooflineJob& ran) {
+  const auto rows = static_cast<double>(ran.num_sequences);
+  for (StageInput& stage : stages) {
+    Policy& policy = stage.plan.policy;
+    JobShape& shape = stage.plan.job;
+    if (policy.rule == BlockRule::rolling) policy.token_budget = micro_batch_tokens(policy, shape);
+    shape.num_rows = ran.num_sequences;
+    shape.prompt_tokens =
+        std::llround(rows * ran.prompt_tokens) - static_cast<std::int64_t>(report.sweeps.saved_prompt_tokens);
+    shape.new_tokens = std::llround(rows * ran.new_tokens);
+  }
+  const Prediction prediction = predict_run(stages, ran);
+  return {prediction.seconds, prediction.tokens_per_second, prediction.num_sweeps, static_cast<int>(prediction.slowest),
+          std::string(ceiling_name(prediction.binding))};
+}
+
 }  // namespace
 
 std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
@@ -152,6 +176,20 @@ std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& fil
 void lend_profiles(std::vector<std::optional<LoadedProfile>>& profiles) {
   for (auto& profile : profiles)
     if (!profile) profile = profiles.front();
+}
+
+void share_machines(std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks) {
+  struct Own {
+    double processors = 1;
+    static constexpr auto fields() { return std::tuple(field("processors", &Own::processors)); }
+  };
+  const std::vector<Own> all = gather(ranks, Own{std::min<double>(own_processors(ranks).count, num_loop_threads())});
+  for (std::size_t r = 0; r < profiles.size(); ++r) {
+    if (!profiles[r]) continue;
+    MachineShare& share = profiles[r]->share;
+    share = MachineShare::even(ranks.place(static_cast<int>(r)).local_size);
+    share.processors = std::min(1.0, all[r].processors / std::max(1, profiles[r]->profile.memory.num_processors));
+  }
 }
 
 void add_roofline(Report& report, const RanJob& job) {
@@ -181,6 +219,7 @@ void add_roofline(Report& report, const RanJob& job) {
   add_phases(roofline, bound.stages[bound.slowest], slowest.resources_by_phase, report.timing, on_gpu);
   for (const StageBound& other : bound.stages) roofline.rank_least_seconds.push_back(other.seconds());
   report.roofline = std::move(roofline);
+  report.predicted = predict(stages, report, ran);
 }
 
 }  // namespace flexgen

@@ -1,4 +1,5 @@
-// The roofline of a job that has run: hardware profiles of all ranks, the bound, and what was measured beside it.
+// The roofline of a job that has run: hardware profiles of all ranks, the bound, what was measured beside it, and what
+// the cost model predicts for such a job.
 #pragma once
 
 #include <optional>
@@ -23,6 +24,10 @@ std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& fil
 /// Machines without one are taken to be like rank 0's.
 void lend_profiles(std::vector<std::optional<LoadedProfile>>& profiles);
 
+/// Collective. Sets what each rank has of its machine: of the processors as its loops have them, of the rest as much as
+/// the other ranks there.
+void share_machines(std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks);
+
 /// What ran. Refers to what the caller holds.
 struct RanJob {
   const ModelSpec& model;
@@ -34,8 +39,8 @@ struct RanJob {
   const Communicator& ranks;
 };
 
-/// Rank 0: fills `report.roofline` from the report's ranks, job and timing; without profiles it stays empty and one
-/// line says how to get them.
+/// Rank 0: fills `report.roofline` and `report.predicted` from the report's ranks, job and timing; without profiles
+/// both stay empty and one line says how to get them.
 void add_roofline(Report& report, const RanJob& job);
 
 }  // namespace flexgen

@@ -113,7 +113,7 @@ void measure_unknown_machines(const MachineRequest& request, const Device& devic
     profile->links = std::move(links);
     sign_profile(*profile, request, device, true, ranks);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    mine.loaded = {keep(*profile, ranks), *profile};
+    mine.loaded = {keep(*profile, ranks), *profile, {}};
     log::info(
         fmt::format("measured {} in {:.1f} s; flexgen-dist profile measures longer and better", ranks.host(), seconds));
   }

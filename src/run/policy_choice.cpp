@@ -183,8 +183,7 @@ void choose_flow(const JobOutline& job, const Budgets& budgets, const std::optio
   const PlanInput plan = job.stage_input(policy, static_cast<std::size_t>(ranks.rank()));
   if (profile && profile->profile.gpu)
     budget = choose_token_budget(
-        {plan, budgets,
-         ceilings_of(profile->profile, true, policy.block.dtype, MachineShare::even(ranks.local_size()), "")});
+        {plan, budgets, ceilings_of(profile->profile, true, policy.block.dtype, profile->share, "")});
   for (const std::string& other : ranks.all_gather(std::to_string(budget))) budget = std::max(budget, std::stoi(other));
   if (budget == 0) return;
   PlanInput with_budget = plan;

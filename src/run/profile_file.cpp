@@ -22,7 +22,7 @@ LoadedProfile read_profile(const fs::path& path) {
   if (!file || !(text << file.rdbuf()))
     throw UserError(ExitCode::file, fmt::format("cannot read the hardware profile '{}'", path.string()),
                     errno_text(errno), "Measure one with flexgen-dist profile");
-  LoadedProfile loaded{"", parse_hardware_profile(text.str(), path.string())};
+  LoadedProfile loaded{"", parse_hardware_profile(text.str(), path.string()), {}};
   loaded.source =
       fmt::format("{} ({}{})", path.string(), loaded.profile.measured_at, loaded.profile.quick ? ", quick" : "");
   return loaded;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/fields.hpp"
+#include "policy/op_costs.hpp"
 #include "spec/hardware_profile.hpp"
 
 namespace flexgen {
@@ -16,6 +17,7 @@ std::filesystem::path default_profile_path(const std::string& host);
 struct LoadedProfile {
   std::string source;  // file and date, for people
   HardwareProfile profile;
+  MachineShare share;  // what a rank has of the machine; not exchanged (share_machines)
   static constexpr auto fields() {
     return std::tuple(field("source", &LoadedProfile::source), field("profile", &LoadedProfile::profile));
   }

@@ -33,6 +33,7 @@
 #include "run/watch/counted_sweeps.hpp"
 #include "run/watch/job_watch.hpp"
 #include "run/watch/metrics_server.hpp"
+#include "run/watch/plan_watch.hpp"
 
 namespace flexgen {
 namespace {
@@ -220,6 +221,7 @@ class JobRun {
   AgreedJob job_;
   std::unique_ptr<Transport> transport_;
   RanPasses ran_;
+  PlanWatch plan_watch_;
   std::unique_ptr<Stage> stage_;
   std::optional<EarlyStop> early_stop_;
   std::optional<JobWatch> watch_;  // last: looks at the stage
@@ -230,20 +232,24 @@ JobRun::JobRun(MpiSession& session, const JobRequest& request, const JobInput& i
       request_(request),
       input_(input),
       ranks_(session.communicator()),
-      watched_(std::move(watched)) {
+      watched_(std::move(watched)),
+      plan_watch_(request, ranks_) {
   const std::uint64_t begin_ns = now_ns();
   job_ = agree_on_job(request, ranks_);
   transport_ = open_transport(session, request.machine.transport, job_.device);
   agree_on_machines(request, input, *transport_, ranks_, job_);
   share_processors(ranks_, job_.device.is_cuda() && request.policy.wants_host_attention());
+  share_machines(job_.profiles, ranks_);
   ran_.timing.load_seconds = seconds_since(begin_ns);
 }
 
 void JobRun::run() {
   do {
     const std::uint64_t begin_ns = now_ns();
+    plan_watch_.correct(job_.profiles, job_.device.is_cuda());
     agree_on_policy(request_, input_, ranks_, job_);
     if (ran_.count > 0 && job_.shape.num_rows == 0) return;  // none of the rows that were left fits
+    plan_watch_.plan(job_.outline(input_.model), job_.policy, job_.budgets, job_.profiles);
     build();
     ran_.timing.load_seconds += seconds_since(begin_ns);
     run_pass();
@@ -253,6 +259,7 @@ void JobRun::run() {
 void JobRun::build() {
   StageConfig config = plan_stage(request_, input_.model, job_, ranks_.rank());
   config.transport = transport_.get();
+  config.on_sweep = [this](const SweepWork& work) { plan_watch_.begin_sweep(work); };
   config.on_error = [this](std::exception_ptr error) { tell_other_ranks(session_, std::move(error)); };
   stage_ = build_stage(config, input_, ranks_);
 }
@@ -271,8 +278,13 @@ void JobRun::run_pass() {
   });
   SweepsReport sweeps;
   std::exception_ptr fault;
-  if (ranks_.rank() == 0) fault = drive(sweeps);
-  else stage_->serve();
+  if (ranks_.rank() == 0) {
+    fault = drive(sweeps);
+  } else {
+    plan_watch_.begin_pass(stage_->tracer(), {});
+    stage_->serve();
+  }
+  plan_watch_.end_pass();
   // Rows and their results are rank 0's: what went wrong with them leaves all ranks able to end alike.
   ranks_.agree_on_error([&] {
     if (fault) std::rethrow_exception(fault);
@@ -285,9 +297,10 @@ void JobRun::run_pass() {
 
 // Rank 0 turns rows into sweeps, the others serve them. A stage that fails has told the other ranks itself.
 std::exception_ptr JobRun::drive(SweepsReport& sweeps) {
-  CountedSweeps runner(*stage_, *input_.counts);
+  CountedSweeps runner(*stage_, *input_.counts, [this] { plan_watch_.end_sweep(); });
   const Policy policy = job_.policy.of_rank(0);
   BatchDriver driver(runner, policy, block_limits(policy, job_.shape), input_.model.eos_tokens);
+  plan_watch_.begin_pass(stage_->tracer(), [&driver](std::int32_t tokens) { driver.limit_tokens(tokens); });
   try {
     driver.run(*input_.rows, input_.callbacks);
   } catch (const InternalError&) {  // the stages may wait for each other
@@ -332,6 +345,7 @@ Report JobRun::report() {
   });
   Report report = gather_report(std::move(ran_.own), ran_.timing.total_seconds, ranks_);
   add_watched(report, std::move(watched), request_.files, ranks_);
+  report.plan_check = plan_watch_.report();
   if (ranks_.rank() == 0) add_job(report);
   ranks_.barrier();
   return report;
@@ -346,7 +360,7 @@ void JobRun::add_job(Report& report) {
   report.job = input_.count_job();
   report.job.passes = ran_.count;
   report.throughput = measure_throughput(report.job, report.timing, report.sweeps.saved_prompt_tokens);
-  if (ran_.count > 1) return log::info("no roofline: the job had a plan for each of its passes");
+  if (ran_.count > 1) return log::info("no roofline and no prediction: the job had a plan for each of its passes");
   add_roofline(report, {input_.model, job_.policy, job_.shape, job_.profiles, job_.device, *transport_, ranks_});
 }
 

@@ -162,6 +162,18 @@ struct CapacityProfile {
   bool operator==(const CapacityProfile&) const = default;
 };
 
+/// A ceiling that a job found wrong: all figures behind it have been multiplied.
+struct CorrectedCeiling {
+  std::string ceiling;  // "matrix", "host_to_gpu", ...
+  double factor = 1;    // to be divided by where the figures as measured are wanted again
+  std::string reason;   // by which job, and what it has seen
+  static constexpr auto fields() {
+    return std::tuple(field("ceiling", &CorrectedCeiling::ceiling), field("factor", &CorrectedCeiling::factor),
+                      field("reason", &CorrectedCeiling::reason));
+  }
+  bool operator==(const CorrectedCeiling&) const = default;
+};
+
 struct HardwareProfile {
   int schema_version = 1;
   std::string program;  // version of flexgen-dist
@@ -175,13 +187,15 @@ struct HardwareProfile {
   std::optional<CapacityProfile> capacity;
   /// Of figures that were not measured by this program: where each is from.
   std::optional<std::vector<std::string>> sources;
+  std::optional<std::vector<CorrectedCeiling>> corrected;  // in the order in which it was done
   static constexpr auto fields() {
     return std::tuple(field("schema_version", &HardwareProfile::schema_version),
                       field("program", &HardwareProfile::program), field("host", &HardwareProfile::host),
                       field("measured_at", &HardwareProfile::measured_at), field("quick", &HardwareProfile::quick),
                       field("memory", &HardwareProfile::memory), field("gpu", &HardwareProfile::gpu),
                       field("disk", &HardwareProfile::disk), field("links", &HardwareProfile::links),
-                      field("capacity", &HardwareProfile::capacity), field("sources", &HardwareProfile::sources));
+                      field("capacity", &HardwareProfile::capacity), field("sources", &HardwareProfile::sources),
+                      field("corrected", &HardwareProfile::corrected));
   }
   bool operator==(const HardwareProfile&) const = default;
 };

@@ -71,6 +71,7 @@ PlanSite site_here(const JobRequest& request, const JobToPlan& job, const JobSha
   ranks.agree_on_error([&] { budgets = choose_budgets(request.machine, device, ranks); });
   auto profiles = gather_profiles(request.machine.profile, ranks);
   lend_profiles(profiles);
+  share_machines(profiles, ranks);
   auto machines = machines_of_ranks(profiles, device, budgets, ranks);
   if (!machines)
     throw AgreedError(

@@ -46,12 +46,6 @@ Listed parse_listed(const std::string& word) {
   return {word.substr(0, star), std::stoi(count)};
 }
 
-MachineShare share_of(const PlannedMachine& machine) {
-  MachineShare share = MachineShare::even(machine.ranks_on_host);
-  share.processors = std::min(1.0, machine.processors / std::max(1, machine.profile.memory.num_processors));
-  return share;
-}
-
 Budgets budgets_of(const HardwareProfile& profile, const std::string& file, const MachineRequest& request) {
   Budgets budgets;
   if (const auto& capacity = profile.capacity) {
@@ -82,12 +76,11 @@ std::optional<std::vector<PlannedMachine>> machines_of_ranks(const std::vector<s
   own.on_gpu = device.is_cuda();
   own.reads_pinned_memory = reads_pinned_memory(device);
   own.num_loop_threads = num_loop_threads();
-  own.processors = std::min<double>(own_processors(ranks).count, num_loop_threads());
-  own.ranks_on_host = ranks.local_size();
   std::vector<PlannedMachine> machines = gather(ranks, own);
   for (std::size_t r = 0; r < machines.size(); ++r) {
     if (!profiles[r] || (own.on_gpu && !profiles[r]->profile.gpu)) return std::nullopt;
     machines[r].profile = profiles[r]->profile;
+    machines[r].share = profiles[r]->share;
   }
   return machines;
 }
@@ -102,7 +95,6 @@ std::vector<PlannedMachine> machines_elsewhere(const std::string& profiles, cons
     machine.budgets = budgets_of(machine.profile, file, request);
     machine.on_gpu = machine.profile.gpu.has_value() && request.device != "cpu";
     machine.num_loop_threads = std::max(1, machine.profile.memory.num_processors);
-    machine.processors = machine.num_loop_threads;
     for (int i = 0; i < count; ++i) {
       machine.host = fmt::format("{} {}", std::filesystem::path(file).stem().string(), machines.size());
       machines.push_back(machine);
@@ -126,9 +118,8 @@ std::vector<RankToPlan> ranks_to_plan(const std::vector<PlannedMachine>& machine
       StageInput input;
       input.plan = plan_input(model, std::move(slice), policy, shape, {false, false, hidden_through_host});
       input.budgets = machine->budgets;
-      const MachineShare share = share_of(*machine);
-      input.ceilings = ceilings_of(machine->profile, machine->on_gpu, policy.dtype, share, transport);
-      input.rates = stage_rates(machine->profile, policy, machine->on_gpu, share);
+      input.ceilings = ceilings_of(machine->profile, machine->on_gpu, policy.dtype, machine->share, transport);
+      input.rates = stage_rates(machine->profile, policy, machine->on_gpu, machine->share);
       return input;
     };
     ranks.push_back({stage, kind, machine.host});

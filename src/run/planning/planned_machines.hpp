@@ -25,15 +25,13 @@ struct PlannedMachine {
   bool on_gpu = false;
   bool reads_pinned_memory = true;
   std::int32_t num_loop_threads = 1;  // of the host's ops
-  double processors = 1;              // that the rank has
-  std::int32_t ranks_on_host = 1;     // who share its memory, processors and disk
+  MachineShare share;                 // of its processors, memory and disk
   static constexpr auto fields() {
     return std::tuple(field("host", &PlannedMachine::host), field("budgets", &PlannedMachine::budgets),
                       field("profile", &PlannedMachine::profile), field("on_gpu", &PlannedMachine::on_gpu),
                       field("reads_pinned_memory", &PlannedMachine::reads_pinned_memory),
                       field("num_loop_threads", &PlannedMachine::num_loop_threads),
-                      field("processors", &PlannedMachine::processors),
-                      field("ranks_on_host", &PlannedMachine::ranks_on_host));
+                      field("share", &PlannedMachine::share));
   }
 };
 

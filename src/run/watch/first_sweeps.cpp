@@ -1,0 +1,66 @@
+#include "run/watch/first_sweeps.hpp"
+
+#include <utility>
+
+namespace flexgen {
+namespace {
+
+constexpr std::size_t least_sweeps = 4;
+constexpr std::size_t most_sweeps = 1000;
+constexpr double least_seconds = 5;
+constexpr double share_of_job = 0.1;
+
+double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) * 1e-9; }
+
+}  // namespace
+
+FirstSweeps::FirstSweeps(const Tracer& tracer, const JobShape& job)
+    : tracer_(tracer),
+      decodes_(job.max_new_tokens > 1),
+      tenth_(share_of_job * static_cast<double>(job.prompt_tokens + job.new_tokens)) {
+  sweeps_.reserve(most_sweeps);
+}
+
+void FirstSweeps::begin(const SweepWork& work) {
+  close();
+  if (sweeps_.size() == most_sweeps) return;
+  begin_ns_ = now_ns();
+  if (sweeps_.empty()) first_ns_ = begin_ns_;
+  before_ = tracer_.totals();
+  SeenSweep& sweep = sweeps_.emplace_back();
+  sweep.kinds = rows_of(work);
+  for (const SweepRows& kind : sweep.kinds) num_tokens_ += kind.tokens();
+  if (sweep.kinds[1].rows > 0) ++num_decoding_;
+  is_open_ = true;
+}
+
+void FirstSweeps::end() {
+  if (is_open_) sweeps_.back().seconds = seconds_since(begin_ns_);
+}
+
+void FirstSweeps::close() {
+  if (!std::exchange(is_open_, false)) return;
+  const TotalsByResource now = tracer_.totals();
+  TotalsByResource& used = sweeps_.back().used;
+  for (std::size_t r = 0; r < used.size(); ++r) {
+    used[r].busy_ns = now[r].busy_ns - before_[r].busy_ns;
+    used[r].bytes = now[r].bytes - before_[r].bytes;
+    used[r].count = now[r].count - before_[r].count;
+    used[r].occupied_ns = now[r].occupied_ns - before_[r].occupied_ns;
+  }
+}
+
+bool FirstSweeps::are_enough() const {
+  if (sweeps_.size() < least_sweeps) return false;
+  if (sweeps_.size() == most_sweeps || num_tokens_ >= tenth_) return true;
+  const bool have_decoded = !decodes_ || num_decoding_ >= static_cast<std::int64_t>(least_sweeps);
+  return have_decoded && seconds_since(first_ns_) >= least_seconds;
+}
+
+std::vector<SeenSweep> FirstSweeps::take() {
+  close();
+  if (sweeps_.size() < least_sweeps) sweeps_.clear();
+  return std::exchange(sweeps_, {});
+}
+
+}  // namespace flexgen
