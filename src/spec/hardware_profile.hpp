@@ -162,11 +162,11 @@ struct CapacityProfile {
   bool operator==(const CapacityProfile&) const = default;
 };
 
-/// A ceiling that a job found wrong: all figures behind it have been multiplied.
+/// A ceiling that jobs found wrong: all figures behind it have been multiplied.
 struct CorrectedCeiling {
   std::string ceiling;  // "matrix", "host_to_gpu", ...
   double factor = 1;    // to be divided by where the figures as measured are wanted again
-  std::string reason;   // by which job, and what it has seen
+  std::string reason;   // the last job that did it, and what it had seen
   static constexpr auto fields() {
     return std::tuple(field("ceiling", &CorrectedCeiling::ceiling), field("factor", &CorrectedCeiling::factor),
                       field("reason", &CorrectedCeiling::reason));
@@ -187,7 +187,7 @@ struct HardwareProfile {
   std::optional<CapacityProfile> capacity;
   /// Of figures that were not measured by this program: where each is from.
   std::optional<std::vector<std::string>> sources;
-  std::optional<std::vector<CorrectedCeiling>> corrected;  // in the order in which it was done
+  std::optional<std::vector<CorrectedCeiling>> corrected;  // by ceiling
   static constexpr auto fields() {
     return std::tuple(field("schema_version", &HardwareProfile::schema_version),
                       field("program", &HardwareProfile::program), field("host", &HardwareProfile::host),

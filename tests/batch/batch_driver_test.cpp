@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "base/error.hpp"
 #include "tests/batch/scripted_job.hpp"
@@ -206,6 +207,30 @@ TEST(BatchDriver, SweepsAreCountedByWhatTheyBring) {
   EXPECT_EQ(job.cache_use.most_held, 16) << "two rows of a grain each";
 }
 
+TEST(BatchDriver, ALimitOfTokensHoldsFromTheNextSweepOn) {
+  ScriptedJob job(2, 1);
+  job.limits.num_tokens = 100;
+  for (int r = 0; r < 4; ++r) job.add(40, 2);
+  std::int32_t limit = 100;
+  job.new_limit = [&] { return std::exchange(limit, 12); };
+  job.run();
+  const std::vector<SweepWork>& sweeps = job.runner.sweeps;
+  ASSERT_GT(sweeps.size(), 2U);
+  EXPECT_EQ(sweeps[0].micro_batches[0].num_tokens(), 80);
+  for (std::size_t s = 1; s < sweeps.size(); ++s) EXPECT_LE(sweeps[s].micro_batches[0].num_tokens(), 12);
+  for (const auto& [row, told] : job.told) EXPECT_EQ(told.tokens.size(), 2U);
+}
+
+TEST(BatchDriver, ALimitThatNobodyHasRoomForIsRefused) {
+  for (const std::int32_t limit : {1, 101}) {
+    ScriptedJob job(2, 1);
+    job.limits.num_tokens = 100;
+    job.add(40, 2);
+    job.new_limit = [&] { return limit; };
+    EXPECT_THROW(job.run(), InternalError);
+  }
+}
+
 struct Spoilt {
   const char* how;
   std::function<void(std::vector<SampledTokens>&)> spoil;
@@ -247,6 +272,7 @@ TEST(BatchDriver, EveryRowOfARandomJobEndsOnceAsItWouldAlone) {
       // Of bands, one of which holds the longest row and not many more.
       for (CacheSpace& space : job.limits.slots) space.bands = {8 * (1 + below(2)), 16 + 8 * below(4), 8};
       job.limits.num_tokens = rows_of_slot + (below(2) == 0 ? below(3) : below(40));
+      if (below(2) == 0) job.new_limit = [&] { return rows_of_slot + below(1 + job.limits.num_tokens - rows_of_slot); };
     }
     job.eos_tokens = {3};
     job.runner.token = [](RowId row, std::int32_t length) {

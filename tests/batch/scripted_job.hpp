@@ -52,8 +52,9 @@ struct ScriptedJob {
     return row;
   }
 
-  std::function<bool()> goes_on;  // RowCallbacks::on_sweep
-  std::function<void()> at_end;   // of a row; may be empty
+  std::function<bool()> goes_on;            // RowCallbacks::on_sweep
+  std::function<void()> at_end;             // of a row; may be empty
+  std::function<std::int32_t()> new_limit;  // of a micro-batch's tokens, asked for before every sweep; may be empty
 
   PhaseTimes run(RowSource& source) {
     RowCallbacks callbacks;
@@ -73,7 +74,10 @@ struct ScriptedJob {
     };
     for (const RowRequest& row : rows) runner.expect(row);
     BatchDriver driver(runner, shape, limits, eos_tokens);
-    callbacks.on_sweep = goes_on;
+    callbacks.on_sweep = [&] {
+      if (new_limit) driver.limit_tokens(new_limit());
+      return !goes_on || goes_on();
+    };
     driver.run(source, callbacks);
     EXPECT_TRUE(runner.is_finished());
     cache_use = driver.cache_use();

@@ -135,6 +135,33 @@ TEST(Report, Roofline) {
             "bound by    host_to_gpu (decode); what would help most: a larger block\n");
 }
 
+TEST(Report, WhatWasPredictedStandsBesideTheRoofline) {
+  Report report = with_roofline();
+  EXPECT_TRUE(Json::parse(to_json(report))["predicted"].is_null());
+  EXPECT_TRUE(Json::parse(to_json(report))["plan_check"].empty());
+  report.predicted = {8, 53.6, 16, 1, "host_to_gpu"};
+  report.plan_check = {{1, 6, 2.5, 4, "host_to_gpu", 50e9, 30e9, "the profile p.json is corrected", 1024, 512}};
+  const Json json = Json::parse(to_json(report));
+  EXPECT_EQ(json["predicted"]["seconds"], 8.0);
+  EXPECT_EQ(json["predicted"]["tokens_per_second"], 53.6);
+  EXPECT_EQ(json["predicted"]["rank"], 1);
+  EXPECT_EQ(json["predicted"]["binding_resource"], "host_to_gpu");
+  const Json& check = json["plan_check"][0];
+  EXPECT_EQ(check["rank"], 1);
+  EXPECT_EQ(check["sweeps"], 6);
+  EXPECT_EQ(check["predicted_seconds"], 2.5);
+  EXPECT_EQ(check["measured_seconds"], 4.0);
+  EXPECT_EQ(check["wrong_ceiling"], "host_to_gpu");
+  EXPECT_EQ(check["profile_rate"], 50e9);
+  EXPECT_EQ(check["measured_rate"], 30e9);
+  EXPECT_EQ(check["correction"], "the profile p.json is corrected");
+  EXPECT_EQ(check["planned_tokens"], 1024);
+  EXPECT_EQ(check["replanned_tokens"], 512);
+  EXPECT_NE(summary(report).find(
+                "predicted   8.00 s, 53.60 tokens/s, bound by host_to_gpu; it took 1.25 times as long\nroofline "),
+            std::string::npos);
+}
+
 TEST(Report, ARooflineOfSweepsThatMixIsOneTable) {
   Report report = with_roofline();
   RooflineReport& roofline = *report.roofline;

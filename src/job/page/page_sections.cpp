@@ -182,6 +182,10 @@ std::string roofline_section(const Report& report) {
       rate_number(roofline.bound_tokens_per_second), html_escaped(roofline.profile), percent_text(roofline.fraction),
       html_escaped(spoken(roofline.binding_resource)), html_escaped(roofline.binding_phase),
       html_escaped(roofline.advice));
+  if (report.predicted)
+    content += paragraph(fmt::format("The cost model predicts {} tokens a second: {:.1f} s, where it took {:.1f} s.",
+                                     rate_number(report.predicted->tokens_per_second), report.predicted->seconds,
+                                     report.timing.sweep_seconds()));
   if (report.ranks.size() > 1) content += paragraph(fmt::format("Of rank {}, the slowest stage:", roofline.rank));
   content += phase_table("prefill", roofline.prefill, roofline) + phase_table("decode", roofline.decode, roofline) +
              phase_table("all sweeps", roofline.mixed, roofline);

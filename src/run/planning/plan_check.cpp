@@ -12,7 +12,7 @@ namespace {
 // Of the longest use's seconds, how many a use must have to count among those that bind.
 constexpr double binding_share = 0.5;
 // Rates that differ by more than this are no rates of the same machine.
-constexpr double most_factor = 64;
+constexpr double most_factor = 4096;
 // One explanation is better than another where it leaves less than this part of the other's squares.
 constexpr double clearly_better = 0.8;
 
@@ -51,6 +51,9 @@ class Computing {
  public:
   Computing(const StageInput& stage, std::span<const SeenSweep> sweeps)
       : stage_(stage), sweeps_(sweeps), cost_(stage_), given_(stage) {
+    // A GPU that waits for the host's attention is not busy.
+    if (stage.plan.on_gpu) stage_.ceilings.host_read_bytes = 0;
+    given_ = stage_;
     for (const SeenSweep& sweep : sweeps) measured_ += busy(sweep.used);
   }
   Computing(const Computing&) = delete;

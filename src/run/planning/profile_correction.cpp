@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <vector>
 
@@ -64,6 +65,18 @@ std::string why_not(const HardwareProfile& profile, const std::string& host, con
   return "";
 }
 
+// One note of a ceiling, however often it is corrected: jobs are many.
+void note(HardwareProfile& profile, const CorrectedCeiling& correction) {
+  if (!profile.corrected) profile.corrected.emplace();
+  const auto earlier = std::ranges::find(*profile.corrected, correction.ceiling, &CorrectedCeiling::ceiling);
+  if (earlier == profile.corrected->end()) {
+    profile.corrected->push_back(correction);
+    return;
+  }
+  earlier->factor *= correction.factor;
+  earlier->reason = correction.reason;
+}
+
 }  // namespace
 
 void correct_rates(HardwareProfile& profile, const RatesInUse& use, Ceiling ceiling, double factor) {
@@ -86,8 +99,7 @@ std::string correct_file(const std::string& named, const std::string& host, cons
   if (!why.empty()) return fmt::format("the profile {} stays as it is: {}", path.string(), why);
   HardwareProfile& profile = loaded->profile;
   correct_rates(profile, use, wrong.ceiling, wrong.factor());
-  if (!profile.corrected) profile.corrected.emplace();
-  profile.corrected->push_back({std::string(ceiling_name(wrong.ceiling)), wrong.factor(), reason});
+  note(profile, {std::string(ceiling_name(wrong.ceiling)), wrong.factor(), reason});
   save_profile(profile, path);
   return fmt::format("the profile {} is corrected: {} x {:.3g}", path.string(), ceiling_name(wrong.ceiling),
                      wrong.factor());
