@@ -93,7 +93,8 @@ all_hosts_answer() {
 # The host of the rank that was lost, as the rank that noticed it or mpirun names it; nothing where none is named.
 lost_host() {
   sed -nE 's/.*: rank [0-9]+ on ([^ ]+) has not answered.*/\1/p; s/.* rank [0-9]+ on ([^ ]+) was the first to stand.*/\1/p
-           s/.*process rank [0-9]+ with PID [0-9]+ on node ([^ ]+) exited.*/\1/p' "$scratch/log" 2>/dev/null | head -n 1
+           s/.*process rank [0-9]+ with PID [0-9]+ on node ([^ ]+) exited.*/\1/p
+           s/.*Remote daemon: .* on node ([^ ]+)$/\1/p' "$scratch/log" 2>/dev/null | head -n 1
 }
 
 count_death() {

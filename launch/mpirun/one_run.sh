@@ -113,5 +113,6 @@ run_once() {
   (trap '' PIPE; echo over >&"$alive") 2>/dev/null || :
   exec {alive}>&-
   if ((messages != 2)); then end_messages; fi
-  if [[ -e $scratch/ended ]]; then status=5; fi
+  # mpirun (Open MPI 4) says 205 where it has lost a host, which its message names.
+  if [[ -e $scratch/ended ]] || ((status == 205)); then status=5; fi
 }
