@@ -51,7 +51,7 @@ class CutTest(NetworkCase):
         """Runs a job until rows are done and cuts box2 off: the job's options, and when it was cut."""
         self.bridge = Bridge(self.boxes)
         self.addCleanup(self.bridge.close)
-        self.output = FOLDER / "cut.jsonl"
+        self.output = FOLDER / f"{self.id()}.jsonl"
         words = options(make_rows(FOLDER / "rows.jsonl", 300, max_tokens=40, stop=None), self.output, *more)
         self.start(words, **variables)
         self.assertTrue(wait_until(lambda: self.job.poll() is not None or results(self.output), PATIENCE_S), self.text())
@@ -68,21 +68,20 @@ class CutTest(NetworkCase):
 
     def test_noticed_by_the_launcher_and_gone_on_with(self):
         """After 5 s of silence; as launch/mpirun.sh comes, 25 s."""
-        words, began = self.cut_in_mid_job("--restart", OMPI_MCA_oob_tcp_keepalive_time="2", OMPI_MCA_oob_tcp_keepalive_intvl="1",
+        words, began = self.cut_in_mid_job(OMPI_MCA_oob_tcp_keepalive_time="2", OMPI_MCA_oob_tcp_keepalive_intvl="1",
                                            OMPI_MCA_oob_tcp_keepalive_probes="3")
         self.expect_end(began, 5 + LATE_S)
         self.assertRegex(self.text(), "Remote daemon: .* on node box2")
         self.assertTrue(wait_until(lambda: not self.left(), 5 + LATE_S), self.left())
         self.assertTrue(0 < len(results(self.output)) < 300)
         self.bridge.mend(self.boxes[1])
-        words.remove("--restart")
         self.start(words)
         self.assertEqual(self.job.wait(PATIENCE_S), 0, self.text())
         self.expect_alone(words, self.output)
 
     def test_noticed_by_the_ranks(self):
         """What mpirun itself leaves in the box that is cut off ends once that can be reached again."""
-        _, began = self.cut_in_mid_job("--rank-timeout", 4, "--restart", "--overwrite", FLEXGEN_END_GRACE_S="3")
+        _, began = self.cut_in_mid_job("--rank-timeout", 4, FLEXGEN_END_GRACE_S="3")
         self.expect_end(began, 4 + 3 + LATE_S)
         self.assertIn("rank 1 on box2 has not answered for 4 s", self.text())
         self.bridge.mend(self.boxes[1])
