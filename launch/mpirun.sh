@@ -18,6 +18,8 @@
 set -euo pipefail
 
 launch_folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")  # a link may lead here
+# shellcheck source=launch/mpirun/reach.sh
+source "$launch_folder/mpirun/reach.sh"
 # shellcheck source=launch/mpirun/hosts.sh
 source "$launch_folder/mpirun/hosts.sh"
 # shellcheck source=launch/mpirun/one_run.sh

@@ -69,14 +69,15 @@ def wait_until(condition, seconds):
 class Box:
     """A machine that is none: its processes see a host name, interfaces and, by what `setup` mounts, files of their own.
 
-    The commands of `setup` run in it before anything else; $0 is its name.
+    The commands of `setup` run in it before anything else, $0 being its name; what it sees is below `root` then.
     """
 
-    def __init__(self, name, number, setup=":"):
+    def __init__(self, name, number, setup=":", root="/"):
         self.name = name
         self.address = f"{NETWORK}.{number}"
+        self.into_root = [] if root == "/" else ["--root", "--wd"]
         self.port = f"port{number}"  # the other end of its cable
-        script = f'set -e; hostname "$0"; ip link set lo up; mount -t sysfs sysfs /sys; {setup}; echo up; exec sleep infinity'
+        script = f'set -e; hostname "$0"; ip link set lo up; mount -t sysfs sysfs /sys; {setup}\necho up; exec chroot {root} sleep infinity'
         self.process = subprocess.Popen(["unshare", "--net", "--uts", "--mount", "bash", "-c", script, name], text=True,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if self.process.stdout.readline() != "up\n":
@@ -84,7 +85,7 @@ class Box:
         (FOLDER / "boxes" / name).write_text(str(self.process.pid))
 
     def enter(self):
-        return ["nsenter", "--target", str(self.process.pid), "--net", "--uts", "--mount"]
+        return ["nsenter", "--target", str(self.process.pid), "--net", "--uts", "--mount", *self.into_root]
 
     def run(self, *words, **named):
         return run(*self.enter(), *words, **named)
