@@ -4,7 +4,8 @@
 #     launch/cluster.sh --hostfile FILE [OPTION ...] generate --model ...
 #
 #     --hostfile FILE   lines `HOST`, `HOST slots=N` or `HOST:N`, as Open MPI and DeepSpeed have them; a host without a
-#                       number has a rank for each of its GPUs, without GPUs one. Rank 0 runs on the first
+#                       number has a rank for each of its GPUs, without GPUs one. Rank 0 runs on this machine
+#                       where it is one of them, else on the first
 #     --host LIST       the same as `a:2,b`
 #     --program FILE    the program [build/flexgen-dist]; hosts that lack it at this path get a copy
 #     --copy-to FOLDER  where on the hosts copies go [~/.cache/flexgen-dist]
@@ -18,9 +19,9 @@
 #
 # Hosts are asked all at once, before anything is copied or started; all that is wrong is said, and the exit code is 5.
 # Paths of the model and of --offload-dir are those on the hosts. Else the exit status is the job's.
+# shellcheck disable=SC2034,SC2154  # variables of and for the parts
 set -euo pipefail
 
-# shellcheck disable=SC2034,SC2154  # variables of and for the parts
 launch_folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")  # a link may lead here
 
 usage_error() {
@@ -69,6 +70,7 @@ program=$(readlink -m "$program")
 digest=$(sha256sum "$program" 2>/dev/null | cut -d ' ' -f 1) || digest=''
 copy=$copy_to/programs/${digest:0:16}/flexgen-dist
 
+put_this_machine_first
 ask_hosts
 refuse_hosts_named_twice
 check_launchers
@@ -97,7 +99,8 @@ examine() {
 
 echo "ranks       $num_ranks on $host_list" >&2
 send_files
-if ((wants_doctor && ${#words[@]} > 0)) && [[ -n $digest ]] && "$program" --help | grep -q '^  doctor '; then
+if ((wants_doctor && ${#words[@]} > 0)) &&
+   on_host "${hosts[0]}" "$(printf %q "$program") --help" </dev/null | grep '^  doctor ' >/dev/null; then
   status=0
   examine || status=$?
   if ((status != 0)); then

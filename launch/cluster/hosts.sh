@@ -1,6 +1,7 @@
 # Part of launch/cluster.sh: what the hosts have, asked all at once.
 #
-# Uses usage_error, on_host, $hosts, $slots, $scratch, $program, $copy. Gives: ask_hosts, count_ranks, fact, complain.
+# Uses usage_error, on_host, $hosts, $slots, $scratch, $program, $copy. Gives: ask_hosts,
+# refuse_hosts_named_twice, check_launchers, count_ranks, put_this_machine_first, bind_to_numa_nodes, fact, complain.
 # shellcheck shell=bash disable=SC2154,SC2034,SC2004  # of and for the script that reads this
 
 num_complaints=0
@@ -49,6 +50,15 @@ refuse_hosts_named_twice() {
   end_if_complained
 }
 
+# Open MPI gives rank 0 to the machine that it is started on, where that is among the hosts.
+put_this_machine_first() {
+  local host first=() others=()
+  for host in "${hosts[@]}"; do
+    if is_this_machine "$host"; then first+=("$host"); else others+=("$host"); fi
+  done
+  hosts=(${first[@]+"${first[@]}"} ${others[@]+"${others[@]}"})
+}
+
 # One rank for each slot; for each GPU where the hostfile has no number.
 count_ranks() {
   local host
@@ -65,7 +75,8 @@ count_ranks() {
 # mpirun starts a daemon of its own version on every other host.
 check_launchers() {
   local host own daemon
-  own=$("$launcher" --version 2>/dev/null | head -n 1)
+  own=$("$launcher" --version 2>/dev/null) || :
+  own=${own%%$'\n'*}
   for host in "${hosts[@]}"; do
     is_this_machine "$host" && continue
     daemon=$(fact "$host" daemon)

@@ -25,7 +25,7 @@ common_network() {
   while read -r network name speed; do
     slowest=$speed
     for host in "${hosts[@]}"; do
-      found=$(networks_of "$host" | awk -v network="$network" '$1 == network {print $3; exit}')
+      found=$(networks_of "$host" | awk -v network="$network" '$1 == network && !found++ {print $3}')
       [[ -n $found ]] || continue 2
       if ((found < slowest)); then slowest=$found; fi
     done

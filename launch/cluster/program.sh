@@ -14,7 +14,8 @@ bring_program() {
     end_if_complained
     return
   fi
-  own=$("$program" --version 2>&1 | head -n 1)
+  own=$("$program" --version 2>&1) || :  # it is looked at on every host below
+  own=${own%%$'\n'*}
   for host in "${hosts[@]}"; do
     [[ $(fact "$host" program) == "$digest" || $(fact "$host" version) == "$own" ]] || missing+=("$host")
   done
@@ -43,7 +44,7 @@ check_program() {
   printf -v file %q "$program"
   for host in "${hosts[@]}"; do
     said=$(on_host "$host" "$file --version" </dev/null 2>&1) && continue
-    missing=$(on_host "$host" "ldd $file" </dev/null 2>/dev/null | sed -n 's/^[[:space:]]*\([^ ]*\) => not found/\1/p' | sort -u | paste -sd ' ' -)
+    missing=$(on_host "$host" "ldd $file" </dev/null 2>/dev/null | sed -n 's/^[[:space:]]*\([^ ]*\) => not found/\1/p' | sort -u | paste -sd ' ' -) || :
     if [[ $said == *GLIBC* || $said == *GLIBCXX* ]]; then
       complain "the program does not run on $host, whose C or C++ library is older than where it was built" \
                "($(grep -oE 'GLIBC(XX)?_[0-9.]+' <<<"$said" | sort -uV | tail -n 1)): build it on the oldest of the hosts"

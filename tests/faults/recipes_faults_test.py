@@ -36,7 +36,8 @@ class RecipeCase(FaultCase):
 
 class SyntaxTest(unittest.TestCase):
     def test_every_script_can_be_read(self):
-        scripts = [*RECIPES.iterdir(), *(ROOT / "launch").glob("*.sh"), *(ROOT / "launch" / "mpirun").iterdir()]
+        scripts = [*RECIPES.iterdir(), *(ROOT / "launch").glob("*.sh"), *(ROOT / "launch" / "mpirun").iterdir(),
+                   *(ROOT / "launch" / "cluster").iterdir()]
         self.assertGreater(len(scripts), 5)
         for script in scripts:
             done = subprocess.run(["bash", "-n", script], check=False, capture_output=True, text=True)
@@ -44,7 +45,8 @@ class SyntaxTest(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not here")
     def test_shellcheck_finds_nothing(self):
-        done = subprocess.run(["shellcheck", "--severity=warning", "-x", "launch/mpirun.sh", *RECIPES.iterdir()], check=False, cwd=ROOT,
+        done = subprocess.run(["shellcheck", "--severity=warning", "-x", "launch/mpirun.sh", "launch/cluster.sh",
+                               *(ROOT / "launch" / "cluster").iterdir(), *RECIPES.iterdir()], check=False, cwd=ROOT,
                               capture_output=True, text=True)
         self.assertEqual(done.stdout, "")
 

@@ -16,6 +16,7 @@ from site_of_boxes import FOLDER, Box, Bridge, wait_until
 
 LAYER = os.environ.get("FLEXGEN_SSHD_LAYER")
 MODEL, HOME = "/models/demo", "/root"
+INTERRUPTED = 130
 SSHD = """Port 22
 HostKey /etc/ssh/box_key
 AuthorizedKeysFile /etc/ssh/box_user.pub
@@ -62,6 +63,8 @@ def own_root(name):
 
 
 class ClusterCase(NetworkCase):
+    num_rows = 60
+
     def setUp(self):
         if not (FOLDER / "keys").exists():
             make_keys()
@@ -88,22 +91,27 @@ class ClusterCase(NetworkCase):
         """A file of a box, as the test reaches it."""
         return pathlib.Path(f"/proc/{box.process.pid}/root{path}")
 
-    def cluster(self, hosts, *more, job=None):
-        """Runs launch/cluster.sh in the first box, from a hostfile: its exit code and the job's options."""
+    def start_cluster(self, hosts, *more, **row_fields):
+        """Starts launch/cluster.sh in the first box, from a hostfile."""
         home = self.inside(self.boxes[0], HOME)
         (home / "hosts").write_text(hosts)
-        make_rows(home / "rows.jsonl", 60)
-        self.words = options("rows.jsonl", "answers.jsonl", model=MODEL, offload="/scratch") if job is None else job
+        make_rows(home / "rows.jsonl", self.num_rows, **row_fields)
+        self.words = options("rows.jsonl", "answers.jsonl", model=MODEL, offload="/scratch")
         with open(self.log, "wb") as log:
             self.job = subprocess.Popen([*self.boxes[0].enter(), "env", "-C", HOME, f"HOME={HOME}", "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
                                          "OMP_NUM_THREADS=1", ROOT / "launch" / "cluster.sh", "--hostfile", "hosts", "--program",
                                          program(), *more, *self.words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def cluster(self, hosts, *more, **row_fields):
+        """The exit code of one that runs to its end."""
+        self.start_cluster(hosts, *more, **row_fields)
         return self.job.wait(PATIENCE_S)
 
     def expect_results(self):
+        (FOLDER / "offload").mkdir(exist_ok=True)
         home = self.inside(self.boxes[0], HOME)
         rows, output = home / "rows.jsonl", home / "answers.jsonl"
-        self.assertEqual(len(results(output)), 60)
+        self.assertEqual(len(results(output)), self.num_rows)
         self.expect_alone([{"rows.jsonl": rows, "answers.jsonl": output, MODEL: ROOT / "configs" / "demo-model",
                             "/scratch": FOLDER / "offload"}.get(word, word) for word in self.words], output)
 
@@ -116,7 +124,6 @@ class ClusterCase(NetworkCase):
 
 class ClusterTest(ClusterCase):
     def test_from_a_hostfile_to_results(self):
-        (FOLDER / "offload").mkdir(exist_ok=True)
         self.assertEqual(self.cluster("# three boxes\nbox1 slots=1\nbox2 slots=1\nbox3\n"), 0, self.text())
         self.expect_results()
         self.assertIn("ranks       3 on box1:1,box2:1,box3:1", self.text())
@@ -128,7 +135,6 @@ class ClusterTest(ClusterCase):
 
     def test_results_come_home(self):
         """From a machine that runs no rank; a job that has done its rows leaves no files there."""
-        (FOLDER / "offload").mkdir(exist_ok=True)
         self.assertEqual(self.cluster("box3\nbox2 slots=2\n"), 0, self.text())
         self.expect_results()
         self.assertEqual(list(self.inside(self.boxes[2], f"{HOME}/.cache/flexgen-dist/jobs").iterdir()), [])
@@ -136,6 +142,29 @@ class ClusterTest(ClusterCase):
         self.assertEqual(self.cluster("box3\nbox2 slots=2\n"), 2, self.text())
         self.assertIn("--overwrite", self.text())
         self.assertEqual((self.inside(self.boxes[0], HOME) / "answers.jsonl").read_bytes(), before)
+        self.expect_nothing_left()
+
+    def test_this_machine_has_rank_0_wherever_it_stands(self):
+        self.assertEqual(self.cluster("box2\nbox1\n", "--no-doctor"), 0, self.text())
+        self.assertRegex(self.text(), "rank 0 +host CPU on box1")
+        self.expect_results()
+
+    def test_an_interrupted_job_goes_on_where_its_journal_is(self):
+        self.num_rows = 200
+        hosts, fields = "box2\nbox3\n", {"max_tokens": 40, "stop": None}
+        self.start_cluster(hosts, "--no-doctor", **fields)
+        jobs = self.inside(self.boxes[1], f"{HOME}/.cache/flexgen-dist/jobs")
+        has_begun = lambda: any(results(file) for file in jobs.glob("*/out/answers.jsonl"))
+        self.assertTrue(wait_until(lambda: has_begun() or self.job.poll() is not None, PATIENCE_S), self.text())
+        self.job.terminate()
+        self.assertEqual(self.job.wait(PATIENCE_S), INTERRUPTED, self.text())
+        home = self.inside(self.boxes[0], HOME) / "answers.jsonl"
+        done = len(results(home))
+        self.assertTrue(0 < done < self.num_rows, done)
+        self.assertIn("the same command goes on by it", self.text())
+        self.assertEqual(self.cluster(hosts, "--no-doctor", **fields), 0, self.text())
+        self.assertIn(f"{done} of", self.text())
+        self.expect_results()
         self.expect_nothing_left()
 
     def test_hosts_that_cannot_do_it(self):
