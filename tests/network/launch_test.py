@@ -176,7 +176,8 @@ class JobTest(LaunchCase):
 
     def test_a_c_library_that_is_older(self):
         message = "program: /lib/libc.so.6: version `GLIBC_2.38' not found (required by program)"
-        self.stand_in("program", f'echo "{message}" >&2; exit 1\n')
+        (self.folder / "message").write_text(message)
+        self.stand_in("program", 'cat "$folder/message" >&2; exit 1\n')
         self.digest = hashlib.sha256(self.program.read_bytes()).hexdigest()
         self.host("a")
         self.expect(5, "older than where it was built (GLIBC_2.38): build it on the oldest", "--host", "a")
