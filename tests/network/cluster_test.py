@@ -71,8 +71,8 @@ class ClusterCase(NetworkCase):
         self.boxes, self.job, self.log = [], None, FOLDER / "log"
         for i in (1, 2, 3):
             self.boxes.append(Box(f"box{i}", i, own_root(f"box{i}"), f"/mnt/roots/box{i}/root"))
-        bridge = Bridge(self.boxes)
-        self.addCleanup(bridge.close)
+        self.bridge = Bridge(self.boxes)
+        self.addCleanup(self.bridge.close)
         self.daemons = {box.name: subprocess.Popen([*box.enter(), "/usr/sbin/sshd", "-D", "-f", "/etc/ssh/sshd_config"])
                         for box in self.boxes}
         for box in self.boxes:
@@ -91,7 +91,7 @@ class ClusterCase(NetworkCase):
         """A file of a box, as the test reaches it."""
         return pathlib.Path(f"/proc/{box.process.pid}/root{path}")
 
-    def start_cluster(self, hosts, *more, **row_fields):
+    def start_cluster(self, hosts, *more, variables=(), **row_fields):
         """Starts launch/cluster.sh in the first box, from a hostfile."""
         home = self.inside(self.boxes[0], HOME)
         (home / "hosts").write_text(hosts)
@@ -99,7 +99,7 @@ class ClusterCase(NetworkCase):
         self.words = options("rows.jsonl", "answers.jsonl", model=MODEL, offload="/scratch")
         with open(self.log, "wb") as log:
             self.job = subprocess.Popen([*self.boxes[0].enter(), "env", "-C", HOME, f"HOME={HOME}", "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
-                                         "OMP_NUM_THREADS=1", ROOT / "launch" / "cluster.sh", "--hostfile", "hosts", "--program",
+                                         "OMP_NUM_THREADS=1", *variables, ROOT / "launch" / "cluster.sh", "--hostfile", "hosts", "--program",
                                          program(), *more, *self.words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def cluster(self, hosts, *more, **row_fields):
@@ -163,7 +163,23 @@ class ClusterTest(ClusterCase):
         self.assertTrue(0 < done < self.num_rows, done)
         self.assertIn("the same command goes on by it", self.text())
         self.assertEqual(self.cluster(hosts, "--no-doctor", **fields), 0, self.text())
-        self.assertIn(f"{done} of", self.text())
+        self.assertIn(f"{done} rows are done", self.text())
+        self.expect_results()
+        self.expect_nothing_left()
+
+    def test_a_host_that_is_cut_off_is_left_out(self):
+        """The job goes on by itself on those that are left, and what runs on the lost one ends there."""
+        self.num_rows = 300
+        silence = [f"OMPI_MCA_oob_tcp_keepalive_{name}={value}" for name, value in (("time", 2), ("intvl", 1), ("probes", 3))]
+        self.start_cluster("box1\nbox2\nbox3\n", "--no-doctor", "--retries", "1", "--retry-pause", "0", "--allow-fewer-ranks",
+                           variables=silence, max_tokens=40, stop=None)
+        output = self.inside(self.boxes[0], HOME) / "answers.jsonl"
+        self.assertTrue(wait_until(lambda: results(output) or self.job.poll() is not None, PATIENCE_S), self.text())
+        self.assertIsNone(self.job.poll(), self.text())
+        self.bridge.cut(self.boxes[2])
+        self.assertEqual(self.job.wait(2 * PATIENCE_S), 0, self.text())
+        self.assertIn("box3 cannot be reached: the job goes on without it", self.text())
+        self.assertRegex(self.text(), "2 ranks on host CPU")
         self.expect_results()
         self.expect_nothing_left()
 
