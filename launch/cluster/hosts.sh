@@ -36,6 +36,7 @@ ask_hosts() {
              "$(advice "${hosts[host]}" <"$scratch/said-${hosts[host]}")"
   done
   end_if_complained
+  bash -s "$program" "$copy" <<<"$question" >"$scratch/facts-here"  # mpirun runs here, with ranks or without
 }
 
 # Two names of one host would be two hosts to whoever counts slots, and one to mpirun.

@@ -52,19 +52,36 @@ tell_nccl() {
   [[ $names == *$'\n'* ]] || export NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME-=$names}"
 }
 
+inner_interfaces() {
+  local name inner
+  inner=$(for host in here "${hosts[@]}"; do fact "$host" network; done |
+    while read -r _ name _; do if is_inner "$name" && [[ $name != lo ]]; then echo "$name"; fi; done | sort -u | paste -sd , -)
+  echo "lo${inner:+,$inner}"
+}
+
+# mpirun and its daemons: the ranks' network where this machine is in it, too.
+choose_network_of_daemons() {
+  if fact here network | awk -v wanted="$interface" '$1 == wanted || $2 == wanted {found = 1} END {exit !found}'; then
+    export OMPI_MCA_oob_tcp_if_include=$interface PRTE_MCA_prte_if_include=$interface
+  else
+    export OMPI_MCA_oob_tcp_if_exclude PRTE_MCA_prte_if_exclude
+    OMPI_MCA_oob_tcp_if_exclude=$(inner_interfaces)
+    PRTE_MCA_prte_if_exclude=$OMPI_MCA_oob_tcp_if_exclude
+  fi
+}
+
 choose_network() {
   ((${#hosts[@]} > 1)) || return 0
   if [[ -n $interface ]]; then check_interface; else interface=$(common_network); fi
   if [[ -n $interface ]]; then
-    export OMPI_MCA_btl_tcp_if_include=$interface OMPI_MCA_oob_tcp_if_include=$interface PRTE_MCA_prte_if_include=$interface
+    export OMPI_MCA_btl_tcp_if_include=$interface
+    choose_network_of_daemons
     tell_nccl
     echo "network     $interface" >&2
   else  # routers between them: all but what leads nowhere
-    local host inner
-    inner=$(for host in "${hosts[@]}"; do fact "$host" network; done |
-      while read -r _ name _; do if is_inner "$name"; then echo "$name"; fi; done | sort -u | paste -sd , -)
-    inner=lo${inner:+,$inner}
-    export OMPI_MCA_btl_tcp_if_exclude=$inner OMPI_MCA_oob_tcp_if_exclude=$inner PRTE_MCA_prte_if_exclude=$inner
-    echo "network     no network has all hosts in it: any but $inner; --interface names one" >&2
+    export OMPI_MCA_btl_tcp_if_exclude
+    OMPI_MCA_btl_tcp_if_exclude=$(inner_interfaces)
+    choose_network_of_daemons
+    echo "network     no network has all hosts in it: any but $OMPI_MCA_btl_tcp_if_exclude; --interface names one" >&2
   fi
 }

@@ -43,7 +43,7 @@ class LaunchCase(unittest.TestCase):
         file.chmod(0o755)
         return file
 
-    def host(self, called, networks=("10.0.0.0/24 eth0 10000",), **facts):
+    def host(self, called, networks=("203.0.113.0/24 eth0 10000",), **facts):
         facts = {"name": called, "machine": "x86_64", "program": self.digest, "copy": "", "version": "", "gpus": 0, "nodes": 1,
                  "daemon": "/usr/bin/orted", "mpi": MPI, **facts}
         lines = [f"{key} {value}" for key, value in facts.items()] + [f"network {network}" for network in networks]
@@ -128,31 +128,34 @@ class NetworkTest(LaunchCase):
             self.host(name, has)
         code, _, said = self.outcome("--host", "a,b", "--no-doctor", *words)
         self.assertEqual(code, 0, said)
-        self.assertEqual(self.variable("OMPI_MCA_oob_tcp_if_include"), self.variable("OMPI_MCA_btl_tcp_if_include"))
+        # This machine, from which mpirun talks to its daemons, is in none of these networks.
+        self.assertIsNone(self.variable("OMPI_MCA_oob_tcp_if_include"))
+        self.assertRegex(self.variable("OMPI_MCA_oob_tcp_if_exclude"), "^lo(,|$)")
         return self.variable("OMPI_MCA_btl_tcp_if_include")
 
     def test_never_one_of_containers(self):
         inner = [f"172.{i}.0.0/16 {name} 40000" for i, name in enumerate(["docker0", "virbr0", "veth12ab", "br-77", "cni0"], 17)]
-        both = [*inner, "127.0.0.0/8 lo -1", "10.0.0.0/24 eth0 1000"]
-        self.assertEqual(self.chosen(both, both), "10.0.0.0/24")
+        both = [*inner, "127.0.0.0/8 lo -1", "203.0.113.0/24 eth0 1000"]
+        self.assertEqual(self.chosen(both, both), "203.0.113.0/24")
         self.assertEqual(self.variable("NCCL_SOCKET_IFNAME"), "=eth0")
 
     def test_the_fastest_of_those_that_all_are_in(self):
-        slow, fast, other = "10.0.0.0/24 eth0 1000", "10.1.0.0/24 {} {}", "10.2.0.0/24 ib0 200000"
-        self.assertEqual(self.chosen([slow, fast.format("eth1", 100000), other], [slow, fast.format("ens5", 25000)]), "10.1.0.0/24")
+        slow, fast, other = "203.0.113.0/24 eth0 1000", "198.51.100.0/24 {} {}", "192.0.2.0/24 ib0 200000"
+        self.assertEqual(self.chosen([slow, fast.format("eth1", 100000), other], [slow, fast.format("ens5", 25000)]), "198.51.100.0/24")
         self.assertIsNone(self.variable("NCCL_SOCKET_IFNAME"))
-        self.assertEqual(self.chosen([slow, fast.format("eth1", 100000)], [slow, fast.format("eth1", 10)]), "10.0.0.0/24")
+        self.assertEqual(self.chosen([slow, fast.format("eth1", 100000)], [slow, fast.format("eth1", 10)]), "203.0.113.0/24")
 
     def test_routers_between_hosts(self):
-        self.assertIsNone(self.chosen(["10.0.0.0/24 eth0 1", "172.17.0.0/16 docker0 1"], ["10.0.1.0/24 eth0 1"]))
-        self.assertEqual(self.variable("OMPI_MCA_btl_tcp_if_exclude"), "lo,docker0")
+        self.assertIsNone(self.chosen(["203.0.113.0/24 eth0 1", "172.17.0.0/16 docker0 1"], ["192.0.2.0/24 eth0 1"]))
+        self.assertIn("docker0", self.variable("OMPI_MCA_btl_tcp_if_exclude").split(","))
+        self.assertNotIn("eth0", self.variable("OMPI_MCA_btl_tcp_if_exclude").split(","))
 
     def test_one_that_is_asked_for(self):
-        both = ["10.0.0.0/24 eth0 1000", "172.17.0.0/16 docker0 1"]
+        both = ["203.0.113.0/24 eth0 1000", "172.17.0.0/16 docker0 1"]
         self.assertEqual(self.chosen(both, both, words=["--interface", "docker0"]), "docker0")
         self.assertEqual(self.chosen(both, both, words=["--interface", "172.17.0.0/16"]), "172.17.0.0/16")
-        self.host("b", ["10.0.0.0/24 eth0 1000"])
-        self.expect(5, "b is not in the network 'docker0' (--interface): it has eth0 (10.0.0.0/24)", "--host", "a,b",
+        self.host("b", ["203.0.113.0/24 eth0 1000"])
+        self.expect(5, "b is not in the network 'docker0' (--interface): it has eth0 (203.0.113.0/24)", "--host", "a,b",
                     "--interface", "docker0")
 
 
