@@ -114,5 +114,6 @@ run_once() {
   exec {alive}>&-
   if ((messages != 2)); then end_messages; fi
   # mpirun (Open MPI 4) says 205 where it has lost a host, which its message names.
-  if [[ -e $scratch/ended ]] || ((status == 205)); then status=5; fi
+  # 128 + 9 is a rank that was killed, or mpirun itself.
+  if [[ -e $scratch/ended ]] || ((status == 205 || status == 137)); then status=5; fi
 }
