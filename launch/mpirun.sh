@@ -12,9 +12,10 @@
 #     --min-ranks N        with --allow-fewer-ranks: rather give up than run on fewer [1]
 #
 # Only defaults are set, through the environment, so that any option on the command line or variable set before
-# still wins. MPIRUN names another launcher than the first mpirun of PATH. The exit status is the job's; an interrupted
-# job's is 130, that of one with a rank that was killed (137) is 5. Started again is what has ended with 5 (a rank lost), 70, or by a signal (129 and more); not what has
-# done its rows (0, 1), cannot be done as it is asked for (2, 3, 4), has no room on its disk (6) or was interrupted.
+# still wins. MPIRUN names another launcher than the first mpirun of PATH. The exit status is the job's; where it was
+# interrupted 130, where a rank was killed 5. Started again is what has ended with 5 (a rank lost), 70, or by a signal
+# (129 and more); not what has done its rows (0, 1), cannot be done as it is asked for (2, 3, 4), has no room on its
+# disk (6) or was interrupted.
 set -euo pipefail
 
 launch_folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")  # a link may lead here

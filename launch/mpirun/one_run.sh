@@ -36,7 +36,7 @@ forward_signals() {
 living_ranks() {
   local file child children state
   for file in "/proc/$1"/task/*/children; do
-    read -ra children <"$file" 2>/dev/null || :
+    read -ra children 2>/dev/null <"$file" || :
     for child in ${children[@]+"${children[@]}"}; do
       state=$(sed 's/.*) //; s/ .*//' "/proc/$child/stat" 2>/dev/null) || continue
       [[ $state != Z ]] && grep -qzE '^(OMPI_COMM_WORLD_RANK|PMIX_RANK)=' "/proc/$child/environ" 2>/dev/null &&

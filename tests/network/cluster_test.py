@@ -149,6 +149,37 @@ class ClusterTest(ClusterCase):
         self.assertRegex(self.text(), "rank 0 +host CPU on box1")
         self.expect_results()
 
+    def test_hosts_that_cannot_do_it(self):
+        """All of them are named at once, and nothing is started."""
+        self.daemons["box2"].kill()
+        self.assertEqual(self.cluster("box1\nbox2\nbox9\n"), COMMUNICATION, self.text())
+        self.assertRegex(self.text(), "box2 cannot be reached: .*refused")
+        self.assertRegex(self.text(), "box9 cannot be reached: .*resolve.*hostfile")
+        self.assertFalse((self.inside(self.boxes[0], HOME) / "answers.jsonl").exists())
+        self.expect_nothing_left()
+
+    def test_libraries_that_a_host_lacks(self):
+        found = subprocess.run(["ldd", program()], check=True, capture_output=True, text=True).stdout
+        library = next(line.split()[2] for line in found.splitlines() if "libspdlog" in line or "libClp" in line)
+        os.unlink(self.inside(self.boxes[2], os.path.realpath(library)))
+        self.inside(self.boxes[2], library).unlink(missing_ok=True)
+        self.assertEqual(self.cluster("box1\nbox3\n"), COMMUNICATION, self.text())
+        self.assertRegex(self.text(), f"does not run on box3, which lacks {os.path.basename(library)}")
+
+    def test_an_interface_that_a_host_lacks(self):
+        self.assertEqual(self.cluster("box1\nbox2\n", "--interface", "eth7"), COMMUNICATION, self.text())
+        self.assertRegex(self.text(), r"box2 is not in the network 'eth7' .*eth0 \(10.77.0.0/24\)")
+
+    def test_a_model_that_a_host_lacks(self):
+        """The doctor says so, before the job is started."""
+        shutil.rmtree(self.inside(self.boxes[1], MODEL))
+        code = self.cluster("box1\nbox2\n")
+        self.assertNotIn(code, (0, 1), self.text())
+        self.assertIn("the job is not started", self.text())
+        self.assertRegex(self.text(), "rank 1")
+
+
+class LongJobTest(ClusterCase):
     def test_an_interrupted_job_goes_on_where_its_journal_is(self):
         self.num_rows = 200
         hosts, fields = "box2\nbox3\n", {"max_tokens": 40, "stop": None}
@@ -182,35 +213,6 @@ class ClusterTest(ClusterCase):
         self.assertRegex(self.text(), "2 ranks on host CPU")
         self.expect_results()
         self.expect_nothing_left()
-
-    def test_hosts_that_cannot_do_it(self):
-        """All of them are named at once, and nothing is started."""
-        self.daemons["box2"].kill()
-        self.assertEqual(self.cluster("box1\nbox2\nbox9\n"), COMMUNICATION, self.text())
-        self.assertRegex(self.text(), "box2 cannot be reached: .*refused")
-        self.assertRegex(self.text(), "box9 cannot be reached: .*resolve.*hostfile")
-        self.assertFalse((self.inside(self.boxes[0], HOME) / "answers.jsonl").exists())
-        self.expect_nothing_left()
-
-    def test_libraries_that_a_host_lacks(self):
-        found = subprocess.run(["ldd", program()], check=True, capture_output=True, text=True).stdout
-        library = next(line.split()[2] for line in found.splitlines() if "libspdlog" in line or "libClp" in line)
-        os.unlink(self.inside(self.boxes[2], os.path.realpath(library)))
-        self.inside(self.boxes[2], library).unlink(missing_ok=True)
-        self.assertEqual(self.cluster("box1\nbox3\n"), COMMUNICATION, self.text())
-        self.assertRegex(self.text(), f"does not run on box3, which lacks {os.path.basename(library)}")
-
-    def test_an_interface_that_a_host_lacks(self):
-        self.assertEqual(self.cluster("box1\nbox2\n", "--interface", "eth7"), COMMUNICATION, self.text())
-        self.assertRegex(self.text(), r"box2 is not in the network 'eth7' .*eth0 \(10.77.0.0/24\)")
-
-    def test_a_model_that_a_host_lacks(self):
-        """The doctor says so, before the job is started."""
-        shutil.rmtree(self.inside(self.boxes[1], MODEL))
-        code = self.cluster("box1\nbox2\n")
-        self.assertNotIn(code, (0, 1), self.text())
-        self.assertIn("the job is not started", self.text())
-        self.assertRegex(self.text(), "rank 1")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Exits with 77, which CTest counts as skipped, where the user may not make networ
 import os
 import time
 
-from network_case import COMMUNICATION, LATE_S, PATIENCE_S, NetworkCase, main, make_rows, options, results
+from network_case import COMMUNICATION, DOES_NOT_FIT, LATE_S, PATIENCE_S, NetworkCase, main, make_rows, options, results
 from site_of_boxes import FOLDER, Bridge, Wire, wait_until
 
 
@@ -86,6 +86,52 @@ class CutTest(NetworkCase):
         self.assertIn("rank 1 on box2 has not answered for 4 s", self.text())
         self.bridge.mend(self.boxes[1])
         self.assertTrue(wait_until(lambda: not self.left(), PATIENCE_S), self.left())
+
+
+class NowhereTest(NetworkCase):
+    def test_an_interface_that_leads_nowhere(self):
+        """Container engines leave one on every host, with the same address. launch/cluster.sh never takes it by itself."""
+        bridge = Bridge(self.boxes)
+        self.addCleanup(bridge.close)
+        for box in self.boxes:
+            box.run("ip", "link", "add", "docker0", "type", "bridge")
+            box.run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
+            box.run("ip", "link", "set", "docker0", "up")
+        output = FOLDER / "nowhere.jsonl"
+        words = options(make_rows(FOLDER / "rows.jsonl", 20), output)
+        began = time.monotonic()
+        self.start(words, OMPI_MCA_btl_tcp_if_include="docker0")
+        self.assertEqual(self.job.wait(120 + PATIENCE_S), COMMUNICATION, self.text())
+        self.assertLess(time.monotonic() - began, 120 + LATE_S)
+        self.assertIn("not all ranks have met within 120 s, says rank 0 on box1", self.text())
+        self.assertEqual(self.text().count("error: "), 1, self.text())
+        self.assertTrue(wait_until(lambda: not self.left(), LATE_S), self.left())
+        self.assertFalse(output.exists())
+        self.start(words)
+        self.assertEqual(self.job.wait(PATIENCE_S), 0, self.text())
+
+
+class FullDiskTest(NetworkCase):
+    def test_in_one_box(self):
+        """Seen before anything is loaded, and where it is not believed, when scratch files take their room."""
+        bridge = Bridge(self.boxes)
+        self.addCleanup(bridge.close)
+        self.boxes[1].run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", FOLDER / "offload")
+        output = FOLDER / "full.jsonl"
+        words = options(make_rows(FOLDER / "rows.jsonl", 20), output)
+        for more, said in (([], "ssd needs"), (["--disk-mem", "1GiB"], "No space left on device; 1.00 MiB are free")):
+            self.start([*words, *more])
+            self.assertEqual(self.job.wait(PATIENCE_S), DOES_NOT_FIT, self.text())
+            self.assertIn("rank 1 on box2: ", self.text())
+            self.assertIn(said, self.text())
+            self.assertEqual(self.text().count("error: "), 1, self.text())
+            self.assertTrue(wait_until(lambda: not self.left(), LATE_S), self.left())
+            self.assertEqual(self.boxes[1].run("ls", FOLDER / "offload"), "")
+            self.assertFalse(output.exists())
+        self.boxes[1].run("umount", FOLDER / "offload")
+        self.start(words)
+        self.assertEqual(self.job.wait(PATIENCE_S), 0, self.text())
+        self.expect_alone(words, output)
 
 
 if __name__ == "__main__":
