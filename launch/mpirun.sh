@@ -12,12 +12,15 @@
 #     --min-ranks N        with --allow-fewer-ranks: rather give up than run on fewer [1]
 #
 # Only defaults are set, through the environment, so that any option on the command line or variable set before
-# still wins. MPIRUN names another launcher than the first mpirun of PATH. The exit status is the job's; an interrupted
-# job's is 130. Started again is what has ended with 5 (a rank lost), 70, or by a signal (129 and more); not what has
-# done its rows (0, 1), cannot be done as it is asked for (2, 3, 4), has no room on its disk (6) or was interrupted.
+# still wins. MPIRUN names another launcher than the first mpirun of PATH. The exit status is the job's; where it was
+# interrupted 130, where a rank was killed 5. Started again is what has ended with 5 (a rank lost), 70, or by a signal
+# (129 and more); not what has done its rows (0, 1), cannot be done as it is asked for (2, 3, 4), has no room on its
+# disk (6) or was interrupted.
 set -euo pipefail
 
 launch_folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")  # a link may lead here
+# shellcheck source=launch/mpirun/reach.sh
+source "$launch_folder/mpirun/reach.sh"
 # shellcheck source=launch/mpirun/hosts.sh
 source "$launch_folder/mpirun/hosts.sh"
 # shellcheck source=launch/mpirun/one_run.sh
@@ -67,6 +70,14 @@ default OMPI_MCA_rmaps_base_oversubscribe 1
 default PRTE_MCA_rmaps_default_mapping_policy :oversubscribe
 default OMPI_MCA_hwloc_base_binding_policy none
 default PRTE_MCA_hwloc_default_binding_policy none
+
+# Where a host falls silent, mpirun and that host's daemon end the job on both sides after 25 s; Open MPI's own defaults
+# make that 8 minutes. Open MPI 4, then 5.
+for launcher_of in OMPI PRTE; do
+  default "${launcher_of}_MCA_oob_tcp_keepalive_time" 10
+  default "${launcher_of}_MCA_oob_tcp_keepalive_intvl" 3
+  default "${launcher_of}_MCA_oob_tcp_keepalive_probes" 5
+done
 
 # Containers often refuse process_vm_readv between processes, which Open MPI 4 takes for granted.
 if [[ -e /.dockerenv || -e /run/.containerenv || -n ${container:-} ]] ||

@@ -15,6 +15,7 @@
 #include "app/options.hpp"
 #include "app/output_paths.hpp"
 #include "base/error.hpp"
+#include "base/foreign_error.hpp"
 #include "base/log.hpp"
 #include "comm/mpi_session.hpp"
 #include "run/interrupt.hpp"
@@ -125,7 +126,7 @@ int main(int argc, char** argv) {
       end_on_interrupt("");  // the launcher ends all ranks when the first has left; what is to be said is the error
       return session.end_after(error);
     } catch (const std::exception& error) {
-      return session.end_after(InternalError(std::string("internal error: ") + error.what()));
+      return session.end_after(foreign_error(error));
     }
   } catch (const Error& error) {
     log::error(error.what());

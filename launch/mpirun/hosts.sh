@@ -1,6 +1,6 @@
 # Part of launch/mpirun.sh: the hosts of a job, and which of them are lost.
 #
-# Uses usage_error, $min_ranks, $scratch, $arguments. Gives: read_hosts, all_hosts_answer, leave_out_lost_hosts.
+# Uses usage_error, answers, is_this_machine, $min_ranks, $scratch, $arguments. Gives: read_hosts, all_hosts_answer, leave_out_lost_hosts.
 # shellcheck shell=bash disable=SC2154,SC2034  # of and for the script that reads this
 
 num_ranks=0        # -n
@@ -14,17 +14,18 @@ add_host() {  # NAME SLOTS; a host that is named again has more of them
   slots[$1]=$((${slots[$1]-0} + $2))
 }
 
-# "a:4,b:4": a host without a number has one slot.
+# LIST [SLOTS]: "a:4,b:4"; a host without a number has SLOTS, else one.
 read_host_list() {
   local entry entries
   IFS=, read -ra entries <<<"$1"
   for entry in "${entries[@]}"; do
-    [[ $entry =~ ^([A-Za-z0-9_.-]+)(:([0-9]+))?$ ]] || usage_error "--allow-fewer-ranks cannot read the host '$entry'"
-    add_host "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:-1}"
+    [[ $entry =~ ^([A-Za-z0-9_.-]+)(:([0-9]+))?$ ]] || usage_error "cannot read the host '$entry': NAME or NAME:SLOTS"
+    add_host "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:-${2:-1}}"
   done
 }
 
-# "a slots=4 max_slots=8", a line each. How many slots a host without a number has, mpirun finds out only later.
+# FILE [SLOTS]: "a slots=4 max_slots=8" or "a:4", a line each. How many slots a host without a number has, mpirun finds
+# out only later; without SLOTS such a line is refused.
 read_hostfile() {
   local line name word count
   [[ -r $1 ]] || usage_error "cannot read the hostfile '$1'"
@@ -32,10 +33,11 @@ read_hostfile() {
     line=${line%%#*}
     read -r name line <<<"$line" || :
     [[ -n $name ]] || continue
-    count=
+    count=${2-}
+    if [[ $name =~ ^(.+):([0-9]+)$ ]]; then name=${BASH_REMATCH[1]} count=${BASH_REMATCH[2]}; fi
     for word in $line; do if [[ $word =~ ^slots=([0-9]+)$ ]]; then count=${BASH_REMATCH[1]}; fi; done
     [[ $name =~ ^[A-Za-z0-9_.-]+$ && -n $count ]] ||
-      usage_error "--allow-fewer-ranks needs lines of the form 'HOST slots=N' in '$1', not '$name $line'"
+      usage_error "a line of '$1' is to have the form 'HOST slots=N', not '$name $line'"
     add_host "$name" "$count"
   done <"$1"
 }
@@ -78,13 +80,6 @@ read_hosts() {
   ((${#hosts[@]} > 0)) || usage_error "--allow-fewer-ranks needs hosts: --host or --hostfile"
 }
 
-is_this_machine() { [[ $1 == localhost || $1 == 127.* || ${1%%.*} == "${HOSTNAME%%.*}" ]]; }
-
-answers() {
-  is_this_machine "$1" ||
-    "${FLEXGEN_SSH:-ssh}" -o BatchMode=yes -o ConnectTimeout=10 "$1" true </dev/null >/dev/null 2>&1
-}
-
 all_hosts_answer() {
   local host
   for host in "${hosts[@]}"; do answers "$host" || return 1; done
@@ -93,7 +88,8 @@ all_hosts_answer() {
 # The host of the rank that was lost, as the rank that noticed it or mpirun names it; nothing where none is named.
 lost_host() {
   sed -nE 's/.*: rank [0-9]+ on ([^ ]+) has not answered.*/\1/p; s/.* rank [0-9]+ on ([^ ]+) was the first to stand.*/\1/p
-           s/.*process rank [0-9]+ with PID [0-9]+ on node ([^ ]+) exited.*/\1/p' "$scratch/log" 2>/dev/null | head -n 1
+           s/.*process rank [0-9]+ with PID [0-9]+ on node ([^ ]+) exited.*/\1/p
+           s/.*Remote daemon: .* on node ([^ ]+)$/\1/p' "$scratch/log" 2>/dev/null | head -n 1
 }
 
 count_death() {

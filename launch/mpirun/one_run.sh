@@ -36,7 +36,7 @@ forward_signals() {
 living_ranks() {
   local file child children state
   for file in "/proc/$1"/task/*/children; do
-    read -ra children <"$file" 2>/dev/null || :
+    read -ra children 2>/dev/null <"$file" || :
     for child in ${children[@]+"${children[@]}"}; do
       state=$(sed 's/.*) //; s/ .*//' "/proc/$child/stat" 2>/dev/null) || continue
       [[ $state != Z ]] && grep -qzE '^(OMPI_COMM_WORLD_RANK|PMIX_RANK)=' "/proc/$child/environ" 2>/dev/null &&
@@ -113,5 +113,7 @@ run_once() {
   (trap '' PIPE; echo over >&"$alive") 2>/dev/null || :
   exec {alive}>&-
   if ((messages != 2)); then end_messages; fi
-  if [[ -e $scratch/ended ]]; then status=5; fi
+  # mpirun (Open MPI 4) says 205 where it has lost a host, which its message names.
+  # 128 + 9 is a rank that was killed, or mpirun itself.
+  if [[ -e $scratch/ended ]] || ((status == 205 || status == 137)); then status=5; fi
 }

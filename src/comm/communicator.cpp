@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "base/foreign_error.hpp"
+
 namespace flexgen {
 namespace {
 
@@ -57,10 +59,9 @@ void Communicator::agree_on_error(const std::function<void()>& set_up) {
   std::string mine;
   try {
     set_up();
-  } catch (const Error& error) {
+  } catch (const std::exception& exception) {
+    const Error error = foreign_error(exception);
     mine = encode_failure(error.code(), error.what());
-  } catch (const std::exception& error) {
-    mine = encode_failure(ExitCode::internal, error.what());
   }
   const std::vector<std::string> all = all_gather(mine);
   const auto first = std::find_if(all.begin(), all.end(), [](const std::string& text) { return !text.empty(); });

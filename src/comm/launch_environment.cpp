@@ -49,6 +49,8 @@ LaunchEnvironment read_launch_environment(const ReadVariable& read) {
   LaunchEnvironment launch;
   launch.expected_size = read_count(read, "OMPI_COMM_WORLD_SIZE");
   if (!launch.expected_size) launch.expected_size = read_count(read, "PMI_SIZE");
+  for (const char* name : {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"})
+    launch.rank = read_count(read, name).value_or(launch.rank);
   launch.by_mpi_launcher = launch.expected_size || read("PMI_RANK") || read("PMIX_RANK");
 
   // Inside a batch script (a job, but no step) SLURM_NTASKS describes the allocation, not this process.

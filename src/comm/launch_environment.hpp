@@ -13,6 +13,7 @@ namespace flexgen {
 struct LaunchEnvironment {
   bool by_mpi_launcher = false;      // MPI_Init will find a launcher to talk to
   std::optional<int> expected_size;  // ranks that the launcher says it started
+  int rank = 0;                      // that the launcher gave this process; 0 where it says nothing
   bool in_slurm_step = false;        // started by srun
 };
 

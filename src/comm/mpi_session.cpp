@@ -60,6 +60,7 @@ class MpiLibrary {
 constexpr std::chrono::seconds first_beats{5};  // within which all ranks should have heard each other
 constexpr std::chrono::seconds abort_limit{5};
 constexpr std::chrono::seconds meeting_limit{120};
+constexpr std::chrono::seconds head_start{10};  // rank 0 speaks for all, which ends the others
 
 // What only the job's own ranks know.
 std::uint64_t draw_job_number(Communicator& ranks) {
@@ -86,7 +87,7 @@ void exit_in(std::chrono::seconds limit, ExitCode code) {
 /// While it lives, ranks meet: one that hangs or cannot be reached would have the others wait before they are watched.
 class MeetingLimit {
  public:
-  MeetingLimit() : thread_([this] { wait(); }) {}
+  explicit MeetingLimit(int rank) : rank_(rank), thread_([this] { wait(); }) {}
   ~MeetingLimit() {
     {
       const std::lock_guard lock(mutex_);
@@ -101,12 +102,16 @@ class MeetingLimit {
  private:
   void wait() {
     std::unique_lock lock(mutex_);
-    if (ended_.wait_for(lock, meeting_limit, [this] { return is_over_; })) return;
-    log::error("not all ranks have met within " + std::to_string(meeting_limit.count()) + " s, says " + host_name() +
-               ": one hangs, or cannot be reached by MPI. 'mpirun hostname' shows whether all hosts start");
+    const auto limit = rank_ == 0 ? meeting_limit : meeting_limit + head_start;
+    if (ended_.wait_for(lock, limit, [this] { return is_over_; })) return;
+    log::error("not all ranks have met within " + std::to_string(meeting_limit.count()) + " s, says rank " +
+               std::to_string(rank_) + " on " + host_name() +
+               ": one hangs, or cannot be reached by MPI. 'mpirun hostname' shows whether all hosts start, "
+               "mpirun --mca btl_tcp_if_include (launch/cluster.sh --interface) chooses another network");
     std::_Exit(static_cast<int>(ExitCode::communication));
   }
 
+  const int rank_;
   std::mutex mutex_;
   std::condition_variable ended_;
   bool is_over_ = false;
@@ -125,7 +130,7 @@ class MpiSession::Impl {
       return;
     }
     end_with_launcher();
-    const MeetingLimit limit;
+    const MeetingLimit limit(launch.rank);
     library_.emplace(argc, argv, launch);
     progress_.emplace(library_->who());
     activity_.emplace();
@@ -166,7 +171,7 @@ class MpiSession::Impl {
   void watch_ranks(std::chrono::seconds timeout, RankWatch::OnLost on_lost) {
     Communicator& ranks = *communicator_;
     const bool one_machine = ranks.local_size() == ranks.size();
-    const MeetingLimit limit;
+    const MeetingLimit limit(ranks.rank());
     std::optional<BeatSocket> socket;
     ranks.agree_on_error([&] { socket.emplace(one_machine ? BeatReach::this_machine : BeatReach::network); });
     WatchPlan plan = plan_watch(*socket, ranks, timeout);

@@ -36,7 +36,7 @@ bool is_setting(const fs::path& file) {
   return (ending == ".json" && !file.filename().string().ends_with(".index.json")) || ending == ".txt";
 }
 
-std::uint32_t add_weights(const fs::path& path, std::uint32_t sum) {
+std::uint32_t add_file_of_weights(const fs::path& path, std::uint32_t sum) {
   constexpr std::uint64_t num_samples = 32, sample_bytes = 4 * KiB, head_bytes = 64 * KiB;
   std::ifstream file(path, std::ios::binary);
   const std::uint64_t size = fs::file_size(path);
@@ -44,6 +44,12 @@ std::uint32_t add_weights(const fs::path& path, std::uint32_t sum) {
   for (std::uint64_t i = 1; i <= num_samples; ++i)
     sum = add_part(file, size > sample_bytes ? (size - sample_bytes) / num_samples * i : 0, sample_bytes, sum);
   return checksum(fmt::format(" {} ", size), sum);
+}
+
+std::uint32_t add_weights(std::vector<fs::path> files, std::uint32_t sum) {
+  std::ranges::sort(files);
+  for (const fs::path& path : files) sum = add_file_of_weights(path, sum);
+  return sum;
 }
 
 std::string describe_format(const QuantFormat& format) {
@@ -74,12 +80,19 @@ std::string describe_model(const fs::path& directory, const ModelSpec& model) {
       std::ifstream file(path, std::ios::binary);
       sum = add_part(file, 0, fs::file_size(path), checksum(path.filename().string(), sum));
     }
-    std::vector<fs::path> weights = Checkpoint::open(directory).files();
-    std::ranges::sort(weights);
-    for (const fs::path& path : weights) sum = add_weights(path, sum);
+    sum = add_weights(Checkpoint::open(directory).files(), sum);
     return fmt::format("{} with checksum {:08x}", model.name, sum);
   } catch (const fs::filesystem_error& error) {
     throw UserError(ExitCode::model, "cannot read the model's folder", error.what());
+  }
+}
+
+std::string describe_weights(const fs::path& directory) {
+  try {
+    const std::vector<fs::path> files = Checkpoint::open(directory).files();
+    return fmt::format("{} files with checksum {:08x}", files.size(), add_weights(files, 0));
+  } catch (const fs::filesystem_error& error) {
+    throw UserError(ExitCode::model, "cannot read the model's weights", error.what());
   }
 }
 

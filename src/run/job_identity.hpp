@@ -21,6 +21,9 @@ std::optional<std::string> describe_content(const std::string& path);
 /// from all over them. Throws UserError (model).
 std::string describe_model(const std::filesystem::path& directory, const ModelSpec& model);
 
+/// Its files of weights alone, likewise. Throws UserError (model).
+std::string describe_weights(const std::filesystem::path& directory);
+
 /// What of a policy changes numbers: compression, sparsity. Where layers lie and how they are computed does not.
 void add_numeric_policy(const PolicyRequest& policy, JobIdentity& identity);
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/foreign_error.hpp"
 #include "base/log.hpp"
 #include "batch/batch_driver.hpp"
 #include "comm/exchange.hpp"
@@ -127,10 +128,9 @@ void tell_other_ranks(MpiSession& session, std::exception_ptr error) {
   remove_file_left_empty();                        // nothing is destroyed in an abort
   try {
     std::rethrow_exception(std::move(error));
-  } catch (const Error& known) {
+  } catch (const std::exception& exception) {
+    const Error known = foreign_error(exception);
     session.abort_job(known.what(), known.code());
-  } catch (const std::exception& other) {
-    session.abort_job(other.what(), ExitCode::internal);
   }
 }
 

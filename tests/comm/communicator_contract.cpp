@@ -66,7 +66,7 @@ void check_agreement(Communicator& ranks) {
     ADD_FAILURE() << "the error was lost";
   } catch (const AgreedError& error) {
     EXPECT_EQ(error.code(), ExitCode::internal);
-    EXPECT_STREQ(error.what(), "odd");
+    EXPECT_STREQ(error.what(), "internal error: odd");
   }
 }
 

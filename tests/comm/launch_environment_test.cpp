@@ -28,6 +28,9 @@ TEST(LaunchEnvironment, KnowsTheLaunchers) {
   EXPECT_TRUE(read({{"OMPI_COMM_WORLD_SIZE", "4"}}).by_mpi_launcher);
   EXPECT_EQ(read({{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}}).expected_size, 2);
   EXPECT_TRUE(read({{"PMIX_RANK", "0"}}).by_mpi_launcher);
+  EXPECT_EQ(read({{"PMIX_RANK", "0"}}).rank, 0);
+  EXPECT_EQ(read({{"PMIX_RANK", "3"}}).rank, 3);
+  EXPECT_EQ(read({{"OMPI_COMM_WORLD_RANK", "2"}}).rank, 2);
 }
 
 TEST(LaunchEnvironment, RefusesAWorldOfTheWrongSize) {

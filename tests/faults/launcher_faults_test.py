@@ -41,10 +41,10 @@ class StandInCase(FaultCase):
 
 class RetryTest(StandInCase):
     def test_what_is_worth_another_run(self):
-        for code, num_runs in [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (6, 1), (126, 1), (130, 1), (5, 3), (70, 3), (137, 3),
-                               (139, 3), (255, 3)]:
+        for code, num_runs in [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (6, 1), (126, 1), (130, 1), (5, 3), (70, 3), (139, 3),
+                               (255, 3), (137, 3)]:
             found, runs, said = self.outcome(f"exit {code}", "--retries", 2, "--retry-pause", 0, "-n", 2, "job")
-            self.assertEqual((found, len(runs)), (code, num_runs), said)
+            self.assertEqual((found, len(runs)), (5 if code == 137 else code, num_runs), said)  # a rank that was killed is lost
             self.assertEqual(set(runs), {"-n 2 job"})
             self.assertEqual(said.count("is started again"), num_runs - 1)
 

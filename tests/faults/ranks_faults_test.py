@@ -11,7 +11,7 @@ import time
 
 from fault_case import DEMO_MODEL, MPIRUN, FaultCase, Job, descendants, main
 
-USAGE, MODEL, DOES_NOT_FIT, INTERRUPTED = 2, 3, 4, 130
+USAGE, MODEL, DOES_NOT_FIT, COMMUNICATION, INTERRUPTED = 2, 3, 4, 5, 130
 
 
 class LostRankTest(FaultCase):
@@ -37,7 +37,7 @@ class LostRankTest(FaultCase):
                 job, pids = self.start()
                 begin = time.monotonic()
                 os.kill(pids[victim], signal.SIGKILL)
-                self.expect_end(job, pids)
+                self.assertEqual(self.expect_end(job, pids), COMMUNICATION, job.text())
                 self.assertLess(time.monotonic() - begin, 10)
                 self.assertIn(f"rank {victim}", job.text())
                 self.assertIn(socket.gethostname().split(".")[0], job.text())

@@ -36,7 +36,8 @@ class RecipeCase(FaultCase):
 
 class SyntaxTest(unittest.TestCase):
     def test_every_script_can_be_read(self):
-        scripts = [*RECIPES.iterdir(), *(ROOT / "launch").glob("*.sh"), *(ROOT / "launch" / "mpirun").iterdir()]
+        scripts = [*RECIPES.iterdir(), *(ROOT / "launch").glob("*.sh"), *(ROOT / "launch" / "mpirun").iterdir(),
+                   *(ROOT / "launch" / "cluster").iterdir()]
         self.assertGreater(len(scripts), 5)
         for script in scripts:
             done = subprocess.run(["bash", "-n", script], check=False, capture_output=True, text=True)
@@ -44,12 +45,13 @@ class SyntaxTest(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not here")
     def test_shellcheck_finds_nothing(self):
-        done = subprocess.run(["shellcheck", "--severity=warning", "-x", "launch/mpirun.sh", *RECIPES.iterdir()], check=False, cwd=ROOT,
+        done = subprocess.run(["shellcheck", "--severity=warning", "-x", "launch/mpirun.sh", "launch/cluster.sh",
+                               *(ROOT / "launch" / "cluster").iterdir(), *RECIPES.iterdir()], check=False, cwd=ROOT,
                               capture_output=True, text=True)
         self.assertEqual(done.stdout, "")
 
     def test_usage(self):
-        for name in ("tmux.sh", "systemd-run.sh", "slurm.sbatch"):
+        for name in ("tmux.sh", "systemd-run.sh", "slurm.sbatch", "srun.sh"):
             done = subprocess.run([RECIPES / name], check=False, capture_output=True, text=True)
             self.assertEqual(done.returncode, 2, name)
             self.assertIn("generate" if name != "slurm.sbatch" else "program", done.stderr)
@@ -129,6 +131,26 @@ class SlurmTest(RecipeCase):
         said = process.communicate(timeout=60)[1]
         self.assertEqual((process.returncode, len(self.requeued())), (0, 2), said)
         self.assertEqual(len(self.results()), 400)
+
+    def test_srun_instead_of_mpirun(self):
+        """Two ranks; the end of the time lets the sweep under way end, and the job goes back to the queue."""
+        self.stand_in("srun", f'''while [[ $1 == --* ]]; do echo "$1" >>"{self.folder}/asked"; shift; done
+exec mpirun --oversubscribe -n 2 "$@"''')
+        words = self.words(self.rows(400, max_tokens=40, stop=None), "--dtype", "float32")
+        launcher = {"FLEXGEN_LAUNCHER": "launch/recipes/srun.sh --ntasks=2", "TMPDIR": str(self.folder),
+                    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        process = self.start(words, **launcher)
+        self.assertTrue(wait_until(lambda: self.num_lines() or process.poll() is not None))
+        process.send_signal(signal.SIGUSR1)
+        said = process.communicate(timeout=60)[1]
+        self.assertEqual((process.returncode, self.requeued()), (0, ["requeue 7"]), said)
+        self.assertIn("the sweep under way is the last one", said)
+        self.assertTrue(0 < len(self.results()) < 400)
+        self.assertEqual((self.folder / "asked").read_text().split(), ["--mpi=pmix", "--kill-on-bad-exit=1", "--ntasks=2"])
+        self.assertEqual(list(self.folder.glob("flexgen-srun-*")), [])
+        process = self.start(words, **launcher)
+        said = process.communicate(timeout=60)[1]
+        self.assertEqual((process.returncode, len(self.results())), (0, 400), said)
 
     def test_a_job_that_is_cancelled_stays_away(self):
         process = self.start(self.long_words())

@@ -14,6 +14,7 @@
 #include "model/read_spec.hpp"
 #include "model/registry.hpp"
 #include "ops/elementwise.hpp"
+#include "run/job_identity.hpp"
 #include "run/model/model_directory.hpp"
 
 namespace flexgen {
@@ -86,6 +87,14 @@ void describe(const ModelFolder& folder, const Checkpoint& checkpoint, ModelUse 
     log::warn(fmt::format("nothing reads {} of the checkpoint's tensors: {}", unread.size(), first_names(unread)));
 }
 
+// Another model of the same shape would give wrong answers without a word.
+void require_same_weights(const fs::path& directory, Communicator& ranks) {
+  if (ranks.size() == 1) return;
+  std::string weights;
+  ranks.agree_on_error([&] { weights = describe_weights(directory); });
+  ranks.all_equal("the model's weights", weights);
+}
+
 }  // namespace
 
 bool has_own_head(const Checkpoint& checkpoint, const ModelSpec& spec) {
@@ -134,6 +143,7 @@ ModelFolder open_model(const ModelChoice& choice, Communicator& ranks, ModelUse 
     describe(folder, checkpoint, use, has_own == "yes");
   });
   if (ranks.broadcast(has_own) == "yes") folder.spec.head.tied = false;
+  require_same_weights(folder.directory, ranks);
   return folder;
 }
 

@@ -26,7 +26,8 @@ struct ModelFolder {
 
 /// Finds the model and reads its shape. Where its weights are used, rank 0 looks into the checkpoint as well (headers,
 /// and the head's bytes where it may be the token table): a head that differs is kept though the config ties it, and
-/// what the folder asks for in vain is logged. Throws UserError (model).
+/// what the folder asks for in vain is logged. Throws UserError (model), and where the ranks' weights differ
+/// AgreedError (communication).
 ModelFolder open_model(const ModelChoice& choice, Communicator& ranks, ModelUse use);
 
 /// Whether the checkpoint has a head whose values are not those of the token table.
