@@ -152,6 +152,7 @@ void check_output_paths(const Options& options) {
     check_folder_of(options.machine.offload_dir, "--offload-dir");
   const FigureKind report = options.command == "doctor"   ? FigureKind::diagnosis
                             : options.command == "verify" ? FigureKind::verification
+                            : options.command == "plan"   ? FigureKind::plan
                                                           : FigureKind::report;
   if (!options.files.report.empty()) check_figure_file(options.files.report, report, "--report");
   if (!options.files.page.empty()) check_figure_file(options.files.page, FigureKind::page, "--report");

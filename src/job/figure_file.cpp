@@ -29,6 +29,7 @@ const char* kind_name(FigureKind kind) {
     case FigureKind::trace: return "trace";
     case FigureKind::diagnosis: return "doctor's report";
     case FigureKind::verification: return "report of verify";
+    case FigureKind::plan: return "plan";
     case FigureKind::profile: break;
   }
   return "hardware profile";
@@ -74,6 +75,7 @@ bool holds(const std::string& path, FigureKind kind) {
   if (kind == FigureKind::profile) return has_all(members, {"schema_version", "program", "measured_at", "memory"});
   const char* own = kind == FigureKind::diagnosis      ? "verdict"
                     : kind == FigureKind::verification ? "closeness"
+                    : kind == FigureKind::plan         ? "ways"
                                                        : "throughput";
   return has_all(members, {"schema_version", "program", own}) && members["program"] == "flexgen-dist";
 }

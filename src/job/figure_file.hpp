@@ -10,7 +10,7 @@
 
 namespace flexgen {
 
-enum class FigureKind { report, page, trace, profile, diagnosis, verification };
+enum class FigureKind { report, page, trace, profile, diagnosis, verification, plan };
 
 /// What a report's page begins with, by which it is known.
 inline constexpr std::string_view page_marker = "<!doctype html>\n<!-- report of flexgen-dist -->\n";

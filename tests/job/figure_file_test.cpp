@@ -42,8 +42,11 @@ TEST(FigureFile, ReplacesFiguresOfItsOwnKindAlone) {
       folder.write("doctor.json", "{\"schema_version\": 1, \"program\": \"flexgen-dist\", \"verdict\": \"ready\"}");
   const std::string verified =
       folder.write("verify.json", "{\"schema_version\": 1, \"program\": \"flexgen-dist\", \"closeness\": \"exact\"}");
+  const std::string plan =
+      folder.write("plan.json", "{\"schema_version\": 1, \"program\": \"flexgen-dist\", \"ways\": []}");
   for (const FigureKind kind : {FigureKind::report, FigureKind::page, FigureKind::trace, FigureKind::profile,
-                                FigureKind::diagnosis, FigureKind::verification}) {
+                                FigureKind::diagnosis, FigureKind::verification, FigureKind::plan}) {
+    EXPECT_EQ(is_accepted(plan, kind), kind == FigureKind::plan);
     EXPECT_EQ(is_accepted(verified, kind), kind == FigureKind::verification);
     EXPECT_EQ(is_accepted(diagnosis, kind), kind == FigureKind::diagnosis);
     EXPECT_EQ(is_accepted(page, kind), kind == FigureKind::page);

@@ -142,7 +142,7 @@ PlannedReport plan(const PlanSite& site, const JobRequest& request, const JobToP
   PlanQuestion question = plan_question(request.policy, job.model, shape, site.sizes);
   PlannedReport planned;
   PlanReport& report = planned.report;
-  report.program = version_text();
+  report.version = version_text();
   report.model = job.model.name;
   report.rows = shape.num_rows;
   report.mean_prompt_tokens = question.job.prompt_tokens;
@@ -181,7 +181,7 @@ PlannedReport plan_for_report(const JobRequest& request, const JobToPlan& job, C
 }
 
 void write_plan(const PlanReport& report, const std::string& path) {
-  write_figure_file(path, {to_json_text(report), "\n"}, FigureKind::report, "--report");
+  write_figure_file(path, {to_json_text(report), "\n"}, FigureKind::plan, "--report");
 }
 
 }  // namespace flexgen

@@ -24,7 +24,8 @@ struct ExplainedPolicy {
 
 /// `flexgen-dist plan --report`.
 struct PlanReport {
-  std::string program;
+  int schema_version = 1;
+  std::string program = "flexgen-dist", version;
   std::string model;
   std::int64_t rows = 0;
   double mean_prompt_tokens = 0;
@@ -35,7 +36,8 @@ struct PlanReport {
   std::int64_t num_tried = 0;              // sizes of a block
   double search_seconds = 0;
   static constexpr auto fields() {
-    return std::tuple(field("program", &PlanReport::program), field("model", &PlanReport::model),
+    return std::tuple(field("schema_version", &PlanReport::schema_version), field("program", &PlanReport::program),
+                      field("version", &PlanReport::version), field("model", &PlanReport::model),
                       field("rows", &PlanReport::rows), field("mean_prompt_tokens", &PlanReport::mean_prompt_tokens),
                       field("mean_new_tokens", &PlanReport::mean_new_tokens), field("ways", &PlanReport::ways),
                       field("more", &PlanReport::more), field("explained", &PlanReport::explained),
