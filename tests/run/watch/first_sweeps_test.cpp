@@ -38,14 +38,14 @@ TEST(FirstSweeps, AreEnoughAtATenthOfTheJob) {
   EXPECT_FALSE(sweeps.are_enough());  // 76, and no five seconds
   sweeps.begin(work_of(4, true));
   EXPECT_TRUE(sweeps.are_enough());
-  EXPECT_EQ(sweeps.take().size(), 5U);
+  EXPECT_EQ(sweeps.take().each.size(), 5U);
 }
 
 TEST(FirstSweeps, AreNotTakenWhereTheyAreTooFewToTell) {
   const Tracer tracer;
   FirstSweeps sweeps(tracer, shape_of(9, 2, 1));
   for (int i = 0; i < 3; ++i) sweeps.begin(work_of(19, true));
-  EXPECT_TRUE(sweeps.take().empty());
+  EXPECT_TRUE(sweeps.take().each.empty());
 }
 
 TEST(FirstSweeps, AreBoundedInALongJob) {
@@ -56,8 +56,8 @@ TEST(FirstSweeps, AreBoundedInALongJob) {
     sweeps.begin(work_of(1, false));
   }
   EXPECT_TRUE(sweeps.are_enough());
-  sweeps.begin(work_of(1, false));
-  EXPECT_EQ(sweeps.take().size(), 1000U);
+  EXPECT_FALSE(sweeps.has_room());
+  EXPECT_EQ(sweeps.take().each.size(), 1000U);
 }
 
 constexpr std::int64_t num_rows = 24;
@@ -68,6 +68,7 @@ struct TinyRun {
   ScratchPlace scratch;
   std::optional<FirstSweeps> sweeps;
   std::vector<std::vector<std::int32_t>> tokens = std::vector<std::vector<std::int32_t>>(num_rows);
+  SeenSweeps seen;
   std::int64_t num_sweeps = 0;
   std::uint64_t computed_ns = 0;
 
@@ -88,11 +89,15 @@ struct TinyRun {
     };
     callbacks.on_finished = [](RowId, FinishReason) {};
     callbacks.on_sweep = [&] {
-      if (limit > 0 && counts.values().sweeps == 1) driver.limit_tokens(limit);
+      if (limit > 0 && counts.values().sweeps == 1) {
+        stage.settle();
+        driver.limit_tokens(limit);
+      }
       return true;
     };
     ListedRows source(rows());
     driver.run(source, callbacks);
+    seen = sweeps->take();
     const PhaseTimes& times = driver.times();
     num_sweeps = times.prefill.num_sweeps + times.decode.num_sweeps + times.mixed.num_sweeps;
     computed_ns = stage.tracer().totals()[static_cast<std::size_t>(Resource::compute)].occupied_ns;
@@ -113,16 +118,16 @@ struct TinyRun {
 // Every sweep has its own time and what the stage did in it, and all of them all that it did.
 TEST(FirstSweeps, HaveWhatAStageDidInThem) {
   TinyRun run;
-  const std::vector<SeenSweep> seen = run.sweeps->take();
-  ASSERT_EQ(std::ssize(seen), run.num_sweeps);
+  ASSERT_EQ(std::ssize(run.seen.each), run.num_sweeps);
   double tokens = 0, seconds = 0;
   std::uint64_t computed_ns = 0;
-  for (const SeenSweep& sweep : seen) {
+  for (const SeenSweep& sweep : run.seen.each) {
     for (const SweepRows& kind : sweep.kinds) tokens += kind.tokens();
     EXPECT_GT(sweep.seconds, 0);
     seconds += sweep.seconds;
-    computed_ns += sweep.used[static_cast<std::size_t>(Resource::compute)].occupied_ns;
   }
+  for (const TotalsByResource& used : run.seen.used)
+    computed_ns += used[static_cast<std::size_t>(Resource::compute)].occupied_ns;
   EXPECT_DOUBLE_EQ(tokens, num_rows * (prompt_tokens + new_tokens - 1));
   EXPECT_LE(static_cast<double>(computed_ns) * 1e-9, seconds);
   EXPECT_EQ(computed_ns, run.computed_ns);
