@@ -111,6 +111,13 @@ std::vector<SampledTokens> Stage::collect(std::size_t num_micro_batches) {
   return collected;
 }
 
+void Stage::settle() {
+  guarded([&] {
+    FLEXGEN_CHECK(is_alone(), "ranks that settle would wait for one another");
+    executor_->synchronize();
+  });
+}
+
 void Stage::finish() {
   guarded([&] {
     neighbours_->announce_end();

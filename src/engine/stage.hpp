@@ -49,6 +49,8 @@ class Stage final : public SweepRunner {
   void run(const SweepWork& work) override;
   /// Rank 0: waits for the tokens of all micro-batches of the oldest sweep not yet collected, in order of k.
   std::vector<SampledTokens> collect(std::size_t num_micro_batches) override;
+  /// Between sweeps of the only stage: waits until all that is under way is done, and counted by the tracer.
+  void settle();
   /// Rank 0: no more sweeps.
   void finish() override;
   /// Other ranks: runs sweeps as they are announced, until rank 0 finishes.

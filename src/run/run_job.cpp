@@ -281,7 +281,7 @@ void JobRun::run_pass() {
   if (ranks_.rank() == 0) {
     fault = drive(sweeps);
   } else {
-    plan_watch_.begin_pass(stage_->tracer(), {});
+    plan_watch_.begin_pass(*stage_, {});
     stage_->serve();
   }
   plan_watch_.end_pass();
@@ -300,7 +300,7 @@ std::exception_ptr JobRun::drive(SweepsReport& sweeps) {
   CountedSweeps runner(*stage_, *input_.counts, [this] { plan_watch_.end_sweep(); });
   const Policy policy = job_.policy.of_rank(0);
   BatchDriver driver(runner, policy, block_limits(policy, job_.shape), input_.model.eos_tokens);
-  plan_watch_.begin_pass(stage_->tracer(), [&driver](std::int32_t tokens) { driver.limit_tokens(tokens); });
+  plan_watch_.begin_pass(*stage_, [&driver](std::int32_t tokens) { driver.limit_tokens(tokens); });
   try {
     driver.run(*input_.rows, input_.callbacks);
   } catch (const InternalError&) {  // the stages may wait for each other

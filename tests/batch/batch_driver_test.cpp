@@ -272,7 +272,10 @@ TEST(BatchDriver, EveryRowOfARandomJobEndsOnceAsItWouldAlone) {
       // Of bands, one of which holds the longest row and not many more.
       for (CacheSpace& space : job.limits.slots) space.bands = {8 * (1 + below(2)), 16 + 8 * below(4), 8};
       job.limits.num_tokens = rows_of_slot + (below(2) == 0 ? below(3) : below(40));
-      if (below(2) == 0) job.new_limit = [&] { return rows_of_slot + below(1 + job.limits.num_tokens - rows_of_slot); };
+      if (below(2) == 0)
+        job.new_limit = [&, most = job.limits.num_tokens] {  // the runner is told, too
+          return job.limits.num_tokens = rows_of_slot + below(1 + most - rows_of_slot);
+        };
     }
     job.eos_tokens = {3};
     job.runner.token = [](RowId row, std::int32_t length) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -49,12 +50,12 @@ struct Use {
 // Arithmetic, and the memory of the device that computes.
 class Computing {
  public:
-  Computing(const StageInput& stage, std::span<const SeenSweep> sweeps)
+  Computing(const StageInput& stage, const SeenSweeps& sweeps)
       : stage_(stage), sweeps_(sweeps), cost_(stage_), given_(stage) {
     // A GPU that waits for the host's attention is not busy.
     if (stage.plan.on_gpu) stage_.ceilings.host_read_bytes = 0;
     given_ = stage_;
-    for (const SeenSweep& sweep : sweeps) measured_ += busy(sweep.used);
+    for (const TotalsByResource& used : sweeps.used) measured_ += busy(used);
   }
   Computing(const Computing&) = delete;
   Computing& operator=(const Computing&) = delete;
@@ -78,7 +79,7 @@ class Computing {
  private:
   struct Fit {
     double factor = 1;
-    double squares = 0;  // of what each sweep is off
+    double squares = 0;  // of what each phase is off
   };
 
   Ceiling memory_ceiling() const { return stage_.plan.on_gpu ? Ceiling::gpu_memory : Ceiling::host_memory; }
@@ -97,10 +98,15 @@ class Computing {
            needs[static_cast<std::size_t>(memory_ceiling())].seconds;
   }
 
+  std::array<double, num_trace_phases> predicted_by_phase() const {
+    std::array<double, num_trace_phases> phases{};
+    for (const SeenSweep& sweep : sweeps_.each) phases[static_cast<std::size_t>(sweep.phase())] += predicted(sweep);
+    return phases;
+  }
+
   double predicted() const {
-    double sum = 0;
-    for (const SeenSweep& sweep : sweeps_) sum += predicted(sweep);
-    return sum;
+    const std::array<double, num_trace_phases> phases = predicted_by_phase();
+    return std::accumulate(phases.begin(), phases.end(), 0.0);
   }
 
   void restore() {
@@ -123,7 +129,8 @@ class Computing {
         found.factor = std::sqrt(slow * fast);
         (predicted_with(ceiling, found.factor) > measured_ ? slow : fast) = found.factor;
       }
-      for (const SeenSweep& sweep : sweeps_) found.squares += std::pow(predicted(sweep) - busy(sweep.used), 2);
+      const std::array<double, num_trace_phases> phases = predicted_by_phase();
+      for (std::size_t p = 0; p < phases.size(); ++p) found.squares += std::pow(phases[p] - busy(sweeps_.used[p]), 2);
     } else {
       found.factor = 0;
     }
@@ -132,7 +139,7 @@ class Computing {
   }
 
   StageInput stage_;  // its ceilings are tried out
-  std::span<const SeenSweep> sweeps_;
+  const SeenSweeps& sweeps_;
   SweepCost cost_;
   StageInput given_;
   double measured_ = 0;
@@ -198,18 +205,19 @@ struct Sums {
   double measured = 0;
 };
 
-Sums sum_up(const StageInput& stage, std::span<const SeenSweep> sweeps) {
+Sums sum_up(const StageInput& stage, const SeenSweeps& sweeps) {
   const SweepCost cost(stage);
   Sums sums;
-  for (const SeenSweep& sweep : sweeps) {
+  for (const TotalsByResource& used : sweeps.used)
+    for (std::size_t r = 0; r < num_resources; ++r) {
+      sums.used[r].occupied_ns += used[r].occupied_ns;
+      sums.used[r].bytes += used[r].bytes;
+    }
+  for (const SeenSweep& sweep : sweeps.each) {
     const Needs needs = cost.needs(sweep.kinds);
     for (std::size_t c = 0; c < num_ceilings; ++c) {
       sums.needs[c].seconds += needs[c].seconds;
       sums.needs[c].amount += needs[c].amount;
-    }
-    for (std::size_t r = 0; r < num_resources; ++r) {
-      sums.used[r].occupied_ns += sweep.used[r].occupied_ns;
-      sums.used[r].bytes += sweep.used[r].bytes;
     }
     sums.predicted += sweep_seconds(needs, stage);
     sums.measured += sweep.seconds;
@@ -271,12 +279,17 @@ std::array<SweepRows, 2> rows_of(const SweepWork& work) {
   return kinds;
 }
 
-PlanFinding check_plan(const StageInput& stage, std::span<const SeenSweep> sweeps) {
+TracePhase SeenSweep::phase() const {
+  if (kinds[1].rows == 0) return TracePhase::prefill;
+  return kinds[0].rows == 0 ? TracePhase::decode : TracePhase::mixed;
+}
+
+PlanFinding check_plan(const StageInput& stage, const SeenSweeps& sweeps) {
   const bool overlap = stage.plan.policy.overlap;
   const Sums sums = sum_up(stage, sweeps);
   std::vector<Use> uses = Streams(stage, sums.needs, sums.used).uses();
   uses.push_back(Computing(stage, sweeps).use());
-  PlanFinding finding{sweeps.size(), sums.predicted, sums.measured, std::nullopt};
+  PlanFinding finding{sweeps.each.size(), sums.predicted, sums.measured, std::nullopt};
   if (sums.measured <= 0) {
     finding.predicted_seconds = own_seconds(uses, &Use::predicted, overlap);
     finding.measured_seconds = own_seconds(uses, &Use::measured, overlap);

@@ -2,14 +2,14 @@
 // ceiling of the machine's profile is to blame. Pure arithmetic.
 //
 // What a resource had to do over the time in which it was busy is its own measured rate. Kernels share one stream, so
-// arithmetic and memory have one time together: of the two the one is taken that, corrected, explains the single sweeps
+// arithmetic and memory have one time together: of the two the one is taken that, corrected, explains the phases
 // better, as prompts ask for arithmetic and single tokens for memory.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <optional>
-#include <span>
+#include <vector>
 
 #include "base/trace.hpp"
 #include "policy/cost_model.hpp"
@@ -26,7 +26,13 @@ bool differ(double one, double other);
 struct SeenSweep {
   std::array<SweepRows, 2> kinds;  // rows that read prompts, rows that decode
   double seconds = 0;              // until its tokens were there; 0: not known, the stage is one of several
-  TotalsByResource used{};
+
+  TracePhase phase() const;
+};
+
+struct SeenSweeps {
+  std::vector<SeenSweep> each;
+  std::array<TotalsByResource, num_trace_phases> used{};  // in all of them, by TracePhase
 };
 
 /// The rows that a sweep brings, as the cost model wants them: either kind by its means.
@@ -48,7 +54,7 @@ struct PlanFinding {
   bool differs() const { return differ(measured_seconds, predicted_seconds); }
 };
 
-PlanFinding check_plan(const StageInput& stage, std::span<const SeenSweep> sweeps);
+PlanFinding check_plan(const StageInput& stage, const SeenSweeps& sweeps);
 
 /// Multiplies all rates that the ceiling stands for, those of ops among them.
 void scale_ceiling(StageInput& stage, Ceiling ceiling, double factor);

@@ -1,5 +1,5 @@
 // What of a job's policy can change while it runs, chosen anew by better ceilings: the tokens that a micro-batch brings
-// in a sweep. Placement, block sizes and slices stay as long as the stages hold weights and cache (decisions/0016).
+// in a sweep. Placement, block sizes and slices stay as long as the stages hold weights and cache (decisions/0017).
 // Pure arithmetic.
 #pragma once
 

@@ -22,32 +22,16 @@ FirstSweeps::FirstSweeps(const Tracer& tracer, const JobShape& job)
 }
 
 void FirstSweeps::begin(const SweepWork& work) {
-  close();
-  if (sweeps_.size() == most_sweeps) return;
   begin_ns_ = now_ns();
   if (sweeps_.empty()) first_ns_ = begin_ns_;
-  before_ = tracer_.totals();
   SeenSweep& sweep = sweeps_.emplace_back();
   sweep.kinds = rows_of(work);
   for (const SweepRows& kind : sweep.kinds) num_tokens_ += kind.tokens();
   if (sweep.kinds[1].rows > 0) ++num_decoding_;
-  is_open_ = true;
 }
 
 void FirstSweeps::end() {
-  if (is_open_) sweeps_.back().seconds = seconds_since(begin_ns_);
-}
-
-void FirstSweeps::close() {
-  if (!std::exchange(is_open_, false)) return;
-  const TotalsByResource now = tracer_.totals();
-  TotalsByResource& used = sweeps_.back().used;
-  for (std::size_t r = 0; r < used.size(); ++r) {
-    used[r].busy_ns = now[r].busy_ns - before_[r].busy_ns;
-    used[r].bytes = now[r].bytes - before_[r].bytes;
-    used[r].count = now[r].count - before_[r].count;
-    used[r].occupied_ns = now[r].occupied_ns - before_[r].occupied_ns;
-  }
+  if (!sweeps_.empty()) sweeps_.back().seconds = seconds_since(begin_ns_);
 }
 
 bool FirstSweeps::are_enough() const {
@@ -57,10 +41,13 @@ bool FirstSweeps::are_enough() const {
   return have_decoded && seconds_since(first_ns_) >= least_seconds;
 }
 
-std::vector<SeenSweep> FirstSweeps::take() {
-  close();
-  if (sweeps_.size() < least_sweeps) sweeps_.clear();
-  return std::exchange(sweeps_, {});
+SeenSweeps FirstSweeps::take() {
+  SeenSweeps seen;
+  if (sweeps_.size() < least_sweeps) return seen;
+  seen.each = std::exchange(sweeps_, {});
+  for (const TracePhase phase : {TracePhase::prefill, TracePhase::decode, TracePhase::mixed})
+    seen.used[static_cast<std::size_t>(phase)] = tracer_.totals(phase);
+  return seen;
 }
 
 }  // namespace flexgen

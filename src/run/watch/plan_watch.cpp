@@ -77,16 +77,22 @@ void PlanWatch::plan(const JobOutline& outline, const JobPolicy& policy, const B
   model_ = outline.model.name;
 }
 
-void PlanWatch::begin_pass(const Tracer& tracer, std::function<void(std::int32_t)> limit_tokens) {
+void PlanWatch::begin_pass(Stage& stage, std::function<void(std::int32_t)> limit_tokens) {
   if (stages_.empty() || judged_) return;
+  stage_ = &stage;
   limit_tokens_ = std::move(limit_tokens);
-  sweeps_.emplace(tracer, stages_.front().plan.job);
+  sweeps_.emplace(stage.tracer(), stages_.front().plan.job);
 }
 
 void PlanWatch::begin_sweep(const SweepWork& work) {
   if (!sweeps_) return;
-  if (sweeps_->are_enough()) judge();
-  else sweeps_->begin(work);
+  if (!sweeps_->are_enough()) return sweeps_->begin(work);
+  // What a GPU has done is read late. To wait for it is safe where no other rank waits for this one: among several a
+  // GPU is judged at the end, if no more sweeps have come by then.
+  const bool is_read_late = stage_->device().is_cuda();
+  if (is_read_late && ranks_.size() > 1) return sweeps_->has_room() ? sweeps_->begin(work) : sweeps_.reset();
+  if (is_read_late) stage_->settle();
+  judge();
 }
 
 void PlanWatch::end_sweep() {
@@ -99,9 +105,9 @@ void PlanWatch::end_pass() {
 }
 
 void PlanWatch::judge() {
-  const std::vector<SeenSweep> seen = sweeps_->take();
+  const SeenSweeps seen = sweeps_->take();
   sweeps_.reset();
-  if (seen.empty()) return;
+  if (seen.each.empty()) return;
   const StageInput& stage = stages_[static_cast<std::size_t>(ranks_.rank())];
   const PlanFinding finding = check_plan(stage, seen);
   PlanCheckReport& check = judged_.emplace();

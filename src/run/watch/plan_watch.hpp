@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "engine/stage.hpp"
 #include "job/report.hpp"
 #include "run/job_request.hpp"
 #include "run/planning/plan_check.hpp"
@@ -36,7 +37,7 @@ class PlanWatch {
   void plan(const JobOutline& outline, const JobPolicy& policy, const Budgets& budgets, const Profiles& profiles);
 
   /// The pass runs; `limit_tokens`, rank 0's, may be told of another number, from within begin_sweep.
-  void begin_pass(const Tracer& tracer, std::function<void(std::int32_t)> limit_tokens);
+  void begin_pass(Stage& stage, std::function<void(std::int32_t)> limit_tokens);
   void begin_sweep(const SweepWork& work);
   void end_sweep();
   void end_pass();
@@ -57,7 +58,8 @@ class PlanWatch {
   std::optional<HardwareProfile> profile_;  // this rank's
   RatesInUse use_;
   std::string model_;
-  std::function<void(std::int32_t)> limit_tokens_;  // while a pass runs
+  Stage* stage_ = nullptr;                          // while a pass runs
+  std::function<void(std::int32_t)> limit_tokens_;  // likewise
   std::optional<FirstSweeps> sweeps_;               // until they are judged
   std::optional<PlanCheckReport> judged_;
   std::optional<WrongCeiling> wrong_;  // to be put right in the profiles

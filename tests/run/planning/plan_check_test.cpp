@@ -46,34 +46,34 @@ void use(TotalsByResource& used, Resource resource, double seconds, double bytes
 }
 
 // As long as the machine takes, whose ceilings `stage` has. While a GPU waits for the host it is not busy.
-SeenSweep seen(const StageInput& stage, std::array<SweepRows, 2> kinds) {
+void see(const StageInput& stage, std::array<SweepRows, 2> kinds, SeenSweeps& sweeps) {
   const Needs needs = SweepCost(stage).needs(kinds);
   StageInput not_waiting = stage;
   if (stage.plan.on_gpu) not_waiting.ceilings.host_read_bytes = 0;
   const Needs of_kernels = SweepCost(not_waiting).needs(kinds);
   const auto need = [&](Ceiling ceiling) { return needs[static_cast<std::size_t>(ceiling)]; };
-  SeenSweep sweep{kinds, sweep_seconds(needs, stage), {}};
+  const SeenSweep& sweep = sweeps.each.emplace_back(SeenSweep{kinds, sweep_seconds(needs, stage)});
+  TotalsByResource& used = sweeps.used[static_cast<std::size_t>(sweep.phase())];
   const bool on_gpu = stage.plan.on_gpu;
-  use(sweep.used, Resource::compute,
+  use(used, Resource::compute,
       of_kernels[static_cast<std::size_t>(Ceiling::matrix)].seconds +
           need(on_gpu ? Ceiling::gpu_memory : Ceiling::host_memory).seconds);
   if (on_gpu) {
-    use(sweep.used, Resource::host_to_gpu, need(Ceiling::host_to_gpu).seconds, need(Ceiling::host_to_gpu).amount);
-    use(sweep.used, Resource::gpu_to_host, need(Ceiling::gpu_to_host).seconds, need(Ceiling::gpu_to_host).amount);
+    use(used, Resource::host_to_gpu, need(Ceiling::host_to_gpu).seconds, need(Ceiling::host_to_gpu).amount);
+    use(used, Resource::gpu_to_host, need(Ceiling::gpu_to_host).seconds, need(Ceiling::gpu_to_host).amount);
     if (stage.plan.policy.uses_host_attention()) {
       const double read = 0.9 * need(Ceiling::host_memory).amount;
-      use(sweep.used, Resource::host_attention, read / stage.ceilings.host_read_bytes, read);
+      use(used, Resource::host_attention, read / stage.ceilings.host_read_bytes, read);
     }
   }
-  use(sweep.used, Resource::disk_read, need(Ceiling::disk).seconds, need(Ceiling::disk).amount);
-  return sweep;
+  use(used, Resource::disk_read, need(Ceiling::disk).seconds, need(Ceiling::disk).amount);
 }
 
 // Prompts alone, both, and single tokens alone: as a job begins.
-std::vector<SeenSweep> first_sweeps(const StageInput& stage) {
-  std::vector<SeenSweep> sweeps;
+SeenSweeps first_sweeps(const StageInput& stage) {
+  SeenSweeps sweeps;
   for (const double decoding : {0.0, 16.0, 40.0, 64.0, 64.0})
-    sweeps.push_back(seen(stage, {{{(64 - decoding) / 16, 0, decoding < 64 ? 512.0 : 0, 2}, {decoding, 520, 1, 2}}}));
+    see(stage, {{{(64 - decoding) / 16, 0, decoding < 64 ? 512.0 : 0, 2}, {decoding, 520, 1, 2}}}, sweeps);
   return sweeps;
 }
 
@@ -82,7 +82,7 @@ class WrongProfile : public ::testing::TestWithParam<Case> {};
 TEST_P(WrongProfile, IsToldByTheCeilingThatIsWrong) {
   const Case& one = GetParam();
   const StageInput machine = stage_of(one);
-  const std::vector<SeenSweep> sweeps = first_sweeps(machine);
+  const SeenSweeps sweeps = first_sweeps(machine);
   ASSERT_FALSE(check_plan(machine, sweeps).differs());
   for (const double factor : {2.0, 0.5}) {
     SCOPED_TRACE(factor);
@@ -92,7 +92,7 @@ TEST_P(WrongProfile, IsToldByTheCeilingThatIsWrong) {
     ASSERT_TRUE(finding.wrong) << finding.measured_seconds << " s, " << finding.predicted_seconds;
     EXPECT_EQ(ceiling_name(finding.wrong->ceiling), ceiling_name(one.ceiling));
     EXPECT_NEAR(finding.wrong->factor(), 1 / factor, 0.05 / factor);
-    EXPECT_EQ(finding.num_sweeps, sweeps.size());
+    EXPECT_EQ(finding.num_sweeps, sweeps.each.size());
     scale_ceiling(profile, finding.wrong->ceiling, finding.wrong->factor());
     EXPECT_FALSE(check_plan(profile, sweeps).differs());
   }
@@ -101,7 +101,7 @@ TEST_P(WrongProfile, IsToldByTheCeilingThatIsWrong) {
 TEST_P(WrongProfile, IsNotSpokenOfWithinTheTolerance) {
   const Case& one = GetParam();
   const StageInput machine = stage_of(one);
-  const std::vector<SeenSweep> sweeps = first_sweeps(machine);
+  const SeenSweeps sweeps = first_sweeps(machine);
   for (const double factor : {1.12, 0.9}) {
     StageInput profile = machine;
     scale_ceiling(profile, one.ceiling, factor);
@@ -114,8 +114,8 @@ TEST_P(WrongProfile, IsNotSpokenOfWithinTheTolerance) {
 TEST_P(WrongProfile, IsToldByOneStageAmongSeveral) {
   const Case& one = GetParam();
   const StageInput machine = stage_of(one);
-  std::vector<SeenSweep> sweeps = first_sweeps(machine);
-  for (SeenSweep& sweep : sweeps) sweep.seconds = 0;
+  SeenSweeps sweeps = first_sweeps(machine);
+  for (SeenSweep& sweep : sweeps.each) sweep.seconds = 0;
   EXPECT_FALSE(check_plan(machine, sweeps).differs());
   StageInput profile = machine;
   scale_ceiling(profile, one.ceiling, 0.4);
@@ -139,8 +139,8 @@ INSTANTIATE_TEST_SUITE_P(
 // All resources as fast as the profile says, but nothing goes on between them.
 TEST(PlanCheck, TimeThatNoResourceTookIsNoCeilingsFault) {
   const StageInput stage = stage_of({"", true, {25, 75, 100, 0, 100, 0}, Ceiling::matrix});
-  std::vector<SeenSweep> sweeps = first_sweeps(stage);
-  for (SeenSweep& sweep : sweeps) sweep.seconds *= 2;
+  SeenSweeps sweeps = first_sweeps(stage);
+  for (SeenSweep& sweep : sweeps.each) sweep.seconds *= 2;
   const PlanFinding finding = check_plan(stage, sweeps);
   EXPECT_TRUE(finding.differs());
   EXPECT_FALSE(finding.wrong);
