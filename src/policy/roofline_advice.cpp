@@ -75,7 +75,9 @@ const std::vector<Change>& lossy_changes() {
 std::optional<double> bound_after(std::span<const StageInput> stages, const Change& change, RooflineJob job) {
   std::vector<StageInput> changed(stages.begin(), stages.end());
   for (StageInput& stage : changed) {
-    if (!change.apply(stage.plan.policy)) return std::nullopt;
+    Policy& policy = stage.plan.policy;
+    if (!change.apply(policy)) return std::nullopt;
+    if (policy.own_cut().is_cut()) policy.cache_cut = policy.own_cut();  // all ranks change alike
     if (!explain_misfit(plan_memory(stage.plan), stage.budgets).empty()) return std::nullopt;
   }
   return bound_run(changed, job).tokens_per_second;

@@ -235,6 +235,15 @@ TEST(Roofline, HiddenStatesThroughTheHostCrossItsLinks) {
   expect_within(amount(bound_stage(stages[1], job_of(32)).prefill, Ceiling::host_to_gpu), bytes, 1e-9);
 }
 
+// What is proposed moves the cache: all ranks cut it anew.
+TEST(Roofline, AdviceIsThereWhereRanksHaveCutTheirCaches) {
+  StageInput stage = stage_of("opt-6.7b", 16, 3, {0, 100, 30, 70, 0, 100});
+  stage.plan.policy.host_attention_percent = 50;
+  stage.plan.policy.cache_cut = stage.plan.policy.own_cut();
+  ASSERT_TRUE(stage.plan.policy.cache_cut.is_cut());
+  EXPECT_FALSE(advise({&stage, 1}, job_of(48), bound_run({&stage, 1}, job_of(48))).empty());
+}
+
 TEST(Roofline, AdviceFitsAndHelps) {
   StageInput small = stage_of("opt-30b", 8, 1, {20, 80, 0, 100, 0, 100});
   const RunBound bound = bound_run({&small, 1}, job_of(8));
