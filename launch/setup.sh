@@ -96,11 +96,11 @@ cxxopts
 #if !__has_include(<nlohmann/json.hpp>)
 nlohmann-json
 #endif
-#if !__has_include(<zlib.h>)
-zlib
+#if !__has_include(<httplib.h>)
+cpp-httplib
 #endif
-#if !__has_include(<zstd.h>)
-zstd
+#if !__has_include(<coin/ClpSimplex.hpp>)
+clp
 #endif
 #if !__has_include(<gtest/gtest.h>)
 googletest
