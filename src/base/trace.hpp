@@ -34,6 +34,7 @@ std::string_view resource_name(Resource resource);
 
 /// Monotonic clock, nanoseconds; the same epoch for all processes of one host.
 std::uint64_t now_ns();
+inline double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) * 1e-9; }
 
 struct TraceEvent {
   Resource resource{};

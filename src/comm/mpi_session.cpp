@@ -60,7 +60,7 @@ class MpiLibrary {
 constexpr std::chrono::seconds first_beats{5};  // within which all ranks should have heard each other
 constexpr std::chrono::seconds abort_limit{5};
 constexpr std::chrono::seconds meeting_limit{120};
-constexpr std::chrono::seconds head_start{10};  // rank 0 speaks for all, which ends the others
+constexpr std::chrono::seconds meeting_head_start{10};  // rank 0 speaks for all, which ends the others
 
 // What only the job's own ranks know.
 std::uint64_t draw_job_number(Communicator& ranks) {
@@ -102,7 +102,7 @@ class MeetingLimit {
  private:
   void wait() {
     std::unique_lock lock(mutex_);
-    const auto limit = rank_ == 0 ? meeting_limit : meeting_limit + head_start;
+    const auto limit = rank_ == 0 ? meeting_limit : meeting_limit + meeting_head_start;
     if (ended_.wait_for(lock, limit, [this] { return is_over_; })) return;
     log::error("not all ranks have met within " + std::to_string(meeting_limit.count()) + " s, says rank " +
                std::to_string(rank_) + " on " + host_name() +

@@ -6,10 +6,10 @@
 namespace flexgen {
 namespace {
 
-using Point = std::pair<double, double>;
+using RatePoint = std::pair<double, double>;
 
 /// `at` between the two points that enclose it, on a line.
-double between(const Point& low, const Point& high, double at) {
+double between(const RatePoint& low, const RatePoint& high, double at) {
   return low.second + (high.second - low.second) * (at - low.first) / (high.first - low.first);
 }
 
@@ -31,14 +31,14 @@ void RateCurve::add(double size, double rate) {
 double RateCurve::at(double size) const {
   if (points_.empty()) return 0;
   const double key = std::log(std::max(size, 1e-9));
-  const auto high = std::ranges::lower_bound(points_, key, {}, &Point::first);
+  const auto high = std::ranges::lower_bound(points_, key, {}, &RatePoint::first);
   if (high == points_.begin()) return std::exp(high->second);
   if (high == points_.end()) return std::exp(points_.back().second);
   return std::exp(between(*std::prev(high), *high, key));
 }
 
 void RateCurve::scale(double factor) {
-  for (Point& point : points_) point.second += std::log(factor);
+  for (RatePoint& point : points_) point.second += std::log(factor);
 }
 
 void RateTable::add(double size, double other, double rate) {
@@ -56,7 +56,7 @@ double RateTable::at(double size, double other) const {
   if (high == curves_.begin()) return high->second.at(size);
   if (high == curves_.end()) return curves_.back().second.at(size);
   const auto low = std::prev(high);
-  const auto rate_of = [&](const auto& curve) { return Point{curve.first, std::log(curve.second.at(size))}; };
+  const auto rate_of = [&](const auto& curve) { return RatePoint{curve.first, std::log(curve.second.at(size))}; };
   return std::exp(between(rate_of(*low), rate_of(*high), key));
 }
 

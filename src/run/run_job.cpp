@@ -39,13 +39,11 @@
 namespace flexgen {
 namespace {
 
-double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) / 1e9; }
-
 // What all ranks know of the job before memory is taken; budgets are each rank's own.
 struct AgreedJob {
   Device device;
   JobShape shape;
-  std::vector<std::optional<LoadedProfile>> profiles;  // by rank
+  RankProfiles profiles;  // by rank
   Budgets budgets;
   JobPolicy policy;
   std::string transport;  // empty for a single rank

@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::chrono::seconds links_limit{20};
 
-double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) * 1e-9; }
-
 template <class Look>
 auto timed(const char* check, RankFacts& facts, const Look& look) {
   const std::uint64_t begin_ns = now_ns();

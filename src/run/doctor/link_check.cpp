@@ -23,8 +23,6 @@ constexpr double grow_below_seconds = 0.02;  // what takes longer is measured we
 constexpr double most_seconds = 0.3;         // after two transfers
 constexpr int most_transfers = 6;
 
-double passed_seconds(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) * 1e-9; }
-
 std::int64_t wall_clock_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
@@ -56,7 +54,7 @@ class LinkEnd {
     constexpr double short_seconds = 1e-3;
     const std::uint64_t begin_ns = now_ns();
     while (!op.done()) {
-      const double seconds = passed_seconds(begin_ns);
+      const double seconds = seconds_since(begin_ns);
       if (seconds > std::chrono::duration<double>(answer_within_).count()) fail();
       if (seconds < short_seconds) std::this_thread::yield();
       else std::this_thread::sleep_for(std::chrono::microseconds(100));
@@ -85,7 +83,7 @@ double measure_latency(LinkEnd& end, bool begins) {
     if (begins) end.tell(begin_ns);
     end.hear<std::uint64_t>();
     if (!begins) end.tell(begin_ns);
-    best = std::min(best, passed_seconds(begin_ns) / 2);
+    best = std::min(best, seconds_since(begin_ns) / 2);
   }
   return best;
 }
@@ -99,7 +97,7 @@ double send_transfers(LinkEnd& end, std::span<std::byte> memory) {
     const std::uint64_t begin_ns = now_ns();
     end.send(memory.first(bytes));
     end.hear<std::uint64_t>();
-    const double seconds = passed_seconds(begin_ns);
+    const double seconds = seconds_since(begin_ns);
     best = std::max(best, static_cast<double>(bytes) / seconds);
     all_seconds += seconds;
     if (seconds < grow_below_seconds) bytes = std::min(bytes * growth, most_bytes);
@@ -185,7 +183,7 @@ LinkFigures measure_links(Transport& transport, Communicator& ranks, const std::
   const std::uint64_t begin_ns = now_ns();
   LinkFigures figures;
   for (const auto& [from, to] : pairs) {
-    const bool has_time = passed_seconds(begin_ns) < std::chrono::duration<double>(limit).count();
+    const bool has_time = seconds_since(begin_ns) < std::chrono::duration<double>(limit).count();
     if (ranks.broadcast(has_time ? "go" : "") != "go") {
       figures.num_left_out = static_cast<int>(pairs.size() - figures.links.size());
       break;

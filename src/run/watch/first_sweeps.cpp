@@ -10,8 +10,6 @@ constexpr std::size_t most_sweeps = 1000;
 constexpr double least_seconds = 5;
 constexpr double share_of_job = 0.1;
 
-double seconds_since(std::uint64_t begin_ns) { return static_cast<double>(now_ns() - begin_ns) * 1e-9; }
-
 }  // namespace
 
 FirstSweeps::FirstSweeps(const Tracer& tracer, const JobShape& job)
