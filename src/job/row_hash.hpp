@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/fnv.hpp"
+
 namespace flexgen {
 
-/// FNV-1a, 64 bits.
 inline std::uint64_t row_hash(std::string_view custom_id) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const unsigned char byte : custom_id) hash = (hash ^ byte) * 0x100000001b3u;
+  std::uint64_t hash = fnv_begin;
+  for (const unsigned char byte : custom_id) hash = fnv_add(hash, byte);
   return hash;
 }
 

@@ -2,6 +2,7 @@
 #include <functional>
 #include <string_view>
 
+#include "base/fnv.hpp"
 #include "ops/elementwise.hpp"
 #include "ops/parallel_for.hpp"
 #include "weights/weight_source.hpp"
@@ -9,10 +10,10 @@
 namespace flexgen {
 namespace {
 
-// FNV-1a: the same on every machine, which std::hash does not promise.
+// From a beginning of its own, which made-up weights are known by.
 std::uint64_t seed_of(std::string_view name) {
   std::uint64_t hash = 1469598103934665603ULL;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  for (const char c : name) hash = fnv_add(hash, static_cast<unsigned char>(c));
   return hash;
 }
 

@@ -2,15 +2,16 @@
 
 #include <cstddef>
 
+#include "base/fnv.hpp"
 #include "batch/prefix_tree.hpp"
 
 namespace flexgen {
 namespace {
 
-// FNV-1a over the bytes of a token, going on from the hash of what stands before it.
+// Goes on from the hash of what stands before it.
 std::uint64_t add_token(std::uint64_t hash, std::int32_t token) {
   auto value = static_cast<std::uint32_t>(token);
-  for (int i = 0; i < 4; ++i, value >>= 8) hash = (hash ^ (value & 0xFF)) * 0x100000001b3ULL;
+  for (int i = 0; i < 4; ++i, value >>= 8) hash = fnv_add(hash, static_cast<std::uint8_t>(value));
   return hash;
 }
 
@@ -18,7 +19,7 @@ std::uint64_t add_token(std::uint64_t hash, std::int32_t token) {
 
 std::int64_t CommonBeginnings::add(std::span<const std::int32_t> prompt) {
   const auto num_shareable = static_cast<std::size_t>(shareable_tokens(prompt.size()));
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  std::uint64_t hash = fnv_begin;
   std::int64_t num_common = 0;
   for (std::size_t i = 0; i < num_shareable; ++i) {
     hash = add_token(hash, prompt[i]);
