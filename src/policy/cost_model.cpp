@@ -171,8 +171,7 @@ double SweepCost::product_seconds(const Traffic& traffic, const Calls& calls) co
 // Of processors, at measured rates: what is written to the cache, and what is read of it.
 double SweepCost::attention_seconds(const SweepRows& rows) const {
   const OpCosts& costs = traffic_.stage().rates->host;
-  const std::array alone{rows};
-  const Traffic traffic = traffic_.of(alone);
+  const Traffic traffic = traffic_.of_cache(rows);
   const CacheShape& shape = traffic_.memory().cache.shape;
   const double elements = rows.tokens() * 2 * shape.heads * static_cast<double>(shape.head_dim) * num_layers_;
   const double writing = over(elements, costs.cache_writes.at(rows.count));
@@ -182,7 +181,8 @@ double SweepCost::attention_seconds(const SweepRows& rows) const {
 }
 
 // Without a GPU attention is the processors' own.
-double SweepCost::host_memory_seconds(const Traffic& traffic, std::span<const SweepRows> kinds) const {
+double SweepCost::host_memory_seconds(const Traffic& traffic, const Calls& calls,
+                                      std::span<const SweepRows> kinds) const {
   const StageInput& stage = traffic_.stage();
   const Ceilings& c = stage.ceilings;
   const double moved = over(traffic.host_moved, c.host_copy_bytes);
@@ -191,17 +191,14 @@ double SweepCost::host_memory_seconds(const Traffic& traffic, std::span<const Sw
     double attention = 0;
     for (const SweepRows& kind : kinds) attention += attention_seconds(kind);
     const double hidden = stage.plan.model.hidden;
-    const Calls calls = calls_of(kinds);
     const double norms = over(2 * num_layers_ * calls.tokens * hidden,
                               stage.rates->host.norms.at(calls.tokens / std::max(1.0, calls.micro_batches), hidden));
     const double others = traffic.host_read - traffic.cache_read - traffic.cache_by_host;
     return moved + over(others, c.host_read_bytes) + attention + norms;
   }
   double by_host = 0;
-  for (const SweepRows& kind : kinds) {
-    const std::array alone{kind};
-    by_host += over(traffic_.of(alone).cache_by_host, stage.rates->host.cache_reads.at(kind.start + 1));
-  }
+  for (const SweepRows& kind : kinds)
+    by_host += over(traffic_.of_cache(kind).cache_by_host, stage.rates->host.cache_reads.at(kind.start + 1));
   return moved + std::max(by_host, over(traffic.host_read, c.host_read_bytes));
 }
 
@@ -228,7 +225,7 @@ Needs SweepCost::needs(std::span<const SweepRows> kinds) const {
   set(Ceiling::gpu_to_host, t.gpu_to_host, over(t.gpu_to_host, c.gpu_to_host_bytes));
   const double both = t.host_to_gpu + t.gpu_to_host;
   set(Ceiling::both_directions, both, over(both, c.both_directions_bytes));
-  set(Ceiling::host_memory, t.host_moved + t.host_read, host_memory_seconds(t, kinds));
+  set(Ceiling::host_memory, t.host_moved + t.host_read, host_memory_seconds(t, calls, kinds));
   set(Ceiling::disk, t.disk_read + t.disk_write,
       over(t.disk_read, c.disk_read_bytes) + over(t.disk_write, c.disk_write_bytes));
   set(Ceiling::network, t.network, over(t.network, c.network_bytes));

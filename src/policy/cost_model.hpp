@@ -50,7 +50,7 @@ class SweepCost {
   double seconds_by_ceilings(const Traffic& traffic, const Calls& calls) const;
   double seconds_by_rates(const Calls& calls) const;
   double attention_seconds(const SweepRows& rows) const;
-  double host_memory_seconds(const Traffic& traffic, std::span<const SweepRows> kinds) const;
+  double host_memory_seconds(const Traffic& traffic, const Calls& calls, std::span<const SweepRows> kinds) const;
   double made_plain_bytes(const Calls& calls) const;
 
   StageTraffic traffic_;

@@ -179,6 +179,13 @@ Ceilings ceilings_of(const HardwareProfile& profile, bool on_gpu, DType dtype, c
   return c;
 }
 
+void rate_stage(StageInput& stage, const HardwareProfile& profile, const MachineShare& share,
+                std::string_view transport) {
+  const PlanInput& plan = stage.plan;
+  stage.ceilings = ceilings_of(profile, plan.on_gpu, plan.policy.dtype, share, transport);
+  stage.rates = stage_rates(profile, plan.policy, plan.on_gpu, share);
+}
+
 StageBound bound_stage(const StageInput& stage, const RooflineJob& job) {
   const StageTraffic model(stage);
   if (sweeps_mix(stage.plan, job)) {

@@ -79,6 +79,10 @@ struct StageInput {
   std::shared_ptr<const StageRates> rates = {};  // of its ops; null: not measured
 };
 
+/// Sets ceilings and rates of a stage that is planned, as ceilings_of and stage_rates have them.
+void rate_stage(StageInput& stage, const HardwareProfile& profile, const MachineShare& share,
+                std::string_view transport);
+
 /// Rows that ran, with their mean lengths.
 struct RooflineJob {
   std::int64_t num_sequences = 0;

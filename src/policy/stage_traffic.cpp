@@ -152,6 +152,12 @@ void StageTraffic::add_hidden(const SweepRows& sweep, Traffic& t) const {
   if (stage_->plan.links.through_host && stage_->plan.links.sends) take_away({bytes, 0}, t);
 }
 
+Traffic StageTraffic::of_cache(const SweepRows& rows) const {
+  Traffic t;
+  add_cache(rows, t);
+  return t;
+}
+
 Traffic StageTraffic::of(std::span<const SweepRows> kinds) const {
   Traffic t;
   add_weights(kinds, t);

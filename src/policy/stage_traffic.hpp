@@ -47,6 +47,8 @@ class StageTraffic {
 
   /// Of one sweep with rows of either kind.
   Traffic of(std::span<const SweepRows> kinds) const;
+  /// Of the rows' attention alone, and of what it keeps.
+  Traffic of_cache(const SweepRows& rows) const;
   const StageInput& stage() const { return *stage_; }
   const MemoryPlan& memory() const { return memory_; }
 

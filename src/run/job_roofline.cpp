@@ -7,24 +7,15 @@
 #include <limits>
 
 #include "base/log.hpp"
-#include "comm/exchange.hpp"
-#include "ops/parallel_for.hpp"
 #include "policy/block_limits.hpp"
 #include "policy/cost_model.hpp"
 #include "policy/roofline.hpp"
-#include "run/machine.hpp"
 #include "run/policy_choice.hpp"
 
 namespace flexgen {
 namespace {
 
 constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
-
-// A machine may have no profile.
-struct OwnProfile {
-  std::optional<LoadedProfile> loaded;
-  static constexpr auto fields() { return std::tuple(field("loaded", &OwnProfile::loaded)); }
-};
 
 // Why there can be no roofline; empty when there can.
 std::string missing(const RanJob& job) {
@@ -47,10 +38,8 @@ std::vector<StageInput> stage_inputs(const Report& report, const RanJob& job) {
     StageInput stage;
     stage.plan = outline.stage_input(job.policy, index);
     stage.budgets = {tiers.gpu.capacity_bytes, tiers.dram.capacity_bytes, tiers.ssd.capacity_bytes};
-    stage.ceilings = ceilings_of(job.profiles[index]->profile, job.device.is_cuda(), job.policy.block.dtype,
-                                 job.profiles[index]->share, outline.transport);
-    stage.rates = stage_rates(job.profiles[index]->profile, job.policy.of_rank(index), job.device.is_cuda(),
-                              job.profiles[index]->share);
+    const LoadedProfile& loaded = *job.profiles[index];
+    rate_stage(stage, loaded.profile, loaded.share, outline.transport);
     stages.push_back(std::move(stage));
   }
   return stages;
@@ -153,9 +142,13 @@ PredictedReport predict(std::vector<StageInput> stages, const Report& report, co
     Policy& policy = stage.plan.policy;
     JobShape& shape = stage.plan.job;
     if (policy.rule == BlockRule::rolling) policy.token_budget = micro_batch_tokens(policy, shape);
+    // Lengths spread as they were planned to, about the mean that they had.
+    const double planned_mean = static_cast<double>(shape.new_tokens) / static_cast<double>(shape.num_rows);
+    const double longer = planned_mean > 0 ? ran.new_tokens / planned_mean : 1;
+    shape.new_squares *= rows / static_cast<double>(shape.num_rows) * longer * longer;
     shape.num_rows = ran.num_sequences;
-    shape.prompt_tokens =
-        std::llround(rows * ran.prompt_tokens) - static_cast<std::int64_t>(report.sweeps.saved_prompt_tokens);
+    shape.prompt_tokens = std::llround(rows * ran.prompt_tokens);
+    shape.shared_prompt_tokens = static_cast<std::int64_t>(report.sweeps.saved_prompt_tokens);
     shape.new_tokens = std::llround(rows * ran.new_tokens);
   }
   const Prediction prediction = predict_run(stages, ran);
@@ -164,33 +157,6 @@ PredictedReport predict(std::vector<StageInput> stages, const Report& report, co
 }
 
 }  // namespace
-
-std::vector<std::optional<LoadedProfile>> gather_profiles(const std::string& file, Communicator& ranks) {
-  OwnProfile own;
-  ranks.agree_on_error([&] { own.loaded = load_profile(file, ranks.host()); });
-  std::vector<std::optional<LoadedProfile>> profiles;
-  for (OwnProfile& other : gather(ranks, own)) profiles.push_back(std::move(other.loaded));
-  return profiles;
-}
-
-void lend_profiles(std::vector<std::optional<LoadedProfile>>& profiles) {
-  for (auto& profile : profiles)
-    if (!profile) profile = profiles.front();
-}
-
-void share_machines(std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks) {
-  struct Own {
-    double processors = 1;
-    static constexpr auto fields() { return std::tuple(field("processors", &Own::processors)); }
-  };
-  const std::vector<Own> all = gather(ranks, Own{std::min<double>(own_processors(ranks).count, num_loop_threads())});
-  for (std::size_t r = 0; r < profiles.size(); ++r) {
-    if (!profiles[r]) continue;
-    MachineShare& share = profiles[r]->share;
-    share = MachineShare::even(ranks.place(static_cast<int>(r)).local_size);
-    share.processors = std::min(1.0, all[r].processors / std::max(1, profiles[r]->profile.memory.num_processors));
-  }
-}
 
 void add_roofline(Report& report, const RanJob& job) {
   if (report.job.sequences == 0) return;

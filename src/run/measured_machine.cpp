@@ -11,7 +11,6 @@
 #include "base/error.hpp"
 #include "base/log.hpp"
 #include "base/processors.hpp"
-#include "comm/exchange.hpp"
 #include "ops/threads.hpp"
 #include "probe/link_probe.hpp"
 #include "probe/machine_probe.hpp"
@@ -33,12 +32,6 @@ std::string utc_now() {
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text;
 }
-
-// By one rank: the first of a machine.
-struct Measured {
-  std::optional<LoadedProfile> loaded;
-  static constexpr auto fields() { return std::tuple(field("loaded", &Measured::loaded)); }
-};
 
 // Where it is kept, for people. A job needs no file.
 std::string keep(const HardwareProfile& profile, const Communicator& ranks) {
@@ -84,7 +77,7 @@ void sign_profile(HardwareProfile& profile, const MachineRequest& request, const
 }
 
 bool wants_measuring(const MachineRequest& request, const Device& device, double operations,
-                     const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks) {
+                     const RankProfiles& profiles, Communicator& ranks) {
   const bool are_known = std::ranges::all_of(profiles, [](const auto& profile) { return profile.has_value(); });
   const bool is_worth_it = operations >= (device.is_cuda() ? worth_measuring_gpu : worth_measuring_host);
   const bool wants = request.measure == "always" || (request.measure == "auto" && !are_known && is_worth_it);
@@ -92,7 +85,7 @@ bool wants_measuring(const MachineRequest& request, const Device& device, double
 }
 
 void measure_unknown_machines(const MachineRequest& request, const Device& device, Transport& transport,
-                              Communicator& ranks, std::vector<std::optional<LoadedProfile>>& profiles) {
+                              Communicator& ranks, RankProfiles& profiles) {
   const auto own = static_cast<std::size_t>(ranks.rank());
   const bool is_unknown = request.measure == "always" || !profiles[own];
   const auto begin = std::chrono::steady_clock::now();
@@ -108,19 +101,19 @@ void measure_unknown_machines(const MachineRequest& request, const Device& devic
   }
   ranks.barrier();
   std::vector<LinkProfile> links = measure_links(transport, ranks, device, true, no_words);
-  Measured mine;
+  std::optional<LoadedProfile> measured;  // by the first rank of a machine
   if (profile) {
     profile->links = std::move(links);
     sign_profile(*profile, request, device, true, ranks);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    mine.loaded = {keep(*profile, ranks), *profile, {}};
+    measured = {keep(*profile, ranks), *profile, {}};
     log::info(
         fmt::format("measured {} in {:.1f} s; flexgen-dist profile measures longer and better", ranks.host(), seconds));
   }
-  const std::vector<Measured> all = gather(ranks, mine);
+  const RankProfiles all = exchange_profiles(measured, ranks);
   for (std::size_t r = 0; r < profiles.size(); ++r) {
-    const Measured& of_machine = all[static_cast<std::size_t>(ranks.place(static_cast<int>(r)).node)];
-    if (of_machine.loaded) profiles[r] = of_machine.loaded;
+    const auto first = static_cast<std::size_t>(ranks.place(static_cast<int>(r)).node);
+    if (all[first]) profiles[r] = all[first];
   }
 }
 

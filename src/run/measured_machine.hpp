@@ -11,7 +11,7 @@
 #include "comm/transport.hpp"
 #include "device/device.hpp"
 #include "run/job_request.hpp"
-#include "run/profile_file.hpp"
+#include "run/rank_profiles.hpp"
 
 namespace flexgen {
 
@@ -33,11 +33,11 @@ void sign_profile(HardwareProfile& profile, const MachineRequest& request, const
 /// Collective. Whether machines that `profiles` (by rank) does not know are measured, as `request.measure` says.
 /// @param operations  of the whole job, counted by rank 0
 bool wants_measuring(const MachineRequest& request, const Device& device, double operations,
-                     const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks);
+                     const RankProfiles& profiles, Communicator& ranks);
 
 /// Collective. Measures them quickly, keeps each in its machine's default file, and fills `profiles` in. A machine that
 /// cannot be measured is warned about and stays unknown.
 void measure_unknown_machines(const MachineRequest& request, const Device& device, Transport& transport,
-                              Communicator& ranks, std::vector<std::optional<LoadedProfile>>& profiles);
+                              Communicator& ranks, RankProfiles& profiles);
 
 }  // namespace flexgen

@@ -152,7 +152,7 @@ Planned planned_of(const JobPlan& plan) {
 
 // False where there is no plan: a machine has no profile, or nothing fits.
 bool plan_together(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
-                   const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks, JobPolicy& policy) {
+                   const RankProfiles& profiles, Communicator& ranks, JobPolicy& policy) {
   const auto machines = machines_of_ranks(profiles, job.device, budgets, ranks);
   if (!machines || job.shape.num_rows == 0) return false;
   Planned planned;
@@ -304,7 +304,7 @@ PlanInput JobOutline::stage_input(const JobPolicy& policy, std::size_t rank) con
 }
 
 JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
-                        const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks) {
+                        const RankProfiles& profiles, Communicator& ranks) {
   const auto own = static_cast<std::size_t>(ranks.rank());
   JobPolicy policy;
   ranks.agree_on_error([&] { policy = requested_policy(request, job.model, job.shape, ranks.size()); });

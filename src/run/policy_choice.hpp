@@ -11,7 +11,7 @@
 #include "device/device.hpp"
 #include "policy/stage_plan.hpp"
 #include "run/job_request.hpp"
-#include "run/profile_file.hpp"
+#include "run/rank_profiles.hpp"
 #include "spec/model_spec.hpp"
 #include "spec/policy.hpp"
 
@@ -61,6 +61,6 @@ struct JobOutline {
 /// @param budgets   this rank's
 /// @param profiles  by rank, of its machine, where it has one
 JobPolicy choose_policy(const PolicyRequest& request, const JobOutline& job, const Budgets& budgets,
-                        const std::vector<std::optional<LoadedProfile>>& profiles, Communicator& ranks);
+                        const RankProfiles& profiles, Communicator& ranks);
 
 }  // namespace flexgen

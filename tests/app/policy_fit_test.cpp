@@ -95,7 +95,7 @@ Chosen choose(const Case& job, const PolicyRequest& request) {
   const Device device;
   const auto num_ranks = static_cast<int>(job.budgets.size());
   InProcessWorld(num_ranks).run([&](Transport&, Communicator& ranks) {
-    const std::vector<std::optional<LoadedProfile>> profiles(job.budgets.size());
+    const RankProfiles profiles(job.budgets.size());
     const Budgets& own = job.budgets[static_cast<std::size_t>(ranks.rank())];
     try {
       const JobPolicy policy = choose_policy(request, {job.model, job.shape, device, "mpi"}, own, profiles, ranks);

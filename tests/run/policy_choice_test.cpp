@@ -136,7 +136,7 @@ TEST(PolicyChoice, WithProfilesRanksArePlannedTogether) {
   const Device device;
   InProcessWorld(2).run([&](Transport&, Communicator& ranks) {
     const Budgets own{ranks.rank() == 0 ? 6ULL << 30 : 1ULL << 30, 8ULL << 30, plenty};
-    const std::vector<std::optional<LoadedProfile>> profiles(2, LoadedProfile{"made up", some_machine(), {}});
+    const RankProfiles profiles(2, LoadedProfile{"made up", some_machine(), {}});
     chosen[static_cast<std::size_t>(ranks.rank())] =
         choose_policy(open, {model, shape, device, "mpi"}, own, profiles, ranks);
   });

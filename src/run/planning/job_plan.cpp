@@ -118,7 +118,7 @@ ExplainedPolicy explain(const std::vector<RankToPlan>& ranks, const PlanQuestion
     explained.misfit = misfit_of(stages[r]);
     if (explained.misfit.empty() || is_wished || policy.stages[r].separate_layers) continue;
     policy.stages[r].separate_layers = true;  // needs room for fewer weights at a time
-    stages[r] = stages_of(ranks, policy)[r];
+    stages[r] = stage_in_pipeline(ranks[r], slice_bounds(policy.slices, r), policy.of_rank(r));
     explained.misfit = misfit_of(stages[r]);
   }
   explained.flags = to_flags(policy.of_rank(0));

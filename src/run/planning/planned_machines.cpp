@@ -67,9 +67,8 @@ Budgets budgets_of(const HardwareProfile& profile, const std::string& file, cons
 
 }  // namespace
 
-std::optional<std::vector<PlannedMachine>> machines_of_ranks(const std::vector<std::optional<LoadedProfile>>& profiles,
-                                                             const Device& device, const Budgets& budgets,
-                                                             Communicator& ranks) {
+std::optional<std::vector<PlannedMachine>> machines_of_ranks(const RankProfiles& profiles, const Device& device,
+                                                             const Budgets& budgets, Communicator& ranks) {
   PlannedMachine own;
   own.host = ranks.host();
   own.budgets = budgets;
@@ -118,8 +117,7 @@ std::vector<RankToPlan> ranks_to_plan(const std::vector<PlannedMachine>& machine
       StageInput input;
       input.plan = plan_input(model, std::move(slice), policy, shape, {false, false, hidden_through_host});
       input.budgets = machine->budgets;
-      input.ceilings = ceilings_of(machine->profile, machine->on_gpu, policy.dtype, machine->share, transport);
-      input.rates = stage_rates(machine->profile, policy, machine->on_gpu, machine->share);
+      rate_stage(input, machine->profile, machine->share, transport);
       return input;
     };
     ranks.push_back({stage, kind, machine.host});

@@ -12,7 +12,7 @@
 #include "device/device.hpp"
 #include "policy/planner/planner.hpp"
 #include "run/job_request.hpp"
-#include "run/profile_file.hpp"
+#include "run/rank_profiles.hpp"
 #include "spec/hardware_profile.hpp"
 
 namespace flexgen {
@@ -37,9 +37,8 @@ struct PlannedMachine {
 
 /// Those that the ranks run on, by rank; none without a profile of each. Collective.
 /// @param profiles  by rank
-std::optional<std::vector<PlannedMachine>> machines_of_ranks(const std::vector<std::optional<LoadedProfile>>& profiles,
-                                                             const Device& device, const Budgets& budgets,
-                                                             Communicator& ranks);
+std::optional<std::vector<PlannedMachine>> machines_of_ranks(const RankProfiles& profiles, const Device& device,
+                                                             const Budgets& budgets, Communicator& ranks);
 
 /// Others: files of profiles, separated by commas, each for one rank on a machine of its own, or FILE*N for so many.
 /// Budgets are what the request says, else what a profile's capacity leaves.

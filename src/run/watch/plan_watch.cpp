@@ -45,7 +45,7 @@ bool has_rates(const std::optional<LoadedProfile>& loaded, bool on_gpu) {
 
 }  // namespace
 
-void PlanWatch::correct(Profiles& profiles, bool on_gpu) {
+void PlanWatch::correct(RankProfiles& profiles, bool on_gpu) {
   if (!request_.machine.replan) return;
   ranks_.agree_on_error([&] {
     if (has_rates(profiles[static_cast<std::size_t>(ranks_.rank())], on_gpu)) return;
@@ -61,17 +61,18 @@ void PlanWatch::correct(Profiles& profiles, bool on_gpu) {
 }
 
 void PlanWatch::plan(const JobOutline& outline, const JobPolicy& policy, const Budgets& budgets,
-                     const Profiles& profiles) {
+                     const RankProfiles& profiles) {
   stages_.clear();
   const bool on_gpu = outline.device.is_cuda();
   const std::vector<Budgets> all_budgets = gather(ranks_, budgets);
   for (const auto& loaded : profiles)
     if (!has_rates(loaded, on_gpu)) return;
-  for (std::size_t r = 0; r < profiles.size(); ++r)
-    stages_.push_back(
-        {outline.stage_input(policy, r), all_budgets[r],
-         ceilings_of(profiles[r]->profile, on_gpu, policy.block.dtype, profiles[r]->share, outline.transport),
-         stage_rates(profiles[r]->profile, policy.of_rank(r), on_gpu, profiles[r]->share)});
+  for (std::size_t r = 0; r < profiles.size(); ++r) {
+    StageInput& stage = stages_.emplace_back();
+    stage.plan = outline.stage_input(policy, r);
+    stage.budgets = all_budgets[r];
+    rate_stage(stage, profiles[r]->profile, profiles[r]->share, outline.transport);
+  }
   profile_ = profiles[static_cast<std::size_t>(ranks_.rank())]->profile;
   use_ = {on_gpu, policy.block.dtype, outline.transport};
   model_ = outline.model.name;

@@ -23,18 +23,15 @@
 
 namespace flexgen {
 
-/// By rank, of its machine, where it has one.
-using Profiles = std::vector<std::optional<LoadedProfile>>;
-
 class PlanWatch {
  public:
   PlanWatch(const JobRequest& request, Communicator& ranks) : request_(request), ranks_(ranks) {}
 
   /// Collective, before a pass is planned. With --replan: what ranks have found in an earlier one is put right in
   /// `profiles`. Throws AgreedError (usage) where --replan has no profile to go by.
-  void correct(Profiles& profiles, bool on_gpu);
+  void correct(RankProfiles& profiles, bool on_gpu);
   /// Collective, once a pass is planned. One pass is judged, the first that is long enough.
-  void plan(const JobOutline& outline, const JobPolicy& policy, const Budgets& budgets, const Profiles& profiles);
+  void plan(const JobOutline& outline, const JobPolicy& policy, const Budgets& budgets, const RankProfiles& profiles);
 
   /// The pass runs; `limit_tokens`, rank 0's, may be told of another number, from within begin_sweep.
   void begin_pass(Stage& stage, std::function<void(std::int32_t)> limit_tokens);
