@@ -4,37 +4,22 @@
 usage: measure_test.py PROGRAM
 """
 import json
-import os
-import pathlib
-import subprocess
-import sys
-import tempfile
-import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MPIRUN = ROOT / "launch" / "mpirun.sh"
-PROGRAM = ""
+from command_case import DEMO_MODEL, CommandCase, main
 
 
-class MeasureCase(unittest.TestCase):
+class MeasureCase(CommandCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="flexgen-measure-")
-        self.addCleanup(folder.cleanup)
-        self.place = pathlib.Path(folder.name)
-        rows = [{"custom_id": str(i), "prompt": f"The {i}th word", "max_tokens": 3} for i in range(8)]
-        (self.place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        super().setUp()
+        self.rows = self.write_rows({"custom_id": str(i), "prompt": f"The {i}th word", "max_tokens": 3} for i in range(8))
 
     def generate(self, *options, ranks=1, cache=None):
         """Texts by row, and what was said."""
         output = self.place / "out.jsonl"
-        words = [*([MPIRUN, "-n", ranks] if ranks > 1 else []), PROGRAM, "generate", "--device", "cpu", "--dtype", "float32",
-                 "--model", ROOT / "configs" / "demo-model", "--input", self.place / "rows.jsonl", "--output", output,
-                 "--overwrite", "--offload-dir", self.place, *options]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache or self.place / "cache")}
-        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60, env=environment, check=False)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        results = [json.loads(line) for line in output.read_text().splitlines()]
-        return {result["custom_id"]: result["text"] for result in results}, done.stderr
+        done = self.run_it("generate", "--device", "cpu", "--dtype", "float32", "--model", DEMO_MODEL, "--input", self.rows,
+                           "--output", output, "--overwrite", "--offload-dir", self.place, *options, ranks=ranks,
+                           XDG_CACHE_HOME=str(cache or self.place / "cache"))
+        return self.texts(output), done.stderr
 
     def profiles(self):
         return sorted((self.place / "cache").rglob("profile-*.json"))
@@ -75,5 +60,4 @@ class MeasureCase(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
-    unittest.main()
+    main()

@@ -3,43 +3,25 @@
 
 usage: misfit_test.py PROGRAM
 """
-import json
-import os
-import pathlib
 import random
 import re
-import subprocess
-import sys
-import tempfile
-import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MPIRUN = ROOT / "launch" / "mpirun.sh"
-DEMO_MODEL = ROOT / "configs" / "demo-model"
-DEMO_ROWS = ROOT / "configs" / "demo-rows" / "rows.jsonl"
+from command_case import DEMO_MODEL, DEMO_ROWS, CommandCase, main
+
 DOES_NOT_FIT = 4
-PROGRAM = ""
 
 
-class MisfitCase(unittest.TestCase):
+class MisfitCase(CommandCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="flexgen-misfit-")
-        self.addCleanup(folder.cleanup)
-        self.place = pathlib.Path(folder.name)
+        super().setUp()
         self.rows = self.place / "rows.jsonl"
         self.rows.write_text("".join(DEMO_ROWS.read_text().splitlines(keepends=True)[:6]))
 
     def generate(self, ranks, *words):
         output = self.place / "out.jsonl"
-        command = [MPIRUN, "-n", ranks] if ranks > 1 else []
-        command += [PROGRAM, "generate", "--model", DEMO_MODEL, "--input", self.rows, "--output", output, "--overwrite",
-                    "--device", "cpu", "--offload-dir", self.place, "--gen-len", 5, "--quiet", *words]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60,
-                              env={**os.environ, "OMP_WAIT_POLICY": "passive"}, check=False)
-        if done.returncode != 0:
-            return done.returncode, done.stderr, None
-        results = [json.loads(line) for line in output.read_text().splitlines()]
-        return 0, done.stderr, {row["custom_id"]: row["text"] for row in results}
+        done = self.outcome("generate", "--model", DEMO_MODEL, "--input", self.rows, "--output", output, "--overwrite",
+                            "--device", "cpu", "--offload-dir", self.place, "--gen-len", 5, "--quiet", *words, ranks=ranks)
+        return done.returncode, done.stderr, self.texts(output) if done.returncode == 0 else None
 
     def draw_policy(self, draw):
         percent = [draw.choice([(100, 0), (0, 100), (0, 0), (33.33333, 66.66667), (50, 20)]) for _ in range(3)]
@@ -82,5 +64,4 @@ class MisfitCase(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
-    unittest.main(verbosity=2)
+    main(verbosity=2)

@@ -4,35 +4,16 @@
 usage: plan_test.py PROGRAM
 """
 import json
-import os
-import pathlib
-import subprocess
-import sys
-import tempfile
-import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MPIRUN = ROOT / "launch" / "mpirun.sh"
-DEMO_MODEL = ROOT / "configs" / "demo-model"
+from command_case import DEMO_MODEL, ROOT, CommandCase, main
+
 T4 = ROOT / "configs" / "clusters" / "t4-n1.json"
-PROGRAM = ""
 
 
-class PlanCase(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="flexgen-plan-")
-        self.addCleanup(folder.cleanup)
-        self.place = pathlib.Path(folder.name)
-
-    def run_it(self, *words, code=0):
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.place)}
-        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60, env=environment, check=False)
-        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
-        return done
-
+class PlanCase(CommandCase):
     def plan(self, *options, code=0):
         report = self.place / "plan.json"
-        done = self.run_it(PROGRAM, "plan", "--report", report, *options, code=code)
+        done = self.run_it("plan", "--report", report, *options, code=code)
         return json.loads(report.read_text()), done.stdout
 
 
@@ -54,55 +35,52 @@ class ElsewhereTest(PlanCase):
 
     def test_another_command_s_report_is_left_alone(self):
         (self.place / "plan.json").write_text('{"schema_version": 1, "program": "flexgen-dist", "throughput": {}}')
-        done = self.run_it(PROGRAM, "plan", "--model", "opt-125m", "--profiles", T4, "--report", self.place / "plan.json", code=6)
+        done = self.run_it("plan", "--model", "opt-125m", "--profiles", T4, "--report", self.place / "plan.json", code=6)
         self.assertIn("is no plan of flexgen-dist", done.stderr)
 
 
 class OnTwoRanksTest(PlanCase):
     """What is saved, and slices by hand: the same texts as one rank makes."""
 
-    def texts(self, ranks, *options):
+    def setUp(self):
+        super().setUp()
+        self.rows = self.write_rows({"custom_id": str(i), "prompt": f"Count to {i}:", "max_tokens": 6} for i in range(12))
+
+    def generate(self, ranks, *options):
         output = self.place / "out.jsonl"
-        words = [*([MPIRUN, "-n", ranks] if ranks > 1 else []), PROGRAM, "generate", "--device", "cpu", "--dtype", "float32",
-                 "--model", DEMO_MODEL, "--input", self.place / "rows.jsonl", "--output", output, "--overwrite",
-                 "--offload-dir", self.place, "--gpu-batch-size", "4", *options]
-        done = self.run_it(*words)
-        results = [json.loads(line) for line in output.read_text().splitlines()]
-        return {result["custom_id"]: result["text"] for result in results}, done.stderr
+        done = self.run_it("generate", "--device", "cpu", "--dtype", "float32", "--model", DEMO_MODEL, "--input", self.rows,
+                           "--output", output, "--overwrite", "--offload-dir", self.place, "--gpu-batch-size", 4, *options,
+                           ranks=ranks)
+        return self.texts(output), done.stderr
 
     def test_by_hand(self):
-        rows = [{"custom_id": str(i), "prompt": f"Count to {i}:", "max_tokens": 6} for i in range(12)]
-        (self.place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        alone, _ = self.texts(1, "--percent", "100", "0", "100", "0", "100", "0")
+        alone, _ = self.generate(1, "--percent", "100", "0", "100", "0", "100", "0")
         saved = self.place / "placements.json"
         saved.write_text(json.dumps({"slices": [3, 5], "ranks": [{"percent": [100, 0, 40, 60, 100, 0]},
                                                                   {"percent": [20, 50, 100, 0, 0, 100]}]}))
-        apart, said = self.texts(2, "--percent", saved)
+        apart, said = self.generate(2, "--percent", saved)
         self.assertEqual(apart, alone)
         self.assertIn("layers 0 .. 2", said)
         self.assertIn("layers 3 .. 7", said)
-        sliced, said = self.texts(2, "--percent", "50", "50", "50", "50", "100", "0", "--slices", "6,2")
+        sliced, said = self.generate(2, "--percent", "50", "50", "50", "50", "100", "0", "--slices", "6,2")
         self.assertEqual(sliced, alone)
         self.assertIn("layers 0 .. 5", said)
 
     def test_what_a_plan_saves(self):
-        rows = [{"custom_id": str(i), "prompt": f"Count to {i}:", "max_tokens": 6} for i in range(12)]
-        (self.place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         profile = self.place / "profile.json"
-        self.run_it(PROGRAM, "profile", "--device", "cpu", "--quick", "--offload-dir", self.place, "--output", profile)
+        self.run_it("profile", "--device", "cpu", "--quick", "--offload-dir", self.place, "--output", profile)
         links = json.loads(profile.read_text())
         links["links"] = [{"transport": "mpi", "from": 0, "to": 1, "same_machine": True, "latency_seconds": 1e-5,
                            "rates": [{"chunk_bytes": 1048576, "bytes_per_second": 1e9}]}]
         profile.write_text(json.dumps(links))
         saved = self.place / "placements.json"
-        self.run_it(MPIRUN, "-n", 2, PROGRAM, "plan", "--device", "cpu", "--model", DEMO_MODEL, "--input",
-                    self.place / "rows.jsonl", "--profile", profile, "--dtype", "float32", "--save", saved)
+        self.run_it("plan", "--device", "cpu", "--model", DEMO_MODEL, "--input", self.rows, "--profile", profile, "--dtype",
+                    "float32", "--save", saved, ranks=2)
         self.assertEqual(sum(json.loads(saved.read_text())["slices"]), 8)
-        alone, _ = self.texts(1, "--percent", "100", "0", "100", "0", "100", "0")
-        planned, _ = self.texts(2, "--percent", saved)
+        alone, _ = self.generate(1, "--percent", "100", "0", "100", "0", "100", "0")
+        planned, _ = self.generate(2, "--percent", saved)
         self.assertEqual(planned, alone)
 
 
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
-    unittest.main()
+    main()

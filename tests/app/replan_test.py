@@ -4,22 +4,14 @@
 usage: replan_test.py PROGRAM
 """
 import json
-import os
-import pathlib
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-DEMO_MODEL = ROOT / "configs" / "demo-model"
-DEMO_ROWS = ROOT / "configs" / "demo-rows" / "rows.jsonl"
-PATIENCE_S = 60
+from command_case import DEMO_MODEL, DEMO_ROWS, CommandCase, main
+
 USAGE = 2
 NUM_ROWS = 200
 DEMO_HIDDEN = 256
+
 
 
 def profile(operations_per_second):
@@ -34,29 +26,21 @@ def profile(operations_per_second):
         "links": []}
 
 
-class ReplanTest(unittest.TestCase):
+class ReplanTest(CommandCase):
     def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="flexgen-replan-"))
-        self.profile = self.folder / "profile.json"
-        self.rows = self.folder / "rows.jsonl"
+        super().setUp()
+        self.profile = self.place / "profile.json"
+        self.rows = self.place / "rows.jsonl"
         with open(DEMO_ROWS, encoding="utf-8") as source:
             self.rows.write_text("".join(line for _, line in zip(range(NUM_ROWS), source)), encoding="utf-8")
 
-    def tearDown(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def run_job(self, *more, ranks=1, expected=0):
         """What it wrote, its report, and what it said."""
-        launcher = [] if ranks == 1 else [str(ROOT / "launch" / "mpirun.sh"), "-n", str(ranks)]
-        output, report = self.folder / "out.jsonl", self.folder / "report.json"
-        done = subprocess.run(
-            launcher + [PROGRAM, "generate", "--model", str(DEMO_MODEL), "--input", str(self.rows), "--output",
-                        str(output), "--overwrite", "--preserve-order", "--device", "cpu", "--dtype", "float32",
-                        "--percent", "100", "0", "100", "0", "100", "0", "--gpu-batch-size", "4",
-                        "--num-gpu-batches", "2", "--report", str(report), *more],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-            env=dict(os.environ, OMP_NUM_THREADS="1", XDG_CACHE_HOME=str(self.folder)))
-        self.assertEqual(done.returncode, expected, done.stderr)
+        output, report = self.place / "out.jsonl", self.place / "report.json"
+        done = self.run_it("generate", "--model", DEMO_MODEL, "--input", self.rows, "--output", output, "--overwrite",
+                           "--preserve-order", "--device", "cpu", "--dtype", "float32", "--percent", 100, 0, 100, 0, 100, 0,
+                           "--gpu-batch-size", 4, "--num-gpu-batches", 2, "--report", report, *more, code=expected,
+                           ranks=ranks, OMP_NUM_THREADS="1")
         if expected:
             return None, None, done.stderr
         return output.read_text(encoding="utf-8"), json.loads(report.read_text(encoding="utf-8")), done.stderr
@@ -124,5 +108,4 @@ class ReplanTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
-    unittest.main()
+    main()

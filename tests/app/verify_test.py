@@ -4,42 +4,20 @@
 usage: verify_test.py PROGRAM
 """
 import json
-import os
-import pathlib
 import random
-import subprocess
-import sys
-import tempfile
-import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MPIRUN = ROOT / "launch" / "mpirun.sh"
-DEMO_MODEL = ROOT / "configs" / "demo-model"
-DEMO_ROWS = ROOT / "configs" / "demo-rows" / "rows.jsonl"
-PROGRAM = ""
+from command_case import DEMO_MODEL, DEMO_ROWS, CommandCase, main
 
 
-class VerifyCase(unittest.TestCase):
+class VerifyCase(CommandCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="flexgen-verify-")
-        self.addCleanup(folder.cleanup)
-        self.place = pathlib.Path(folder.name)
+        super().setUp()
         self.report = self.place / "report.json"
 
     def verify(self, *options, code=0, ranks=1, rows=DEMO_ROWS, quiet=True):
-        command = [MPIRUN, "-n", ranks] if ranks > 1 else []
-        command += [PROGRAM, "verify", "--model", DEMO_MODEL, "--input", rows, "--device", "cpu", "--report",
-                    self.report, *options]
-        command += ["--quiet"] if quiet else []
-        self.done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60,
-                                   env={**os.environ, "OMP_WAIT_POLICY": "passive"}, check=False)
-        self.assertEqual(self.done.returncode, code, self.done.stdout + self.done.stderr)
+        self.done = self.run_it("verify", "--model", DEMO_MODEL, "--input", rows, "--device", "cpu", "--report", self.report,
+                                *options, *(["--quiet"] if quiet else []), code=code, ranks=ranks)
         return json.loads(self.report.read_text()) if self.report.exists() else None
-
-    def write_rows(self, rows):
-        path = self.place / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
 
     def hard_rows(self, count):
         """Behind random tokens the model is unsure: rounding and codes change what it chooses."""
@@ -134,12 +112,9 @@ class VerifyCase(unittest.TestCase):
             self.verify(*words, code=2)
             self.assertIn(part, self.done.stderr)
         self.report.write_text("precious\n")
-        command = [PROGRAM, "verify", "--model", DEMO_MODEL, "--input", DEMO_ROWS, "--report", self.report]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual(done.returncode, 6)
+        self.run_it("verify", "--model", DEMO_MODEL, "--input", DEMO_ROWS, "--report", self.report, code=6)
         self.assertEqual(self.report.read_text(), "precious\n")
 
 
 if __name__ == "__main__":
-    PROGRAM = sys.argv.pop(1)
-    unittest.main(verbosity=2)
+    main(verbosity=2)

@@ -7,6 +7,7 @@ Exits with 77, which CTest counts as skipped, where there is no sshd, or the use
 """
 import os
 import pathlib
+import pwd
 import shutil
 import subprocess
 
@@ -15,7 +16,7 @@ from network_case import COMMUNICATION, PATIENCE_S, ROOT, NetworkCase, main, mak
 from site_of_boxes import FOLDER, Box, Bridge, wait_until
 
 LAYER = os.environ.get("FLEXGEN_SSHD_LAYER")
-MODEL, HOME = "/models/demo", "/root"
+MODEL, HOME = "/models/demo", pwd.getpwuid(0).pw_dir
 INTERRUPTED = 130
 SSHD = """Port 22
 HostKey /etc/ssh/box_key
@@ -27,20 +28,20 @@ PidFile none
 """
 # A root of its own: the machine's files below changes in memory, and nothing of the user's home, /tmp and the project.
 OWN_ROOT = """
-mkdir -p /mnt/roots/$0; mount -t tmpfs tmpfs /mnt/roots/$0; cd /mnt/roots/$0; mkdir upper work root
-mount -t overlay overlay -o lowerdir={layers},upperdir=upper,workdir=work root
-mount --rbind /proc root/proc; mount --rbind /dev root/dev; mount -t sysfs sysfs root/sys
-for folder in root tmp run mnt; do mount -t tmpfs tmpfs root/$folder; done
-mkdir -p root{project} root{model} root/run/sshd root/scratch root/root/.ssh; chmod 1777 root/tmp
+mkdir -p /mnt/roots/$0; mount -t tmpfs tmpfs /mnt/roots/$0; cd /mnt/roots/$0; mkdir upper work tree
+mount -t overlay overlay -o lowerdir={layers},upperdir=upper,workdir=work tree
+mount --rbind /proc tree/proc; mount --rbind /dev tree/dev; mount -t sysfs sysfs tree/sys
+for folder in {home} /tmp /run /mnt; do mount -t tmpfs tmpfs tree$folder; done
+mkdir -p tree{project} tree{model} tree/run/sshd tree/scratch tree{home}/.ssh; chmod 1777 tree/tmp
 {mount_project}
-cp -r {project}/configs/demo-model/. root{model}/
-cp /etc/hosts root/etc/hosts
-sed -i 's/^root:[^:]*:/root:*:/' root/etc/shadow
-grep -q ^sshd: root/etc/passwd || echo sshd:x:74:74::/run/sshd:/usr/sbin/nologin >>root/etc/passwd
-mkdir -p root/etc/ssh; cp /mnt/keys/box_key /mnt/keys/box_user.pub /mnt/keys/sshd_config root/etc/ssh/
+cp -r {project}/configs/demo-model/. tree{model}/
+cp /etc/hosts tree/etc/hosts
+sed -i 's/^root:[^:]*:/root:*:/' tree/etc/shadow
+grep -q ^sshd: tree/etc/passwd || echo sshd:x:74:74::/run/sshd:/usr/sbin/nologin >>tree/etc/passwd
+mkdir -p tree/etc/ssh; cp /mnt/keys/box_key /mnt/keys/box_user.pub /mnt/keys/sshd_config tree/etc/ssh/
 if [[ $0 == box1 ]]; then
-  cp /mnt/keys/box_user root/root/.ssh/id_ed25519; chmod 600 root/root/.ssh/id_ed25519
-  cp /mnt/keys/known_hosts root/root/.ssh/
+  cp /mnt/keys/box_user tree{home}/.ssh/id_ed25519; chmod 600 tree{home}/.ssh/id_ed25519
+  cp /mnt/keys/known_hosts tree{home}/.ssh/
 fi
 """
 
@@ -58,8 +59,8 @@ def make_keys():
 
 
 def own_root(name):
-    mount_project = f"mount --bind {ROOT} root{ROOT}" if name == "box1" else f"mount -t tmpfs tmpfs root{ROOT}"
-    return OWN_ROOT.format(layers=f"{FOLDER / 'layer'}:/" if LAYER else "/", project=ROOT, model=MODEL, mount_project=mount_project)
+    mount_project = f"mount --bind {ROOT} tree{ROOT}" if name == "box1" else f"mount -t tmpfs tmpfs tree{ROOT}"
+    return OWN_ROOT.format(layers=f"{FOLDER / 'layer'}:/" if LAYER else "/", project=ROOT, model=MODEL, home=HOME, mount_project=mount_project)
 
 
 class ClusterCase(NetworkCase):
@@ -70,7 +71,7 @@ class ClusterCase(NetworkCase):
             make_keys()
         self.boxes, self.job, self.log = [], None, FOLDER / "log"
         for i in (1, 2, 3):
-            self.boxes.append(Box(f"box{i}", i, own_root(f"box{i}"), f"/mnt/roots/box{i}/root"))
+            self.boxes.append(Box(f"box{i}", i, own_root(f"box{i}"), f"/mnt/roots/box{i}/tree"))
         self.bridge = Bridge(self.boxes)
         self.addCleanup(self.bridge.close)
         self.daemons = {box.name: subprocess.Popen([*box.enter(), "/usr/sbin/sshd", "-D", "-f", "/etc/ssh/sshd_config"])
