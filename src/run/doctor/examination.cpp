@@ -90,6 +90,7 @@ void add_links(MpiSession& session, Diagnosis& diagnosis, CheckBook& book) {
   if (speaks)
     book.add({"clocks", seconds_since(begin_ns), see_clocks(diagnosis.clocks), judge_clocks(diagnosis.clocks)});
   std::vector<int> nodes;
+  nodes.reserve(static_cast<std::size_t>(ranks.size()));
   for (int r = 0; r < ranks.size(); ++r) nodes.push_back(ranks.place(r).node);
   begin_ns = now_ns();
   const LinkFigures figures = measure_links(*transport, ranks, choose_links(nodes), links_limit);
